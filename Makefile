@@ -1,0 +1,24 @@
+# Everything a newcomer types. Details: scripts/install.sh, scripts/test.sh.
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format clean
+
+help:     ## this list
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install:  ## .venv with everything (Python 3.11 or 3.12)
+	@scripts/install.sh
+
+demo: install  ## build, serve with a real Triton, stream Japanese
+	@exec .venv/bin/llmjp demo
+
+test: install  ## lint, types, contracts, unit, golden and real-Triton tests
+	@exec scripts/test.sh
+
+lint: install  ## ruff, mypy, import contracts
+	@exec scripts/lint.sh
+
+format: install  ## ruff format and safe fixes
+	@.venv/bin/ruff format . && .venv/bin/ruff check --fix-only -q .
+
+clean:    ## remove .venv and what the demo built
+	rm -rf .venv .llmjp

@@ -1,0 +1,1 @@
+"""Serving of an engine artefact on Triton: front model, executors, model repository, server."""

@@ -1,0 +1,1 @@
+"""Executors: what turns prompt ids into new ids. `protocol` is what the front model knows of them."""

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# The one test command: lint, types and contracts, then every test that this machine can run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/lint.sh
+exec .venv/bin/python -m pytest -q "$@"
