@@ -8,8 +8,8 @@
     +-- ArtefactInvalid        the artefact cannot be served as it is
     +-- UnsupportedModel       the checkpoint needs what the executor cannot do
 
-Every class carries the exit code of the command line (2 usage, 3 bad input, 4 memory or disk,
-5 not permitted, 6 unsupported, 1 anything else); messages are one line for the person who reads them.
+Every class carries the exit code of the command line: 2 usage, 3 bad input, 4 memory or disk,
+5 not permitted, 6 unsupported, 1 anything else. Messages are one line for the person who reads them.
 """
 
 from __future__ import annotations

@@ -147,9 +147,7 @@ class Executor(Protocol):
         """Constant after construction."""
         ...
 
-    def submit(
-        self, request: GenerationRequest, on_event: Callable[[TokenEvent], None], /
-    ) -> None:
+    def submit(self, request: GenerationRequest, on_event: Callable[[TokenEvent], None], /) -> None:
         """Queue a request; `on_event` is called once per step, in order, ending with a final event.
 
         `on_event` runs in the executor's own thread and must return at once.

@@ -1,1 +1,1 @@
-"""To be written."""
+"""The front model: Triton requests in, text out. Tokens come from an executor behind a protocol."""

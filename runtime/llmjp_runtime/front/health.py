@@ -1,0 +1,109 @@
+"""Readiness and liveness of the front process, served on a port of its own.
+
+Triton stays ready when a python model's process dies (../../../docs/serving.md), so Kubernetes asks
+this process instead. A probe reads counters and generates nothing: load cannot fail it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llmjp_runtime.executor.protocol import ExecutorHealth
+
+HEARTBEAT_LIMIT_S = 5.0
+"""An executor whose loop is silent for longer is not ready."""
+STALL_LIMIT_S = 60.0
+"""Work without a step for longer is not live: the container must be restarted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One probe's answer; `reason` is for the person who reads the probe."""
+
+    ok: bool
+    reason: str
+
+
+def readiness(health: ExecutorHealth) -> Verdict:
+    """Whether requests may come here (pure)."""
+    if health.error is not None:
+        return Verdict(False, f"the executor failed: {health.error}")
+    if health.heartbeat_age_s > HEARTBEAT_LIMIT_S:
+        return Verdict(False, f"no heartbeat for {health.heartbeat_age_s:.1f} s")
+    if health.num_generated == 0:
+        return Verdict(False, "no token generated since start")
+    return Verdict(True, "ready")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """When the number of steps was last seen to change."""
+
+    num_steps: int
+    since_s: float
+
+
+def liveness(
+    health: ExecutorHealth, last: Progress | None, now_s: float
+) -> tuple[Verdict, Progress]:
+    """Whether the executor still advances, and what to remember for the next probe (pure)."""
+    if last is None or last.num_steps != health.num_steps or health.num_active == 0:
+        last = Progress(health.num_steps, now_s)
+    if health.error is not None:
+        return Verdict(False, f"the executor failed: {health.error}"), last
+    stalled_s = now_s - last.since_s
+    if stalled_s > STALL_LIMIT_S:
+        return Verdict(False, f"{health.num_active} requests, no step for {stalled_s:.0f} s"), last
+    return Verdict(True, "live"), last
+
+
+class HealthServer:
+    """HTTP on `host:port`: 200 or 503 and a JSON object for `/readyz` and `/livez`."""
+
+    def __init__(self, host: str, port: int, probes: dict[str, Callable[[], Verdict]]) -> None:
+        """Bind and serve in a daemon thread.
+
+        Raises:
+            OSError: the port is taken.
+        """
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                probe = probes.get(self.path)
+                verdict = probe() if probe else Verdict(False, "not found")
+                body = json.dumps({"ok": verdict.ok, "reason": verdict.reason}).encode()
+                self.send_response(404 if probe is None else 200 if verdict.ok else 503)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Probes are not worth a line each."""
+
+        self._server = ThreadingHTTPServer((host, port), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="health", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """The bound port (useful where 0 was asked for)."""
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Stop serving and free the port."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

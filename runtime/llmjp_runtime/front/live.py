@@ -1,0 +1,162 @@
+"""A running request: events come in from the executor's thread, responses leave from a sender's.
+
+The executor's thread only appends; what has piled up while a sender was busy leaves as one response.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from llmjp_runtime.executor.protocol import FinishReason
+from llmjp_runtime.front.request import Code, RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from llmjp_runtime.executor.protocol import TokenEvent
+    from llmjp_runtime.front.reply import Part, ReplyAssembler
+
+    Outputs = dict[str, NDArray[np.generic]]
+    """Output name to array, batch dimension included."""
+
+
+class Responder(Protocol):
+    """The way back to one client. `send` and `fail` block for a round trip; one caller at a time."""
+
+    def send(self, outputs: Outputs, *, final: bool) -> None:
+        """Send one response; `final` ends the request."""
+        ...
+
+    def fail(self, error: RequestError) -> None:
+        """Send the error and end the request."""
+        ...
+
+    def cancelled(self) -> bool:
+        """Whether the client is gone or has cancelled; a round trip, so ask by time."""
+        ...
+
+
+class LiveRequest:
+    """One reply on its way."""
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        responder: Responder,
+        assembler: ReplyAssembler,
+        num_input_tokens: int,
+        stream: bool,
+        prompt: str = "",
+        deadline_s: float | None = None,
+        on_stop: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            key: the executor's name for the request.
+            responder: where responses go.
+            assembler: turns events into text.
+            num_input_tokens: length of the prompt.
+            stream: whether to send text as it comes, or one response at the end.
+            prompt: put before the reply of an unstreamed request.
+            deadline_s: on the clock of `time.monotonic`; None means no deadline.
+            on_stop: called when a stop string ended the reply and the executor should end, too.
+        """
+        self.key = key
+        self.responder = responder
+        self.deadline_s = deadline_s
+        self._assembler = assembler
+        self._num_input_tokens = num_input_tokens
+        self._stream = stream
+        self._prompt = prompt
+        self._on_stop = on_stop
+        self._lock = threading.Lock()
+        self._events: deque[TokenEvent] = deque()
+        self._scheduled = False
+        self._reason: FinishReason | None = None
+        self._unsent: list[Part] = []
+        self.done = False
+        """Whether the last response has been sent; read by any thread, set by the sender."""
+
+    def push(self, event: TokenEvent) -> bool:
+        """Keep one event (executor's thread); whether a sender must be woken."""
+        with self._lock:
+            self._events.append(event)
+            wake = not self._scheduled
+            self._scheduled = True
+        return wake
+
+    def expire(self, reason: FinishReason) -> None:
+        """Say why the executor is about to be told to cancel."""
+        self._reason = reason
+
+    def flush(self) -> bool:
+        """Send what has piled up (a sender's thread); whether to be called again.
+
+        Whatever goes wrong with a response ends the request, never the sender.
+        """
+        with self._lock:
+            events = list(self._events)
+            self._events.clear()
+        if not self.done and events:
+            self._advance(events)
+        with self._lock:
+            self._scheduled = bool(self._events)
+            return self._scheduled
+
+    def _advance(self, events: list[TokenEvent]) -> None:
+        error = next((event.error for event in events if event.error is not None), None)
+        if error is not None:
+            self.done = True
+            self.responder.fail(RequestError(Code.INTERNAL, error))
+            return
+        part = self._assembler.feed_all(events)
+        self._unsent.append(part)
+        final = part.finish_reason is not None
+        if final or (self._stream and any(each.text for each in self._unsent)):
+            outputs = self._outputs(part)
+            self._unsent.clear()
+            self.done = final
+            self.responder.send(outputs, final=final)
+        if part.cancel:
+            self._on_stop()
+
+    def _outputs(self, last: Part) -> Outputs:
+        parts = self._unsent
+        text = "".join(part.text for part in parts)
+        ids = [token for part in parts for token in part.output_ids]
+        if not self._stream:
+            text = self._prompt + text
+        outputs: Outputs = {
+            "text_output": _string(text),
+            "output_ids": np.array([ids], np.int32).reshape(1, -1),
+        }
+        log_probs = [value for part in parts for value in part.log_probs or ()]
+        if last.log_probs is not None:
+            outputs["output_log_probs"] = np.array([[log_probs]], np.float32).reshape(1, 1, -1)
+            outputs["cum_log_probs"] = np.array([[sum(log_probs)]], np.float32)
+        if last.finish_reason is not None:
+            outputs |= {
+                "finish_reason": _string(self._finish_reason(last.finish_reason)),
+                "num_input_tokens": np.array([[self._num_input_tokens]], np.int32),
+                "num_output_tokens": np.array([[last.num_output_tokens]], np.int32),
+                "sequence_index": np.zeros((1, 1), np.int32),
+                "batch_index": np.zeros((1, 1), np.int32),
+            }
+        return outputs
+
+    def _finish_reason(self, reason: FinishReason) -> FinishReason:
+        if reason is FinishReason.CANCELLED and self._reason is not None:
+            return self._reason
+        return reason
+
+
+def _string(text: str) -> NDArray[np.generic]:
+    return np.array([[text.encode()]], np.object_)

@@ -1,0 +1,74 @@
+"""The Triton model repository, rendered at start from the serving settings.
+
+It holds no weights and nothing that outlives the server: two `config.pbtxt` and two one-line
+`model.py`, in a scratch folder. The field names are those of `model_config.proto`
+(triton-inference-server/common, protobuf/model_config.proto).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from llmjp_runtime.front.tensors import INPUTS, MAX_BATCH_SIZE, OUTPUTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from llmjp_runtime.front.tensors import TensorSpec
+    from llmjp_runtime.settings import ServingSettings
+
+MODEL_NAME = "llmjp"
+"""The front model: the model card's defaults, replies without the prompt."""
+ALIAS_NAME = "ensemble"
+"""The same with NVIDIA's defaults, for clients written for NVIDIA's ensemble."""
+SETTINGS_PARAMETER = "llmjp_settings"
+"""Key in `parameters` of `config.pbtxt` that holds `ServingSettings.to_json()`."""
+
+
+def _tensor(kind: str, spec: TensorSpec) -> str:
+    dims = ", ".join(map(str, spec.dims))
+    optional = " optional: true" if kind == "input" else ""
+    return (
+        f"{kind} {{ name: {json.dumps(spec.name)} data_type: TYPE_{spec.data_type} "
+        f"dims: [ {dims} ]{optional} }}"
+    )
+
+
+def config_pbtxt(name: str, parameters: dict[str, str]) -> str:
+    """The text of one model's `config.pbtxt`."""
+    lines = [
+        f"name: {json.dumps(name)}",
+        'backend: "python"',
+        f"max_batch_size: {MAX_BATCH_SIZE}",
+        "model_transaction_policy { decoupled: true }",
+        "instance_group { count: 1 kind: KIND_CPU }",
+    ]
+    lines += [_tensor("input", spec) for spec in INPUTS]
+    lines += [_tensor("output", spec) for spec in OUTPUTS]
+    lines += [
+        f"parameters {{ key: {json.dumps(key)} value {{ string_value: {json.dumps(value)} }} }}"
+        for key, value in sorted(parameters.items())
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def model_repository(settings: ServingSettings) -> dict[str, str]:
+    """The repository's files: path below its root to text."""
+    shim = "from llmjp_runtime.front.{module} import TritonPythonModel  # noqa: F401\n"
+    return {
+        f"{MODEL_NAME}/config.pbtxt": config_pbtxt(
+            MODEL_NAME, {SETTINGS_PARAMETER: settings.to_json()}
+        ),
+        f"{MODEL_NAME}/1/model.py": shim.format(module="model"),
+        f"{ALIAS_NAME}/config.pbtxt": config_pbtxt(ALIAS_NAME, {}),
+        f"{ALIAS_NAME}/1/model.py": shim.format(module="alias"),
+    }
+
+
+def write_repository(files: dict[str, str], root: Path) -> None:
+    """Write the files below `root`, which must exist and be empty."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")

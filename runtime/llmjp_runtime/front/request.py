@@ -1,0 +1,291 @@
+"""From a request's tensors to what it asks for: every rule about values, and no tokenizer.
+
+Pure. Each refusal names the tensor and what is allowed, and never repeats the value of a text.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from llmjp_runtime.executor.protocol import Feature
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from llmjp_runtime.settings import SamplingDefaults
+
+    Tensors = Mapping[str, NDArray[np.generic]]
+    """Input name to array, batch dimension included; STRING is an object array of bytes."""
+
+
+class Code(StrEnum):
+    """The first word of an error, in brackets; the client maps it to an exception."""
+
+    INVALID_ARGUMENT = "invalid_argument"
+    UNIMPLEMENTED = "unimplemented"
+    RESOURCE_EXHAUSTED = "resource_exhausted"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal"
+
+
+class RequestError(Exception):
+    """A request is refused or failed. `str()` is what the client sees."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        """Keep the code; the message is one line."""
+        super().__init__(f"[{code}] {message}")
+        self.code = code
+
+
+def invalid(message: str) -> RequestError:
+    """A value that is not allowed."""
+    return RequestError(Code.INVALID_ARGUMENT, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Cancel the running request of this id (`stop` is true)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generate:
+    """A reply is asked for. Exactly one of `text`, `messages`, `input_ids` is given."""
+
+    text: bytes | None
+    messages: bytes | None
+    input_ids: tuple[int, ...] | None
+    max_tokens: int | None
+    min_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    seed: int | None
+    end_id: int | None
+    stop_words: tuple[bytes, ...]
+    bad_words: tuple[bytes, ...]
+    embedding_bias: tuple[tuple[bytes, float], ...]
+    stream: bool
+    include_prompt: bool
+    log_probs: bool
+
+    def needed_features(self) -> dict[Feature, str]:
+        """What the executor must be able to do, and the tensor that asks for it."""
+        asked = {
+            Feature.LOG_PROBS: ("return_log_probs", self.log_probs),
+            Feature.BAD_WORDS: ("bad_words", self.bad_words),
+            Feature.EMBEDDING_BIAS: ("embedding_bias_words", self.embedding_bias),
+            Feature.MIN_TOKENS: ("min_tokens", self.min_tokens),
+            Feature.PRESENCE_PENALTY: ("presence_penalty", self.presence_penalty),
+            Feature.FREQUENCY_PENALTY: ("frequency_penalty", self.frequency_penalty),
+        }
+        return {feature: name for feature, (name, wanted) in asked.items() if wanted}
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Allowed values of a number."""
+
+    low: float
+    high: float
+    low_open: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.low_open else value >= self.low
+        return math.isfinite(value) and above and value <= self.high
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"{'>' if self.low_open else '>='} {self.low:g}"
+        return f"in {'(' if self.low_open else '['}{self.low:g}, {self.high:g}]"
+
+
+RANGES = {
+    "max_tokens": Range(1, 2**31 - 1),
+    "min_tokens": Range(0, 2**31 - 1),
+    "temperature": Range(0.0, 100.0),
+    "top_k": Range(0, 2**31 - 1),
+    "top_p": Range(0.0, 1.0, low_open=True),
+    "repetition_penalty": Range(0.0, 100.0, low_open=True),
+    "presence_penalty": Range(-100.0, 100.0),
+    "frequency_penalty": Range(-100.0, 100.0),
+    "end_id": Range(0, 2**31 - 1),
+    "seed": Range(0, 2**64 - 1),
+}
+"""Allowed values, by tensor. NaN and infinities are in none of them."""
+
+IGNORED = frozenset({"pad_id", "return_num_input_tokens", "return_num_output_tokens"})
+"""Nothing is padded here, and both counts are always given."""
+
+ONLY_VALUE: dict[str, tuple[float, str]] = {
+    "beam_width": (1, "beam search is not supported"),
+    "num_return_sequences": (1, "one reply per request: send the request again"),
+    "length_penalty": (1, "it only acts in beam search, which is not supported"),
+    "return_context_logits": (0, "logits are not returned"),
+    "return_generation_logits": (0, "logits are not returned"),
+    "return_perf_metrics": (0, "see the metrics port instead"),
+}
+"""Tensors of which one value asks for nothing; any other is refused with the reason."""
+
+REFUSED = {
+    "decoder_text_input": "the model has no encoder",
+    "prompt_embedding_table": "prompt tuning is not supported",
+    "prompt_table_extra_id": "prompt tuning is not supported",
+    "prompt_vocab_size": "prompt tuning is not supported",
+    "lora_task_id": "LoRA is not supported",
+    "lora_weights": "LoRA is not supported",
+    "lora_config": "LoRA is not supported",
+    "guided_decoding_guide_type": "guided decoding is not supported",
+    "guided_decoding_guide": "guided decoding is not supported",
+}
+"""Tensors of NVIDIA's ensemble whose very presence asks for what is not there."""
+
+
+def parse(tensors: Tensors, defaults: SamplingDefaults) -> Generate | Stop:
+    """What the tensors ask for.
+
+    Raises:
+        RequestError: a value is not allowed or not supported.
+    """
+    read = _Reader(tensors)
+    if read.flag("stop", default=False):
+        return Stop()
+    _refuse_unsupported(read)
+    sources = [name for name in ("text_input", "messages", "input_ids") if name in tensors]
+    if len(sources) != 1:
+        found = "none" if not sources else " and ".join(sources)
+        raise invalid(
+            f"exactly one of text_input, messages, input_ids must be given, found {found}"
+        )
+    return Generate(
+        text=read.text("text_input"),
+        messages=read.text("messages"),
+        input_ids=read.integers("input_ids"),
+        max_tokens=read.integer("max_tokens"),
+        min_tokens=read.integer("min_tokens") or 0,
+        temperature=read.number("temperature", defaults.temperature),
+        top_k=_or(read.integer("top_k"), defaults.top_k),
+        top_p=read.number("top_p", defaults.top_p),
+        repetition_penalty=read.number("repetition_penalty", defaults.repetition_penalty),
+        presence_penalty=read.number("presence_penalty", 0.0),
+        frequency_penalty=read.number("frequency_penalty", 0.0),
+        seed=read.integer("seed"),
+        end_id=read.integer("end_id"),
+        stop_words=read.words("stop_words"),
+        bad_words=read.words("bad_words"),
+        embedding_bias=_embedding_bias(read),
+        stream=read.flag("stream", default=False),
+        include_prompt=not read.flag("exclude_input_in_output", default=True),
+        log_probs=read.flag("return_log_probs", default=False),
+    )
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
+def _refuse_unsupported(read: _Reader) -> None:
+    for name, reason in REFUSED.items():
+        if name in read.tensors:
+            raise RequestError(Code.UNIMPLEMENTED, f"{name}: {reason}")
+    for name, (neutral, reason) in ONLY_VALUE.items():
+        if name in read.tensors and float(read.scalar(name)) != neutral:
+            raise RequestError(Code.UNIMPLEMENTED, f"{name}: only {neutral:g} is allowed, {reason}")
+
+
+def _embedding_bias(read: _Reader) -> tuple[tuple[bytes, float], ...]:
+    words = read.words("embedding_bias_words")
+    weights = read.numbers("embedding_bias_weights")
+    if len(words) != len(weights):
+        raise invalid(
+            f"embedding_bias_weights: one number per embedding_bias_words is needed, found "
+            f"{len(weights)} for {len(words)} words"
+        )
+    return tuple(zip(words, weights, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Typed access to the tensors; batch 1 is checked here."""
+
+    tensors: Tensors
+
+    def _row(self, name: str) -> list[object] | None:
+        array = self.tensors.get(name)
+        if array is None:
+            return None
+        if array.ndim > 1 and array.shape[0] != 1:
+            raise invalid(f"{name}: batch 1 is needed, found shape {list(array.shape)}")
+        return list(array.reshape(-1).tolist())
+
+    def scalar(self, name: str) -> float:
+        """The only value of a tensor that is present."""
+        row = self._row(name)
+        if row is None or len(row) != 1:
+            found = 0 if row is None else len(row)
+            raise invalid(f"{name}: exactly one value is needed, found {found}")
+        value = row[0]
+        if not isinstance(value, int | float):
+            raise invalid(f"{name}: a number is needed")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        """A number in its range, or the default where the tensor is absent."""
+        if name not in self.tensors:
+            return default
+        value = float(self.scalar(name))
+        if value not in RANGES[name]:
+            raise invalid(f"{name}: must be {RANGES[name]}, found {value:g}")
+        return value
+
+    def integer(self, name: str) -> int | None:
+        """An integer in its range, None where the tensor is absent."""
+        if name not in self.tensors:
+            return None
+        value = int(self.scalar(name))
+        if value not in RANGES[name]:
+            raise invalid(f"{name}: must be {RANGES[name]}, found {value}")
+        return value
+
+    def integers(self, name: str) -> tuple[int, ...] | None:
+        """All integers, None where the tensor is absent."""
+        row = self._row(name)
+        return None if row is None else tuple(int(value) for value in row)  # type: ignore[call-overload]
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """All numbers, which must be finite."""
+        values = tuple(float(value) for value in self._row(name) or ())  # type: ignore[arg-type]
+        if not all(map(math.isfinite, values)):
+            raise invalid(f"{name}: every value must be finite")
+        return values
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        """A boolean."""
+        return bool(self.scalar(name)) if name in self.tensors else default
+
+    def text(self, name: str) -> bytes | None:
+        """The only text, not empty; None where the tensor is absent."""
+        words = self._row(name)
+        if words is None:
+            return None
+        if len(words) != 1:
+            raise invalid(f"{name}: exactly one text is needed, found {len(words)}")
+        if not words[0]:
+            raise invalid(f"{name}: must not be empty")
+        return _bytes(words[0])
+
+    def words(self, name: str) -> tuple[bytes, ...]:
+        """All texts; the empty ones, which NVIDIA's clients send for "none", are left out."""
+        return tuple(_bytes(word) for word in self._row(name) or () if word)
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()

@@ -1,0 +1,1 @@
+"""A tritonserver process on this machine: found, checked beforehand, started, watched, ended."""

@@ -1,0 +1,292 @@
+"""One tritonserver process: its command line, its life from start to end.
+
+The server never outlives the process that started it: the kernel ends it when its parent dies
+(prctl PR_SET_PDEATHSIG), and the front model's process watches its own parent (`front.orphan`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Self
+
+from llmjp_runtime.errors import ServerFailed
+from llmjp_runtime.front.repository import model_repository, write_repository
+from llmjp_runtime.server.installation import backend_directory, find_triton
+from llmjp_runtime.server.preflight import check_interpreter, check_ports, observe_interpreter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from llmjp_runtime.server.installation import TritonInstallation
+    from llmjp_runtime.settings import ServingSettings
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2)."""
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104  compared with, never bound by default
+"""Listening on every address."""
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where Triton's python backend keeps its regions
+"""Folder of POSIX shared memory."""
+POLL_S = 0.05
+"""How often start and end are looked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Where the server listens."""
+
+    host: str = "127.0.0.1"
+    http_port: int = 8000
+    grpc_port: int = 8001
+    metrics_port: int = 8002
+
+    def options(self, health_port: int) -> dict[str, int]:
+        """Command line option to port, the front model's health port included."""
+        return {
+            "--http-port": self.http_port,
+            "--grpc-port": self.grpc_port,
+            "--metrics-port": self.metrics_port,
+            "--health-port": health_port,
+        }
+
+
+def command_line(
+    installation: TritonInstallation,
+    *,
+    repository: Path,
+    backends: Path,
+    listen: Listen,
+    shm_prefix: str,
+    verbose: bool = False,
+) -> list[str]:
+    """The tritonserver command (pure)."""
+    command = [
+        str(installation.binary),
+        f"--model-repository={repository}",
+        f"--backend-directory={backends}",
+        f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+        f"--http-address={listen.host}",
+        f"--http-port={listen.http_port}",
+        f"--grpc-address={listen.host}",
+        f"--grpc-port={listen.grpc_port}",
+        f"--metrics-address={listen.host}",
+        f"--metrics-port={listen.metrics_port}",
+        "--disable-auto-complete-config",
+        "--strict-readiness=true",
+        "--exit-timeout-secs=30",
+        "--grpc-keepalive-permit-without-calls=1",
+        "--grpc-http2-min-recv-ping-interval-without-data=10000",
+        f"--log-info={str(verbose).lower()}",
+    ]
+    if not Path("/dev/nvidiactl").exists():
+        command += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
+    return command
+
+
+def server_environment(
+    installation: TritonInstallation, environ: Mapping[str, str], python: Path
+) -> dict[str, str]:
+    """The server's environment (pure): its libraries, and this Python first on PATH."""
+    libraries = [str(path) for path in installation.library_paths]
+    if environ.get("LD_LIBRARY_PATH"):
+        libraries.append(environ["LD_LIBRARY_PATH"])
+    return {
+        **environ,
+        "PATH": os.pathsep.join([str(python.parent), environ.get("PATH", os.defpath)]),
+        "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+        # The stub's stderr is ASCII otherwise, and a log line with Japanese raises.
+        "PYTHONUTF8": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+class TritonServer:
+    """A running tritonserver over one artefact; a context manager that ends it.
+
+    Attributes:
+        listen: its addresses.
+        settings: what the front model was told.
+    """
+
+    def __init__(
+        self,
+        settings: ServingSettings,
+        listen: Listen,
+        *,
+        log: Path | None = None,
+        verbose: bool = False,
+    ) -> None:
+        """Check what can be checked beforehand, then start. Does not wait for readiness.
+
+        Args:
+            settings: handed to the front model.
+            listen: where to listen.
+            log: file for the server's output; None passes it through to stderr.
+            verbose: Triton's own informational lines as well.
+
+        Raises:
+            TritonMissing, UnusableInterpreter, PortInUse: before anything is started.
+        """
+        installation = find_triton()
+        check_interpreter(observe_interpreter())
+        check_ports(listen.host, listen.options(settings.health_port))
+        self.settings = settings
+        self.listen = listen
+        self._log = log
+        self._shm_prefix = f"llmjp_{os.getpid()}_{listen.grpc_port}_"
+        self._scratch = Path(tempfile.mkdtemp(prefix="llmjp-serve-"))
+        try:
+            repository = self._scratch / "repository"
+            write_repository(model_repository(settings), repository)
+            command = command_line(
+                installation,
+                repository=repository,
+                backends=backend_directory(installation, self._scratch),
+                listen=listen,
+                shm_prefix=self._shm_prefix,
+                verbose=verbose,
+            )
+            environment = server_environment(installation, os.environ, Path(sys.executable))
+            with self._output() as output:
+                self._process = _spawn(command, environment, output)
+        except BaseException:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            raise
+
+    def _output(self) -> contextlib.AbstractContextManager[IO[bytes] | None]:
+        return contextlib.nullcontext() if self._log is None else self._log.open("wb")
+
+    @property
+    def pid(self) -> int:
+        """Process id of tritonserver."""
+        return self._process.pid
+
+    @property
+    def grpc_endpoint(self) -> str:
+        """`host:port` for clients."""
+        return f"{self.listen.host}:{self.listen.grpc_port}"
+
+    def poll(self) -> int | None:
+        """The exit status, or None while it runs."""
+        return self._process.poll()
+
+    def wait(self) -> int:
+        """Wait for the server to end by itself; its exit status."""
+        return self._process.wait()
+
+    def wait_ready(
+        self, timeout_s: float = 300.0, on_wait: Callable[[float], None] | None = None
+    ) -> None:
+        """Return once the front model has generated a token and Triton answers.
+
+        Args:
+            timeout_s: after how many seconds to give up.
+            on_wait: called at every look with the seconds waited so far.
+
+        Raises:
+            ServerFailed: it ended or is not ready in time; with the reason from its log.
+        """
+        start = time.monotonic()
+        while not self.is_ready():
+            waited = time.monotonic() - start
+            if self._process.poll() is not None:
+                status = self._process.returncode
+                raise ServerFailed(f"tritonserver ended with status {status}{self._reason()}")
+            if waited > timeout_s:
+                raise ServerFailed(
+                    f"tritonserver is not ready after {timeout_s:.0f} s{self._reason()}"
+                )
+            if on_wait:
+                on_wait(waited)
+            time.sleep(POLL_S)
+
+    def is_ready(self) -> bool:
+        """Whether requests can be sent now."""
+        host = self.listen.host if self.listen.host != ANY_ADDRESS else "127.0.0.1"
+        return _answers(f"http://{host}:{self.settings.health_port}/readyz") and _answers(
+            f"http://{host}:{self.listen.http_port}/v2/health/ready"
+        )
+
+    def _reason(self) -> str:
+        if self._log is None:
+            return " (its output above says why)"
+        return f": {failure_reason(self._log.read_text('utf-8', 'replace'))} (log: {self._log})"
+
+    def terminate(self) -> None:
+        """Ask it to finish what runs and end; returns at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+
+    def close(self, timeout_s: float = 15.0) -> None:
+        """End the server and everything it started, and remove its scratch files. Idempotent."""
+        try:
+            self.terminate()
+            try:
+                self._process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        finally:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            for region in SHARED_MEMORY.glob(f"{self._shm_prefix}*"):
+                region.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def failure_reason(log: str) -> str:
+    """The line of a server's log that says why it failed, as a person would pick it (pure)."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    wanted = (r"TritonModelException: (.*)", r"(?:Error|Exception): (.*)", r"^E\d{4} [^\]]*\] (.*)")
+    for pattern in wanted:
+        found = [m[1] for line in lines if (m := re.search(pattern, line))]
+        if found:
+            return found[-1].strip('"').strip()
+    return lines[-1] if lines else "it said nothing"
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  always http
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _spawn(
+    command: list[str], environment: dict[str, str], output: IO[bytes] | None
+) -> subprocess.Popen[bytes]:
+    libc = ctypes.CDLL(None, use_errno=True)
+    parent = os.getpid()
+
+    def die_with_parent() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    # A group of its own: Ctrl-C reaches us alone, and we end the server in order.
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT if output else None,
+        process_group=0,
+        preexec_fn=die_with_parent,  # noqa: PLW1509  one prctl; nothing else can reach the child
+    )

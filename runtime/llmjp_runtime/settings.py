@@ -1,0 +1,58 @@
+"""How an artefact is served: everything that is not in the artefact, none of it in its key."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Backend = Literal["torch"]
+"""Executors that exist. tensorrt, pytorch and vllm join this list with their executors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingDefaults:
+    """What holds where a request says nothing: the llm-jp-3 model card's settings."""
+
+    temperature: float = 0.7
+    top_p: float = 0.95
+    top_k: int = 0
+    repetition_penalty: float = 1.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingSettings:
+    """The front model's settings, handed to it through its `config.pbtxt`."""
+
+    artefact: Path
+    """Folder with `manifest.json`; read only."""
+    backend: Backend = "torch"
+    max_batch_size: int = 32
+    """Requests stepped together."""
+    max_queue: int = 256
+    """Requests that may wait beyond those being stepped; more are refused."""
+    max_context: int | None = None
+    """Tokens of prompt and reply; None means the model's own limit."""
+    device: str = "auto"
+    compute_dtype: str = "auto"
+    num_threads: int | None = None
+    """Threads of the executor on CPU; None means all cores."""
+    sender_threads: int = 4
+    """Threads that send responses (one `send` is a blocking round trip of about 0.1 ms)."""
+    health_host: str = "127.0.0.1"
+    health_port: int = 8003
+    """Where `/readyz` and `/livez` answer."""
+    defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
+
+    def to_json(self) -> str:
+        """One line that `from_json` reads back."""
+        return json.dumps({**asdict(self), "artefact": str(self.artefact)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ServingSettings:
+        """The settings `to_json` wrote."""
+        values: dict[str, Any] = json.loads(text)
+        values["artefact"] = Path(values["artefact"])
+        values["defaults"] = SamplingDefaults(**values["defaults"])
+        return cls(**values)
