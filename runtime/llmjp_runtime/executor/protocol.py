@@ -6,7 +6,8 @@ Triton or clients. The front model turns requests into `GenerationRequest` and e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import threading
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -176,15 +177,29 @@ class Executor(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class RecordedEvents:
-    """An `on_event` that keeps what it is given (for callers that only want the whole reply)."""
+    """An `on_event` that keeps what it is given, for callers that want the whole reply."""
 
-    events: list[TokenEvent] = field(default_factory=list)
+    def __init__(self) -> None:
+        """Start empty."""
+        self.events: list[TokenEvent] = []
+        self._done = threading.Event()
 
     def __call__(self, event: TokenEvent, /) -> None:
         """Keep one event."""
         self.events.append(event)
+        if event.final:
+            self._done.set()
+
+    def wait(self, timeout_s: float | None = None) -> TokenEvent:
+        """Block until the final event, and return it.
+
+        Raises:
+            TimeoutError: it did not come in time.
+        """
+        if not self._done.wait(timeout_s):
+            raise TimeoutError(f"no final event within {timeout_s} s")
+        return self.events[-1]
 
     @property
     def token_ids(self) -> tuple[int, ...]:

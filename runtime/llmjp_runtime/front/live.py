@@ -1,4 +1,4 @@
-"""A running request: events come in from the executor's thread, responses leave from a sender's.
+"""A running request: events come in from the executor's thread, responses leave by a sender.
 
 The executor's thread only appends; what has piled up while a sender was busy leaves as one response.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Responder(Protocol):
-    """The way back to one client. `send` and `fail` block for a round trip; one caller at a time."""
+    """The way back to one client. `send` and `fail` block for a round trip."""
 
     def send(self, outputs: Outputs, *, final: bool) -> None:
         """Send one response; `final` ends the request."""

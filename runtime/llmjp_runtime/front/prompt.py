@@ -82,7 +82,7 @@ def stop_texts(ask: Generate) -> tuple[str, ...]:
 
 
 def forbidden_ids(ask: Generate, tokenizer: TextTokenizer) -> tuple[tuple[int, ...], ...]:
-    """The id sequences of `bad_words`, as they are spelled at the start of a text and inside one."""
+    """The id sequences of `bad_words`, as spelled at the start of a text and inside one."""
     words = (_utf8("bad_words", word) for word in ask.bad_words)
     return tuple(dict.fromkeys(ids for word in words for ids in tokenizer.encode_word(word)))
 

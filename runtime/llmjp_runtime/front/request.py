@@ -188,6 +188,25 @@ def parse(tensors: Tensors, defaults: SamplingDefaults) -> Generate | Stop:
     )
 
 
+def nvidia_defaults(tensors: Tensors) -> Tensors:
+    """The tensors, with NVIDIA's ensemble's behaviour spelled out where they say nothing.
+
+    Greedy unless top_k or top_p is given (TensorRT-LLM's default of both), temperature 1, no
+    repetition penalty, and the prompt included in an unstreamed reply.
+    """
+    import numpy as np
+
+    full = dict(tensors)
+    if full.get("stop") is not None:
+        return full
+    if "top_k" not in full and "top_p" not in full:
+        full["top_k"] = np.array([[1]], np.int32)
+    for name in ("temperature", "top_p", "repetition_penalty"):
+        full.setdefault(name, np.array([[1.0]], np.float32))
+    full.setdefault("exclude_input_in_output", np.array([[False]]))
+    return full
+
+
 def _or(value: int | None, default: int) -> int:
     return default if value is None else value
 

@@ -55,7 +55,7 @@ class SenderPool:
         while (live := lane.get()) is not None:
             try:
                 again = live.flush()
-            except Exception:
+            except Exception:  # noqa: BLE001  a thread's edge
                 # The client is gone, or the response could not be made: this request ends here.
                 _log.exception("response failed")
                 live.done = True

@@ -63,7 +63,7 @@ class FrontService:
                 self._start(ask, responder, request_id, timeout_s)
         except RequestError as error:
             responder.fail(error)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  the edge to Triton
             _log.exception("request failed")
             responder.fail(RequestError(Code.INTERNAL, f"{type(exc).__name__} in the front model"))
 

@@ -1,0 +1,64 @@
+"""`llmjp` and `python -m llmjp_cli`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from typing import Annotated
+
+import typer
+
+from llmjp_cli.build import build, convert
+from llmjp_cli.demo import demo
+from llmjp_cli.edge import run
+from llmjp_cli.serve import serve
+from llmjp_cli.talk import bench, chat, generate
+
+ENGINES = "Build"
+SERVING = "Serve"
+CLIENTS = "Talk to an endpoint"
+
+app = typer.Typer(
+    name="llmjp",
+    help=(
+        "Serve llm-jp-3 models: from a Hugging Face checkpoint to a TensorRT-LLM checkpoint, to a "
+        "Triton server, to streamed Japanese.\n\n"
+        "Start with: llmjp demo"
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"llmjp-serving {importlib.metadata.version('llmjp-serving')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    _version_wanted: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+app.command(rich_help_panel=ENGINES)(build)
+app.command(rich_help_panel=ENGINES)(convert)
+app.command(rich_help_panel=SERVING)(serve)
+app.command(rich_help_panel=SERVING)(demo)
+app.command(rich_help_panel=CLIENTS)(chat)
+app.command(rich_help_panel=CLIENTS)(generate)
+app.command(rich_help_panel=CLIENTS)(bench)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(app))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""`llmjp demo`: the whole path on the example model, on this machine, in about a minute."""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from llmjp_client import Client
+    from llmjp_runtime.server.process import TritonServer
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "tiny-model" / "checkpoint"
+"""The example model of a checkout."""
+STORE = Path(".llmjp") / "store"
+"""Where the demo keeps its artefacts: below the working directory, so that it is easy to remove."""
+TENSOR_PARALLEL = 2
+"""Two ranks: shards and their reduction are real, also on one CPU."""
+START_TIMEOUT_S = 120.0
+
+CONVERSATIONS: tuple[tuple[str, ...], ...] = (
+    ("自然言語処理とは何ですか。",),
+    ("日本の首都はどこですか。", "では、フランスの首都はどこですか。"),
+    ("お寿司の絵文字と、つちよしの漢字を教えてください。",),
+)
+"""What is asked: a definition, two turns that need each other, an answer spelled in bytes."""
+
+
+class NoExample(Exception):
+    """The example model is not beside this installation."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One streamed reply."""
+
+    first_token_s: float
+    total_s: float
+    num_tokens: int
+
+    @property
+    def tokens_per_s(self) -> float:
+        """New tokens over the time from request to last token."""
+        return self.num_tokens / self.total_s
+
+
+def demo(
+    checkpoint: Annotated[
+        Path, typer.Option(help="Hugging Face checkpoint folder to show.")
+    ] = EXAMPLE,
+    store: Annotated[Path, typer.Option(help="Store for the artefact.")] = STORE,
+    keep: Annotated[bool, typer.Option("--keep", help="Go on serving until Ctrl-C.")] = False,
+) -> None:
+    """Build the example model, serve it with a real Triton, stream answers in Japanese."""
+    if not (checkpoint / "config.json").is_file():
+        raise NoExample(
+            f"{checkpoint} is not a checkpoint: run the demo from a checkout, or name one with "
+            "--checkpoint"
+        )
+    _exit_on_signals()
+    console = Console(stderr=True)
+    artefact, build_s, cache_hit = _build(checkpoint, store, console)
+    with _start(artefact, store.parent / "triton.log", console) as server:
+        measured = _converse(server.grpc_endpoint, console)
+        console.print(_summary(measured, artefact, build_s, cache_hit=cache_hit))
+        if keep:
+            console.print(f"serving on {server.grpc_endpoint} until Ctrl-C")
+            server.wait()
+
+
+def _exit_on_signals() -> None:
+    """Leave through the `with` blocks, whichever signal asks us to."""
+
+    def leave(number: int, _frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, leave)
+
+
+def _build(checkpoint: Path, store: Path, console: Console) -> tuple[Path, float, bool]:
+    from llmjp_builder.pipeline import build
+
+    from llmjp_builder.spec import BuildSpec
+    from llmjp_cli.progress import reporter
+
+    console.print(f"[bold]1/3[/] engine artefact, tensor parallel {TENSOR_PARALLEL}")
+    spec = BuildSpec(source=str(checkpoint), backend="torch", tensor_parallel=TENSOR_PARALLEL)
+    start = time.monotonic()
+    with reporter() as on_progress:
+        result = build(spec, store=store, on_progress=on_progress)
+    return result.path, time.monotonic() - start, result.cache_hit
+
+
+def _start(artefact: Path, log: Path, console: Console) -> TritonServer:
+    from llmjp_runtime.server.preflight import free_ports
+    from llmjp_runtime.server.process import Listen, TritonServer
+    from llmjp_runtime.settings import ServingSettings
+
+    console.print("[bold]2/3[/] tritonserver")
+    http, grpc, metrics, health = free_ports(4)
+    server = TritonServer(
+        ServingSettings(artefact=artefact.resolve(), health_port=health),
+        Listen(http_port=http, grpc_port=grpc, metrics_port=metrics),
+        log=log,
+    )
+    try:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as progress:
+            progress.add_task("loading the engine and generating a first token", total=None)
+            server.wait_ready(START_TIMEOUT_S)
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+def _converse(endpoint: str, console: Console) -> list[Measured]:
+    from llmjp_client import Client
+
+    console.print("[bold]3/3[/] streamed answers over gRPC\n")
+    measured = []
+    with Client(endpoint) as client:
+        for questions in CONVERSATIONS:
+            messages: list[dict[str, str]] = []
+            for question in questions:
+                messages.append({"role": "user", "content": question})
+                console.print(f"[cyan]問[/] {question}")
+                text, result = _stream(client, messages, console)
+                messages.append({"role": "assistant", "content": text})
+                measured.append(result)
+            console.print()
+    return measured
+
+
+def _stream(
+    client: Client, messages: list[dict[str, str]], console: Console
+) -> tuple[str, Measured]:
+    start = time.monotonic()
+    first = None
+    console.print("[green]答[/] ", end="")
+    with client.stream(messages=messages, top_k=1, repetition_penalty=1.0) as stream:
+        for chunk in stream:
+            first = first or time.monotonic()
+            console.print(chunk.text, end="", markup=False, highlight=False, soft_wrap=True)
+        reply = stream.reply()
+    console.print()
+    end = time.monotonic()
+    return reply.text, Measured((first or end) - start, end - start, reply.usage.output_tokens)
+
+
+def _summary(measured: list[Measured], artefact: Path, build_s: float, *, cache_hit: bool) -> Table:
+    first_ms = 1e3 * statistics.median(each.first_token_s for each in measured)
+    speed = statistics.median(each.tokens_per_s for each in measured)
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    found = "found by its key and verified" if cache_hit else "built"
+    table.add_row("artefact", f"{artefact}  ({found} in {build_s:.1f} s)")
+    table.add_row("time to first token", f"{first_ms:.0f} ms (median of {len(measured)} replies)")
+    table.add_row("speed", f"{speed:.0f} tokens/s, one request at a time, on this CPU")
+    table.add_row("next", f"llmjp serve {artefact}")
+    table.add_row("", "llmjp chat      (in another terminal)")
+    return table

@@ -1,0 +1,122 @@
+"""The Triton model `ensemble`: `llmjp` with the behaviour of NVIDIA's ensemble.
+
+Clients written for NVIDIA's `ensemble` find its defaults: greedy unless top_k or top_p is given, no
+repetition penalty, and an unstreamed reply that begins with the prompt unless
+`exclude_input_in_output`. Everything else is `llmjp`'s.
+
+Calls from model to model pass no cancellation on (seen with Triton 2.51), so this model watches its
+own clients and stops the inner request by its id.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from llmjp_runtime.front.orphan import exit_with_parent
+from llmjp_runtime.front.repository import MODEL_NAME
+from llmjp_runtime.front.request import Code, RequestError, nvidia_defaults
+from llmjp_runtime.front.triton import TritonResponder, inputs_of, prepare_process
+
+if TYPE_CHECKING:
+    from llmjp_runtime.front.request import Tensors
+
+_log = logging.getLogger(__name__)
+
+MAX_THREADS = 512
+"""Requests forwarded at once; one thread each, which sleeps between responses."""
+POLL_S = 0.1
+"""How often a client is asked whether it is gone."""
+
+
+class TritonPythonModel:
+    """Triton's entry points."""
+
+    def initialize(self, _args: dict[str, str]) -> None:
+        """Start the threads."""
+        prepare_process()
+        exit_with_parent()
+        self._numbers = itertools.count(1)
+        self._pool = ThreadPoolExecutor(MAX_THREADS, "forward")
+        self._lock = threading.Lock()
+        self._running: dict[str, TritonResponder] = {}
+        self._closed = threading.Event()
+        self._watch = threading.Thread(target=self._run_watch, name="watch", daemon=True)
+        self._watch.start()
+
+    def execute(self, requests: list[Any]) -> None:
+        """Forward every request from a thread of its own."""
+        for request in requests:
+            tensors = nvidia_defaults(inputs_of(request))
+            outer = request.request_id()
+            inner = f"{MODEL_NAME}:{outer}" if outer else f"{os.getpid()}-{next(self._numbers)}"
+            responder = TritonResponder(request.get_response_sender())
+            timeout = request.timeout()
+            self._pool.submit(self._forward, tensors, inner, timeout, responder)
+
+    def _forward(
+        self, tensors: Tensors, inner: str, timeout_us: int, responder: TritonResponder
+    ) -> None:
+        stopping = "stop" in tensors
+        if not stopping:
+            with self._lock:
+                self._running.setdefault(inner, responder)
+        try:
+            _relay(_call(tensors, inner, timeout_us), responder)
+        except Exception as exc:  # noqa: BLE001  a thread's edge
+            _log.exception("forwarding failed")
+            responder.fail(RequestError(Code.INTERNAL, f"{type(exc).__name__} in the alias"))
+        finally:
+            with self._lock:
+                if self._running.get(inner) is responder:
+                    del self._running[inner]
+
+    def _run_watch(self) -> None:
+        while not self._closed.wait(POLL_S):
+            with self._lock:
+                running = list(self._running.items())
+            for inner, responder in running:
+                if responder.cancelled():
+                    for _ in _call({"stop": np.array([[True]])}, inner, 0):
+                        pass
+
+    def finalize(self) -> None:
+        """End the threads."""
+        self._closed.set()
+        self._watch.join()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _call(tensors: Tensors, request_id: str, timeout_us: int) -> Any:
+    """The inner model's responses, as they come."""
+    request = pb_utils.InferenceRequest(
+        model_name=MODEL_NAME,
+        requested_output_names=[],
+        inputs=[pb_utils.Tensor(name, array) for name, array in tensors.items()],
+        request_id=request_id,
+        timeout=timeout_us,
+    )
+    return request.exec(decoupled=True)
+
+
+def _relay(responses: Any, responder: TritonResponder) -> None:
+    """Pass responses on; ours carry the final flag themselves, so an empty one is only the end."""
+    ended = False
+    for response in responses:
+        if response.has_error():
+            responder.fail_as(response.error())
+            ended = True
+            break
+        outputs = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+        if outputs:
+            ended = "finish_reason" in outputs
+            responder.send(outputs, final=ended)
+    if not ended:
+        responder.send({}, final=True)

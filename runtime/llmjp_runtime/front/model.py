@@ -1,0 +1,83 @@
+"""The Triton model `llmjp`: wires Triton's python backend to `FrontService`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from llmjp_runtime.executor.protocol import GenerationRequest, RecordedEvents, SamplingParams
+from llmjp_runtime.front.health import HealthServer, Verdict, liveness, readiness
+from llmjp_runtime.front.orphan import exit_with_parent
+from llmjp_runtime.front.repository import SETTINGS_PARAMETER
+from llmjp_runtime.front.service import FrontService
+from llmjp_runtime.front.triton import TritonResponder, inputs_of, prepare_process
+from llmjp_runtime.server.preflight import check_interpreter, observe_interpreter
+from llmjp_runtime.serving import load_executor, load_tokenizer
+from llmjp_runtime.settings import ServingSettings
+
+if TYPE_CHECKING:
+    from llmjp_runtime.executor.protocol import Executor
+    from llmjp_runtime.front.health import Progress
+
+_log = logging.getLogger(__name__)
+
+
+class TritonPythonModel:
+    """Triton's entry points."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load tokenizer and executor, generate a first token, answer probes."""
+        prepare_process()
+        exit_with_parent()
+        check_interpreter(observe_interpreter())
+        parameters = json.loads(args["model_config"])["parameters"]
+        settings = ServingSettings.from_json(parameters[SETTINGS_PARAMETER]["string_value"])
+        start = time.monotonic()
+        tokenizer = load_tokenizer(settings)
+        self._executor: Executor = load_executor(settings, tokenizer)
+        self._progress: Progress | None = None
+        self._health = HealthServer(
+            settings.health_host,
+            settings.health_port,
+            {"/readyz": self._readyz, "/livez": self._livez},
+        )
+        self._service = FrontService(self._executor, tokenizer, settings)
+        _warm_up(self._executor)
+        _log.info("ready: backend %s, %.1f s", settings.backend, time.monotonic() - start)
+
+    def execute(self, requests: list[Any]) -> None:
+        """Hand every request to the service; responses leave through their senders."""
+        for request in requests:
+            responder = TritonResponder(request.get_response_sender())
+            self._service.accept(
+                inputs_of(request),
+                responder,
+                request_id=request.request_id(),
+                timeout_s=request.timeout() / 1e6,
+            )
+
+    def finalize(self) -> None:
+        """End what runs."""
+        self._service.close()
+        self._health.close()
+
+    def _readyz(self) -> Verdict:
+        return readiness(self._executor.health())
+
+    def _livez(self) -> Verdict:
+        verdict, self._progress = liveness(
+            self._executor.health(), self._progress, time.monotonic()
+        )
+        return verdict
+
+
+def _warm_up(executor: Executor) -> None:
+    """Generate one token, so that the first request pays for nothing and readiness is earned."""
+    events = RecordedEvents()
+    sampling = SamplingParams(max_tokens=1, top_k=1)
+    executor.submit(
+        GenerationRequest(request_id="warm-up", prompt_ids=(1,), sampling=sampling), events
+    )
+    events.wait()

@@ -1,0 +1,80 @@
+"""What the front model and its alias share of Triton's python backend API.
+
+Sole importer of `triton_python_backend_utils`, which exists only inside the backend's stub process.
+The API is documented in triton-inference-server/python_backend, README.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import triton_python_backend_utils as pb_utils
+
+from llmjp_runtime.front.request import Code
+
+if TYPE_CHECKING:
+    from llmjp_runtime.front.live import Outputs
+    from llmjp_runtime.front.request import RequestError, Tensors
+
+FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
+ERROR_CODES = {
+    Code.INVALID_ARGUMENT: pb_utils.TritonError.INVALID_ARG,
+    Code.UNIMPLEMENTED: pb_utils.TritonError.UNSUPPORTED,
+    Code.RESOURCE_EXHAUSTED: pb_utils.TritonError.UNAVAILABLE,
+    Code.UNAVAILABLE: pb_utils.TritonError.UNAVAILABLE,
+    Code.INTERNAL: pb_utils.TritonError.INTERNAL,
+}
+"""Triton's codes; over gRPC streams only the message, with our code in brackets, arrives."""
+
+
+def inputs_of(request: Any) -> Tensors:
+    """The request's tensors as arrays."""
+    return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+
+
+class TritonResponder:
+    """The way back through a decoupled request's response sender."""
+
+    def __init__(self, sender: Any) -> None:
+        """Take over the sender of one request."""
+        self._sender = sender
+        # The sender object is not safe for two threads at once, and the watch asks while we send.
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def send(self, outputs: Outputs, *, final: bool) -> None:
+        """Send one response; one without outputs is only the end."""
+        tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items()]
+        with self._lock:
+            self._ended = final
+            if not tensors:
+                self._sender.send(flags=FINAL)
+            else:
+                self._sender.send(pb_utils.InferenceResponse(tensors), flags=FINAL if final else 0)
+
+    def fail(self, error: RequestError) -> None:
+        """Send the error and end the request."""
+        self.fail_as(pb_utils.TritonError(str(error), ERROR_CODES[error.code]))
+
+    def fail_as(self, error: Any) -> None:
+        """Send an error of Triton's own type and end the request."""
+        with self._lock:
+            self._ended = True
+            self._sender.send(pb_utils.InferenceResponse(error=error), flags=FINAL)
+
+    def cancelled(self) -> bool:
+        """Whether the client is gone; a round trip."""
+        with self._lock:
+            return not self._ended and bool(self._sender.is_cancelled())
+
+
+def prepare_process() -> None:
+    """Logging and output as every one of our stub processes needs them."""
+    for stream in (sys.stdout, sys.stderr):
+        # The embedded interpreter starts with ASCII whatever PYTHONUTF8 says.
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")

@@ -1,0 +1,198 @@
+"""What a request's tensors mean, and what is refused in which words."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llmjp_runtime.executor.protocol import Feature
+from llmjp_runtime.front.request import (
+    RANGES,
+    Code,
+    Generate,
+    RequestError,
+    Stop,
+    nvidia_defaults,
+    parse,
+)
+from llmjp_runtime.front.tensors import INPUTS, NVIDIA_INPUTS
+from llmjp_runtime.settings import SamplingDefaults
+
+DEFAULTS = SamplingDefaults()
+
+
+def tensors(**values: Any) -> dict[str, Any]:
+    """Arrays as Triton hands them over, for one request."""
+    types = {"STRING": np.object_, "INT32": np.int32, "UINT64": np.uint64, "FP32": np.float32}
+    types |= {"BOOL": np.bool_, "FP16": np.float16}
+    specs = {spec.name: spec for spec in INPUTS}
+    arrays = {}
+    for name, value in values.items():
+        row = value if isinstance(value, list) else [value]
+        arrays[name] = np.array([row], types[specs[name].data_type])
+    return arrays
+
+
+def generate(**values: Any) -> Generate:
+    ask = parse(tensors(**{"text_input": b"a", **values}), DEFAULTS)
+    assert isinstance(ask, Generate)
+    return ask
+
+
+def refusal(**values: Any) -> RequestError:
+    with pytest.raises(RequestError) as caught:
+        parse(tensors(**values), DEFAULTS)
+    return caught.value
+
+
+def test_the_model_cards_settings_hold_where_nothing_is_said() -> None:
+    ask = generate()
+    assert (ask.temperature, ask.top_p, ask.top_k) == (0.7, 0.95, 0)
+    assert ask.repetition_penalty == 1.05
+    assert ask.max_tokens is None
+    assert not ask.stream
+    assert not ask.include_prompt
+
+
+def test_given_values_are_taken() -> None:
+    ask = generate(
+        max_tokens=7,
+        temperature=0.5,
+        top_k=3,
+        seed=2**64 - 1,
+        stop_words=[b"\xe3\x80\x82", b""],
+        embedding_bias_words=[b"x"],
+        embedding_bias_weights=[-2.0],
+        stream=True,
+        exclude_input_in_output=False,
+    )
+    assert (ask.max_tokens, ask.temperature, ask.top_k, ask.seed) == (7, 0.5, 3, 2**64 - 1)
+    assert ask.stop_words == ("。".encode(),)
+    assert ask.embedding_bias == ((b"x", -2.0),)
+    assert ask.stream
+    assert ask.include_prompt
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", math.nan),
+        ("temperature", -0.1),
+        ("temperature", math.inf),
+        ("top_p", 0.0),
+        ("top_p", 1.5),
+        ("top_k", -1),
+        ("repetition_penalty", 0.0),
+        ("repetition_penalty", math.nan),
+        ("max_tokens", 0),
+        ("max_tokens", -5),
+        ("min_tokens", -1),
+        ("presence_penalty", math.nan),
+        ("end_id", -1),
+    ],
+)
+def test_values_out_of_range_name_the_tensor_and_the_range(name: str, value: float) -> None:
+    error = refusal(text_input=b"a", **{name: value})
+    assert error.code is Code.INVALID_ARGUMENT
+    assert str(error).startswith(f"[invalid_argument] {name}: must be {RANGES[name]}, found ")
+
+
+def test_ranges_read_as_a_person_writes_them() -> None:
+    assert str(RANGES["top_p"]) == "in (0, 1]"
+    assert str(RANGES["max_tokens"]) == "in [1, 2147483647]"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"text_input": b"a", "messages": b"[]"},
+        {"text_input": b"a", "input_ids": [1]},
+        {"messages": b"[]", "input_ids": [1]},
+    ],
+)
+def test_exactly_one_prompt(given: dict[str, Any]) -> None:
+    assert "exactly one of text_input, messages, input_ids" in str(refusal(**given))
+
+
+@pytest.mark.parametrize("name", ["text_input", "messages"])
+def test_an_empty_prompt_is_refused(name: str) -> None:
+    assert str(refusal(**{name: b""})) == f"[invalid_argument] {name}: must not be empty"
+
+
+def test_stop_needs_no_prompt() -> None:
+    assert parse(tensors(stop=True), DEFAULTS) == Stop()
+    assert isinstance(parse(tensors(stop=False, text_input=b"a"), DEFAULTS), Generate)
+
+
+@pytest.mark.parametrize(
+    ("name", "neutral", "asking"),
+    [
+        ("beam_width", 1, 4),
+        ("num_return_sequences", 1, 2),
+        ("length_penalty", 1.0, 0.5),
+        ("return_context_logits", False, True),
+        ("return_generation_logits", False, True),
+        ("return_perf_metrics", False, True),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_name(name: str, neutral: Any, asking: Any) -> None:
+    generate(**{name: neutral})
+    error = refusal(text_input=b"a", **{name: asking})
+    assert error.code is Code.UNIMPLEMENTED
+    assert str(error).startswith(f"[unimplemented] {name}: ")
+
+
+def test_every_tensor_of_nvidias_ensemble_is_taken_or_refused_by_name() -> None:
+    for spec in NVIDIA_INPUTS:
+        value = {"STRING": b"x", "BOOL": False}.get(spec.data_type, 1)
+        given = tensors(**{"text_input": b"a", spec.name: value})
+        if spec.name.startswith("embedding_bias"):
+            given |= tensors(embedding_bias_words=[b"x"], embedding_bias_weights=[1.0])
+        try:
+            parse(given, DEFAULTS)
+        except RequestError as error:
+            assert str(error).startswith(f"[unimplemented] {spec.name}: ")  # noqa: PT017
+
+
+def test_bias_words_and_weights_must_match() -> None:
+    assert "found 0 for 1 words" in str(refusal(text_input=b"a", embedding_bias_words=[b"x"]))
+
+
+def test_batches_are_refused() -> None:
+    given = {"text_input": np.array([[b"a"], [b"b"]], np.object_)}
+    with pytest.raises(RequestError, match=r"batch 1 is needed, found shape \[2, 1\]"):
+        parse(given, DEFAULTS)
+
+
+def test_needed_features_name_their_tensor() -> None:
+    assert generate().needed_features() == {}
+    ask = generate(bad_words=[b"x"], return_log_probs=True)
+    assert ask.needed_features() == {
+        Feature.BAD_WORDS: "bad_words",
+        Feature.LOG_PROBS: "return_log_probs",
+    }
+
+
+def test_nvidias_defaults_are_greedy_with_the_prompt() -> None:
+    ask = parse(nvidia_defaults(tensors(text_input=b"a", max_tokens=3)), DEFAULTS)
+    assert isinstance(ask, Generate)
+    assert (ask.top_k, ask.temperature, ask.repetition_penalty) == (1, 1.0, 1.0)
+    assert ask.include_prompt
+
+
+def test_nvidias_defaults_yield_to_what_is_given() -> None:
+    given = tensors(text_input=b"a", top_p=0.5, exclude_input_in_output=True)
+    ask = parse(nvidia_defaults(given), DEFAULTS)
+    assert isinstance(ask, Generate)
+    assert (ask.top_k, ask.top_p) == (0, 0.5)
+    assert not ask.include_prompt
+
+
+def test_no_refusal_repeats_a_text() -> None:
+    secret = "ひみつ"
+    error = refusal(text_input=secret.encode(), messages=secret.encode(), max_tokens=0)
+    assert secret not in str(error)
