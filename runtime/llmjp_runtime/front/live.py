@@ -1,6 +1,7 @@
 """A running request: events come in from the executor's thread, responses leave by a sender.
 
-The executor's thread only appends; what has piled up while a sender was busy leaves as one response.
+The executor's thread only appends; what has piled up while a sender was busy leaves as one
+response.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class LiveRequest:
             stream: whether to send text as it comes, or one response at the end.
             prompt: put before the reply of an unstreamed request.
             deadline_s: on the clock of `time.monotonic`; None means no deadline.
-            on_stop: called when a stop string ended the reply and the executor should end, too.
+            on_stop: called when the reply is over before the executor knows.
         """
         self.key = key
         self.responder = responder
@@ -97,6 +98,11 @@ class LiveRequest:
         """Say why the executor is about to be told to cancel."""
         self._reason = reason
 
+    def abandon(self) -> None:
+        """No response can be sent any more: nobody needs the rest of the reply."""
+        self.done = True
+        self._on_stop()
+
     def flush(self) -> bool:
         """Send what has piled up (a sender's thread); whether to be called again.
 
@@ -112,19 +118,15 @@ class LiveRequest:
             return self._scheduled
 
     def _advance(self, events: list[TokenEvent]) -> None:
-        error = next((event.error for event in events if event.error is not None), None)
-        if error is not None:
-            self.done = True
-            self.responder.fail(RequestError(Code.INTERNAL, error))
-            return
         part = self._assembler.feed_all(events)
         self._unsent.append(part)
-        final = part.finish_reason is not None
-        if final or (self._stream and any(each.text for each in self._unsent)):
+        self.done = part.final
+        if part.error is not None:
+            self.responder.fail(RequestError(Code.INTERNAL, part.error))
+        elif part.final or (self._stream and any(each.text for each in self._unsent)):
             outputs = self._outputs(part)
             self._unsent.clear()
-            self.done = final
-            self.responder.send(outputs, final=final)
+            self.responder.send(outputs, final=part.final)
         if part.cancel:
             self._on_stop()
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmjp_runtime.front.request import invalid
-from llmjp_runtime.text.tokenizer import InvalidMessages, check_messages, decode_utf8
+from llmjp_runtime.text.errors import InvalidText
+from llmjp_runtime.text.messages import check_messages, decode_utf8
+from llmjp_runtime.text.stop import StopMatcher
 
 if TYPE_CHECKING:
     from llmjp_runtime.executor.protocol import ExecutorLimits
     from llmjp_runtime.front.request import Generate
     from llmjp_runtime.text.tokenizer import TextTokenizer
-
-MAX_STOP_WORDS = 64
-"""More stop words than anyone needs; each costs time at every token."""
 
 
 def build_prompt(
@@ -26,7 +25,7 @@ def build_prompt(
     """
     try:
         ids = _encode(ask, tokenizer, limits)
-    except InvalidMessages as exc:
+    except InvalidText as exc:
         raise invalid(str(exc)) from exc
     if len(ids) >= limits.max_context:
         raise _too_long(str(len(ids)), limits)
@@ -68,17 +67,17 @@ def _too_long(found: str, limits: ExecutorLimits) -> Exception:
     )
 
 
-def stop_texts(ask: Generate) -> tuple[str, ...]:
-    """The stop strings.
+def stop_matcher(ask: Generate) -> StopMatcher:
+    """A fresh matcher of the stop strings.
 
     Raises:
-        RequestError: too many, or not UTF-8.
+        RequestError: not UTF-8, too many or too long.
     """
-    if len(ask.stop_words) > MAX_STOP_WORDS:
-        raise invalid(
-            f"stop_words: at most {MAX_STOP_WORDS} are allowed, found {len(ask.stop_words)}"
-        )
-    return tuple(_utf8("stop_words", word) for word in ask.stop_words)
+    words = [_utf8("stop_words", word) for word in ask.stop_words]
+    try:
+        return StopMatcher(words)
+    except InvalidText as exc:
+        raise invalid(str(exc)) from exc
 
 
 def forbidden_ids(ask: Generate, tokenizer: TextTokenizer) -> tuple[tuple[int, ...], ...]:
@@ -100,5 +99,5 @@ def bias_ids(ask: Generate, tokenizer: TextTokenizer) -> tuple[tuple[int, float]
 def _utf8(name: str, raw: bytes) -> str:
     try:
         return decode_utf8(name, raw)
-    except InvalidMessages as exc:
+    except InvalidText as exc:
         raise invalid(str(exc)) from exc

@@ -109,16 +109,16 @@ class Range:
 
 
 RANGES = {
-    "max_tokens": Range(1, 2**31 - 1),
-    "min_tokens": Range(0, 2**31 - 1),
-    "temperature": Range(0.0, 100.0),
-    "top_k": Range(0, 2**31 - 1),
+    "max_tokens": Range(1, math.inf),
+    "min_tokens": Range(0, math.inf),
+    "temperature": Range(0.0, math.inf),
+    "top_k": Range(0, math.inf),
     "top_p": Range(0.0, 1.0, low_open=True),
-    "repetition_penalty": Range(0.0, 100.0, low_open=True),
+    "repetition_penalty": Range(0.0, math.inf, low_open=True),
     "presence_penalty": Range(-100.0, 100.0),
     "frequency_penalty": Range(-100.0, 100.0),
-    "end_id": Range(0, 2**31 - 1),
-    "seed": Range(0, 2**64 - 1),
+    "end_id": Range(0, math.inf),
+    "seed": Range(0, math.inf),
 }
 """Allowed values, by tensor. NaN and infinities are in none of them."""
 

@@ -58,7 +58,7 @@ class SenderPool:
             except Exception:  # noqa: BLE001  a thread's edge
                 # The client is gone, or the response could not be made: this request ends here.
                 _log.exception("response failed")
-                live.done = True
+                live.abandon()
                 again = False
             if live.done:
                 self._on_done(live)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmjp_runtime.executor.protocol import FinishReason, GenerationRequest, SamplingParams
 from llmjp_runtime.front.live import LiveRequest
-from llmjp_runtime.front.prompt import bias_ids, build_prompt, forbidden_ids, stop_texts
+from llmjp_runtime.front.prompt import bias_ids, build_prompt, forbidden_ids, stop_matcher
 from llmjp_runtime.front.reply import ReplyAssembler
 from llmjp_runtime.front.request import Code, RequestError, Stop, invalid, parse
 from llmjp_runtime.front.senders import SenderPool, Watch
@@ -76,7 +76,7 @@ class FrontService:
         live = LiveRequest(
             key=key,
             responder=responder,
-            assembler=ReplyAssembler(self._tokenizer, stop_texts(ask)),
+            assembler=ReplyAssembler(self._tokenizer.detokenizer(), stop_matcher(ask)),
             num_input_tokens=len(prompt_ids),
             stream=ask.stream,
             prompt=self._tokenizer.decode(prompt_ids) if ask.include_prompt else "",
