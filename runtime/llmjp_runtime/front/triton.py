@@ -1,7 +1,8 @@
 """What the front model and its alias share of Triton's python backend API.
 
-Sole importer of `triton_python_backend_utils`, which exists only inside the backend's stub process.
-The API is documented in triton-inference-server/python_backend, README.md.
+`triton_python_backend_utils` exists only inside the backend's stub process, which fills in its
+classes after the model's module is imported: use them in functions, not at import time. The API is
+documented in triton-inference-server/python_backend, README.md.
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ if TYPE_CHECKING:
     from llmjp_runtime.front.live import Outputs
     from llmjp_runtime.front.request import RequestError, Tensors
 
-FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-
 ERROR_CODES = {
-    Code.INVALID_ARGUMENT: pb_utils.TritonError.INVALID_ARG,
-    Code.UNIMPLEMENTED: pb_utils.TritonError.UNSUPPORTED,
-    Code.RESOURCE_EXHAUSTED: pb_utils.TritonError.UNAVAILABLE,
-    Code.UNAVAILABLE: pb_utils.TritonError.UNAVAILABLE,
-    Code.INTERNAL: pb_utils.TritonError.INTERNAL,
+    Code.INVALID_ARGUMENT: "INVALID_ARG",
+    Code.UNIMPLEMENTED: "UNSUPPORTED",
+    Code.RESOURCE_EXHAUSTED: "UNAVAILABLE",
+    Code.UNAVAILABLE: "UNAVAILABLE",
+    Code.INTERNAL: "INTERNAL",
 }
-"""Triton's codes; over gRPC streams only the message, with our code in brackets, arrives."""
+"""Names of Triton's codes; over gRPC streams only the message, with our code in brackets, arrives."""
+
+
+def final_flag() -> int:
+    """Marks a request's last response."""
+    return int(pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
 def inputs_of(request: Any) -> Tensors:
@@ -52,19 +56,23 @@ class TritonResponder:
         with self._lock:
             self._ended = final
             if not tensors:
-                self._sender.send(flags=FINAL)
+                self._sender.send(flags=final_flag())
             else:
-                self._sender.send(pb_utils.InferenceResponse(tensors), flags=FINAL if final else 0)
+                self._sender.send(
+                    pb_utils.InferenceResponse(tensors), flags=final_flag() if final else 0
+                )
 
     def fail(self, error: RequestError) -> None:
         """Send the error and end the request."""
-        self.fail_as(pb_utils.TritonError(str(error), ERROR_CODES[error.code]))
+        self.fail_as(
+            pb_utils.TritonError(str(error), getattr(pb_utils.TritonError, ERROR_CODES[error.code]))
+        )
 
     def fail_as(self, error: Any) -> None:
         """Send an error of Triton's own type and end the request."""
         with self._lock:
             self._ended = True
-            self._sender.send(pb_utils.InferenceResponse(error=error), flags=FINAL)
+            self._sender.send(pb_utils.InferenceResponse(error=error), flags=final_flag())
 
     def cancelled(self) -> bool:
         """Whether the client is gone; a round trip."""
