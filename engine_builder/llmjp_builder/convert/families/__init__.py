@@ -1,0 +1,1 @@
+"""Conversion rules, one module per family of architectures."""

@@ -1,0 +1,186 @@
+"""config.json of a Hugging Face checkpoint, parsed into what the conversion needs. Pure.
+
+Defaults for absent keys are those of `transformers.LlamaConfig`; a size is never guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmjp_builder.errors import BadConfig, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SUPPORTED_ARCHITECTURES = ("LlamaForCausalLM",)
+"""To add one: its rules under `families/`, and its name here and in `families.RULES`."""
+
+_MAX_WIDTH = 1 << 20
+"""Bound on every size but the vocabulary: keeps one row of a weight within a few megabytes."""
+_MAX_VOCAB = 1 << 24
+_MAX_LAYERS = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The shape of a decoder-only Llama."""
+
+    architecture: str
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+    """May differ from hidden_size / num_heads."""
+    vocab_size: int
+    """Rows of the embedding table; more than the tokenizer has."""
+    max_position_embeddings: int
+    norm_epsilon: float
+    rope_theta: float
+    rope_scaling: Mapping[str, Any] | None
+    """As the checkpoint has it; None for plain RoPE."""
+    hidden_act: str
+    tied_embeddings: bool
+    """The output projection is the embedding table."""
+    stored_dtype: str | None
+    """What config.json says: `bfloat16`, `float16` or `float32`; None if it says nothing."""
+
+
+def parse_model_config(document: Mapping[str, Any], where: str) -> ModelConfig:
+    """The model that a config.json describes.
+
+    Args:
+        document: the parsed JSON.
+        where: the file's path, for messages.
+
+    Raises:
+        Unsupported: another architecture, or a variant of Llama that is not converted.
+        BadConfig: a value is missing, mistyped or impossible.
+    """
+    architecture = _architecture(document, where)
+    _refuse_variants(document, where)
+    fields = _Fields(document, where)
+    hidden, heads = fields.size("hidden_size"), fields.size("num_attention_heads")
+    kv_heads = fields.size("num_key_value_heads", default=heads)
+    if heads % kv_heads:
+        raise BadConfig(
+            f"{where}: num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}"
+        )
+    theta, scaling = _rope(document, fields)
+    return ModelConfig(
+        architecture=architecture,
+        hidden_size=hidden,
+        intermediate_size=fields.size("intermediate_size"),
+        num_layers=fields.size("num_hidden_layers", limit=_MAX_LAYERS),
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_size=_head_size(fields, hidden, heads),
+        vocab_size=fields.size("vocab_size", limit=_MAX_VOCAB),
+        max_position_embeddings=fields.size("max_position_embeddings", limit=1 << 31),
+        norm_epsilon=fields.positive("rms_norm_eps", default=1e-6),
+        rope_theta=theta,
+        rope_scaling=scaling,
+        hidden_act="silu",
+        tied_embeddings=fields.flag("tie_word_embeddings"),
+        stored_dtype=_stored_dtype(document, where),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """Typed access to a JSON object; a key whose value is null counts as absent."""
+
+    document: Mapping[str, Any]
+    where: str
+
+    def size(self, key: str, *, default: int | None = None, limit: int = _MAX_WIDTH) -> int:
+        value = self.document.get(key)
+        if value is None:
+            value = default
+        if value is None:
+            raise BadConfig(f"{self.where}: {key} is missing")
+        if type(value) is not int or not 0 < value <= limit:
+            raise BadConfig(
+                f"{self.where}: {key} must be an integer from 1 to {limit}, found {value!r}"
+            )
+        return value
+
+    def positive(self, key: str, *, default: float) -> float:
+        value = self.document.get(key)
+        if value is None:
+            return default
+        if type(value) not in {int, float} or not (0 < value < math.inf):
+            raise BadConfig(f"{self.where}: {key} must be a positive number, found {value!r}")
+        return float(value)
+
+    def flag(self, key: str) -> bool:
+        value = self.document.get(key)
+        if value is None:
+            return False
+        if type(value) is not bool:
+            raise BadConfig(f"{self.where}: {key} must be true or false, found {value!r}")
+        return value
+
+
+def _architecture(document: Mapping[str, Any], where: str) -> str:
+    match document.get("architectures"):
+        case [str(name)] if name in SUPPORTED_ARCHITECTURES:
+            return name
+        case found:
+            raise Unsupported(
+                f"{where}: architectures is {found!r}; supported: "
+                f"{', '.join(SUPPORTED_ARCHITECTURES)} (all dense llm-jp-3 models)"
+            )
+
+
+def _refuse_variants(document: Mapping[str, Any], where: str) -> None:
+    for key in ("attention_bias", "mlp_bias"):
+        if document.get(key) not in {None, False}:
+            raise Unsupported(f"{where}: {key} is {document[key]!r}; only models without biases")
+    if (activation := document.get("hidden_act", "silu")) != "silu":
+        raise Unsupported(f"{where}: hidden_act is {activation!r}; only silu is converted")
+    if document.get("quantization_config") is not None:
+        raise Unsupported(
+            f"{where}: quantization_config is set; start from the unquantised checkpoint"
+        )
+
+
+def _head_size(fields: _Fields, hidden: int, heads: int) -> int:
+    if fields.document.get("head_dim") is not None:
+        return fields.size("head_dim")
+    if hidden % heads:
+        raise BadConfig(
+            f"{fields.where}: hidden_size {hidden} is no multiple of num_attention_heads {heads}, "
+            "and there is no head_dim"
+        )
+    return hidden // heads
+
+
+def _rope(document: Mapping[str, Any], fields: _Fields) -> tuple[float, Mapping[str, Any] | None]:
+    """Theta and scaling, from the keys of transformers 4 or from `rope_parameters` of 5."""
+    theta = fields.positive("rope_theta", default=10000.0)
+    scaling = document.get("rope_scaling")
+    parameters = document.get("rope_parameters")
+    for name, value in (("rope_scaling", scaling), ("rope_parameters", parameters)):
+        if value is not None and not isinstance(value, dict):
+            raise BadConfig(f"{fields.where}: {name} must be an object, found {value!r}")
+    if parameters is not None:
+        theta = _Fields(parameters, f"{fields.where}: rope_parameters").positive(
+            "rope_theta", default=theta
+        )
+        scaling = {key: value for key, value in parameters.items() if key != "rope_theta"}
+    if scaling and scaling.get("rope_type", scaling.get("type")) not in {None, "default"}:
+        return theta, scaling
+    return theta, None
+
+
+def _stored_dtype(document: Mapping[str, Any], where: str) -> str | None:
+    found = document.get("dtype", document.get("torch_dtype"))
+    match found:
+        case None | "bfloat16" | "float16" | "float32":
+            return found
+        case _:
+            raise Unsupported(f"{where}: dtype is {found!r}; supported: bfloat16, float16, float32")

@@ -1,0 +1,140 @@
+"""How one rank's part is cut out of a source tensor: geometry without bytes, all pure.
+
+A tensor is seen as a matrix [rows, columns]; a vector [n] is [n, 1]. A rank takes a `Block` of it.
+The parts of a rule lie below each other in the rank's tensor, so each fills one range of bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A rectangle of a source matrix, as it lands in a rank's tensor."""
+
+    row: int
+    num_rows: int
+    column: int
+    num_columns: int
+    zero_rows: int = 0
+    """Rows of zeros below it."""
+
+
+class Split(Protocol):
+    """One way to divide a tensor over the ranks that share a layer."""
+
+    def block(self, shape: Shape, world: int, rank: int, /) -> Block:
+        """What `rank` of `world` takes of a tensor of `shape`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Replicated:
+    """Every rank takes all of it."""
+
+    def block(self, shape: Shape, _world: int, _rank: int, /) -> Block:
+        """The whole tensor."""
+        rows, columns = as_matrix(shape)
+        return Block(0, rows, 0, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Dimension 0 in equal parts (column parallel, as [out, in] weights are stored)."""
+
+    def block(self, shape: Shape, world: int, rank: int, /) -> Block:
+        """[n, d] to [n / world, d]."""
+        rows, columns = as_matrix(shape)
+        share = _exact(rows, world)
+        return Block(rank * share, share, 0, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class PaddedRows:
+    """Dimension 0 in equal parts, after rows of zeros fill it up to a multiple of the world.
+
+    As `pad_vocab_size` and `ModelWeightsLoader` of TensorRT-LLM have it.
+    """
+
+    def block(self, shape: Shape, world: int, rank: int, /) -> Block:
+        """[n, d] to [ceil(n / world), d]."""
+        rows, columns = as_matrix(shape)
+        share = -(-rows // world)
+        begin, end = (min(rows, i * share) for i in (rank, rank + 1))
+        return Block(begin, end - begin, 0, columns, zero_rows=share - (end - begin))
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Dimension 1 in equal parts (row parallel)."""
+
+    def block(self, shape: Shape, world: int, rank: int, /) -> Block:
+        """[n, d] to [n, d / world]."""
+        rows, columns = as_matrix(shape)
+        share = _exact(columns, world)
+        return Block(0, rows, rank * share, share)
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Dimension 0 by attention heads; with fewer heads than ranks, neighbours share a head.
+
+    As `dup_kv_weight` of TensorRT-LLM has it: heads are repeated, then divided.
+    """
+
+    num_heads: int
+
+    def block(self, shape: Shape, world: int, rank: int, /) -> Block:
+        """[heads * size, d] to [max(heads / world, 1) * size, d]."""
+        rows, columns = as_matrix(shape)
+        head_size = _exact(rows, self.num_heads)
+        if self.num_heads >= world:
+            share = _exact(self.num_heads, world) * head_size
+            return Block(rank * share, share, 0, columns)
+        copies = _exact(world, self.num_heads)
+        return Block(rank // copies * head_size, head_size, 0, columns)
+
+
+def as_matrix(shape: Shape) -> tuple[int, int]:
+    """Rows and columns of a vector or matrix."""
+    rows, columns = shape if len(shape) == 2 else (*shape, 1)
+    return rows, columns
+
+
+def _exact(total: int, parts: int) -> int:
+    share, rest = divmod(total, parts)
+    assert rest == 0, f"{total} is no multiple of {parts}: the layout was not checked"
+    return share
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A source tensor, the shape it must have, and how it is divided."""
+
+    source: str
+    shape: Shape
+    split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One tensor of a rank: its parts, below each other."""
+
+    target: str
+    parts: tuple[Part, ...]
+
+    def blocks(self, world: int, rank: int) -> tuple[Block, ...]:
+        """One per part."""
+        return tuple(part.split.block(part.shape, world, rank) for part in self.parts)
+
+    def shape(self, world: int, rank: int) -> Shape:
+        """Of the rank's tensor."""
+        blocks = self.blocks(world, rank)
+        rows = sum(block.num_rows + block.zero_rows for block in blocks)
+        if len(self.parts[0].shape) == 1:
+            return (rows,)
+        return (rows, blocks[0].num_columns)
