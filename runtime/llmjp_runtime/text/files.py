@@ -1,0 +1,122 @@
+"""Reads the tokenizer files of a checkpoint or artefact; the only I/O of this package."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmjp_runtime.text.errors import UnusableTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerFiles:
+    """What the files say, checked for form and not yet for sense."""
+
+    pipeline: Object
+    """tokenizer.json."""
+    named_tokens: Mapping[str, str]
+    """`bos_token`, `eos_token`, ... to the token's text; also variables of the chat template."""
+    puts_bos_first: bool
+    """`add_bos_token`; True where the files are silent."""
+    chat_template: str | None
+    generation_eos: tuple[int, ...] | None
+    """`eos_token_id` of generation_config.json, which may be a list; None where it says nothing."""
+
+
+def read_tokenizer_files(folder: Path) -> TokenizerFiles:
+    """The files in `folder`; tokenizer.json must be there, the others may be missing.
+
+    Raises:
+        UnusableTokenizer: a file cannot be read or has the wrong form; names the file.
+    """
+    if not (folder / "tokenizer.json").is_file():
+        raise UnusableTokenizer(
+            f"{folder / 'tokenizer.json'}: missing; expected the tokenizer's files"
+        )
+    config = _json_object(folder / "tokenizer_config.json")
+    named = _named_tokens(_json_object(folder / "special_tokens_map.json")) | _named_tokens(config)
+    return TokenizerFiles(
+        pipeline=_json_object(folder / "tokenizer.json"),
+        named_tokens=named,
+        puts_bos_first=config.get("add_bos_token") is not False,
+        chat_template=_chat_template(folder, config),
+        generation_eos=_generation_eos(folder / "generation_config.json"),
+    )
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UnusableTokenizer(f"{path}: cannot be read as UTF-8 text ({exc})") from exc
+
+
+def _json_object(path: Path) -> Object:
+    """The JSON object in a file; empty where there is no file."""
+    text = _text(path)
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise UnusableTokenizer(f"{path}: not JSON ({exc})") from exc
+    if not isinstance(value, dict):
+        raise UnusableTokenizer(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _named_tokens(config: Object) -> dict[str, str]:
+    """Values are strings, or objects with the string as `content` (a serialised AddedToken)."""
+    tokens = {}
+    for name, value in config.items():
+        content = value.get("content") if isinstance(value, dict) else value
+        if name.endswith("_token") and isinstance(content, str):
+            tokens[name] = content
+    return tokens
+
+
+def _chat_template(folder: Path, config: Object) -> str | None:
+    """The file wins over the key, as in transformers; of several templates, the default."""
+    path = folder / "chat_template.jinja"
+    from_file = _text(path)
+    if from_file is not None:
+        return from_file
+    match config.get("chat_template"):
+        case None:
+            return None
+        case str() as template:
+            return template
+        case list() as templates:
+            return _default_template(templates)
+        case _ as other:
+            where = folder / "tokenizer_config.json"
+            raise UnusableTokenizer(f"{where}: chat_template is a {type(other).__name__}, not text")
+
+
+def _default_template(templates: list[Any]) -> str | None:
+    for entry in templates:
+        match entry:
+            case {"name": "default", "template": str() as template}:
+                return template
+            case _:
+                pass
+    return None
+
+
+def _generation_eos(path: Path) -> tuple[int, ...] | None:
+    value = _json_object(path).get("eos_token_id")
+    if value is None:
+        return None
+    ids = value if isinstance(value, list) else [value]
+    if not ids or not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
+        raise UnusableTokenizer(f"{path}: eos_token_id must be an id or a list of ids")
+    return tuple(ids)
