@@ -41,87 +41,45 @@ class Part:
 class ReplyAssembler:
     """Folds the events of one request into parts. Not thread-safe: one sender at a time.
 
-    A part is given when there is text for it, or at the end; ids whose text is not yet complete
-    wait for it. After the final part all events are ignored: the executor goes on until it sees the
-    cancel.
+    After the final part all events are ignored, and their parts are empty: the executor goes on
+    until it sees the cancel.
     """
 
     def __init__(self, detokenizer: Detokenizer, stops: StopMatcher) -> None:
         """Both fresh: they keep the state of this reply."""
         self._detokenizer = detokenizer
         self._stops = stops
-        self._ids: list[int] = []
-        self._log_probs: list[float] | None = None
         self._num_output_tokens = 0
         self._over = False
 
-    def feed(self, event: TokenEvent) -> Part | None:
-        """What this event completes; None if that is nothing."""
+    def feed(self, event: TokenEvent) -> Part:
+        """What this event completes: possibly ids alone, whose text comes with a later part."""
         return self.feed_all((event,))
 
-    def feed_all(self, events: Iterable[TokenEvent]) -> Part | None:
+    def feed_all(self, events: Iterable[TokenEvent]) -> Part:
         """The same for all events that wait, as one part."""
         texts: list[str] = []
+        ids: list[int] = []
+        log_probs: list[float] | None = None
+        reason, error, cancel = None, None, False
         for event in events:
             if self._over:
                 break
-            text, stopped = self._stops.feed(self._record(event))
+            ids += event.token_ids
+            if event.log_probs is not None:
+                log_probs = [] if log_probs is None else log_probs
+                log_probs += event.log_probs
+            self._num_output_tokens = event.num_generated
+            text, stopped = self._advance(event)
             texts.append(text)
-            if stopped:
-                return self._last(texts, FinishReason.STOP, cancel=not event.final)
-            if event.final:
-                return self._flushed(texts, event.finish_reason, event.error)
-        text = "".join(texts)
-        return self._part(text) if text else None
-
-    def finish(self, reason: FinishReason) -> Part | None:
-        """The final part where the front model ends the reply (deadline); None if it is over."""
-        return None if self._over else self._flushed([], reason, cancel=True)
-
-    def _record(self, event: TokenEvent) -> str:
-        self._ids += event.token_ids
-        if event.log_probs is not None:
-            self._log_probs = self._log_probs or []
-            self._log_probs += event.log_probs
-        self._num_output_tokens = max(self._num_output_tokens, event.num_generated)
-        return self._detokenizer.feed(event.token_ids)
-
-    def _flushed(
-        self,
-        texts: list[str],
-        reason: FinishReason | None,
-        error: str | None = None,
-        *,
-        cancel: bool = False,
-    ) -> Part:
-        """The end with what the matcher held back, which may hold a whole stop string."""
-        text, stopped = self._stops.flush()
-        reason = FinishReason.STOP if stopped and error is None else reason
-        return self._last([*texts, text], reason, error, cancel=cancel)
-
-    def _last(
-        self,
-        texts: list[str],
-        reason: FinishReason | None,
-        error: str | None = None,
-        *,
-        cancel: bool,
-    ) -> Part:
-        self._over = True
-        return self._part("".join(texts), reason, error, cancel=cancel)
-
-    def _part(
-        self,
-        text: str,
-        reason: FinishReason | None = None,
-        error: str | None = None,
-        *,
-        cancel: bool = False,
-    ) -> Part:
-        log_probs, ids = self._log_probs, self._ids
-        self._log_probs, self._ids = None, []
+            error = event.error
+            if stopped and error is None:
+                reason, cancel = FinishReason.STOP, not event.final
+            else:
+                reason = event.finish_reason
+            self._over = stopped or event.final
         return Part(
-            text=text,
+            text="".join(texts),
             output_ids=tuple(ids),
             log_probs=None if log_probs is None else tuple(log_probs),
             num_output_tokens=self._num_output_tokens,
@@ -129,3 +87,14 @@ class ReplyAssembler:
             error=error,
             cancel=cancel,
         )
+
+    def _advance(self, event: TokenEvent) -> tuple[str, bool]:
+        """(text that the event completes, whether a stop string ends the reply).
+
+        At the end what the stop matcher held back is text after all, up to a stop string in it.
+        """
+        text, stopped = self._stops.feed(self._detokenizer.feed(event.token_ids))
+        if stopped or not event.final:
+            return text, stopped
+        rest, stopped = self._stops.flush()
+        return text + rest, stopped
