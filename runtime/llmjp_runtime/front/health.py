@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -29,17 +29,26 @@ class Verdict:
 
     ok: bool
     reason: str
+    active: int = 0
+    """Requests being stepped."""
+    waiting: int = 0
+    """Requests not yet started."""
 
 
 def readiness(health: ExecutorHealth) -> Verdict:
     """Whether requests may come here (pure)."""
+    reason = _unready(health)
+    return Verdict(reason is None, reason or "ready", health.num_active, health.num_waiting)
+
+
+def _unready(health: ExecutorHealth) -> str | None:
     if health.error is not None:
-        return Verdict(False, f"the executor failed: {health.error}")
+        return f"the executor failed: {health.error}"
     if health.heartbeat_age_s > HEARTBEAT_LIMIT_S:
-        return Verdict(False, f"no heartbeat for {health.heartbeat_age_s:.1f} s")
+        return f"no heartbeat for {health.heartbeat_age_s:.1f} s"
     if health.num_generated == 0:
-        return Verdict(False, "no token generated since start")
-    return Verdict(True, "ready")
+        return "no token generated since start"
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +65,14 @@ def liveness(
     """Whether the executor still advances, and what to remember for the next probe (pure)."""
     if last is None or last.num_steps != health.num_steps or health.num_active == 0:
         last = Progress(health.num_steps, now_s)
-    if health.error is not None:
-        return Verdict(False, f"the executor failed: {health.error}"), last
     stalled_s = now_s - last.since_s
-    if stalled_s > STALL_LIMIT_S:
-        return Verdict(False, f"{health.num_active} requests, no step for {stalled_s:.0f} s"), last
-    return Verdict(True, "live"), last
+    reason = None
+    if health.error is not None:
+        reason = f"the executor failed: {health.error}"
+    elif stalled_s > STALL_LIMIT_S:
+        reason = f"{health.num_active} requests, no step for {stalled_s:.0f} s"
+    verdict = Verdict(reason is None, reason or "live", health.num_active, health.num_waiting)
+    return verdict, last
 
 
 class HealthServer:
@@ -80,7 +91,7 @@ class HealthServer:
             def do_GET(self) -> None:
                 probe = probes.get(self.path)
                 verdict = probe() if probe else Verdict(False, "not found")
-                body = json.dumps({"ok": verdict.ok, "reason": verdict.reason}).encode()
+                body = json.dumps(asdict(verdict)).encode()
                 self.send_response(404 if probe is None else 200 if verdict.ok else 503)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))

@@ -63,7 +63,10 @@ def test_a_failed_executor_is_not_live() -> None:
 
 
 def test_probes_over_http() -> None:
-    verdicts = {"/readyz": Verdict(True, "ready"), "/livez": Verdict(False, "stuck")}
+    verdicts = {
+        "/readyz": Verdict(True, "ready", active=3, waiting=1),
+        "/livez": Verdict(False, "stuck"),
+    }
     server = HealthServer(
         "127.0.0.1",
         0,
@@ -72,7 +75,12 @@ def test_probes_over_http() -> None:
     try:
         base = f"http://127.0.0.1:{server.port}"
         with urllib.request.urlopen(f"{base}/readyz", timeout=5) as response:
-            assert json.load(response) == {"ok": True, "reason": "ready"}
+            assert json.load(response) == {
+                "ok": True,
+                "reason": "ready",
+                "active": 3,
+                "waiting": 1,
+            }
         for path, status in (("/livez", 503), ("/", 404)):
             with pytest.raises(urllib.error.HTTPError) as caught:
                 urllib.request.urlopen(f"{base}{path}", timeout=5)

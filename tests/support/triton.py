@@ -1,0 +1,37 @@
+"""Artefacts and real tritonservers for tests."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmjp_builder.pipeline import build
+from llmjp_builder.spec import BuildSpec, Source
+from llmjp_runtime.server.preflight import free_ports
+from llmjp_runtime.server.process import Listen, TritonServer
+from llmjp_runtime.settings import ServingSettings
+from tests.support.shared import ROOT
+
+EXAMPLE = ROOT / "examples" / "tiny-model" / "checkpoint"
+START_TIMEOUT_S = 180.0
+
+
+def build_artefact(checkpoint: Path, store: Path, tensor_parallel: int = 2) -> Path:
+    """The artefact of a checkpoint, as `llmjp build` makes it."""
+    spec = BuildSpec(source=Source(path=str(checkpoint)), tensor_parallel=tensor_parallel)
+    return build(spec, store=store).path
+
+
+@contextlib.contextmanager
+def serving(artefact: Path, log: Path, **settings: object) -> Iterator[TritonServer]:
+    """A ready tritonserver over the artefact, on free ports."""
+    http, grpc, metrics, health = free_ports(4)
+    server = TritonServer(
+        ServingSettings(artefact=artefact, health_port=health, **settings),  # type: ignore[arg-type]
+        Listen(http_port=http, grpc_port=grpc, metrics_port=metrics),
+        log=log,
+    )
+    with server:
+        server.wait_ready(START_TIMEOUT_S)
+        yield server
