@@ -10,10 +10,20 @@
     |   |-- SourceChanged                        source_changed
     |   |-- BadArtefact                          bad_artefact
     |   |-- OutputExists                         output_exists
-    |   `-- DiskFailed                           disk_failed
+    |   |-- DiskFailed                           disk_failed
+    |   `-- CheckpointRejected                   checkpoint_rejected
     |-- NotEnoughDisk                 4          not_enough_disk
+    |-- NotEnoughGpuMemory            4          not_enough_gpu_memory
+    |-- NotEnoughHostMemory           4          not_enough_host_memory
     |-- NotPermitted                  5          not_permitted
-    `-- Unsupported                   6          unsupported
+    |-- Unsupported                   6          unsupported
+    |   |-- GpuMissing                           gpu_missing
+    |   |-- UnsupportedGpu                       unsupported_gpu
+    |   |-- CompilerMissing                      compiler_missing
+    |   `-- VersionMismatch                      version_mismatch
+    `-- CompileFailed                 1          compile_failed
+        |-- CompileKilled                        compile_killed
+        `-- CompileTimedOut                      compile_timed_out
 
 Every message is one line: what is wrong, where, what was expected and found, what to do. Control
 characters in names that come from files are escaped.
@@ -110,6 +120,32 @@ class DiskFailed(BadInput):
     retryable = True
 
 
+class CheckpointRejected(BadInput):
+    """TensorRT-LLM refuses to load the checkpoint that is to be compiled."""
+
+    code = "checkpoint_rejected"
+
+
+class MissingRepository(BadInput):
+    """The hub has no such repository, revision or file."""
+
+    code = "missing_repository"
+
+
+class CorruptDownload(BadInput):
+    """What arrived is not what the hub announced; it was removed."""
+
+    code = "corrupt_download"
+    retryable = True
+
+
+class HubFailed(BadInput):
+    """The hub could not be reached, gave no usable answer, or stopped sending, for too long."""
+
+    code = "hub_failed"
+    retryable = True
+
+
 class NotEnoughDisk(BuilderError):
     """The result does not fit on the disk."""
 
@@ -118,11 +154,43 @@ class NotEnoughDisk(BuilderError):
     retryable = True
 
 
+class NotEnoughGpuMemory(BuilderError):
+    """An engine of one rank cannot be built in the memory of one GPU."""
+
+    exit_code = 4
+    code = "not_enough_gpu_memory"
+
+
+class NotEnoughHostMemory(BuilderError):
+    """The machine, or this container's limit, has too little memory."""
+
+    exit_code = 4
+    code = "not_enough_host_memory"
+
+
 class NotPermitted(BuilderError):
-    """The operating system denies access."""
+    """Access is denied: by the operating system, a hub, or a model's terms."""
 
     exit_code = 5
     code = "not_permitted"
+
+
+class LicenceNotAccepted(NotPermitted):
+    """The model has terms of its own, and nobody said that they are accepted."""
+
+    code = "licence_not_accepted"
+
+
+class GatedRepository(NotPermitted):
+    """The hub gives the files only to accounts that asked for access and got it."""
+
+    code = "gated_repository"
+
+
+class BadToken(NotPermitted):
+    """The hub does not know the access token, or there is none where one is needed."""
+
+    code = "bad_token"
 
 
 class Unsupported(BuilderError):
@@ -130,3 +198,47 @@ class Unsupported(BuilderError):
 
     exit_code = 6
     code = "unsupported"
+
+
+class GpuMissing(Unsupported):
+    """Compiling needs an NVIDIA GPU that works; there is none."""
+
+    code = "gpu_missing"
+
+
+class UnsupportedGpu(Unsupported):
+    """These GPUs cannot run what is to be compiled."""
+
+    code = "unsupported_gpu"
+
+
+class CompilerMissing(Unsupported):
+    """TensorRT-LLM, or its `trtllm-build`, is not installed here."""
+
+    code = "compiler_missing"
+
+
+class VersionMismatch(Unsupported):
+    """TensorRT-LLM, TensorRT and the driver do not fit each other, or not what was asked for."""
+
+    code = "version_mismatch"
+
+
+class CompileFailed(BuilderError):
+    """`trtllm-build` failed for a reason that its log does not tell us."""
+
+    code = "compile_failed"
+
+
+class CompileKilled(CompileFailed):
+    """Somebody else ended `trtllm-build`."""
+
+    code = "compile_killed"
+    retryable = True
+
+
+class CompileTimedOut(CompileFailed):
+    """`trtllm-build` took longer than it may."""
+
+    code = "compile_timed_out"
+    retryable = True
