@@ -11,11 +11,17 @@
     |   |-- BadArtefact                          bad_artefact
     |   |-- OutputExists                         output_exists
     |   |-- DiskFailed                           disk_failed
-    |   `-- CheckpointRejected                   checkpoint_rejected
+    |   |-- CheckpointRejected                   checkpoint_rejected
+    |   |-- MissingRepository                    missing_repository
+    |   |-- CorruptDownload                      corrupt_download
+    |   `-- HubFailed                            hub_failed
     |-- NotEnoughDisk                 4          not_enough_disk
     |-- NotEnoughGpuMemory            4          not_enough_gpu_memory
     |-- NotEnoughHostMemory           4          not_enough_host_memory
     |-- NotPermitted                  5          not_permitted
+    |   |-- LicenceNotAccepted                   licence_not_accepted
+    |   |-- GatedRepository                      gated_repository
+    |   `-- BadToken                             bad_token
     |-- Unsupported                   6          unsupported
     |   |-- GpuMissing                           gpu_missing
     |   |-- UnsupportedGpu                       unsupported_gpu
