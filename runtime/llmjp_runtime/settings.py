@@ -40,6 +40,8 @@ class ServingSettings:
     """Threads of the executor on CPU; None means all cores."""
     sender_threads: int = 4
     """Threads that send responses (one `send` is a blocking round trip of about 0.1 ms)."""
+    response_interval_ms: float = 10.0
+    """Between two responses of one stream at least; tokens that come meanwhile leave together."""
     health_host: str = "127.0.0.1"
     health_port: int = 8003
     """Where `/readyz` and `/livez` answer."""

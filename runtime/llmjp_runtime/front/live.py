@@ -6,6 +6,7 @@ response.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
@@ -54,6 +55,7 @@ class LiveRequest:
         assembler: ReplyAssembler,
         num_input_tokens: int,
         stream: bool,
+        interval_s: float = 0.0,
         prompt: str = "",
         deadline_s: float | None = None,
         on_stop: Callable[[], object] = lambda: None,
@@ -66,6 +68,7 @@ class LiveRequest:
             assembler: turns events into text.
             num_input_tokens: length of the prompt.
             stream: whether to send text as it comes, or one response at the end.
+            interval_s: between two responses at least; the first and the last never wait.
             prompt: put before the reply of an unstreamed request.
             deadline_s: on the clock of `time.monotonic`; None means no deadline.
             on_stop: called when the reply is over before the executor knows.
@@ -76,23 +79,27 @@ class LiveRequest:
         self._assembler = assembler
         self._num_input_tokens = num_input_tokens
         self._stream = stream
+        self._interval_s = interval_s
         self._prompt = prompt
         self._on_stop = on_stop
         self._lock = threading.Lock()
         self._events: deque[TokenEvent] = deque()
-        self._scheduled = False
+        self._due_s: float | None = None
+        self._last_sent_s = -math.inf
         self._reason: FinishReason | None = None
         self._unsent: list[Part] = []
         self.done = False
         """Whether the last response has been sent; read by any thread, set by the sender."""
 
-    def push(self, event: TokenEvent) -> bool:
-        """Keep one event (executor's thread); whether a sender must be woken."""
+    def push(self, event: TokenEvent, now_s: float) -> float | None:
+        """Keep one event (executor's thread); when a sender must come, None where one will."""
         with self._lock:
             self._events.append(event)
-            wake = not self._scheduled
-            self._scheduled = True
-        return wake
+            due = now_s if event.final else max(now_s, self._last_sent_s + self._interval_s)
+            if self._due_s is not None and self._due_s <= due:
+                return None
+            self._due_s = due
+        return due
 
     def expire(self, reason: FinishReason) -> None:
         """Say why the executor is about to be told to cancel."""
@@ -103,30 +110,27 @@ class LiveRequest:
         self.done = True
         self._on_stop()
 
-    def flush(self) -> bool:
-        """Send what has piled up (a sender's thread); whether to be called again.
-
-        Whatever goes wrong with a response ends the request, never the sender.
-        """
+    def flush(self, now_s: float) -> None:
+        """Send what has piled up (its sender's thread)."""
         with self._lock:
             events = list(self._events)
             self._events.clear()
+            self._due_s = None
+            self._last_sent_s = now_s
         if not self.done and events:
             self._advance(events)
-        with self._lock:
-            self._scheduled = bool(self._events)
-            return self._scheduled
 
     def _advance(self, events: list[TokenEvent]) -> None:
         part = self._assembler.feed_all(events)
         self._unsent.append(part)
         self.done = part.final
-        if part.error is not None:
-            self.responder.fail(RequestError(Code.INTERNAL, part.error))
-        elif part.final or (self._stream and any(each.text for each in self._unsent)):
+        finished = part.finish_reason is not None
+        if finished or (self._stream and any(each.text for each in self._unsent)):
             outputs = self._outputs(part)
             self._unsent.clear()
-            self.responder.send(outputs, final=part.final)
+            self.responder.send(outputs, final=finished)
+        if part.error is not None:
+            self.responder.fail(RequestError(Code.INTERNAL, part.error))
         if part.cancel:
             self._on_stop()
 

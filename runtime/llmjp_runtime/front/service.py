@@ -79,6 +79,7 @@ class FrontService:
             assembler=ReplyAssembler(self._tokenizer.detokenizer(), stop_matcher(ask)),
             num_input_tokens=len(prompt_ids),
             stream=ask.stream,
+            interval_s=self._settings.response_interval_ms / 1e3,
             prompt=self._tokenizer.decode(prompt_ids) if ask.include_prompt else "",
             deadline_s=time.monotonic() + timeout_s if timeout_s else None,
             on_stop=lambda: self._executor.cancel(key),

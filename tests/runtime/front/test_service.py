@@ -188,9 +188,10 @@ def test_a_deadline_ends_the_reply_with_what_is_there(bench: Bench) -> None:
 
 def test_an_executors_error_reaches_the_client(bench: Bench) -> None:
     responder = bench.ask(text_input="首都は", stream=True)
-    bench.executor.event("r1", error="out of memory")
+    bench.executor.event("r1", *bench.ids("日本の"), num_generated=1, error="out of memory")
     responder.wait()
     assert str(responder.error) == "[internal] out of memory"
+    assert responder.text() == "日本の"
 
 
 def test_a_running_id_cannot_be_taken(bench: Bench) -> None:
