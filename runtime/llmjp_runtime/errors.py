@@ -7,9 +7,14 @@
     +-- ServerFailed           tritonserver ended or did not become ready
     +-- ArtefactInvalid        the artefact cannot be served as it is
     +-- UnsupportedModel       the checkpoint needs what the executor cannot do
+    +-- NotEnoughMemory        weights or KV cache do not fit
+    +-- OptionInvalid          an option is out of range or names what is not there
+    +-- RequestRefused         a request breaks a limit of the executor (also a ValueError)
+    +-- ExecutorClosed         work was submitted after close()
 
 Every class carries the exit code of the command line: 2 usage, 3 bad input, 4 memory or disk,
-5 not permitted, 6 unsupported, 1 anything else. Messages are one line for the person who reads them.
+5 not permitted, 6 unsupported, 1 anything else. Messages are one line for the person who reads
+them.
 """
 
 from __future__ import annotations
@@ -55,3 +60,25 @@ class UnsupportedModel(RuntimeFailure):
     """The checkpoint asks for arithmetic or a layout that the executor does not have."""
 
     exit_code: ClassVar[int] = 6
+
+
+class NotEnoughMemory(RuntimeFailure):
+    """A device has less free memory than is about to be allocated."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class OptionInvalid(RuntimeFailure, ValueError):
+    """An option of the executor is out of range, or names a device that is not there."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class RequestRefused(RuntimeFailure, ValueError):
+    """A request breaks a limit of the executor; the message is for whoever sent it."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class ExecutorClosed(RuntimeFailure):
+    """The executor was closed before the request came."""

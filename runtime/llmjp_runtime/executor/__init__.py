@@ -1,1 +1,1 @@
-"""Executors: what turns prompt ids into new ids. `protocol` is what the front model knows of them."""
+"""Executors: what turns prompt ids into new ids. The front model knows their `protocol` only."""

@@ -1,0 +1,73 @@
+"""One reply in the making."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING
+
+from llmjp_runtime.executor.protocol import FinishReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from llmjp_runtime.executor.protocol import GenerationRequest, TokenEvent
+
+
+@dataclass(slots=True, eq=False)
+class Reply:
+    """A request, and how far it is. Owned by the engine's thread."""
+
+    request: GenerationRequest
+    on_event: Callable[[TokenEvent], None]
+    random: Random = field(init=False)
+    """Of this reply alone, so that its draws do not depend on what else runs."""
+    ids: list[int] = field(init=False)
+    """Prompt and reply."""
+    num_read: int = 0
+    """Prompt ids that went through the model."""
+    cancelled: bool = False
+
+    def __post_init__(self) -> None:
+        """Copy what grows."""
+        self.random = Random(self.request.sampling.seed)
+        self.ids = list(self.request.prompt_ids)
+
+    @property
+    def num_prompt(self) -> int:
+        """Ids of the prompt."""
+        return len(self.request.prompt_ids)
+
+    @property
+    def num_generated(self) -> int:
+        """New ids, an end id included."""
+        return len(self.ids) - self.num_prompt
+
+    @property
+    def reading(self) -> bool:
+        """Whether some of the prompt has yet to go through the model."""
+        return self.num_read < self.num_prompt
+
+    @property
+    def num_cached(self) -> int:
+        """Cells in use: the newest id's key and value come with the next step."""
+        return self.num_read if self.reading else len(self.ids) - 1
+
+    def finish_reason(self) -> FinishReason | None:
+        """Whether the newest id ended the reply."""
+        sampling = self.request.sampling
+        if self.ids[-1] in sampling.end_ids:
+            return FinishReason.STOP
+        if self.num_generated >= sampling.max_tokens:
+            return FinishReason.LENGTH
+        return None
+
+    def forbidden(self) -> Iterator[int]:
+        """Ids that must not come next: early end ids, and the last ids of bad words begun."""
+        sampling = self.request.sampling
+        if self.num_generated < sampling.min_tokens:
+            yield from sampling.end_ids
+        for word in sampling.bad_words:
+            begun = len(word) - 1
+            if not begun or tuple(self.ids[-begun:]) == word[:-1]:
+                yield word[-1]
