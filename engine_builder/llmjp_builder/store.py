@@ -39,7 +39,7 @@ class Store:
         """As it is on the disk now."""
         return HashCache(self.root / "cache" / "hashes.json")
 
-    def keys(self) -> list[str]:
+    def artefact_keys(self) -> list[str]:
         """Of everything published, complete or damaged."""
         folder = self.root / "artefacts"
         with os_errors(folder):

@@ -62,7 +62,7 @@ def _largest_id(document: dict[str, Any]) -> int | None:
         case _:
             return None
     added = document.get("added_tokens")
-    tokens = added if isinstance(added, list) else []
-    given = (token.get("id") for token in tokens if isinstance(token, dict))
+    listed = added if isinstance(added, list) else []
+    given = (token.get("id") for token in listed if isinstance(token, dict))
     ids.extend(i for i in given if isinstance(i, int))
     return max(ids, default=None)

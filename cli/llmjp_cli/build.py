@@ -1,0 +1,234 @@
+"""The builder's commands: convert, build, store ls. Nothing heavy is imported before one runs."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from llmjp_builder.spec import BuildSpec, Progress
+
+
+class Dtype(StrEnum):
+    """Element types that a checkpoint can be converted to."""
+
+    AUTO = "auto"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class Backend(StrEnum):
+    """What can serve an artefact that this version builds."""
+
+    TORCH = "torch"
+
+
+TensorParallel = Annotated[
+    int, typer.Option("--tp", min=1, help="Ranks that share every layer (tensor parallel).")
+]
+PipelineParallel = Annotated[
+    int, typer.Option("--pp", min=1, help="Stages that divide the layers (pipeline parallel).")
+]
+DtypeOption = Annotated[
+    Dtype,
+    typer.Option(help="Element type; auto keeps the checkpoint's, and makes float32 float16."),
+]
+EmbeddingShardingDim = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=1,
+        show_default="not divided",
+        help="Divide the embedding table over the ranks: 0 by vocabulary, 1 by hidden size.",
+    ),
+]
+
+
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="Folder of a Hugging Face checkpoint.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make; must not exist.")],
+    tp: TensorParallel = 1,
+    pp: PipelineParallel = 1,
+    dtype: DtypeOption = Dtype.AUTO,
+    embedding_sharding_dim: EmbeddingShardingDim = None,
+) -> None:
+    """Convert a Hugging Face checkpoint to a TensorRT-LLM checkpoint.
+
+    OUT gets config.json and one rankN.safetensors per rank, and appears whole or not at all. The
+    last line on stdout is OUT.
+
+    Example: llmjp convert llm-jp-3-1.8b-instruct ckpt-tp2 --tp 2
+    """
+    from llmjp_builder.convert import convert as write
+    from llmjp_builder.convert import prepare
+    from llmjp_builder.progress import Reporter
+    from llmjp_cli.progress import reporter
+
+    conversion = prepare(
+        source,
+        dtype=dtype.value,
+        tensor_parallel=tp,
+        pipeline_parallel=pp,
+        embedding_sharding_dim=embedding_sharding_dim,
+    )
+    with reporter() as show:
+        write(conversion, out, Reporter(show))
+    for stored, count in conversion.plan.casts.items():
+        typer.echo(f"{count} tensors: {stored} to {conversion.layout.dtype}", err=True)
+    for name in conversion.plan.ignored:
+        typer.echo(f"left out: {name}", err=True)
+    typer.echo(str(out))
+
+
+def build(
+    context: typer.Context,
+    store: Annotated[Path, typer.Option(help="The store's folder; made if missing.")],
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[SRC]", help="Folder of a Hugging Face checkpoint with its tokenizer."
+        ),
+    ] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option(help="JSON file with a BuildSpec, instead of SRC and the options about it."),
+    ] = None,
+    backend: Annotated[Backend, typer.Option(help="What will serve the artefact.")] = Backend.TORCH,
+    tp: TensorParallel = 1,
+    pp: PipelineParallel = 1,
+    dtype: DtypeOption = Dtype.AUTO,
+    embedding_sharding_dim: EmbeddingShardingDim = None,
+    verify: Annotated[
+        bool,
+        typer.Option(help="Hash an artefact that is there already; --no-verify compares sizes."),
+    ] = True,
+    rehash: Annotated[
+        bool,
+        typer.Option("--rehash", help="Hash every source file, also those that look unchanged."),
+    ] = False,
+    progress_file: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="progress.json in the store", help="File that always holds the progress."
+        ),
+    ] = None,
+    termination_message: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LLMJP_TERMINATION_MESSAGE",
+            help="File for a JSON object that says why the build failed.",
+        ),
+    ] = None,
+) -> None:
+    """Build an artefact into a store, or find it there.
+
+    The artefact's name is a key of everything its bytes depend on, so the same request is built
+    once; a build that was killed leaves nothing behind that counts. The last line on stdout is the
+    artefact's path.
+
+    Example: llmjp build llm-jp-3-1.8b-instruct --store ~/llmjp-store --tp 2
+    """
+    from llmjp_builder.pipeline import build as run
+    from llmjp_builder.spec import Failure
+    from llmjp_builder.spec import Step as Steps
+    from llmjp_cli.progress import file_sink, reporter
+
+    last = [Steps.FETCH]
+
+    def remember(progress: Progress) -> None:
+        last[0] = progress.step
+
+    try:
+        wanted = _spec_from(context, spec) or _spec_of(
+            source, backend, tp, pp, dtype=dtype, embedding_sharding_dim=embedding_sharding_dim
+        )
+        files = file_sink(progress_file or store / "progress.json")
+        with reporter(remember, files) as show:
+            result = run(
+                wanted,
+                store=store,
+                on_progress=show,
+                verify=verify,
+                remember_hashes=not rehash,
+            )
+    except Exception as exc:
+        if termination_message is not None:
+            failure = json.dumps(Failure.of(exc, last[0]).to_json())
+            with suppress(OSError):
+                termination_message.write_text(failure, encoding="utf-8")
+        raise
+    typer.echo("already there" if result.cache_hit else "built", err=True)
+    typer.echo(str(result.path))
+
+
+def store_ls(
+    store: Annotated[Path, typer.Option(help="The store's folder.")],
+) -> None:
+    """List a store's artefacts: key, kind, layout, element type, bytes.
+
+    Example: llmjp store ls --store ~/llmjp-store
+    """
+    from llmjp_builder.errors import BadArtefact
+    from llmjp_builder.spec import Manifest
+    from llmjp_builder.store import Store
+
+    place = Store(store)
+    for key in place.artefact_keys():
+        try:
+            found = Manifest.load(place.path_of(key))
+        except BadArtefact as exc:
+            typer.echo(f"{key}  damaged: {exc}")
+            continue
+        size = sum(record.size for record in found.files.values())
+        layout = f"tp {found.tensor_parallel}  pp {found.pipeline_parallel}  {found.dtype}"
+        typer.echo(f"{key}  {found.kind}  {layout}  {size:,} bytes")
+
+
+_IN_SPEC = ("source", "backend", "tp", "pp", "dtype", "embedding_sharding_dim")
+
+
+def _spec_from(context: typer.Context, file: Path | None) -> BuildSpec | None:
+    """The spec in `file`; None where there is no file."""
+    from llmjp_builder.disk import read_json_object
+    from llmjp_builder.spec import BuildSpec
+
+    if file is None:
+        return None
+    if given := [name for name in _IN_SPEC if _given(context, name)]:
+        raise typer.BadParameter(f"--spec says everything; leave out {', '.join(given)}")
+    return BuildSpec.from_json(read_json_object(file))
+
+
+def _spec_of(
+    source: Path | None,
+    backend: Backend,
+    tp: int,
+    pp: int,
+    *,
+    dtype: Dtype,
+    embedding_sharding_dim: int | None,
+) -> BuildSpec:
+    from llmjp_builder import spec
+
+    if source is None:
+        raise typer.BadParameter("give SRC, the folder of a checkpoint, or --spec FILE")
+    return spec.BuildSpec(
+        source=spec.Source(path=str(source)),
+        backend=spec.Backend(backend),
+        dtype=dtype.value,
+        tensor_parallel=tp,
+        pipeline_parallel=pp,
+        embedding_sharding_dim=embedding_sharding_dim,
+    )
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
