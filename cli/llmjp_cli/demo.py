@@ -91,11 +91,11 @@ def _exit_on_signals() -> None:
 def _build(checkpoint: Path, store: Path, console: Console) -> tuple[Path, float, bool]:
     from llmjp_builder.pipeline import build
 
-    from llmjp_builder.spec import BuildSpec
+    from llmjp_builder.spec import BuildSpec, Source
     from llmjp_cli.progress import reporter
 
     console.print(f"[bold]1/3[/] engine artefact, tensor parallel {TENSOR_PARALLEL}")
-    spec = BuildSpec(source=str(checkpoint), backend="torch", tensor_parallel=TENSOR_PARALLEL)
+    spec = BuildSpec(source=Source(path=str(checkpoint)), tensor_parallel=TENSOR_PARALLEL)
     start = time.monotonic()
     with reporter() as on_progress:
         result = build(spec, store=store, on_progress=on_progress)
@@ -149,7 +149,7 @@ def _stream(
     start = time.monotonic()
     first = None
     console.print("[green]答[/] ", end="")
-    with client.stream(messages=messages, top_k=1, repetition_penalty=1.0) as stream:
+    with client.stream(messages, top_k=1, repetition_penalty=1.0) as stream:
         for chunk in stream:
             first = first or time.monotonic()
             console.print(chunk.text, end="", markup=False, highlight=False, soft_wrap=True)

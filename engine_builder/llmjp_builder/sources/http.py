@@ -1,0 +1,120 @@
+"""One streamed GET through huggingface_hub's own session, whichever HTTP library is under it.
+
+huggingface_hub has requests below 1.0, httpx below 2.0 and httpx2 since; its session brings proxies,
+certificates and HF_HUB_OFFLINE as its users set them. Redirects are followed, and all three drop the
+Authorization header when a redirect leaves the host.
+
+Why not `hf_hub_download`: since 1.0 it writes to a file of its own name per process and deletes it on
+any failure, so a killed download starts over, and it waits as long as `Retry-After` says, unheard.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmjp_builder.errors import HubFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_PIECE = 1 << 16
+_LIBRARIES = ("httpx2", "httpx", "requests")
+
+
+class TryAgain(Exception):
+    """A request failed in a way that passes: a connection cut, a busy server.
+
+    Attributes:
+        after_s: how long the server asks to wait, if it does.
+    """
+
+    def __init__(self, reason: str, after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.after_s = after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A response whose body is still to be read."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Upper and lower case are the same."""
+    url: str
+    """After redirects."""
+    chunks: Iterator[bytes]
+    """As they arrive."""
+
+
+@contextmanager
+def streamed_get(url: str, headers: Mapping[str, str], *, stall_s: float) -> Iterator[Reply]:
+    """The reply to a GET, whatever its status.
+
+    Args:
+        url: absolute.
+        headers: sent besides the session's own.
+        stall_s: how long connecting, or the next byte, may take.
+
+    Raises:
+        TryAgain: the connection failed, was cut or stalled, here or while the block reads.
+        HubFailed: HF_HUB_OFFLINE forbids requests.
+    """
+    from huggingface_hub.utils import get_session
+
+    session: Any = get_session()
+    with translated():
+        if hasattr(session, "build_request"):
+            with session.stream(
+                "GET", url, headers=dict(headers), timeout=stall_s, follow_redirects=True
+            ) as response:
+                yield Reply(
+                    response.status_code, response.headers, str(response.url), response.iter_bytes()
+                )
+        else:
+            with session.get(url, headers=dict(headers), timeout=stall_s, stream=True) as response:
+                yield Reply(
+                    response.status_code,
+                    response.headers,
+                    response.url,
+                    response.iter_content(_PIECE),
+                )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns the HTTP library's failures inside the block into ours.
+
+    Raises:
+        TryAgain: the connection failed, was cut or stalled.
+        HubFailed: HF_HUB_OFFLINE forbids requests.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        yield
+    except HfHubHTTPError:
+        raise  # an answer, not a failure of the transport
+    except OfflineModeIsEnabled as exc:
+        raise HubFailed(
+            "HF_HUB_OFFLINE forbids every request; unset it, or give a folder or a commit that "
+            "is in the store"
+        ) from exc
+    except _transport_errors() as exc:
+        # Addresses of storage hosts carry signatures in their query.
+        said = re.sub(r"\?\S+", "?...", str(exc)) or "no answer"
+        raise TryAgain(f"{type(exc).__name__}: {said}") from exc
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """The base classes of what huggingface_hub's HTTP library raises while it talks to a server."""
+    from huggingface_hub.utils import get_session
+
+    for owner in type(get_session()).__mro__:
+        if (name := owner.__module__.partition(".")[0]) in _LIBRARIES:
+            library = importlib.import_module(name)
+            return (getattr(library, "RequestError", None) or library.RequestException,)
+    return ()
