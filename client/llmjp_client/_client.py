@@ -1,0 +1,186 @@
+"""The synchronous shell: gRPC calls, waiting, and no decisions."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
+
+from ._errors import LlmJpError
+from ._events import Exchange, Progress
+from ._settings import PROBE_EVERY_S, PROBE_TIMEOUT_S, Configured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Self, Unpack
+
+    from ._types import Chunk, Message, Options, Prompt, Reply
+
+
+class Client(Configured):
+    """Talks to one endpoint; may be shared by threads. Close it, or use it in a `with`.
+
+    Example:
+        >>> with Client("localhost:8001") as client:  # doctest: +SKIP
+        ...     client.wait_until_ready(timeout=60)
+        ...     with client.stream("自然言語処理とは", max_tokens=64) as stream:
+        ...         for chunk in stream:
+        ...             print(chunk.text, end="", flush=True)
+    """
+
+    def _setup(self) -> None:
+        self._channel = (
+            grpc.secure_channel(self._endpoint, self._credentials, options=self._channel_options)
+            if self._credentials
+            else grpc.insecure_channel(self._endpoint, options=self._channel_options)
+        )
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Reply:
+        """The whole reply to a raw prompt, or to its token ids.
+
+        Raises:
+            LlmJpError: the tree is drawn in `llmjp_client`.
+        """
+        with self._stream(prompt, options, streaming=False) as stream:
+            return stream.reply()
+
+    def chat(self, messages: Sequence[Message], **options: Unpack[Options]) -> Reply:
+        """The whole reply to a conversation.
+
+        Example:
+            >>> client.chat([{"role": "user", "content": "日本の首都は?"}])  # doctest: +SKIP
+
+        Raises:
+            LlmJpError: the tree is drawn in `llmjp_client`.
+        """
+        with self._stream(messages, options, streaming=False) as stream:
+            return stream.reply()
+
+    def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Stream:
+        """A reply to a prompt, its token ids or a conversation, as it is generated.
+
+        The request is sent on entering the `with`; leaving it cancels what is not finished.
+
+        Raises:
+            InvalidRequest: an option cannot be sent.
+        """
+        return self._stream(prompt, options, streaming=True)
+
+    def is_ready(self) -> bool:
+        """Whether the model can be called now.
+
+        Raises:
+            LlmJpError: asking again would not help (such as NotPermitted).
+        """
+        return self._probe(PROBE_TIMEOUT_S) is None
+
+    def wait_until_ready(self, timeout: float = 60.0) -> None:
+        """Return as soon as the model can be called.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            Unavailable: it cannot after `timeout`; the message says what was missing last.
+            LlmJpError: waiting would not help (such as NotPermitted).
+        """
+        expires = time.monotonic() + timeout
+        while reason := self._probe(min(PROBE_TIMEOUT_S, max(expires - time.monotonic(), 0.01))):
+            if time.monotonic() + PROBE_EVERY_S >= expires:
+                raise self._never_ready(reason, timeout)
+            time.sleep(PROBE_EVERY_S)
+
+    def close(self) -> None:
+        """Cancel what runs and disconnect. Idempotent."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _probe(self, timeout_s: float) -> str | None:
+        request = pb.ModelReadyRequest(name=self._model)
+        try:
+            answer = self._stub.ModelReady(request, timeout=timeout_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            answer = error
+        return self._unready(answer)
+
+    def _stream(self, prompt: Prompt, options: Options, *, streaming: bool) -> Stream:
+        return Stream(self._call, self._exchange(prompt, options, streaming=streaming))
+
+    def _call(self, request: pb.ModelInferRequest, timeout_s: float | None) -> Any:
+        return self._stub.ModelStreamInfer(
+            iter([request]), timeout=timeout_s, metadata=self._metadata
+        )
+
+
+class Stream(Progress):
+    """A reply as it is generated: an iterator of `Chunk` inside a `with`. For one thread.
+
+    Example:
+        >>> with client.stream("自然言語処理とは") as stream:  # doctest: +SKIP
+        ...     for chunk in stream:
+        ...         print(chunk.text, end="", flush=True)
+        ...     print(stream.reply().usage)
+    """
+
+    def __init__(self, call: Callable[..., Any], exchange: Exchange) -> None:
+        super().__init__(exchange)
+        self._start = call
+        self._call: Any = None
+        self._cancelled = False
+
+    def reply(self) -> Reply:
+        """The whole reply, after waiting for what is missing.
+
+        Raises:
+            LlmJpError: the tree is drawn in `llmjp_client`.
+        """
+        for _ in self:
+            pass
+        return self._exchange.reply()
+
+    def cancel(self) -> None:
+        """Stop the reply; its slot at the server becomes free. Any thread may call this."""
+        self._cancelled = True
+        if self._call is not None:
+            self._call.cancel()
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.cancel()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Chunk:
+        if self._call is None:
+            raise RuntimeError("a stream is read inside its `with`, which also ends it")
+        while not self._exchange.ended:
+            try:
+                if chunk := self._exchange.receive(next(self._call, None)):
+                    return chunk
+            except (grpc.RpcError, LlmJpError) as error:
+                delay = self._exchange.recover(error, now=time.monotonic(), chance=random.random())
+                if delay is not None:
+                    time.sleep(delay)
+                    self._open()
+        raise StopIteration
+
+    def _open(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
+        self._call = self._start(*self._exchange.attempt(time.monotonic()))
+        if self._cancelled:
+            self._call.cancel()

@@ -1,0 +1,206 @@
+"""The course of one request: attempts, responses, the reply as it grows, the end. Sans I/O.
+
+Time and chance come in as arguments, so that both shells (and tests) share every decision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ._errors import DeadlineExceeded, LlmJpError, ProtocolError, Unavailable, typed
+from ._messages import decode
+from ._types import Chunk, Reply, Usage
+
+if TYPE_CHECKING:
+    import grpc
+    from tritonclient.grpc import service_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often, and after which waits, an unanswered request is sent again."""
+
+    retries: int
+    """0 switches retrying off."""
+    first_s: float = 0.1
+    most_s: float = 2.0
+
+    def delay_s(self, attempt: int, chance: float) -> float:
+        """Seconds before retry number `attempt` (from 0): doubling, its upper half left to chance.
+
+        Args:
+            attempt: retries made so far.
+            chance: in [0, 1), so that clients who failed together do not come back together.
+        """
+        return float(min(self.most_s, self.first_s * 2**attempt)) * (0.5 + chance / 2)
+
+
+class Exchange:
+    """One request from the first attempt to the end of its reply."""
+
+    text: str
+    """The reply so far."""
+    finish_reason: str | None
+    usage: Usage | None
+    ended: bool
+    """Nothing more is to be read."""
+
+    def __init__(
+        self,
+        request: pb.ModelInferRequest,
+        *,
+        endpoint: str,
+        policy: RetryPolicy,
+        timeout_s: float | None,
+    ) -> None:
+        """`timeout_s` counts from the first attempt; None means no deadline."""
+        self._request = request
+        self._endpoint = endpoint
+        self._policy = policy
+        self._timeout_s = timeout_s
+        self._expires: float | None = None
+        self._retries = 0
+        self._complete = False
+        self._chunks: list[Chunk] = []
+        self.text = ""
+        self.finish_reason = self.usage = None
+        self.ended = False
+
+    @property
+    def request_id(self) -> str:
+        """The id sent with every attempt."""
+        return str(self._request.id)
+
+    def attempt(self, now: float) -> tuple[pb.ModelInferRequest, float | None]:
+        """What to send now, and the seconds it may take.
+
+        The deadline travels twice: gRPC's cuts the call, and the front model reads the request
+        parameter `timeout` (microseconds), which Triton itself does not enforce.
+        """
+        if self._timeout_s is None:
+            return self._request, None
+        if self._expires is None:
+            self._expires = now + self._timeout_s
+        left = max(self._expires - now, 0.0)
+        self._request.parameters["timeout"].int64_param = max(int(left * 1e6), 1)
+        return self._request, left
+
+    def receive(self, response: pb.ModelStreamInferResponse | None) -> Chunk | None:
+        """Take one response, or None for the end of the call; what it added, if anything.
+
+        Raises:
+            LlmJpError: what the response carries, or that it is no reply of an llmjp model.
+        """
+        if response is None:
+            self._end()
+            return None
+        arrival = decode(response)
+        self._complete = self._complete or arrival.final
+        if arrival.input_tokens is not None and arrival.output_tokens is not None:
+            self.usage = Usage(arrival.input_tokens, arrival.output_tokens)
+        if (chunk := arrival.chunk) == Chunk():
+            return None
+        self.text += chunk.text
+        self.finish_reason = chunk.finish_reason or self.finish_reason
+        self._chunks.append(chunk)
+        return chunk
+
+    def recover(
+        self, error: grpc.RpcError | LlmJpError, *, now: float, chance: float
+    ) -> float | None:
+        """Seconds to wait before the next attempt; None where the reply is whole all the same.
+
+        Args:
+            error: what reading or `receive` raised.
+            now: the time, on the clock of `attempt`.
+            chance: in [0, 1), see `RetryPolicy.delay_s`.
+
+        Raises:
+            LlmJpError: there is nothing to recover.
+        """
+        ours = typed(error)
+        if self._complete and not self.ended and not isinstance(error, LlmJpError):
+            # The reply is whole; how the connection broke after it is of no interest.
+            try:
+                self._end()
+                return None
+            except LlmJpError as wrong:
+                ours = wrong
+        delay = self._policy.delay_s(self._retries, chance)
+        if self._may_retry(ours) and (self._expires is None or now + delay < self._expires):
+            self._retries += 1
+            return delay
+        self.ended = True
+        ours.endpoint, ours.request_id = self._endpoint, self.request_id
+        ours.partial_text = self.text
+        raise ours
+
+    def _may_retry(self, error: LlmJpError) -> bool:
+        """Only where nothing was generated yet: a second reply need not begin like the first."""
+        return (
+            isinstance(error, Unavailable)
+            and not self._chunks
+            and self._retries < self._policy.retries
+        )
+
+    def _end(self) -> None:
+        """Nothing more comes: check that what came is a reply.
+
+        Raises:
+            ProtocolError: it is not.
+            DeadlineExceeded: the server stopped because the time was up. Whether it or this side
+                notices first is chance, so both look alike.
+        """
+        if not self._complete:
+            raise ProtocolError("the stream ended without its final response")
+        if self.finish_reason == "deadline":
+            raise DeadlineExceeded("deadline exceeded")
+        self.reply()
+        self.ended = True
+
+    def reply(self) -> Reply:
+        """The whole reply, once it is there.
+
+        Raises:
+            ProtocolError: the server left out what every reply ends with.
+        """
+        if self.finish_reason is None:
+            raise ProtocolError("the reply ended without finish_reason")
+        if self.usage is None:
+            raise ProtocolError("the reply ended without num_input_tokens and num_output_tokens")
+        return Reply(
+            text=self.text,
+            finish_reason=self.finish_reason,
+            usage=self.usage,
+            output_ids=tuple(i for chunk in self._chunks for i in chunk.output_ids),
+            log_probs=tuple(p for chunk in self._chunks for p in chunk.log_probs),
+            request_id=self.request_id,
+        )
+
+
+class Progress:
+    """What can be seen of a reply at any time; the part of a stream that needs no I/O."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    @property
+    def text(self) -> str:
+        """The reply so far."""
+        return self._exchange.text
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the reply ended; None until it has."""
+        return self._exchange.finish_reason
+
+    @property
+    def usage(self) -> Usage | None:
+        """Token counts; None until the server has told them."""
+        return self._exchange.usage
+
+    @property
+    def request_id(self) -> str:
+        """The id by which the server's log names this request."""
+        return self._exchange.request_id

@@ -1,0 +1,213 @@
+"""Our types to and from the protobuf messages of KServe v2 gRPC; sans I/O."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from tritonclient.grpc import service_pb2 as pb
+
+from ._errors import InvalidRequest, ProtocolError, from_in_band
+from ._tensors import Datatype, Value, pack, unpack
+from ._types import Chunk, Options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ._types import Prompt
+
+
+class Tensor(NamedTuple):
+    """How an option travels."""
+
+    name: str
+    datatype: Datatype
+
+
+TENSORS: Final[dict[str, Tensor]] = {
+    "max_tokens": Tensor("max_tokens", "INT32"),
+    "min_tokens": Tensor("min_tokens", "INT32"),
+    "temperature": Tensor("temperature", "FP32"),
+    "top_p": Tensor("top_p", "FP32"),
+    "top_k": Tensor("top_k", "INT32"),
+    "repetition_penalty": Tensor("repetition_penalty", "FP32"),
+    "presence_penalty": Tensor("presence_penalty", "FP32"),
+    "frequency_penalty": Tensor("frequency_penalty", "FP32"),
+    "stop": Tensor("stop_words", "BYTES"),
+    "bad_words": Tensor("bad_words", "BYTES"),
+    "seed": Tensor("seed", "UINT64"),
+    "log_probs": Tensor("return_log_probs", "BOOL"),
+}
+"""Options that are tensors; the others (`timeout`, `request_id`) belong to the call."""
+
+_KINDS: Final = {
+    "BOOL": "True or False",
+    "INT32": "a whole number that fits 32 bits",
+    "UINT64": "a whole number in [0, 2**64)",
+    "FP32": "a number that fits 32 bits",
+    "BYTES": "text that UTF-8 can spell",
+}
+
+
+def encode(
+    prompt: Prompt, options: Options, *, model: str, request_id: str, streaming: bool
+) -> pb.ModelInferRequest:
+    """The request for one reply.
+
+    Values are checked for what a tensor can hold; whether they make sense is the server's business.
+
+    Raises:
+        InvalidRequest: an option or the prompt cannot be put into a tensor.
+        TypeError: an option that does not exist.
+    """
+    if unknown := options.keys() - Options.__annotations__.keys():
+        raise TypeError(f"no such option: {', '.join(sorted(unknown))}")
+    request = pb.ModelInferRequest(model_name=model, id=request_id)
+    # Triton then ends the reply with an empty response where the model's last one was not marked.
+    request.parameters["triton_enable_empty_final_response"].bool_param = True
+    _add_prompt(request, prompt)
+    _add(request, "stream", Tensor("stream", "BOOL"), [streaming])
+    for option, tensor in TENSORS.items():
+        if elements := _elements(tensor, options.get(option)):
+            _add(request, option, tensor, elements)
+    return request
+
+
+def _add_prompt(request: pb.ModelInferRequest, prompt: Prompt) -> None:
+    if isinstance(prompt, str):
+        _add(request, "prompt", Tensor("text_input", "BYTES"), [prompt])
+    elif len(prompt) == 0:
+        raise InvalidRequest("prompt: expected text, token ids or messages, found an empty list")
+    elif isinstance(prompt[0], Mapping):
+        _add(request, "messages", Tensor("messages", "BYTES"), [_json(prompt)])
+    else:
+        _add(request, "prompt ids", Tensor("input_ids", "INT32"), prompt)
+
+
+def _json(messages: Sequence[Any]) -> str:
+    try:
+        return json.dumps([dict(message) for message in messages], ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(
+            f"messages: expected mappings of role and content to texts: {error}"
+        ) from error
+
+
+def _elements(tensor: Tensor, value: Any) -> Sequence[Any]:
+    """An option as the elements of its tensor; none where it is not set."""
+    if value is None:
+        return []
+    is_list = tensor.datatype == "BYTES" and isinstance(value, list | tuple)
+    return value if is_list else [value]
+
+
+def _add(
+    request: pb.ModelInferRequest, option: str, tensor: Tensor, elements: Sequence[Any]
+) -> None:
+    """Append one tensor of shape [1, n]."""
+    raw = b"".join(_raw(option, tensor.datatype, element) for element in elements)
+    request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=[1, len(elements)])
+    request.raw_input_contents.append(raw)
+
+
+def _raw(option: str, datatype: Datatype, element: Any) -> bytes:
+    try:
+        return pack(datatype, [_plain(datatype, element)])
+    except (TypeError, ValueError) as error:
+        kind = type(element).__name__
+        # Text may be private: its type says enough.
+        found = kind if isinstance(element, str) else f"{kind} {element!r:.40}"
+        raise InvalidRequest(f"{option}: expected {_KINDS[datatype]}, found {found}") from error
+
+
+def _plain(datatype: Datatype, element: Any) -> Value:
+    """The element as a plain Python object; numpy's scalars are welcome, lookalikes are not."""
+    match datatype:
+        case "BYTES" if isinstance(element, str):
+            return element
+        case "BOOL" if isinstance(element, bool):
+            return element
+        case "FP32" | "INT32" | "UINT64" if isinstance(element, bool):
+            raise TypeError("a truth value is no number")
+        case "FP32" if isinstance(element, Real):
+            return float(element)
+        case "INT32" | "UINT64":
+            return operator.index(element)
+        case _:
+            raise TypeError(type(element).__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One response, decoded."""
+
+    chunk: Chunk
+    input_tokens: int | None
+    output_tokens: int | None
+    final: bool
+    """No response follows."""
+
+
+def decode(response: pb.ModelStreamInferResponse) -> Arrival:
+    """One response of a stream.
+
+    Raises:
+        LlmJpError: the error the response carries.
+        ProtocolError: a tensor that is not what llmjp models send.
+    """
+    if response.error_message:
+        raise from_in_band(response.error_message)
+    body = response.infer_response
+    outputs = _outputs(body)
+    return Arrival(
+        chunk=Chunk(
+            text="".join(str(text) for text in outputs.get("text_output", ())),
+            output_ids=tuple(int(i) for i in outputs.get("output_ids", ())),
+            log_probs=tuple(float(p) for p in outputs.get("output_log_probs", ())),
+            finish_reason="".join(str(r) for r in outputs.get("finish_reason", ())) or None,
+        ),
+        input_tokens=_count(outputs, "num_input_tokens"),
+        output_tokens=_count(outputs, "num_output_tokens"),
+        # Looking a key up would add it to the message.
+        final="triton_final_response" in body.parameters
+        and body.parameters["triton_final_response"].bool_param,
+    )
+
+
+_OUTPUTS: Final[dict[str, Datatype]] = {
+    "text_output": "BYTES",
+    "finish_reason": "BYTES",
+    "output_ids": "INT32",
+    "num_input_tokens": "INT32",
+    "num_output_tokens": "INT32",
+    "output_log_probs": "FP32",
+}
+
+
+def _outputs(body: pb.ModelInferResponse) -> dict[str, list[Value]]:
+    """The tensors we know, by name; others are the server's extras."""
+    if len(body.outputs) != len(body.raw_output_contents):
+        raise ProtocolError(
+            f"{len(body.outputs)} output tensors came with {len(body.raw_output_contents)} contents"
+        )
+    outputs = {}
+    for tensor, raw in zip(body.outputs, body.raw_output_contents, strict=True):
+        if not (expected := _OUTPUTS.get(tensor.name)):
+            continue
+        if tensor.datatype != expected:
+            raise ProtocolError(f"{tensor.name}: expected {expected}, found {tensor.datatype}")
+        try:
+            outputs[tensor.name] = unpack(expected, raw)
+        except ValueError as error:
+            raise ProtocolError(f"{tensor.name}: {error}") from error
+    return outputs
+
+
+def _count(outputs: Mapping[str, Sequence[Value]], name: str) -> int | None:
+    values = outputs.get(name)
+    return int(values[0]) if values else None

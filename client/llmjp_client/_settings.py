@@ -1,0 +1,194 @@
+"""Where the server is and how to talk to it: parsed once, shared by both shells."""
+
+from __future__ import annotations
+
+import math
+import re
+import uuid
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import grpc
+
+from ._errors import DeadlineExceeded, InvalidRequest, ModelNotFound, Unavailable, typed
+from ._events import Exchange, RetryPolicy
+from ._messages import encode
+from ._types import TLS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tritonclient.grpc import service_pb2 as pb
+
+    from ._types import Options, Prompt
+
+DEFAULT_PORT: Final = 8001
+"""Triton's gRPC port unless changed."""
+
+PROBE_TIMEOUT_S: Final = 5.0
+"""What one question whether the model is ready may take."""
+
+PROBE_EVERY_S: Final = 0.2
+
+_ENDPOINT: Final = re.compile(
+    r"(?:(?P<scheme>[a-z]+)://)?(?P<host>\[[0-9A-Fa-f:.%]+]|[^\s:/\[\]]+)(?::(?P<port>\d{1,5}))?/?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server's address."""
+
+    target: str
+    """`host:port`"""
+    encrypted: bool
+
+    @classmethod
+    def parse(cls, text: str, *, encrypted: bool) -> Endpoint:
+        """Read `host:port`, `host`, `grpc://host:port` or `grpcs://host:port` (encrypted).
+
+        Raises:
+            ValueError: `text` is none of these.
+        """
+        match = _ENDPOINT.fullmatch(text)
+        if not match or int(match["port"] or 1) not in range(1, 1 << 16):
+            raise ValueError(f"endpoint {text!r}: expected host:port, for example localhost:8001")
+        if match["scheme"] not in {None, "grpc", "grpcs"}:
+            raise ValueError(
+                f"endpoint {text!r}: expected the server's gRPC port as host:port, "
+                "grpc://host:port or grpcs://host:port"
+            )
+        target = f"{match['host']}:{match['port'] or DEFAULT_PORT}"
+        return cls(target, encrypted or match["scheme"] == "grpcs")
+
+
+def _version() -> str:
+    try:
+        return version("llmjp-serving")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+CHANNEL_OPTIONS: Final[Mapping[str, int | str]] = {
+    "grpc.primary_user_agent": f"llmjp-client/{_version()}",
+    "grpc.max_receive_message_length": 64 << 20,
+    # A peer that vanished without a word (its node is gone) is noticed. Triton counts pings more
+    # frequent than its --grpc-http2-min-recv-ping-interval-without-data (300 s) as abuse.
+    "grpc.keepalive_time_ms": 330_000,
+    "grpc.keepalive_timeout_ms": 20_000,
+    "grpc.http2.max_pings_without_data": 0,
+    # gRPC waits a second before it connects again, which would make shorter retries pointless.
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 5_000,
+    # A headless Service has an address per pod: use them all.
+    "grpc.service_config": '{"loadBalancingConfig":[{"round_robin":{}}]}',
+}
+"""Defaults; `channel_options` overrides them."""
+
+
+class Configured:
+    """What `Client` and `AsyncClient` have in common: their settings, and requests made of them."""
+
+    def __init__(
+        self,
+        endpoint: str = "localhost:8001",
+        *,
+        model: str = "llmjp",
+        tls: bool | TLS = False,
+        metadata: Mapping[str, str] | None = None,
+        timeout: float | None = 600.0,
+        retries: int = 2,
+        channel_options: Mapping[str, int | str] | None = None,
+    ) -> None:
+        """Settings are read here; nothing connects before the first call.
+
+        Args:
+            endpoint: `host:port` of the server's gRPC port; `grpcs://host:port` encrypts.
+            model: name of the Triton model.
+            tls: True, or certificates.
+            metadata: sent with every call, such as `{"authorization": "Bearer ..."}`.
+            timeout: deadline in seconds of calls that set none; None waits for ever.
+            retries: how often a request that nobody answered is sent again.
+            channel_options: gRPC channel arguments, over our own.
+
+        Raises:
+            ValueError: an endpoint or number that makes no sense.
+            OSError: a certificate that cannot be read.
+        """
+        if retries < 0:
+            raise ValueError(f"retries: expected 0 or more, found {retries}")
+        parsed = Endpoint.parse(endpoint, encrypted=bool(tls))
+        self._endpoint = parsed.target
+        self._credentials = _credentials(tls) if parsed.encrypted else None
+        self._model = model
+        self._metadata = tuple((key.lower(), value) for key, value in (metadata or {}).items())
+        self._timeout = _seconds(timeout)
+        self._policy = RetryPolicy(retries)
+        options = {**CHANNEL_OPTIONS, **(channel_options or {})}
+        if isinstance(tls, TLS) and tls.server_name:
+            options["grpc.ssl_target_name_override"] = tls.server_name
+        self._channel_options = tuple(options.items())
+        self._setup()
+
+    def _setup(self) -> None:
+        """What a shell adds once the settings are read."""
+
+    @property
+    def endpoint(self) -> str:
+        """The server's gRPC address, `host:port`."""
+        return self._endpoint
+
+    @property
+    def model(self) -> str:
+        """Name of the Triton model."""
+        return self._model
+
+    def _exchange(self, prompt: Prompt, options: Options, *, streaming: bool) -> Exchange:
+        request = encode(
+            prompt,
+            options,
+            model=self._model,
+            request_id=options.get("request_id") or uuid.uuid4().hex,
+            streaming=streaming,
+        )
+        timeout = _seconds(options.get("timeout")) or self._timeout
+        return Exchange(request, endpoint=self._endpoint, policy=self._policy, timeout_s=timeout)
+
+    def _unready(self, answer: pb.ModelReadyResponse | grpc.RpcError) -> str | None:
+        """Why the model cannot be called yet; None where it can.
+
+        Raises:
+            LlmJpError: waiting would not help.
+        """
+        if not isinstance(answer, grpc.RpcError):
+            ready = bool(answer.ready)
+            return None if ready else f"the server answers, but model {self._model!r} is not ready"
+        error = typed(answer)
+        if isinstance(error, Unavailable | DeadlineExceeded | ModelNotFound):
+            return error.reason
+        error.endpoint = self._endpoint
+        raise error
+
+    def _never_ready(self, reason: str, timeout: float) -> Unavailable:
+        error = Unavailable(f"not ready after {timeout:g} s: {reason}")
+        error.endpoint = self._endpoint
+        return error
+
+
+def _credentials(tls: bool | TLS) -> grpc.ChannelCredentials:  # noqa: FBT001  as users write it
+    paths = tls if isinstance(tls, TLS) else TLS()
+    if (paths.certificate is None) != (paths.key is None):
+        raise ValueError("tls: certificate and key come together")
+    ca, key, certificate = (
+        Path(path).read_bytes() if path is not None else None
+        for path in (paths.ca, paths.key, paths.certificate)
+    )
+    return grpc.ssl_channel_credentials(ca, key, certificate)
+
+
+def _seconds(timeout: float | None) -> float | None:
+    if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
+        raise InvalidRequest(f"timeout: expected seconds above 0, found {timeout!r}")
+    return timeout

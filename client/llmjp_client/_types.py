@@ -1,0 +1,100 @@
+"""What callers hand in and get back: plain values, no protobuf, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+Message: TypeAlias = Mapping[str, str]
+"""One turn of a conversation: `{"role": "system" | "user" | "assistant", "content": "..."}`."""
+
+Prompt: TypeAlias = str | Sequence[int] | Sequence[Message]
+"""A raw prompt, or its token ids, or a conversation (the model's chat template spells it out)."""
+
+
+class Options(TypedDict, total=False):
+    """What may be asked of one reply; an option left out, or None, keeps the server's default."""
+
+    max_tokens: int | None
+    """New tokens at most."""
+    min_tokens: int | None
+    """The reply does not end by itself before this many."""
+    temperature: float | None
+    """0 is greedy."""
+    top_p: float | None
+    top_k: int | None
+    """1 is greedy."""
+    repetition_penalty: float | None
+    """1 is none; counts ids of prompt and reply."""
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    stop: str | Sequence[str] | None
+    """The reply ends before the first of these strings."""
+    bad_words: str | Sequence[str] | None
+    """Strings that are never generated."""
+    seed: int | None
+    """Same seed, same request, same reply; in [0, 2**64)."""
+    log_probs: bool | None
+    """Ask for the natural logarithm of each id's probability."""
+    timeout: float | None
+    """Deadline in seconds for the whole reply, retries included; else the client's own."""
+    request_id: str | None
+    """Shown in the server's log and on errors; made up where left out. Unique while it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much was read and written."""
+
+    input_tokens: int
+    """Ids of the prompt, after template and tokenisation."""
+    output_tokens: int
+    """Ids generated, the one that ended the reply included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one response added to a reply; the texts of all chunks, joined, are the reply."""
+
+    text: str = ""
+    output_ids: tuple[int, ...] = ()
+    log_probs: tuple[float, ...] = ()
+    """One per id where `log_probs` was asked for."""
+    finish_reason: str | None = None
+    """Set on the last chunk: `stop`, `length`, `cancelled` or `deadline`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole reply."""
+
+    text: str
+    finish_reason: str
+    """`stop` (an end token or stop string), `length` (`max_tokens` or the context is used up),
+    `cancelled` (someone stopped this request at the server)."""
+    usage: Usage
+    output_ids: tuple[int, ...] = ()
+    log_probs: tuple[float, ...] = ()
+    """One per id where `log_probs` was asked for."""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLS:
+    """Encryption settings; each path names a PEM file.
+
+    Example:
+        >>> Client("llm.example.org:8001", tls=TLS(ca="ca.pem"))  # doctest: +SKIP
+    """
+
+    ca: str | PathLike[str] | None = None
+    """Authorities to trust; gRPC's built-in ones where left out."""
+    certificate: str | PathLike[str] | None = None
+    """This client's certificate, where the server wants one (mutual TLS); needs `key`."""
+    key: str | PathLike[str] | None = None
+    server_name: str | None = None
+    """Name to expect in the server's certificate where it is not the endpoint's host."""

@@ -1,0 +1,266 @@
+"""Both clients against a real gRPC server in this process."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from llmjp_client import (
+    Chunk,
+    DeadlineExceeded,
+    InvalidRequest,
+    LlmJpError,
+    NotPermitted,
+    ServerError,
+    Unavailable,
+    Usage,
+)
+from llmjp_client.testing import FakeRequest, FakeServer, InBandError, StatusError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .conftest import Connect
+
+PIECES = ["日本", "の首都", "は", "東京🗼", "𠮷", "です。\n"]
+UNAVAILABLE = StatusError(grpc.StatusCode.UNAVAILABLE, "draining")
+
+
+def until_cancelled(request: FakeRequest) -> Iterator[str]:
+    yield "途中"
+    request.cancelled.wait(10)
+
+
+@pytest.mark.parametrize("separate_final", [False, True])
+def test_a_stream_gives_each_piece_in_order(connect: Connect, separate_final: bool) -> None:
+    with FakeServer(PIECES, separate_final=separate_final) as server:
+        with connect(server.endpoint).stream("首都は", max_tokens=8) as stream:
+            *chunks, last = stream
+            assert [chunk.text for chunk in chunks] == PIECES
+            assert last == Chunk(finish_reason="stop")
+            assert (stream.text, stream.finish_reason) == ("".join(PIECES), "stop")
+            assert stream.usage == Usage(3, 6)
+            assert stream.reply().text == "".join(PIECES)
+        assert not server.cancelled.is_set()
+    (request,) = server.requests
+    assert (request.prompt, request.streaming, request.options) == (
+        "首都は",
+        True,
+        {"max_tokens": 8},
+    )
+
+
+@pytest.mark.parametrize("separate_final", [False, True])
+def test_a_whole_reply(connect: Connect, separate_final: bool) -> None:
+    messages = [{"role": "user", "content": "日本の首都はどこですか"}]
+    with FakeServer(PIECES, separate_final=separate_final) as server:
+        client = connect(server.endpoint, model="ensemble")
+        reply = client.chat(messages, stop=["。"], seed=7, request_id="r7")
+        assert (reply.text, reply.finish_reason, reply.usage) == (
+            "".join(PIECES),
+            "stop",
+            Usage(1, 6),
+        )
+        assert client.generate([1, 2, 3]).usage.input_tokens == 3
+    first, second = server.requests
+    assert (first.request_id, first.model, first.streaming) == ("r7", "ensemble", False)
+    assert first.prompt == tuple(messages)
+    assert first.options == {"stop": ["。"], "seed": 7}
+    assert second.prompt == (1, 2, 3)
+    assert second.request_id not in {"", "r7"}
+
+
+def test_ids_and_log_probs(connect: Connect) -> None:
+    script = [Chunk("a", (1, 2), (-0.5, -1.0)), Chunk("b", (3,), (-2.0,), "length")]
+    with FakeServer(script) as server:
+        client = connect(server.endpoint)
+        for reply in (client.generate("x"), client.generate("x", log_probs=True)):
+            assert (reply.output_ids, reply.log_probs) == ((1, 2, 3), (-0.5, -1.0, -2.0))
+            assert (reply.finish_reason, reply.usage.output_tokens) == ("length", 3)
+        with client.stream("x") as stream:
+            assert list(stream) == script
+
+
+def test_a_chunk_arrives_before_the_next_is_made(connect: Connect) -> None:
+    with FakeServer(until_cancelled) as server, connect(server.endpoint).stream("x") as stream:
+        assert next(stream).text == "途中"
+        assert (stream.text, stream.finish_reason) == ("途中", None)
+
+
+def test_leaving_the_block_cancels(connect: Connect) -> None:
+    with FakeServer(until_cancelled) as server:
+        with connect(server.endpoint).stream("x") as stream:
+            next(stream)
+            assert not server.cancelled.is_set()
+        assert server.requests[0].cancelled.wait(10)
+
+
+def test_leaving_the_block_by_an_error_cancels_too(connect: Connect) -> None:
+    with FakeServer(until_cancelled) as server:
+        with suppress(ZeroDivisionError), connect(server.endpoint).stream("x") as stream:
+            next(stream)
+            raise ZeroDivisionError
+        assert server.cancelled.wait(10)
+
+
+def test_a_stream_is_read_inside_its_block(connect: Connect) -> None:
+    with FakeServer() as server:
+        stream = connect(server.endpoint).stream("x")
+        with pytest.raises(RuntimeError, match="inside its"):
+            next(stream)
+        assert server.requests == []
+
+
+def test_the_deadline_reaches_the_server(connect: Connect) -> None:
+    with FakeServer(until_cancelled) as server:
+        client = connect(server.endpoint, timeout=60)
+        with pytest.raises(DeadlineExceeded) as late, client.stream("x", timeout=0.3) as stream:
+            stream.reply()
+        (request,) = server.requests
+        assert request.cancelled.wait(10)
+    assert late.value.partial_text == "途中"
+    assert request.timeout_us is not None
+    assert 0 < request.timeout_us <= 300_000
+
+
+def test_a_deadline_noticed_by_the_server(connect: Connect) -> None:
+    script = [Chunk("途中", finish_reason="deadline")]
+    with FakeServer(script) as server, pytest.raises(DeadlineExceeded) as late:
+        connect(server.endpoint).generate("x", timeout=60)
+    assert late.value.partial_text == "途中"
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "reason"),
+    [
+        (InBandError("[internal] out of memory"), ServerError, "out of memory"),
+        (InBandError("[invalid_argument] top_p: 2"), InvalidRequest, "top_p: 2"),
+        (StatusError(grpc.StatusCode.INTERNAL, "crash"), ServerError, "crash"),
+        (UNAVAILABLE, Unavailable, "draining"),
+    ],
+)
+def test_an_error_in_mid_stream_keeps_what_came(
+    connect: Connect, failure: Exception, kind: type[LlmJpError], reason: str
+) -> None:
+    def script(request: FakeRequest) -> Iterator[str]:
+        yield "ここ"
+        yield "まで"
+        raise failure
+
+    with FakeServer(script) as server:
+        with connect(server.endpoint).stream("x", request_id="r1") as stream:
+            assert [next(stream).text, next(stream).text] == ["ここ", "まで"]
+            with pytest.raises(kind) as raised:
+                next(stream)
+        assert len(server.requests) == 1
+    error = raised.value
+    assert (error.reason, error.partial_text) == (reason, "ここまで")
+    assert (error.endpoint, error.request_id) == (server.endpoint, "r1")
+
+
+def failing(times: int, failure: Exception) -> Any:
+    failures = iter([failure] * times)
+
+    def script(request: FakeRequest) -> Iterator[str]:
+        for error in failures:
+            raise error
+        yield "ok"
+
+    return script
+
+
+@pytest.mark.parametrize("failure", [UNAVAILABLE, InBandError("[unavailable] loading")])
+def test_a_request_that_nobody_answered_is_sent_again(connect: Connect, failure: Exception) -> None:
+    with FakeServer(failing(2, failure)) as server:
+        assert connect(server.endpoint).generate("x", timeout=60).text == "ok"
+    ids = {request.request_id for request in server.requests}
+    assert (len(server.requests), len(ids)) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "failure", "kind"),
+    [
+        ({"retries": 0}, UNAVAILABLE, Unavailable),
+        ({}, StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED), LlmJpError),
+        ({}, InBandError("[invalid_argument] x"), InvalidRequest),
+    ],
+)
+def test_what_is_not_sent_again(
+    connect: Connect, settings: dict[str, Any], failure: Exception, kind: type[LlmJpError]
+) -> None:
+    with FakeServer(failing(1, failure)) as server, pytest.raises(kind):
+        connect(server.endpoint, **settings).generate("x")
+    assert len(server.requests) == 1
+
+
+def test_a_server_that_stops_in_mid_stream(connect: Connect) -> None:
+    with FakeServer(until_cancelled) as server, connect(server.endpoint).stream("x") as stream:
+        next(stream)
+        server.stop()
+        with pytest.raises(LlmJpError) as raised:
+            next(stream)
+    assert raised.value.partial_text == "途中"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_nobody_at_the_endpoint(connect: Connect) -> None:
+    endpoint = f"localhost:{free_port()}"
+    client = connect(endpoint, retries=1)
+    with pytest.raises(Unavailable, match=f"^{endpoint}: .*check that the server runs"):
+        client.generate("x")
+    assert not client.is_ready()
+
+
+def test_a_server_that_starts_late_is_waited_for(connect: Connect) -> None:
+    answers = iter([False, False, True])
+    with FakeServer(ready=lambda: next(answers)) as server:
+        connect(server.endpoint).wait_until_ready(timeout=60)
+    assert next(answers, None) is None
+
+
+def test_readiness(connect: Connect) -> None:
+    with FakeServer() as server:
+        assert connect(server.endpoint).is_ready()
+    with FakeServer(ready=False) as server:
+        client = connect(server.endpoint)
+        assert not client.is_ready()
+        with pytest.raises(Unavailable, match=r"not ready after 0.1 s: .* model 'llmjp' is not"):
+            client.wait_until_ready(timeout=0.1)
+
+
+def test_waiting_ends_where_it_would_not_help(connect: Connect) -> None:
+    def refuse() -> bool:
+        raise StatusError(grpc.StatusCode.UNAUTHENTICATED, "no token")
+
+    with FakeServer(ready=refuse) as server, pytest.raises(NotPermitted, match="no token"):
+        connect(server.endpoint).wait_until_ready(timeout=60)
+
+
+def test_metadata_and_user_agent(connect: Connect) -> None:
+    with FakeServer() as server:
+        connect(server.endpoint, metadata={"Authorization": "Bearer t"}).generate("x")
+    metadata = server.requests[0].metadata
+    assert metadata["authorization"] == "Bearer t"
+    assert metadata["user-agent"].startswith("llmjp-client/")
+
+
+def test_large_messages(connect: Connect) -> None:
+    piece = "長" * (3 << 20)
+    with FakeServer([piece]) as server:
+        assert connect(server.endpoint).generate("問" * (1 << 20)).text == piece
+    assert len(server.requests[0].prompt) == 1 << 20
+
+
+def test_no_deadline(connect: Connect) -> None:
+    with FakeServer() as server:
+        connect(server.endpoint, timeout=None).generate("x")
+    assert server.requests[0].timeout_us is None

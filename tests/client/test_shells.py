@@ -1,0 +1,212 @@
+"""What only one of the two clients can do wrong, and what needs processes or certificates."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from llmjp_client import TLS, AsyncClient, Cancelled, Client, Unavailable
+from llmjp_client.testing import FakeRequest, FakeServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .conftest import Connect
+
+KILLED = """
+import sys, threading
+from llmjp_client.testing import FakeServer
+def script(request):
+    yield "途中"
+    threading.Event().wait()
+with FakeServer(script) as server:
+    print(server.endpoint, flush=True)
+    sys.stdin.read()
+"""
+
+
+def until_cancelled(request: FakeRequest) -> Iterator[str]:
+    yield "途中"
+    request.cancelled.wait(10)
+
+
+def echo(request: FakeRequest) -> Iterator[str]:
+    yield from str(request.prompt)
+
+
+def test_a_server_that_is_killed_in_mid_stream(connect: Connect) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        endpoint = process.stdout.readline().strip()
+        with connect(endpoint, timeout=60).stream("x") as stream:
+            next(stream)
+            process.kill()
+            with pytest.raises(Unavailable) as raised:
+                next(stream)
+    assert (raised.value.endpoint, raised.value.partial_text) == (endpoint, "途中")
+
+
+def test_cancelling_from_another_thread() -> None:
+    with FakeServer(until_cancelled) as server, Client(server.endpoint) as client:
+        with client.stream("x") as stream, ThreadPoolExecutor() as pool:
+            next(stream)
+            reading = pool.submit(next, stream)
+            stream.cancel()
+            assert isinstance(reading.exception(10), Cancelled)
+        assert server.cancelled.wait(10)
+
+
+def test_cancelling_while_waiting_to_send_again_sends_nothing() -> None:
+    def script(request: FakeRequest) -> Iterator[str]:
+        raise AssertionError
+
+    with FakeServer(script) as server:
+        endpoint = server.endpoint
+    with Client(endpoint) as client, client.stream("x") as stream:
+        stream.cancel()
+        with pytest.raises(Cancelled):
+            next(stream)
+
+
+def test_one_client_for_many_threads() -> None:
+    prompts = [f"{n}番目" for n in range(32)]
+    with FakeServer(echo) as server, Client(server.endpoint) as client, ThreadPoolExecutor(8) as p:
+        assert [reply.text for reply in p.map(client.generate, prompts)] == prompts
+
+
+def test_many_requests_at_once_and_nothing_left_running() -> None:
+    prompts = [f"{n}番目" for n in range(32)]
+
+    async def ask(client: AsyncClient, prompt: str) -> str:
+        async with client.stream(prompt) as stream:
+            return (await stream.reply()).text
+
+    async def main(endpoint: str) -> list[str]:
+        async with AsyncClient(endpoint) as client:
+            texts = await asyncio.gather(*(ask(client, prompt) for prompt in prompts))
+            async with client.stream("left early") as stream:
+                await anext(stream)
+            # grpc's own record keeping of a call ends a moment after the call.
+            if left := asyncio.all_tasks() - {asyncio.current_task()}:
+                assert not (await asyncio.wait(left, timeout=10))[1]
+            return texts
+
+    with FakeServer(echo) as server:
+        assert asyncio.run(main(server.endpoint)) == prompts
+
+
+def test_a_cancelled_task_cancels_its_reply() -> None:
+    async def main(server: FakeServer) -> None:
+        reading = asyncio.Event()
+
+        async def read(client: AsyncClient) -> None:
+            async with client.stream("x") as stream:
+                await anext(stream)
+                reading.set()
+                await anext(stream)
+
+        async with AsyncClient(server.endpoint) as client:
+            task = asyncio.create_task(read(client))
+            await reading.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await asyncio.to_thread(server.cancelled.wait, 10)
+
+    with FakeServer(until_cancelled) as server:
+        asyncio.run(main(server))
+
+
+def test_cancelling_from_another_task() -> None:
+    async def main(server: FakeServer) -> None:
+        async with AsyncClient(server.endpoint) as client, client.stream("x") as stream:
+            await anext(stream)
+            asyncio.get_running_loop().call_soon(stream.cancel)
+            with pytest.raises(Cancelled) as raised:
+                await anext(stream)
+            assert raised.value.partial_text == "途中"
+
+    with FakeServer(until_cancelled) as server:
+        asyncio.run(main(server))
+
+
+def test_closing_a_client_twice() -> None:
+    async def main() -> None:
+        client = AsyncClient("localhost:1")
+        await client.close()
+        await client.is_ready()
+        await client.close()
+        await client.close()
+
+    asyncio.run(main())
+    with Client("localhost:1") as client:
+        client.close()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate for localhost, and its key."""
+    if not (openssl := shutil.which("openssl")):
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+    key, pem = folder / "key.pem", folder / "cert.pem"
+    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=fake"
+    name = ["-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(
+        [openssl, *request.split(), *name, "-keyout", str(key), "-out", str(pem)],
+        check=True,
+        capture_output=True,
+    )
+    return pem, key
+
+
+@pytest.fixture
+def secure_server(certificate: tuple[Path, Path]) -> Iterator[FakeServer]:
+    pem, key = (path.read_bytes() for path in certificate)
+    # The certificate is its own authority: clients must show it as well.
+    credentials = grpc.ssl_server_credentials([(key, pem)], pem, require_client_auth=True)
+    with FakeServer(["秘"], credentials=credentials) as server:
+        yield server
+
+
+def test_tls(connect: Connect, secure_server: FakeServer, certificate: tuple[Path, Path]) -> None:
+    pem, key = certificate
+    tls = TLS(ca=pem, certificate=pem, key=key)
+    assert connect(secure_server.endpoint, tls=tls).generate("x").text == "秘"
+    port = secure_server.endpoint.rpartition(":")[2]
+    by_address = TLS(ca=pem, certificate=pem, key=key, server_name="localhost")
+    assert connect(f"grpcs://127.0.0.1:{port}", tls=by_address).generate("x").text == "秘"
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "grpcs"])
+def test_tls_on_one_side_only_or_without_trust(
+    connect: Connect, secure_server: FakeServer, scheme: str
+) -> None:
+    client = connect(f"{scheme}://{secure_server.endpoint}", retries=0)
+    with pytest.raises(Unavailable, match="both sides use TLS or neither"):
+        client.generate("x")
+
+
+def test_a_script_may_wait_for_the_test(connect: Connect) -> None:
+    go_on = threading.Event()
+
+    def script(request: FakeRequest) -> Iterator[str]:
+        yield "前"
+        assert go_on.wait(10)
+        yield "後"
+
+    with FakeServer(script) as server, connect(server.endpoint).stream("x") as stream:
+        assert next(stream).text == "前"
+        go_on.set()
+        assert stream.reply().text == "前後"
