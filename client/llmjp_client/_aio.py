@@ -146,7 +146,6 @@ class AsyncStream(Progress):
         super().__init__(exchange)
         self._start = call
         self._call: Any = None
-        self._cancelled = False
 
     async def reply(self) -> Reply:
         """The whole reply, after waiting for what is missing.
@@ -160,7 +159,7 @@ class AsyncStream(Progress):
 
     def cancel(self) -> None:
         """Stop the reply; its slot at the server becomes free. Any task may call this."""
-        self._cancelled = True
+        self._exchange.cancelled = True
         if self._call is not None:
             self._call.cancel()
 
@@ -207,5 +206,5 @@ class AsyncStream(Progress):
         if self._call is not None:
             self._call.cancel()
         self._call = self._start(*self._exchange.attempt(time.monotonic()))
-        if self._cancelled:
+        if self._exchange.cancelled:
             self._call.cancel()

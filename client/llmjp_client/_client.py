@@ -136,7 +136,6 @@ class Stream(Progress):
         super().__init__(exchange)
         self._start = call
         self._call: Any = None
-        self._cancelled = False
 
     def reply(self) -> Reply:
         """The whole reply, after waiting for what is missing.
@@ -150,7 +149,7 @@ class Stream(Progress):
 
     def cancel(self) -> None:
         """Stop the reply; its slot at the server becomes free. Any thread may call this."""
-        self._cancelled = True
+        self._exchange.cancelled = True
         if self._call is not None:
             self._call.cancel()
 
@@ -182,5 +181,5 @@ class Stream(Progress):
         if self._call is not None:
             self._call.cancel()
         self._call = self._start(*self._exchange.attempt(time.monotonic()))
-        if self._cancelled:
+        if self._exchange.cancelled:
             self._call.cancel()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._errors import DeadlineExceeded, LlmJpError, ProtocolError, Unavailable, typed
+from ._errors import Cancelled, DeadlineExceeded, LlmJpError, ProtocolError, Unavailable, typed
 from ._messages import decode
 from ._types import Chunk, Reply, Usage
 
@@ -45,6 +45,8 @@ class Exchange:
     usage: Usage | None
     ended: bool
     """Nothing more is to be read."""
+    cancelled: bool
+    """Set by a shell that was told to stop; nothing is sent again from then on."""
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class Exchange:
         self._chunks: list[Chunk] = []
         self.text = ""
         self.finish_reason = self.usage = None
-        self.ended = False
+        self.ended = self.cancelled = False
 
     @property
     def request_id(self) -> str:
@@ -127,6 +129,9 @@ class Exchange:
                 return None
             except LlmJpError as wrong:
                 ours = wrong
+        if self.cancelled:
+            ours = Cancelled("the reply was cancelled on this side")
+            ours.__cause__ = error
         delay = self._policy.delay_s(self._retries, chance)
         if self._may_retry(ours) and (self._expires is None or now + delay < self._expires):
             self._retries += 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 
 from llmjp_client import (
+    Cancelled,
     Chunk,
     DeadlineExceeded,
     LlmJpError,
@@ -163,6 +164,14 @@ def test_nothing_is_sent_again_once_something_was_generated() -> None:
 def test_other_failures_are_final(code: grpc.StatusCode) -> None:
     with pytest.raises(LlmJpError):
         exchange().recover(Broken(code), now=0, chance=0)
+
+
+def test_nothing_is_sent_again_once_it_is_cancelled() -> None:
+    talk = exchange()
+    talk.cancelled = True
+    with pytest.raises(Cancelled) as raised:
+        talk.recover(UNAVAILABLE, now=0, chance=0)
+    assert raised.value.__cause__ is UNAVAILABLE
 
 
 def test_no_retry_beyond_the_deadline() -> None:
