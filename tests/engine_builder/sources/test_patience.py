@@ -1,0 +1,120 @@
+"""How long is waited, and what an answer means. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmjp_builder.errors import (
+    BadToken,
+    BuilderError,
+    GatedRepository,
+    HubFailed,
+    MissingRepository,
+    NotPermitted,
+)
+from llmjp_builder.sources.http import TryAgain
+from llmjp_builder.sources.patience import Patience, asked_wait_s, patiently
+from llmjp_builder.sources.refusal import Asked, refusal
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "0"}, 0.0),
+        ({"Retry-After": " 17 "}, 17.0),
+        ({"Retry-After": "Fri, 02 Jan 2026 03:05:05 GMT"}, 60.0),
+        ({"Retry-After": "Fri, 02 Jan 2026 03:00:00 GMT"}, 0.0),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "-3"}, None),
+        ({"RateLimit": '"api";r=0;t=55'}, 55.0),
+        ({"RateLimit": '"api";r=12;t=55'}, None),
+        ({"RateLimit": '"api";r=0;t=55', "Retry-After": "3"}, 55.0),
+    ],
+)
+def test_asked_wait(headers: dict[str, str], seconds: float | None) -> None:
+    assert asked_wait_s(headers, now=NOW) == seconds
+
+
+@given(st.text(max_size=40))
+def test_no_header_makes_it_fail(text: str) -> None:
+    seconds = asked_wait_s({"Retry-After": text, "RateLimit": text}, now=NOW)
+    assert seconds is None or seconds >= 0
+
+
+def test_waits_grow_and_end() -> None:
+    waits: list[float] = []
+
+    def attempt() -> None:
+        raise TryAgain("cut")
+
+    with pytest.raises(HubFailed, match=r"thing: cut; given up after 4 tries"):
+        patiently(attempt, "thing", patience=Patience(tries=4, first_wait_s=2), wait=waits.append)
+    assert waits == [2, 4, 8]
+
+
+def test_a_wait_that_is_asked_for_is_kept_if_bearable() -> None:
+    waits: list[float] = []
+    answers = iter([TryAgain("busy", 7), TryAgain("busy", 301)])
+
+    def attempt() -> None:
+        raise next(answers)
+
+    with pytest.raises(HubFailed, match="301 s, which is more than the 300 s"):
+        patiently(attempt, "thing", patience=Patience(), wait=waits.append)
+    assert waits == [7]
+
+
+def test_progress_renews_the_patience() -> None:
+    done = 0
+
+    def attempt() -> str:
+        nonlocal done
+        done += 1
+        if done < 20:
+            raise TryAgain("cut")
+        return "here"
+
+    patience = Patience(tries=2, first_wait_s=0)
+    assert patiently(attempt, "thing", patience=patience, position=lambda: done) == "here"
+
+
+def _asked(*, token: bool = True, name: str | None = None) -> Asked:
+    return Asked(
+        endpoint="https://hub.test",
+        repository="o/n",
+        revision="main",
+        name=name,
+        with_token=token,
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "asked", "error", "words"),
+    [
+        (401, "", _asked(), BadToken, "does not accept the token"),
+        (401, "RepoNotFound", _asked(token=False), BadToken, "private"),
+        (401, "GatedRepo", _asked(token=False), GatedRepository, "https://hub.test/o/n"),
+        (403, "GatedRepo", _asked(), GatedRepository, "https://hub.test/o/n"),
+        (403, "", _asked(), NotPermitted, "read access"),
+        (404, "RepoNotFound", _asked(), MissingRepository, "no such repository"),
+        (404, "RevisionNotFound", _asked(), MissingRepository, "'main'"),
+        (404, "EntryNotFound", _asked(name="f"), MissingRepository, "o/n: f"),
+        (418, "", _asked(), HubFailed, "418"),
+        (302, "", _asked(), HubFailed, "302"),
+        (429, "", _asked(), TryAgain, "429"),
+        (503, "", _asked(name="f"), TryAgain, "503"),
+    ],
+)
+def test_refusal(
+    status: int, code: str, asked: Asked, error: type[BuilderError | TryAgain], words: str
+) -> None:
+    found = refusal(status, {"X-Error-Code": code}, asked)
+    assert type(found) is error
+    assert words in str(found)
