@@ -90,7 +90,6 @@ def _exit_on_signals() -> None:
 
 def _build(checkpoint: Path, store: Path, console: Console) -> tuple[Path, float, bool]:
     from llmjp_builder.pipeline import build
-
     from llmjp_builder.spec import BuildSpec, Source
     from llmjp_cli.progress import reporter
 

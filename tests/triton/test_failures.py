@@ -97,13 +97,12 @@ def test_a_killed_server_is_a_typed_error_with_the_text_so_far(
     ):
         children = descendants(server.pid)
         assert children
-        with (
-            pytest.raises(Unavailable) as caught,
-            client.stream(QUESTION, **ENDLESS) as stream,
-        ):
-            for index, _ in enumerate(stream):
-                if index == 3:
-                    os.kill(server.pid, signal.SIGKILL)
+        with client.stream(QUESTION, **ENDLESS) as stream:
+            for _ in range(3):
+                next(stream)
+            os.kill(server.pid, signal.SIGKILL)
+            with pytest.raises(Unavailable) as caught:
+                stream.reply()
         assert caught.value.partial_text
         # The models' processes end by themselves, with the memory they hold.
         until(lambda: not any(map(alive, children)), "no process of the dead server")

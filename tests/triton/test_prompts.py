@@ -13,11 +13,9 @@ OPTIONS = {"top_k": 1, "repetition_penalty": 1.0, "max_tokens": 48}
 
 
 async def streamed(client: AsyncClient, prompt: str) -> tuple[list[str], Reply]:
-    texts = []
     messages = [{"role": "user", "content": prompt}]
     async with client.stream(messages, **OPTIONS) as stream:  # type: ignore[arg-type]
-        async for chunk in stream:
-            texts.append(chunk.text)
+        texts = [chunk.text async for chunk in stream]
         return texts, await stream.reply()
 
 

@@ -1,7 +1,7 @@
 """The protocol between the front model and an executor.
 
-An executor takes token ids and gives token ids back, as events; it knows nothing of text, tensors of
-Triton or clients. The front model turns requests into `GenerationRequest` and events into responses.
+An executor takes token ids and gives token ids back, as events; it knows nothing of text, Triton's
+tensors or clients. The front model turns requests into `GenerationRequest`, events into responses.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Executor(Protocol):
     def cancel(self, request_id: str, /) -> bool:
         """Ask for the request to end; its slot is free within one step.
 
-        A final event with `FinishReason.CANCELLED` follows, unless the request ended by itself first.
+        A final event with `FinishReason.CANCELLED` follows, unless it ended by itself first.
 
         Returns:
             Whether the request was waiting or running.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llmjp_runtime.executor.torch_reply import Reply
 
 _LOWEST_TEMPERATURE = 1e-6
-"""Below it float32 has no room; the largest logit wins either way."""
+"""Lower ones would overflow float32; the largest logit wins either way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,7 @@ class Sampler:
             _apply_penalties(logits, settings, cache)
         best, ids = logits.max(-1)
         if settings.scaled:
-            # From the largest down, so that a tiny temperature gives -inf, not inf.
-            logits.sub_(best[:, None]).div_(settings.temperature)
+            logits /= settings.temperature
         if settings.drawn_rows:
             uniform = torch.tensor([replies[row].random.random() for row in settings.drawn_rows])
             rows = settings.drawn

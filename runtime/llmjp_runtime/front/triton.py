@@ -27,7 +27,7 @@ ERROR_CODES = {
     Code.UNAVAILABLE: "UNAVAILABLE",
     Code.INTERNAL: "INTERNAL",
 }
-"""Names of Triton's codes; over gRPC streams only the message, with our code in brackets, arrives."""
+"""Names of Triton's codes; a gRPC stream brings only the message, with our code in brackets."""
 
 
 def final_flag() -> int:

@@ -222,10 +222,11 @@ def test_max_tokens_is_clamped_to_what_is_left(bench: Bench) -> None:
 
 def test_a_megabyte_is_refused_without_tokenising_it(bench: Bench) -> None:
     text = "日本" * 180_000
-    for given in (
+    prompts: tuple[dict[str, Any], ...] = (
         {"text_input": text},
         {"messages": json.dumps([{"role": "user", "content": text}])},
-    ):
+    )
+    for given in prompts:
         error = str(bench.ask(**given).error)
         assert "tokens, but the context is 64 tokens" in error
         assert len(error) < 300
@@ -251,7 +252,8 @@ def test_conversations_that_are_none_are_refused(bench: Bench, messages: str) ->
 
 def test_bytes_that_are_no_text_are_refused(bench: Bench) -> None:
     for name in ("text_input", "messages"):
-        assert f"{name}: not UTF-8" in str(bench.ask(**{name: b"\xff\xfe"}).error)
+        given: dict[str, Any] = {name: b"\xff\xfe"}
+        assert f"{name}: not UTF-8" in str(bench.ask(**given).error)
 
 
 def test_ids_outside_the_vocabulary_are_refused(bench: Bench) -> None:

@@ -1,0 +1,105 @@
+"""The commands against a real server: build, serve, generate, chat; and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmjp_runtime.server.preflight import free_ports
+from llmjp_runtime.server.process import TritonServer
+from tests.support.triton import EXAMPLE
+from tests.triton.test_failures import until
+
+LLMJP = (sys.executable, "-m", "llmjp_cli")
+
+
+def llmjp(*arguments: object, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*LLMJP, *map(str, arguments)],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def test_build_prints_the_artefacts_path_last(tmp_path: Path) -> None:
+    done = llmjp("build", EXAMPLE, "--store", tmp_path / "store", "--tp", 2)
+    assert done.returncode == 0, done.stderr
+    path = Path(done.stdout.splitlines()[-1])
+    assert (path / "manifest.json").is_file()
+    again = llmjp("build", EXAMPLE, "--store", tmp_path / "store", "--tp", 2)
+    assert again.stdout.splitlines()[-1] == str(path)
+
+
+def test_generate_and_chat_talk_to_it(server: TritonServer) -> None:
+    where = ("--endpoint", server.grpc_endpoint)
+    generated = llmjp("generate", "日本の首都は", "--json", "--max-tokens", 8, *where)
+    assert generated.returncode == 0, generated.stderr
+    assert json.loads(generated.stdout)["usage"]["output_tokens"] <= 8
+    chatted = llmjp("chat", "--message", "日本の首都はどこですか。", *where)
+    assert chatted.returncode == 0, chatted.stderr
+    assert chatted.stdout.strip()
+
+
+def test_bench_reports_json(server: TritonServer) -> None:
+    done = llmjp(
+        "bench", "--endpoint", server.grpc_endpoint, "--requests", 4, "--concurrency", 2,
+        "--max-tokens", 8, "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "says"),
+    [
+        (("serve", "/nonexistent"), 3, "no manifest.json"),
+        (("serve", EXAMPLE), 3, "no manifest.json"),
+        (("generate", "x", "--endpoint", "127.0.0.1:1"), 1, "127.0.0.1:1"),
+        (("demo", "--checkpoint", "/nonexistent"), 3, "--checkpoint"),
+    ],
+)
+def test_failures_are_one_line(arguments: tuple[object, ...], exit_code: int, says: str) -> None:
+    done = llmjp(*arguments)
+    assert done.returncode == exit_code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_taken_port_is_a_usage_error(server: TritonServer, artefact: Path) -> None:
+    http, metrics, health = free_ports(3)
+    done = llmjp(
+        "serve", artefact, "--grpc-port", server.listen.grpc_port, "--http-port", http,
+        "--metrics-port", metrics, "--health-port", health,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"port {server.listen.grpc_port}" in done.stderr
+    assert "--grpc-port" in done.stderr
+
+
+def test_serve_says_when_it_is_ready_and_ends_on_sigterm(artefact: Path) -> None:
+    http, grpc, metrics, health = free_ports(4)
+    process = subprocess.Popen(
+        [*LLMJP, "serve", str(artefact), "--http-port", str(http), "--grpc-port", str(grpc),
+         "--metrics-port", str(metrics), "--health-port", str(health)],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr
+    seen = ""
+    for line in process.stderr:
+        seen += line
+        if "ready  gRPC" in line:
+            break
+    assert f"127.0.0.1:{grpc}" in seen
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    until(lambda: process.poll() is not None, "it ended")
