@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from transformers import (
     LogitsProcessorList,
@@ -108,7 +108,9 @@ def test_what_a_few_candidates_cannot_settle_is_not_settled(rule: tuple[int, flo
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 8.0])
-@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (0, 0.9), (20, 1.0), (300, 0.8)])
+@pytest.mark.parametrize(
+    ("top_k", "top_p"), [(0, 1.0), (0, 0.9), (20, 1.0), (300, 0.8), (300, 0.3)]
+)
 def test_draws_follow_the_distribution(scale: float, top_k: int, top_p: float) -> None:
     """A grid of uniforms gives each id its probability, to within a grid cell at either end."""
     logits, num = random_logits(1, 700, scale=scale), 5000
@@ -161,6 +163,7 @@ def test_top_p_keeps_the_fewest_that_reach_it(logits: list[float], top_p: float)
     uniform=st.floats(0, 1),
     masked=st.sets(st.integers(0, 299)),
 )
+@example(logits=[1.0, 0.0], top_k=0, top_p=1.0, uniform=1.0, masked={1})
 def test_a_draw_is_always_a_kept_id(
     logits: list[float], top_k: int, top_p: float, uniform: float, masked: set[int]
 ) -> None:

@@ -237,6 +237,16 @@ def test_penalties_follow_transformers(llama: Any, model: ParallelLlama) -> None
     assert events.token_ids == tuple(expected[0, len(prompt) :].tolist())
 
 
+def test_count_penalties_leave_the_prompt_alone(model: ParallelLlama) -> None:
+    liked = SamplingParams(max_tokens=2, temperature=0, embedding_bias=((42, 500.0),))
+    for sampling in (
+        dataclasses.replace(liked, presence_penalty=1e4),
+        dataclasses.replace(liked, frequency_penalty=1e4),
+    ):
+        first, second = alone(model, asked([42, 5], sampling)).token_ids
+        assert first == 42 != second
+
+
 def test_count_penalties_make_every_id_new(model: ParallelLlama) -> None:
     plain = SamplingParams(max_tokens=40, temperature=0)
     for sampling in (
