@@ -27,12 +27,15 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from llmjp_builder.convert.header import NewTensor, new_header
 
 SHAPES = {
     "1.8b": {"d": 2048, "f": 7168, "layers": 24, "heads": 16, "v": 99584},
     "150m": {"d": 512, "f": 2048, "layers": 12, "heads": 8, "v": 99584},
 }
+DTYPES = {"BF16": "bfloat16", "F32": "float32"}
 SAMPLE_S = 0.01
 
 
@@ -45,7 +48,7 @@ class Series:
     rss_anon_bytes: int = 0
 
 
-def tensors(d: int, f: int, layers: int, v: int) -> list[NewTensor]:
+def tensors(d: int, f: int, layers: int, v: int, *, stored: str) -> list[NewTensor]:
     named = {"model.embed_tokens": (v, d), "lm_head": (v, d), "model.norm": (d,)}
     for i in range(layers):
         layer = f"model.layers.{i}."
@@ -53,16 +56,17 @@ def tensors(d: int, f: int, layers: int, v: int) -> list[NewTensor]:
         named |= {f"{layer}mlp.{p}_proj": (f, d) for p in ("gate", "up")}
         named |= {f"{layer}mlp.down_proj": (d, f)}
         named |= {f"{layer}{p}_layernorm": (d,) for p in ("input", "post_attention")}
-    return [NewTensor(f"{name}.weight", "BF16", shape) for name, shape in named.items()]
+    return [NewTensor(f"{name}.weight", stored, shape) for name, shape in named.items()]
 
 
-def generate(folder: Path, shape: dict[str, int]) -> int:
+def generate(folder: Path, shape: dict[str, int], stored: str) -> int:
     """Writes the checkpoint; returns the size of its weights in bytes."""
     folder.mkdir(parents=True)
-    listed = tensors(shape["d"], shape["f"], shape["layers"], shape["v"])
+    listed = tensors(shape["d"], shape["f"], shape["layers"], shape["v"], stored=stored)
     header, _ = new_header(listed)
     left = sum(tensor.size for tensor in listed)
-    block = os.urandom(64 << 20)
+    # The top bits of every number are cleared, so that none is infinite or too large for bf16.
+    block = (np.frombuffer(os.urandom(64 << 20), np.uint32) & 0x3FFF3FFF).tobytes()
     with (folder / "model.safetensors").open("wb") as file:
         file.write(header)
         while left:
@@ -76,7 +80,7 @@ def generate(folder: Path, shape: dict[str, int]) -> int:
         "vocab_size": shape["v"],
         "max_position_embeddings": 4096,
         "rms_norm_eps": 1e-5,
-        "torch_dtype": "bfloat16",
+        "torch_dtype": DTYPES[stored],
     }
     (folder / "config.json").write_text(json.dumps(config))
     os.sync()
@@ -124,7 +128,8 @@ def copy_command(source: Path, out: Path) -> list[str]:
 
 def convert_command(source: Path, out: Path, tp: int) -> list[str]:
     run = "from llmjp_cli.__main__ import main; main()"
-    return [sys.executable, "-c", run, "convert", str(source), str(out), "--tp", str(tp)]
+    options = ["--tp", str(tp), "--dtype", "bfloat16"]
+    return [sys.executable, "-c", run, "convert", str(source), str(out), *options]
 
 
 def rounds(folder: Path, source: Path, count: int) -> dict[str, Series]:
@@ -150,12 +155,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dir", type=Path, help="where to work (default: the temporary folder)")
     parser.add_argument("--shape", choices=SHAPES, default="1.8b")
+    parser.add_argument("--stored", choices=DTYPES, default="BF16", help="F32 measures the cast")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="llmjp-bench-", dir=options.dir) as name:
         folder = Path(name)
-        size = generate(folder / "source", SHAPES[options.shape])
+        size = generate(folder / "source", SHAPES[options.shape], options.stored)
         found = rounds(folder, folder / "source", options.rounds)
     ratios = {
         "tp 1": ratio(found["convert tp 1"], found["cp source"]),

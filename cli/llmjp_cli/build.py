@@ -66,8 +66,8 @@ def convert(
 
     Example: llmjp convert llm-jp-3-1.8b-instruct ckpt-tp2 --tp 2
     """
-    from llmjp_builder.convert import convert as write
-    from llmjp_builder.convert import prepare
+    from llmjp_builder.conversion import convert as write
+    from llmjp_builder.conversion import prepare
     from llmjp_builder.progress import Reporter
     from llmjp_cli.progress import reporter
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmjp_builder import convert
+from llmjp_builder.conversion import CONVERTER_REVISION, prepare, write
 from llmjp_builder.disk import os_errors, sync_directory, write_durably
 from llmjp_builder.errors import BadArtefact, SourceChanged, Unsupported
 from llmjp_builder.hashing import Fingerprint, hash_files
@@ -22,7 +22,7 @@ from llmjp_builder.tokenizer import tokenizer_files
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from llmjp_builder.convert import Conversion
+    from llmjp_builder.conversion import Conversion
     from llmjp_builder.spec import BuildSpec, Progress
 
 
@@ -95,7 +95,7 @@ def _fetch(spec: BuildSpec, store: Store, reporter: Reporter, *, remember_hashes
     reporter.begin(Step.FETCH, 0, "checking the checkpoint")
     folder = _local_folder(spec)
     _refuse_unsupported(spec)
-    conversion = convert.prepare(
+    conversion = prepare(
         folder,
         dtype=spec.dtype,
         tensor_parallel=spec.tensor_parallel,
@@ -117,7 +117,7 @@ def _fetch(spec: BuildSpec, store: Store, reporter: Reporter, *, remember_hashes
         kind=Kind.RANKS,
         source_sha256={name: record.sha256 for name, record in records.items()},
         dtype=layout.dtype,
-        converter_revision=convert.CONVERTER_REVISION,
+        converter_revision=CONVERTER_REVISION,
         tensor_parallel=layout.tensor_parallel,
         pipeline_parallel=layout.pipeline_parallel,
         embedding_sharding_dim=layout.embedding_sharding_dim,
@@ -167,7 +167,7 @@ def _published(store: Store, key: str, reporter: Reporter, *, verify: bool) -> M
 def _convert(fetched: _Fetched, work: Path, reporter: Reporter) -> None:
     total = fetched.conversion.plan.transfer_bytes
     reporter.begin(Step.CONVERT, total, f"converting {fetched.folder}")
-    convert.write(fetched.conversion, work, reporter.add)
+    write(fetched.conversion, work, reporter.add)
     reporter.end()
 
 
@@ -195,5 +195,5 @@ def _assemble(fetched: _Fetched, work: Path, reporter: Reporter) -> Manifest:
         inputs=fetched.inputs,
         files=files,
         bytes_per_rank=fetched.conversion.bytes_per_rank,
-        versions={"converter": convert.CONVERTER_REVISION},
+        versions={"converter": CONVERTER_REVISION},
     )

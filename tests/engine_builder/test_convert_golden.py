@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from llmjp_builder.convert import convert, prepare
+from llmjp_builder.conversion import convert, prepare
 from llmjp_builder.convert.header import TensorInfo, read_header
 from llmjp_builder.progress import Reporter
 from tests.support.shared import shared

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from llmjp_builder.convert import Conversion, convert, prepare
+from llmjp_builder.conversion import Conversion, convert, prepare
 from llmjp_builder.convert.execute import execute
 from llmjp_builder.convert.header import TensorInfo
 from llmjp_builder.convert.layout import layout
