@@ -123,7 +123,8 @@ class FakeServer:
         self._ready = ready
         self._separate_final = separate_final
         self._server = grpc.server(
-            ThreadPoolExecutor(thread_name_prefix="fake-llmjp"),
+            # A call holds its thread for as long as its script runs; further calls would wait.
+            ThreadPoolExecutor(max_workers=256, thread_name_prefix="fake-llmjp"),
             # Two servers on one port would share its connections.
             options=[("grpc.so_reuseport", 0)],
         )
