@@ -23,7 +23,11 @@ app = typer.Typer(
     help=(
         "Serve llm-jp-3 models: from a Hugging Face checkpoint to a TensorRT-LLM checkpoint, to a "
         "Triton server, to streamed Japanese.\n\n"
-        "Start with: llmjp demo"
+        "See it work:  llmjp demo\n\n"
+        "Step by step:  llmjp build CHECKPOINT --store STORE --tp 2,  then  llmjp serve ARTEFACT,  "
+        "then  llmjp chat\n\n"
+        "Progress and errors go to stderr, results to stdout. Exit codes: 0 ok, 2 usage, 3 bad "
+        "input, 4 not enough memory or disk, 5 not permitted, 6 unsupported, 1 anything else."
     ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
