@@ -1,11 +1,12 @@
 """One streamed GET through huggingface_hub's own session, whichever HTTP library is under it.
 
-huggingface_hub has requests below 1.0, httpx below 2.0 and httpx2 since; its session brings proxies,
-certificates and HF_HUB_OFFLINE as its users set them. Redirects are followed, and all three drop the
-Authorization header when a redirect leaves the host.
+huggingface_hub has requests below 1.0, httpx below 2.0 and httpx2 since; its session brings
+proxies, certificates and HF_HUB_OFFLINE as its users set them. Redirects are followed, and all
+three libraries drop the Authorization header when a redirect leaves the host.
 
-Why not `hf_hub_download`: since 1.0 it writes to a file of its own name per process and deletes it on
-any failure, so a killed download starts over, and it waits as long as `Retry-After` says, unheard.
+Why not `hf_hub_download`: since huggingface/huggingface_hub#4228 it writes to a new file each time
+and deletes it on any failure, so that a killed download starts over and leaves its file behind; and
+it waits as long as `Retry-After` says, in silence.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from llmjp_builder.errors import HubFailed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_PIECE = 1 << 16
+_PIECE = 1 << 14
+"""Read at once through requests, which loses what has arrived of a piece when it is cut."""
 _LIBRARIES = ("httpx2", "httpx", "requests")
 
 
@@ -63,7 +65,7 @@ def streamed_get(url: str, headers: Mapping[str, str], *, stall_s: float) -> Ite
         TryAgain: the connection failed, was cut or stalled, here or while the block reads.
         HubFailed: HF_HUB_OFFLINE forbids requests.
     """
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import get_session
 
     session: Any = get_session()
     with translated():
@@ -111,7 +113,7 @@ def translated() -> Iterator[None]:
 
 def _transport_errors() -> tuple[type[Exception], ...]:
     """The base classes of what huggingface_hub's HTTP library raises while it talks to a server."""
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import get_session
 
     for owner in type(get_session()).__mro__:
         if (name := owner.__module__.partition(".")[0]) in _LIBRARIES:

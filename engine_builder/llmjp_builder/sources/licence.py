@@ -1,10 +1,10 @@
 """Which licence a repository's weights are under, and whether somebody must accept it first.
 
-Pure: a table and two functions. The table says what was known when it was written; the repository's
-own page decides. What its rows follow: the `license` fields of the model cards on the hub, LICENSE of
-llm-jp-3-172b-beta1 and -instruct3, the gate texts of -beta1 and -instruct2, and for -beta2 and the
-base model the list of llm-jp/awesome-japanese-llm, as their texts could not be read. Where a text
-was not read in full, `may_redistribute` is False.
+Pure: a table and two functions. The table says what was known when it was written; the
+repository's own page decides. What its rows follow: the `license` fields of the model cards on the
+hub, LICENSE of llm-jp-3-172b-beta1 and -instruct3, the gate texts of -beta1 and -instruct2, and for
+-beta2 and the base model the list of llm-jp/awesome-japanese-llm, as their texts could not be read.
+Where a text leaves it open, or was not read in full, `may_redistribute` is False.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which of a checkpoint's files a build reads. Pure: the same choice for a folder and a repository."""
+"""Which of a checkpoint's files a build reads. Pure: the same choice for folder and repository."""
 
 from __future__ import annotations
 

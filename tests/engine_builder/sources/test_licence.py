@@ -41,7 +41,9 @@ def test_own_terms_alone_need_acceptance() -> None:
 
 def test_every_licence_that_needs_acceptance_can_be_read_somewhere() -> None:
     for name in ("172b-beta1", "172b-beta2", "172b", "172b-instruct2", "172b-instruct3"):
-        assert licence_of(f"llm-jp/llm-jp-3-{name}").url.startswith("https://huggingface.co/llm-jp/")
+        assert licence_of(f"llm-jp/llm-jp-3-{name}").url.startswith(
+            "https://huggingface.co/llm-jp/"
+        )
 
 
 @pytest.mark.parametrize("accepted", [None, "", "Apache-2.0", "llm-jp-3-172b-tou"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import huggingface_hub
@@ -70,6 +72,13 @@ def test_the_pinned_commit_stays_what_it_was(hub: Hub) -> None:
     hub.publish(REPOSITORY, checkpoint() | {"config.json": b'{"changed": 1}'})
     assert resolve(REMOTE, endpoint=hub.endpoint).digest != before.digest
     assert resolve(before.source, endpoint=hub.endpoint) == before
+
+
+@pytest.mark.parametrize("branch", ["v1.0", "feature/one", "refs/pr/7"])
+def test_other_revisions(hub: Hub, branch: str) -> None:
+    commit = hub.publish(REPOSITORY, checkpoint() | {"config.json": b"{}"}, branch=branch)
+    source = Source(repository=REPOSITORY, revision=branch)
+    assert resolve(source, endpoint=hub.endpoint).source.revision == commit
 
 
 def test_json_both_ways(hub: Hub) -> None:
@@ -201,7 +210,7 @@ def test_a_hub_that_asks_for_too_long_a_wait(hub: Hub) -> None:
 
 def test_a_small_file_that_arrives_damaged(hub: Hub) -> None:
     hub.fail(Corrupt(1), "*/config.json")
-    with pytest.raises(CorruptDownload, match="config.json"):
+    with pytest.raises(CorruptDownload, match=r"config\.json"):
         resolve(REMOTE, endpoint=hub.endpoint)
 
 
@@ -216,15 +225,19 @@ def test_nobody_answers() -> None:
 def test_something_else_answers(hub: Hub) -> None:
     hub.fail(Status(200, {"Content-Type": "text/html"}), "/api/*", times=9)
     with pytest.raises(HubFailed):
-        resolve_repository(
-            Client(endpoint=hub.endpoint, patience=Patience(tries=1)), REMOTE
-        )
+        resolve_repository(Client(endpoint=hub.endpoint, patience=Patience(tries=1)), REMOTE)
 
 
 def test_offline_is_said(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(HubFailed, match="HF_HUB_OFFLINE"):
-        resolve(REMOTE, endpoint=hub.endpoint)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported
+    program = (
+        "import sys\n"
+        "from llmjp_builder.sources import parse_source, resolve\n"
+        "resolve(parse_source(sys.argv[1]), endpoint=sys.argv[2])\n"
+    )
+    command = [sys.executable, "-c", program, REPOSITORY, hub.endpoint]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "HubFailed: HF_HUB_OFFLINE forbids" in done.stderr
     assert not hub.requests
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
-from llmjp_builder import checkpoint as convertible
+from llmjp_builder import tokenizer
+from llmjp_builder.checkpoint import read_checkpoint
 from llmjp_builder.errors import BadConfig, BadTensors, BuilderError, MissingFile, Unsupported
 from llmjp_builder.sources import selection
 from llmjp_builder.sources.selection import content_digest, needed_files
 from llmjp_builder.spec import FileRecord
 
-from .conftest import SHARDS, checkpoint, needed
+from .conftest import SHARDS, checkpoint, needed, write_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
@@ -34,9 +39,32 @@ def test_a_single_weight_file() -> None:
     assert set(names) == {"config.json", "model.safetensors", *TOKENIZER}
 
 
-def test_names_are_those_of_the_converter() -> None:
-    ours = (selection.CONFIG, selection.SINGLE, selection.INDEX)
-    assert ours == (convertible.CONFIG, convertible.SINGLE, convertible.INDEX)
+def test_the_same_files_as_the_converter_reads(tmp_path: Path) -> None:
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+        "vocab_size": 8,
+        "max_position_embeddings": 8,
+        "rms_norm_eps": 1e-5,
+        "torch_dtype": "bfloat16",
+    }
+    files = checkpoint() | {"config.json": json.dumps(config).encode()}
+    for shard, names in ((SHARDS[0], ("a", "c")), (SHARDS[1], ("b",))):
+        header = {
+            name: {"dtype": "BF16", "shape": [1], "data_offsets": [2 * i, 2 * i + 2]}
+            for i, name in enumerate(names)
+        }
+        text = json.dumps(header).encode()
+        files[shard] = len(text).to_bytes(8, "little") + text + b"\0\0" * len(names)
+    write_files(tmp_path, files)
+    read = read_checkpoint(tmp_path).files
+    ours = needed_files(files, lambda: files[selection.INDEX], "here")
+    assert set(ours) == {*read, *tokenizer.REQUIRED, *tokenizer.OPTIONAL} & files.keys()
 
 
 @pytest.mark.parametrize(

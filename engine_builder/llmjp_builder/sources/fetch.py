@@ -1,0 +1,166 @@
+"""A source on this disk: a folder as it is, a repository under `<store>/sources/<digest>/`.
+
+<store>/sources/<digest>/            the files and, written last, source.json; not touched again
+<store>/sources/<digest>.partial/    being downloaded; the next run goes on with it
+<store>/locks/source-<digest>        held meanwhile; the system drops it with its process
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmjp_builder.disk import os_errors, sync_directory, write_durably
+from llmjp_builder.errors import BadArtefact, BuilderError
+from llmjp_builder.progress import Reporter
+from llmjp_builder.sources.download import bytes_missing, download
+from llmjp_builder.sources.hub import Hub, is_commit
+from llmjp_builder.sources.licence import require_accepted
+from llmjp_builder.sources.resolve import ResolvedSource, resolve_folder, resolve_repository
+from llmjp_builder.spec import Step, pretty_json
+from llmjp_builder.store import Store
+from llmjp_builder.workfolder import locked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llmjp_builder.sources.patience import Patience
+    from llmjp_builder.spec import Progress, Source
+
+SOURCE_NAME = "source.json"
+"""Written last: a downloaded source is complete when this file exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedSource:
+    """A source whose files are here."""
+
+    path: Path
+    """The folder they are in."""
+    resolved: ResolvedSource
+
+
+def fetch(
+    source: Source,
+    *,
+    store: Path,
+    token: str | None = None,
+    endpoint: str | None = None,
+    accepted_licence: str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    remember_hashes: bool = True,
+    patience: Patience | None = None,
+) -> FetchedSource:
+    """The files of `source` on this disk, each with its SHA-256; a repository is downloaded once.
+
+    A commit that is in the store already is found without asking the hub.
+
+    Args:
+        source: a folder, which is used where it is, or a repository.
+        store: the store's folder, made if missing.
+        token: for the hub; without it what huggingface_hub finds (HF_TOKEN, `hf auth login`).
+        endpoint: of the hub; without it HF_ENDPOINT, or huggingface.co.
+        accepted_licence: id of the licence that somebody accepts.
+        on_progress: called on every change and a few times a second, never by two threads at once.
+        remember_hashes: take the sums of a folder's unchanged files from the store's cache.
+        patience: with the hub.
+
+    Raises:
+        LicenceNotAccepted: before anything is asked for.
+        NotEnoughDisk: before anything large is downloaded.
+        CorruptDownload: a file was not what the hub announced; it was removed.
+        HubFailed: the hub was gone for too long; what has arrived is kept for the next run.
+        BadArtefact: the downloaded source in the store was damaged since.
+        BuilderError: as `resolve` says.
+    """
+    reporter = Reporter(on_progress)
+    if source.path is not None:
+        cache = Store(store).hash_cache if remember_hashes else None
+        resolved = resolve_folder(Path(source.path), cache, reporter)
+        return FetchedSource(Path(source.path), resolved)
+    assert source.repository is not None
+    require_accepted(source.repository, accepted_licence)
+    folder = store / "sources"
+    if is_commit(source.revision) and (found := _stored_commit(folder, source)):
+        return found
+    reporter.begin(Step.FETCH, 0, f"asking for the files of {source.repository}")
+    hub = Hub(endpoint=endpoint or "", token=token, **({"patience": patience} if patience else {}))
+    resolved = resolve_repository(hub, source)
+    return _downloaded(hub, resolved, store, reporter)
+
+
+def _downloaded(
+    hub: Hub, resolved: ResolvedSource, store: Path, reporter: Reporter
+) -> FetchedSource:
+    """The source in the store, downloaded by us, by somebody else meanwhile, or earlier."""
+    target = store / "sources" / resolved.digest
+    if found := _stored(target):
+        return FetchedSource(target, found)
+    with os_errors(store):
+        for folder in (target.parent, store / "locks"):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def on_wait() -> None:
+        reporter.begin(Step.FETCH, 0, f"another process downloads {resolved.digest}; waiting")
+
+    with locked(store / "locks" / f"source-{resolved.digest}", on_wait=on_wait):
+        if found := _stored(target):
+            return FetchedSource(target, found)
+        work = target.with_name(f"{target.name}.partial")
+        with os_errors(work):
+            work.mkdir(exist_ok=True)
+        _bring(hub, resolved, work, reporter)
+        write_durably(work / SOURCE_NAME, pretty_json(resolved.to_json()).encode())
+        sync_directory(work)
+        with os_errors(target):
+            work.rename(target)
+        sync_directory(target.parent)
+    return FetchedSource(target, resolved)
+
+
+def _bring(hub: Hub, resolved: ResolvedSource, work: Path, reporter: Reporter) -> None:
+    repository, commit = resolved.source.repository, resolved.source.revision
+    assert repository is not None
+    assert commit is not None
+    missing = bytes_missing(resolved.files, work)
+    here = sum(record.size for record in resolved.files.values()) - missing
+    already = f", {here / 1e6:,.0f} MB are here already" if here else ""
+    reporter.begin(Step.FETCH, missing, f"downloading {repository} at {commit[:12]}{already}")
+    download(hub, repository, commit, files=resolved.files, folder=work, on_bytes=reporter.add)
+    reporter.end()
+
+
+def _stored_commit(folder: Path, source: Source) -> FetchedSource | None:
+    """The downloaded source of exactly this repository and commit, if there is one."""
+    for path in sorted(folder.glob(f"*/{SOURCE_NAME}")):
+        try:
+            resolved = _stored(path.parent)
+        except BuilderError:
+            continue  # damaged: whoever needs this one hears of it
+        if resolved is not None and resolved.source == source:
+            return FetchedSource(path.parent, resolved)
+    return None
+
+
+def _stored(path: Path) -> ResolvedSource | None:
+    """What a downloaded source is; None if there is none.
+
+    Raises:
+        BadArtefact: something is there that is not, or no longer, a whole source.
+    """
+    if not path.exists():
+        return None
+    again = "remove the folder to download it again"
+    try:
+        resolved = ResolvedSource.from_json(json.loads((path / SOURCE_NAME).read_bytes()))
+        sizes = {name: (path / name).stat().st_size for name in resolved.files}
+    except (OSError, ValueError, RecursionError, BuilderError) as exc:
+        raise BadArtefact(f"{path}: damaged: {exc}; {again}") from exc
+    for name, record in resolved.files.items():
+        if sizes[name] != record.size:
+            raise BadArtefact(
+                f"{path / name}: damaged: {sizes[name]:,} bytes, expected {record.size:,}; {again}"
+            )
+    return resolved

@@ -1,0 +1,170 @@
+"""Pins a source: which commit, which files, with size and SHA-256. Reads no weights from a hub.
+
+A folder and a repository that hold the same files have the same digest, and so give the same key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping  # noqa: TC003 - `decode` resolves the annotations
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmjp_builder.disk import os_errors
+from llmjp_builder.errors import InvalidSpec, MissingFile
+from llmjp_builder.hashing import hash_files
+from llmjp_builder.progress import Reporter
+from llmjp_builder.sources.hub import Hub, is_commit
+from llmjp_builder.sources.licence import require_accepted
+from llmjp_builder.sources.selection import INDEX, content_digest, needed_files
+from llmjp_builder.spec import FileRecord, Source, Step
+from llmjp_builder.strict_json import decode, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llmjp_builder.hashing import HashCache
+    from llmjp_builder.sources.hub import Listing
+    from llmjp_builder.spec import Progress
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedSource:
+    """A source that cannot change its meaning any more."""
+
+    source: Source
+    """A repository at a full commit id, or a folder."""
+    digest: str
+    """20 hex digits that stand for the names and contents of `files`, wherever they are."""
+    files: Mapping[str, FileRecord]
+    """What a build reads, by name; the same names and digests as in the artefact's key."""
+
+    def __post_init__(self) -> None:
+        if self.source.repository is not None and not is_commit(self.source.revision):
+            raise InvalidSpec(f"source.revision: expected a commit id, not {self.source.revision}")
+        if self.digest != (expected := content_digest(self.files)):
+            raise InvalidSpec(f"digest: {self.digest} does not follow from files ({expected})")
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of JSON values."""
+        encoded: dict[str, Any] = encode(self)
+        return encoded
+
+    @classmethod
+    def from_json(cls, value: object) -> ResolvedSource:
+        """The value written by `to_json`.
+
+        Raises:
+            InvalidSpec: a field is unknown, missing, mistyped, or does not fit the others.
+        """
+        decoded: ResolvedSource = decode(cls, value, cls.__name__)
+        return decoded
+
+
+def parse_source(text: str, revision: str | None = None) -> Source:
+    """The source that a person means: a folder if there is one of that name, else a repository.
+
+    Raises:
+        MissingFile: neither a folder nor `owner/name`.
+        InvalidSpec: a revision of a folder.
+    """
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return Source(path=str(folder), revision=revision)
+    if _REPOSITORY.fullmatch(text):
+        return Source(repository=text, revision=revision)
+    raise MissingFile(f"{text}: no such folder, and not a repository, which is OWNER/NAME")
+
+
+def resolve(
+    source: Source,
+    *,
+    endpoint: str | None = None,
+    token: str | None = None,
+    accepted_licence: str | None = None,
+    hash_cache: HashCache | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> ResolvedSource:
+    """What `source` is now.
+
+    Of a repository only its listing is asked for, and the small files whose SHA-256 the hub does
+    not say (config and tokenizer); of a folder every file is hashed.
+
+    Args:
+        source: a folder or a repository.
+        endpoint: of the hub; without it HF_ENDPOINT, or huggingface.co.
+        token: for the hub; without it what huggingface_hub finds (HF_TOKEN, `hf auth login`).
+        accepted_licence: id of the licence that somebody accepts.
+        hash_cache: of files in folders; saved when done.
+        on_progress: called while files are hashed.
+
+    Raises:
+        LicenceNotAccepted: before anything is asked for.
+        MissingRepository, GatedRepository, BadToken, HubFailed: as the hub answers.
+        CorruptDownload: a small file arrived damaged.
+        MissingFile, BadConfig, BadTensors, Unsupported: no checkpoint to build from is there.
+        SourceChanged: a file of the folder was written to while it was hashed.
+    """
+    if source.path is not None:
+        return resolve_folder(Path(source.path), hash_cache, Reporter(on_progress))
+    assert source.repository is not None
+    require_accepted(source.repository, accepted_licence)
+    return resolve_repository(Hub(endpoint=endpoint or "", token=token), source)
+
+
+def resolve_folder(
+    folder: Path, hash_cache: HashCache | None, reporter: Reporter
+) -> ResolvedSource:
+    """A folder's files, hashed; see `resolve`."""
+    if not folder.is_dir():
+        raise MissingFile(f"{folder}: no such folder; expected a Hugging Face checkpoint there")
+    with os_errors(folder):
+        present = {path.name for path in folder.iterdir() if path.is_file()}
+
+    def read_index() -> bytes:
+        with os_errors(folder / INDEX):
+            return (folder / INDEX).read_bytes()
+
+    names = needed_files(present, read_index, str(folder))
+    with os_errors(folder):
+        total = sum((folder / name).stat().st_size for name in names)
+    reporter.begin(Step.FETCH, total, f"hashing {folder}")
+    files = hash_files(folder, names, reporter.add, hash_cache)
+    if hash_cache is not None:
+        hash_cache.save()
+    reporter.end()
+    return _resolved(Source(path=str(folder)), files)
+
+
+def resolve_repository(hub: Hub, source: Source) -> ResolvedSource:
+    """A repository's files at the commit of now; see `resolve`. The licence is the caller's."""
+    repository = source.repository
+    if repository is None or not _REPOSITORY.fullmatch(repository):
+        raise InvalidSpec(f"source.repository: expected OWNER/NAME, found {repository!r}")
+    listing = hub.listing(repository, source.revision)
+    where = f"{repository} at {listing.commit[:12]}"
+    read: dict[str, bytes] = {}
+
+    def read_index() -> bytes:
+        read[INDEX] = hub.read(listing, INDEX)
+        return read[INDEX]
+
+    names = needed_files(listing.names, read_index, where)
+    files = {name: _record(hub, listing, name, read.get(name)) for name in names}
+    return _resolved(Source(repository=repository, revision=listing.commit), files)
+
+
+def _record(hub: Hub, listing: Listing, name: str, data: bytes | None) -> FileRecord:
+    file = listing[name]
+    if file.sha256 is not None:
+        return FileRecord(size=file.size, sha256=file.sha256)
+    contents = hub.read(listing, name) if data is None else data
+    return FileRecord(size=len(contents), sha256=hashlib.sha256(contents).hexdigest())
+
+
+def _resolved(source: Source, files: Mapping[str, FileRecord]) -> ResolvedSource:
+    return ResolvedSource(source=source, digest=content_digest(files), files=files)

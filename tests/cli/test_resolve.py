@@ -1,0 +1,84 @@
+"""`llmjp resolve`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import typer
+
+from llmjp_cli.edge import run
+from llmjp_cli.resolve import resolve
+from tests.engine_builder.sources.conftest import REPOSITORY, checkpoint, needed, write_files
+from tests.support.hub import Hub
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+
+
+def _llmjp(*arguments: str) -> int:
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(resolve)
+    return run(lambda: app(list(arguments)))
+
+
+def test_a_repository(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    token = tmp_path / "token"
+    token.write_text("hf_right\n")
+    with Hub() as hub:
+        commit = hub.publish(REPOSITORY, checkpoint(), access="gated", branch="v1")
+        arguments = ("--revision", "v1", "--endpoint", hub.endpoint, "--token-file", str(token))
+        assert _llmjp(REPOSITORY, *arguments) == 0
+    [line] = capfd.readouterr().out.splitlines()
+    answer = json.loads(line)
+    assert answer["source"] == {"repository": REPOSITORY, "revision": commit}
+    assert set(answer["files"]) == set(needed())
+
+
+def test_a_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_files(tmp_path / "m", checkpoint())
+    assert _llmjp(str(tmp_path / "m")) == 0
+    answer = json.loads(capfd.readouterr().out)
+    assert answer["source"] == {"path": str(tmp_path / "m")}
+    assert len(answer["digest"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "words"),
+    [
+        (("llm-jp/llm-jp-3-172b-instruct3",), 5, "--accept-licence llm-jp-3-172b-instruct3-tou"),
+        (("./none",), 3, "no such folder"),
+        ((REPOSITORY, "--endpoint", "nonsense"), 2, "endpoint"),
+        ((REPOSITORY, "--token-file", "./none"), 3, "./none".removeprefix("./")),
+    ],
+)
+def test_refused(
+    capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], exit_code: int, words: str
+) -> None:
+    assert _llmjp(*arguments) == exit_code
+    output = capfd.readouterr()
+    assert not output.out
+    assert words in output.err
+    assert len(output.err.splitlines()) == 1
+
+
+def test_the_module_is_light() -> None:
+    program = "import sys, llmjp_cli.resolve; print([m for m in sys.modules if m in %r])"
+    heavy = ("torch", "numpy", "huggingface_hub", "llmjp_builder")
+    found = subprocess.run(
+        [sys.executable, "-c", program % (heavy,)], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
