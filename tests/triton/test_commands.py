@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from llmjp_client import Client, Options, Unavailable
 from llmjp_runtime.server.preflight import free_ports
 from llmjp_runtime.server.process import TritonServer
 from tests.support.triton import EXAMPLE
-from tests.triton.test_failures import until
+from tests.triton.test_failures import child_of, descendants
 
 LLMJP = (sys.executable, "-m", "llmjp_cli")
 
@@ -85,7 +87,8 @@ def test_a_taken_port_is_a_usage_error(server: TritonServer, artefact: Path) -> 
     assert "--grpc-port" in done.stderr
 
 
-def test_serve_says_when_it_is_ready_and_ends_on_sigterm(artefact: Path) -> None:
+def serve(artefact: Path) -> tuple[subprocess.Popen[str], int]:
+    """`llmjp serve`, once it says that it is ready; and its gRPC port."""
     http, grpc, metrics, health = free_ports(4)
     process = subprocess.Popen(
         [*LLMJP, "serve", str(artefact), "--http-port", str(http), "--grpc-port", str(grpc),
@@ -93,13 +96,33 @@ def test_serve_says_when_it_is_ready_and_ends_on_sigterm(artefact: Path) -> None
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr
-    seen = ""
     for line in process.stderr:
-        seen += line
-        if "ready  gRPC" in line:
-            break
-    assert f"127.0.0.1:{grpc}" in seen
+        if f"ready  gRPC 127.0.0.1:{grpc}" in line:
+            return process, grpc
+    raise AssertionError("it ended before it was ready")
+
+
+def test_serve_ends_on_sigterm(artefact: Path) -> None:
+    process, _ = serve(artefact)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 0
-    until(lambda: process.poll() is not None, "it ended")
+
+
+def test_serve_ends_when_its_model_dies_so_that_no_client_waits(artefact: Path) -> None:
+    process, port = serve(artefact)
+    endless: Options = {"min_tokens": 480, "top_k": 1, "repetition_penalty": 1.0}
+    with (
+        Client(f"127.0.0.1:{port}", retries=0) as client,
+        client.stream("むかし", **endless) as stream,
+    ):
+        next(stream)
+        models = descendants(process.pid) - {child_of(process.pid)}
+        for model in models:
+            os.kill(model, signal.SIGKILL)
+        with pytest.raises(Unavailable):
+            stream.reply()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "front model's process died" in err.splitlines()[-1]
+    assert "Traceback" not in err

@@ -60,6 +60,13 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def child_of(pid: int) -> int:
+    """The only process started by `pid`."""
+    listing = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=True)
+    (child,) = listing.stdout.split()
+    return int(child)
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,8 @@ ANY_ADDRESS = "0.0.0.0"  # noqa: S104  compared with, never bound by default
 """Listening on every address."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where Triton's python backend keeps its regions
 """Folder of POSIX shared memory."""
+WATCH_S = 0.5
+"""How often a ready server's front model is looked for."""
 POLL_S = 0.05
 """How often start and end are looked for."""
 
@@ -145,6 +148,7 @@ class TritonServer:
         self.settings = settings
         self.listen = listen
         self._log = log
+        self._ending = False
         self._shm_prefix = f"llmjp_{os.getpid()}_{listen.grpc_port}_"
         self._scratch = Path(tempfile.mkdtemp(prefix="llmjp-serve-"))
         try:
@@ -183,8 +187,20 @@ class TritonServer:
         return self._process.poll()
 
     def wait(self) -> int:
-        """Wait for the server to end by itself; its exit status."""
-        return self._process.wait()
+        """Wait for the ready server to end by itself; its exit status.
+
+        Raises:
+            ServerFailed: the front model's process is gone. Triton stays up then, and never answers
+                the requests that were running, so it is ended at once.
+        """
+        while (status := self._process.poll()) is None:
+            listens = _listens(self.settings.health_host, self.settings.health_port)
+            if not listens and self._process.poll() is None and not self._ending:
+                self._process.kill()
+                self._process.wait()
+                raise ServerFailed("the front model's process died (its output above may say why)")
+            time.sleep(WATCH_S)
+        return status
 
     def wait_ready(
         self, timeout_s: float = 300.0, on_wait: Callable[[float], None] | None = None
@@ -214,10 +230,9 @@ class TritonServer:
 
     def is_ready(self) -> bool:
         """Whether requests can be sent now."""
-        host = self.listen.host if self.listen.host != ANY_ADDRESS else "127.0.0.1"
-        return _answers(f"http://{host}:{self.settings.health_port}/readyz") and _answers(
-            f"http://{host}:{self.listen.http_port}/v2/health/ready"
-        )
+        health = f"http://{_reachable(self.settings.health_host)}:{self.settings.health_port}"
+        triton = f"http://{_reachable(self.listen.host)}:{self.listen.http_port}"
+        return _answers(f"{health}/readyz") and _answers(f"{triton}/v2/health/ready")
 
     def _reason(self) -> str:
         if self._log is None:
@@ -226,6 +241,7 @@ class TritonServer:
 
     def terminate(self) -> None:
         """Ask it to finish what runs and end; returns at once."""
+        self._ending = True
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
 
@@ -259,6 +275,21 @@ def failure_reason(log: str) -> str:
         if found:
             return found[-1].strip('"').strip()
     return lines[-1] if lines else "it said nothing"
+
+
+def _reachable(host: str) -> str:
+    return host if host != ANY_ADDRESS else "127.0.0.1"
+
+
+def _listens(host: str, port: int) -> bool:
+    """Whether somebody accepts connections; a slow answer counts as yes."""
+    try:
+        with socket.create_connection((_reachable(host), port), timeout=5):
+            return True
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return True
 
 
 def _answers(url: str) -> bool:
