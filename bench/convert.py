@@ -2,8 +2,8 @@
 
     python bench/convert.py --dir /somewhere/with/20GB
 
-Generates a checkpoint of llm-jp-3-1.8b's shape (3.7 GB, bf16) and measures in alternation, in one
-run:
+Generates a checkpoint of llm-jp-3-1.8b's shape (3.7 GB, bf16) and measures in turns, in one run,
+with everything that is read in the page cache:
 
 - `cp --reflink=never` of the source, then `sync`: the bytes that a conversion at tp 1 writes;
 - `llmjp convert` at tp 1 and at tp 4, whole processes, until everything is on the disk;
@@ -113,12 +113,20 @@ def rss_anon(pid: int) -> int:
 
 
 def measure(series: Series, command: list[str], out: Path) -> None:
+    """One more value; the command makes the folder `out`, which is removed again."""
     os.sync()
     seconds, peak = timed(command)
     series.seconds.append(seconds)
     series.rss_anon_bytes = max(series.rss_anon_bytes, peak)
-    if not series.name.startswith("convert"):
-        shutil.rmtree(out)
+    shutil.rmtree(out)
+
+
+def warm(folder: Path) -> None:
+    """Into the page cache: everything measured reads from memory."""
+    for path in folder.iterdir():
+        with path.open("rb", buffering=0) as file:
+            while file.read(16 << 20):
+                pass
 
 
 def copy_command(source: Path, out: Path) -> list[str]:
@@ -132,19 +140,22 @@ def convert_command(source: Path, out: Path, tp: int) -> list[str]:
     return [sys.executable, "-c", run, "convert", str(source), str(out), *options]
 
 
-def rounds(folder: Path, source: Path, count: int) -> dict[str, Series]:
-    names = ("cp source", "convert tp 1", "convert tp 4", "cp result of tp 4")
-    found = {name: Series(name) for name in names}
-    for _ in range(count):
-        copied = folder / "copy"
-        measure(found["cp source"], copy_command(source, copied), copied)
-        for tp in (1, 4):
-            out = folder / f"tp{tp}"
-            measure(found[f"convert tp {tp}"], convert_command(source, out, tp), out)
-            if tp == 4:
-                measure(found["cp result of tp 4"], copy_command(out, copied), copied)
-            shutil.rmtree(out)
-    return found
+def rounds(folder: Path, source: Path, count: int) -> list[Series]:
+    """All series, each round in another order, since a disk remembers what it was given before."""
+    result, out = folder / "tp4", folder / "out"
+    timed(convert_command(source, result, 4))
+    plan = [
+        (Series("cp source"), source, copy_command(source, out)),
+        (Series("convert tp 1"), source, convert_command(source, out, 1)),
+        (Series("convert tp 4"), source, convert_command(source, out, 4)),
+        (Series("cp result of tp 4"), result, copy_command(result, out)),
+    ]
+    for i in range(count):
+        turn = i % len(plan)
+        for series, read, command in plan[turn:] + plan[:turn]:
+            warm(read)
+            measure(series, command, out)
+    return [series for series, _, _ in plan]
 
 
 def ratio(one: Series, other: Series) -> float:
@@ -162,22 +173,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="llmjp-bench-", dir=options.dir) as name:
         folder = Path(name)
         size = generate(folder / "source", SHAPES[options.shape], options.stored)
-        found = rounds(folder, folder / "source", options.rounds)
+        series = rounds(folder, folder / "source", options.rounds)
+    source, tp1, tp4, result = series
     ratios = {
-        "tp 1": ratio(found["convert tp 1"], found["cp source"]),
-        "tp 4": ratio(found["convert tp 4"], found["cp result of tp 4"]),
-        "tp 4, against cp of the source": ratio(found["convert tp 4"], found["cp source"]),
+        "tp 1": ratio(tp1, source),
+        "tp 4": ratio(tp4, result),
+        "tp 4, against cp of the source": ratio(tp4, source),
     }
     print(f"{options.shape}: {size / 1e9:.2f} GB, {options.rounds} rounds, {os.cpu_count()} cores")
     print(f"{'':>20}  {'median s':>9}  {'min':>6}  {'max':>6}  {'RssAnon MB':>10}")
-    for s in found.values():
+    for s in series:
         middle, low, high = statistics.median(s.seconds), min(s.seconds), max(s.seconds)
         memory = s.rss_anon_bytes / 1e6
         print(f"{s.name:>20}  {middle:9.2f}  {low:6.2f}  {high:6.2f}  {memory:10.0f}")
     for what, value in ratios.items():
         print(f"convert / cp, {what}: {value:.2f}")
     if options.json:
-        figures = {"bytes": size, "ratios": ratios, "series": [asdict(s) for s in found.values()]}
+        figures = {"bytes": size, "ratios": ratios, "series": [asdict(s) for s in series]}
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
