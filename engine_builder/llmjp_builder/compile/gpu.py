@@ -84,14 +84,16 @@ def detect_gpus() -> Gpu:
     if answer.returncode:
         said = (answer.stdout + answer.stderr).strip().splitlines()
         raise GpuMissing(
-            f"nvidia-smi failed with status {answer.returncode}: {said[0] if said else 'no message'}"
+            f"nvidia-smi failed, status {answer.returncode}: {said[0] if said else 'no message'}"
         )
     return parse_gpus(answer.stdout)
 
 
 def host_memory_available() -> int | None:
     """Bytes that this container may still take; None where the system does not say."""
-    bounds = [bound for bound in (_machine_available(), _container_available()) if bound is not None]
+    bounds = [
+        bound for bound in (_machine_available(), _container_available()) if bound is not None
+    ]
     return min(bounds, default=None)
 
 

@@ -48,7 +48,7 @@ class EngineModel:
 
 
 def engine_model(document: Mapping[str, Any], where: str) -> EngineModel:
-    """The model that a checkpoint's config.json describes: `convert.config_json`'s or a foreign one.
+    """The model that the config.json of a TensorRT-LLM checkpoint describes.
 
     Args:
         document: the parsed JSON.
@@ -60,7 +60,9 @@ def engine_model(document: Mapping[str, Any], where: str) -> EngineModel:
     """
     architecture = _text(document, "architecture", where)
     if architecture != "LlamaForCausalLM":
-        raise Unsupported(f"{where}: architecture {architecture}; compiled is LlamaForCausalLM only")
+        raise Unsupported(
+            f"{where}: architecture {architecture}; compiled is LlamaForCausalLM only"
+        )
     mapping = _object(document, "mapping", where)
     quantization = _object(document, "quantization", where)
     for name in ("quant_algo", "kv_cache_quant_algo"):

@@ -1,4 +1,4 @@
-"""Every command line option of `trtllm-build`: its form, its default, and whether a spec may set it.
+"""Every option of `trtllm-build`: its form, its default, and whether a spec may set it.
 
 Forms and defaults are those of TensorRT-LLM's `tensorrt_llm/commands/build.py` and
 `tensorrt_llm/plugin/plugin.py`; a test holds them against a recording of the real parser.
@@ -71,6 +71,7 @@ def _plugin(
     name: str,
     default: str | None,
     choices: tuple[str, ...] = _DTYPES,
+    *,
     who: Who = Who.SPEC,
     why: str = "",
 ) -> Option:
@@ -103,7 +104,12 @@ _LIMITS = (
     Option("opt_num_tokens", "int", None),
     Option("max_encoder_input_len", "int", 1024, (), Who.INERT, _OTHER_MODELS),
     Option("max_prompt_embedding_table_size", "int", 0, aliases=("max_multimodal_len",)),
-    Option("profiling_verbosity", "choice", "layer_names_only", ("layer_names_only", "detailed", "none")),
+    Option(
+        "profiling_verbosity",
+        "choice",
+        "layer_names_only",
+        ("layer_names_only", "detailed", "none"),
+    ),
     Option("strip_plan", "flag", False, (), Who.NOBODY, "it leaves the weights out of the engine"),
     Option("weight_sparsity", "flag", default=False),
     Option("weight_streaming", "flag", default=False),
@@ -148,7 +154,11 @@ _ADAPTERS_AND_DRAFTS = (
 _PLUGINS = (
     _plugin("bert_attention_plugin", "auto", who=Who.INERT, why=_OTHER_MODELS),
     _plugin("gpt_attention_plugin", "auto"),
-    _plugin("gemm_plugin", None, ("auto", "float16", "float32", "bfloat16", "int32", "fp8", "nvfp4", DISABLE)),
+    _plugin(
+        "gemm_plugin",
+        None,
+        ("auto", "float16", "float32", "bfloat16", "int32", "fp8", "nvfp4", DISABLE),
+    ),
     _plugin("gemm_swiglu_plugin", DISABLE, _FP8),
     _plugin(
         "fp8_rowwise_gemm_plugin",
@@ -192,6 +202,7 @@ _PLUGINS = (
 )
 
 OPTIONS: Mapping[str, Option] = {
-    option.name: option for option in (*_WHERE, *_LIMITS, *_LOGITS, *_ADAPTERS_AND_DRAFTS, *_PLUGINS)
+    option.name: option
+    for option in (*_WHERE, *_LIMITS, *_LOGITS, *_ADAPTERS_AND_DRAFTS, *_PLUGINS)
 }
 """By name."""

@@ -1,0 +1,116 @@
+"""A folder of engines as `trtllm-build` leaves it: checked against what was asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmjp_builder.disk import os_errors, read_json_object
+from llmjp_builder.errors import BuilderError, CompileFailed, VersionMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from llmjp_builder.compile.model import EngineModel
+    from llmjp_builder.compile.options import CompileOptions
+    from llmjp_builder.compile.versions import Versions
+
+CONFIG = "config.json"
+
+_PRETRAINED: Mapping[str, type] = {
+    "architecture": str,
+    "num_hidden_layers": int,
+    "num_attention_heads": int,
+    "vocab_size": int,
+    "hidden_size": int,
+    "dtype": str,
+    "mapping": dict,
+    "quantization": dict,
+}
+_PLUGINS = (
+    "gpt_attention_plugin",
+    "remove_input_padding",
+    "paged_kv_cache",
+    "tokens_per_block",
+    "context_fmha",
+    "use_paged_context_fmha",
+    "lora_plugin",
+)
+"""What the serving side reads without a default (cpp/tensorrt_llm/runtime/gptJsonConfig.cpp)."""
+
+
+_LIMITS = ("max_batch_size", "max_beam_width", "max_seq_len")
+"""Of the options, what requests are checked against at run time."""
+
+
+def engine_file(rank: int) -> str:
+    """The file name that the serving side expects."""
+    return f"rank{rank}.engine"
+
+
+def missing_engines(folder: Path, world: int) -> list[str]:
+    """Names of engines that are not there, or empty."""
+    names = [engine_file(rank) for rank in range(world)]
+    return [name for name in names if not _has_bytes(folder / name)]
+
+
+def check_engines(
+    folder: Path, model: EngineModel, versions: Versions, options: CompileOptions
+) -> tuple[int, ...]:
+    """Bytes of every engine, by rank, after all checks.
+
+    Raises:
+        CompileFailed: an engine is missing, or config.json lacks what the serving side reads, or
+            says something else than was asked for.
+        VersionMismatch: it was built by another version than the one that was detected.
+    """
+    if missing := missing_engines(folder, model.world):
+        raise CompileFailed(f"{folder / missing[0]}: trtllm-build has not written it")
+    path = folder / CONFIG
+    try:
+        config = read_json_object(path)
+    except BuilderError as exc:
+        raise CompileFailed(f"{path}: no usable description of the engines: {exc}") from exc
+    _check_config(config, model, options, str(path))
+    if (built := config.get("version")) != versions.tensorrt_llm:
+        raise VersionMismatch(
+            f"{path}: built by TensorRT-LLM {built}, but {versions.tensorrt_llm} is installed for "
+            "this interpreter: trtllm-build belongs to another installation"
+        )
+    return tuple((folder / engine_file(rank)).stat().st_size for rank in range(model.world))
+
+
+def _check_config(
+    config: Mapping[str, Any], model: EngineModel, options: CompileOptions, where: str
+) -> None:
+    pretrained = _part(config, "pretrained_config", where)
+    build = _part(config, "build_config", where)
+    for name, kind in _PRETRAINED.items():
+        if not isinstance(pretrained.get(name), kind):
+            raise CompileFailed(f"{where}: pretrained_config.{name} must be {kind.__name__}")
+    plugins = _part(build, "plugin_config", where)
+    _part(build, "lora_config", where)
+    if absent := [name for name in _PLUGINS if name not in plugins]:
+        raise CompileFailed(f"{where}: build_config.plugin_config.{absent[0]} is missing")
+    mapping = pretrained["mapping"]
+    for name, found, wanted in (
+        ("tp_size", mapping.get("tp_size"), model.tensor_parallel),
+        ("pp_size", mapping.get("pp_size", 1), model.pipeline_parallel),
+        ("cp_size", mapping.get("cp_size", 1), 1),
+        ("dtype", pretrained["dtype"], model.dtype),
+        *((name, build.get(name), options.values[name]) for name in _LIMITS),
+    ):
+        if found != wanted:
+            raise CompileFailed(f"{where}: {name} is {found!r}, asked for was {wanted!r}")
+
+
+def _part(config: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+    value = config.get(name)
+    if not isinstance(value, dict):
+        raise CompileFailed(f"{where}: {name} must be an object")
+    return value
+
+
+def _has_bytes(path: Path) -> bool:
+    with os_errors(path):
+        return path.is_file() and path.stat().st_size > 0

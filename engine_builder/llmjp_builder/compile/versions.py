@@ -1,0 +1,64 @@
+"""Which TensorRT-LLM is installed here, and where its compiler is."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from llmjp_builder.errors import CompilerMissing
+
+PROGRAM = "trtllm-build"
+
+_TENSORRT = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
+"""Names of TensorRT's distribution: the image's, and those for one version of CUDA."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """What an engine is tied to: it runs with exactly these."""
+
+    tensorrt_llm: str
+    tensorrt: str
+
+
+def installed_versions() -> Versions:
+    """The versions that this interpreter would import; nothing is imported.
+
+    Raises:
+        CompilerMissing: one of them is not installed.
+    """
+    return Versions(
+        tensorrt_llm=_version("tensorrt-llm"),
+        tensorrt=_version(*_TENSORRT),
+    )
+
+
+def compiler() -> Path:
+    """The `trtllm-build` of this interpreter, else the one on PATH.
+
+    Raises:
+        CompilerMissing: there is none.
+    """
+    beside = Path(sys.executable).with_name(PROGRAM)
+    if beside.is_file():
+        return beside
+    if (found := shutil.which(PROGRAM)) is None:
+        raise CompilerMissing(
+            f"{PROGRAM} is neither beside {sys.executable} nor on PATH; {_ADVICE}"
+        )
+    return Path(found).absolute()
+
+
+_ADVICE = "run the build in NVIDIA's image, or install llmjp-serving[tensorrt]"
+
+
+def _version(*names: str) -> str:
+    for name in names:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    raise CompilerMissing(f"{names[0]} is not installed for {sys.executable}; {_ADVICE}")
