@@ -16,7 +16,7 @@ from llmjp_builder.errors import (
     MissingRepository,
     NotPermitted,
 )
-from llmjp_builder.sources.http import TryAgain
+from llmjp_builder.sources.http import TryAgain, _transport_errors, translated
 from llmjp_builder.sources.patience import Patience, asked_wait_s, patiently
 from llmjp_builder.sources.refusal import Asked, refusal
 
@@ -40,6 +40,13 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 )
 def test_asked_wait(headers: dict[str, str], seconds: float | None) -> None:
     assert asked_wait_s(headers, now=NOW) == seconds
+
+
+def test_addresses_of_storage_hosts_lose_their_query() -> None:
+    [error] = _transport_errors()
+    with pytest.raises(TryAgain) as caught, translated():
+        raise error("no route (url: https://storage.test/file?signature=secret in vain)")
+    assert "https://storage.test/file?... in vain" in str(caught.value)
 
 
 @given(st.text(max_size=40))
