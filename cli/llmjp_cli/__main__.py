@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from llmjp_cli.build import build, convert
+from llmjp_cli.build import build, convert, store_ls
 from llmjp_cli.demo import demo
 from llmjp_cli.edge import run
+from llmjp_cli.resolve import resolve
 from llmjp_cli.serve import serve
 from llmjp_cli.talk import bench, chat, generate
 
@@ -31,6 +32,7 @@ app = typer.Typer(
     ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
@@ -52,6 +54,12 @@ def main_options(
 
 app.command(rich_help_panel=ENGINES)(build)
 app.command(rich_help_panel=ENGINES)(convert)
+app.command(rich_help_panel=ENGINES)(resolve)
+
+store = typer.Typer(help="Look into a store of artefacts.", no_args_is_help=True)
+store.command("ls")(store_ls)
+app.add_typer(store, name="store", rich_help_panel=ENGINES)
+
 app.command(rich_help_panel=SERVING)(serve)
 app.command(rich_help_panel=SERVING)(demo)
 app.command(rich_help_panel=CLIENTS)(chat)
