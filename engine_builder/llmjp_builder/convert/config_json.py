@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
 
 def config_json(config: ModelConfig, layout: Layout) -> dict[str, Any]:
-    """The document that describes all ranks together; vocab_size is the unpadded one."""
+    """The document that describes all ranks together; vocab_size is the unpadded one.
+
+    The logits' type is that of TensorRT-LLM's own converter, and for FP8 that of modelopt.
+    """
+    fp8, padding = layout.quantization == "fp8", layout.intermediate_padding
     document: dict[str, Any] = {
         "architecture": config.architecture,
         "dtype": layout.dtype,
-        "logits_dtype": "float32",
+        "logits_dtype": "float16" if fp8 else "float32",
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.max_position_embeddings,
         "hidden_size": config.hidden_size,
@@ -26,7 +30,7 @@ def config_json(config: ModelConfig, layout: Layout) -> dict[str, Any]:
         "num_attention_heads": config.num_heads,
         "num_key_value_heads": config.num_kv_heads,
         "head_size": config.head_size,
-        "intermediate_size": config.intermediate_size,
+        "intermediate_size": config.intermediate_size + padding * layout.tensor_parallel,
         "hidden_act": config.hidden_act,
         "norm_epsilon": config.norm_epsilon,
         "position_embedding_type": "rope_gpt_neox",
@@ -37,7 +41,11 @@ def config_json(config: ModelConfig, layout: Layout) -> dict[str, Any]:
             "tp_size": layout.tensor_parallel,
             "pp_size": layout.pipeline_parallel,
         },
-        "quantization": {"quant_algo": None, "kv_cache_quant_algo": None},
+        "quantization": {
+            "quant_algo": "FP8" if fp8 else None,
+            "kv_cache_quant_algo": "FP8" if layout.kv_cache == "fp8" else None,
+            **({"exclude_modules": ["lm_head"]} if fp8 else {}),
+        },
     }
     if layout.embedding_sharding_dim is not None:
         document["use_parallel_embedding"] = True

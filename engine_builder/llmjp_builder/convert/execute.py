@@ -1,15 +1,14 @@
 """A plan's bytes, streamed: each source tensor is read once, into all the rank files it goes to.
 
 Pieces that need no change are copied inside the kernel; others pass through buffers of a few
-megabytes, so anonymous memory does not depend on the model's size. Sources are read with read
-calls, never mapped: a file that shrinks meanwhile is an error, not a signal.
+megabytes, so anonymous memory does not depend on the model's size. What becomes FP8 is read twice,
+one group after the other: the second time it mostly still lies in the page cache.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,18 +16,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from llmjp_builder.convert import fp8
 from llmjp_builder.convert.cast import ValueTooLarge, cast
 from llmjp_builder.convert.header import ITEM_BYTES, TensorInfo
 from llmjp_builder.convert.ops import as_matrix
-from llmjp_builder.disk import os_errors, translated
-from llmjp_builder.errors import BadTensors, SourceChanged
+from llmjp_builder.convert.reading import Sources
+from llmjp_builder.disk import os_errors
+from llmjp_builder.errors import BadTensors
 from llmjp_builder.threads import in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from llmjp_builder.convert.plan import Copy, Plan, RankFile, Transfer
+    from llmjp_builder.convert.steps import Copy, Fp8Group, Plan, RankFile, Slot, Transfer
+    from llmjp_builder.quantize.amax import Amax
 
 _KERNEL_PIECE = 32 << 20
 """Bytes per task where the kernel copies."""
@@ -46,6 +48,8 @@ class _Task:
     transfer: Transfer
     begin: int
     end: int
+    table: _Bytes | None = None
+    """Set: what to write instead, by the bits of the transfer's element type."""
 
     def rows_of(self, copy: Copy) -> range:
         """The rows that `copy` takes of this task."""
@@ -53,21 +57,25 @@ class _Task:
         return range(max(self.begin, block.row), min(self.end, block.row + block.num_rows))
 
 
-def execute(plan: Plan, directory: Path, on_bytes: Callable[[int], None]) -> None:
+def execute(
+    plan: Plan, directory: Path, on_bytes: Callable[[int], None], amax: Amax | None = None
+) -> None:
     """Write the plan's files into `directory`, and wait until they are on the disk.
 
     Args:
         plan: what to write.
         directory: exists; after an error it holds partial files, for the caller to remove.
         on_bytes: called with the number of bytes just written, from several threads.
+        amax: what the plan's constants are made of; needed if it has any.
 
     Raises:
         NotEnoughDisk: the disk filled up.
-        BadTensors: a value does not fit the new dtype, or tensors that must be equal differ.
+        BadTensors: a value does not fit the new dtype, tensors that must be equal differ, or one
+            cannot be quantised.
         SourceChanged: a source file was written to meanwhile.
     """
     with ExitStack() as stack:
-        sources = _Sources(stack)
+        sources = Sources(stack)
         for one, other in plan.equal:
             _require_equal(sources, one, other)
         with os_errors(directory, needed=plan.size):
@@ -75,72 +83,58 @@ def execute(plan: Plan, directory: Path, on_bytes: Callable[[int], None]) -> Non
         writer = _Writer(sources, outputs, on_bytes)
 
         def run(task: _Task) -> None:
-            try:
+            with os_errors(directory, needed=plan.size):
                 writer.run(task)
-            except OSError as exc:
-                raise translated(exc, directory, needed=plan.size) from exc
 
+        for constant in plan.constants:
+            assert amax is not None, "the plan has constants"
+            _write_number(outputs, constant.slot, amax.scale(constant.scale))
         in_threads(run, _tasks(plan.transfers))
+        for group in plan.fp8_groups:
+            scale, table = _quantisation(group, writer)
+            for slot in group.scales:
+                _write_number(outputs, slot, scale)
+            in_threads(run, _tasks(group.transfers, table, buffered=True))
         with os_errors(directory, needed=plan.size):
             in_threads(os.fsync, outputs)
         sources.require_unchanged()
 
 
-class _Sources:
-    """Open source files, one descriptor each."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-        self._lock = threading.Lock()
-        self._open: dict[Path, tuple[int, os.stat_result]] = {}
-
-    def descriptor(self, path: Path) -> int:
-        """For reading; opened once."""
-        with self._lock, os_errors(path):
-            if path not in self._open:
-                descriptor = os.open(path, os.O_RDONLY)
-                self._stack.callback(os.close, descriptor)
-                self._open[path] = descriptor, os.fstat(descriptor)
-            return self._open[path][0]
-
-    def read(self, tensor: TensorInfo, begin: int, size: int) -> _Bytes:
-        """`size` bytes of the tensor, from its byte `begin`."""
-        descriptor = self.descriptor(tensor.file)
-        buffer = np.empty(size, np.uint8)
-        view, done = buffer.data, 0
-        while done < size:
-            with os_errors(tensor.file):
-                count = os.preadv(descriptor, [view[done:]], tensor.offset + begin + done)
-            if count == 0:
-                raise SourceChanged(f"{tensor.file}: became shorter while it was read")
-            done += count
-        return buffer
-
-    def require_unchanged(self) -> None:
-        """Refuse if a file was written to since it was opened."""
-        for path, (descriptor, before) in self._open.items():
-            now = os.fstat(descriptor)
-            if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-                raise SourceChanged(f"{path}: was written to while it was converted; try again")
+def _quantisation(group: Fp8Group, writer: _Writer) -> tuple[np.float32, _Bytes]:
+    """The group's scale, and the bits to write by the bits that are read."""
+    magnitude = max(in_threads(writer.largest_magnitude, _tasks(group.transfers, buffered=True)))
+    dtype = group.transfers[0].dtype
+    try:
+        scale = fp8.weight_scale(magnitude, dtype)
+        return scale, fp8.cast_table(dtype, scale, group.rounding)
+    except fp8.NotQuantisable as exc:
+        names = " and ".join(transfer.source.name for transfer in group.transfers)
+        raise BadTensors(f"{group.transfers[0].source.file}: {names}: {exc}") from exc
 
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
     """Runs tasks; several threads may at once, since no two tasks write the same bytes."""
 
-    sources: _Sources
+    sources: Sources
     outputs: list[int]
     on_bytes: Callable[[int], None]
 
     def run(self, task: _Task) -> None:
         """Copy, in the kernel where the bytes stay as they are."""
-        if _copied_by_kernel(task.transfer):
+        if task.table is None and _copied_by_kernel(task.transfer):
             for copy in task.transfer.copies:
                 self._copy_in_kernel(task, copy)
             return
         rows = self._converted_rows(task)
+        if task.table is not None:
+            rows = fp8.looked_up(rows.view(np.uint16), task.table)
         for copy in task.transfer.copies:
             self._write_block(task, copy, rows)
+
+    def largest_magnitude(self, task: _Task) -> int:
+        """Of the task's elements, as `fp8.largest_magnitude` has it."""
+        return fp8.largest_magnitude(self._converted_rows(task).view(np.uint16))
 
     def _copy_in_kernel(self, task: _Task, copy: Copy) -> None:
         source = task.transfer.source
@@ -174,11 +168,13 @@ class _Writer:
 
     def _write_block(self, task: _Task, copy: Copy, rows: _Bytes) -> None:
         block, taken = copy.block, task.rows_of(copy)
-        item = ITEM_BYTES[task.transfer.dtype]
+        item = ITEM_BYTES[task.transfer.dtype] if task.table is None else 1
         first, last = block.column * item, (block.column + block.num_columns) * item
         part = rows[taken.start - task.begin : taken.stop - task.begin, first:last]
+        if block.zero_columns:
+            part = np.pad(part, ((0, 0), (0, block.zero_columns * item)))
         output = self.outputs[copy.file]
-        offset = copy.offset + (taken.start - block.row) * (last - first)
+        offset = copy.offset + (taken.start - block.row) * block.shape[1] * item
         _write(output, np.ascontiguousarray(part).reshape(-1), offset)
         self._finish(output, offset, part.size)
 
@@ -208,6 +204,10 @@ def _write(output: int, data: _Bytes, offset: int) -> None:
         done += os.pwrite(output, view[done:], offset + done)
 
 
+def _write_number(outputs: list[int], slot: Slot, number: np.float32) -> None:
+    _write(outputs[slot.file], np.frombuffer(number.tobytes(), np.uint8), slot.offset)
+
+
 def _create(stack: ExitStack, directory: Path, file: RankFile) -> int:
     """A new file of its final size, zero but for the header."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
@@ -218,21 +218,24 @@ def _create(stack: ExitStack, directory: Path, file: RankFile) -> int:
     return descriptor
 
 
-def _tasks(transfers: Iterable[Transfer]) -> Iterator[_Task]:
+def _tasks(
+    transfers: Iterable[Transfer], table: _Bytes | None = None, *, buffered: bool = False
+) -> Iterator[_Task]:
     for transfer in transfers:
         num_rows, _ = as_matrix(transfer.source.shape)
         width = _row_bytes(transfer.source, transfer.source.dtype)
-        piece = _KERNEL_PIECE if _copied_by_kernel(transfer) else _BUFFER_PIECE
+        in_kernel = not buffered and _copied_by_kernel(transfer)
+        piece = _KERNEL_PIECE if in_kernel else _BUFFER_PIECE
         step = max(1, piece // width)
         for begin in range(0, num_rows, step):
-            yield _Task(transfer, begin, min(begin + step, num_rows))
+            yield _Task(transfer, begin, min(begin + step, num_rows), table)
 
 
 def _copied_by_kernel(transfer: Transfer) -> bool:
     """Whether whole rows go out as they came in."""
-    _, columns = as_matrix(transfer.source.shape)
+    rows = as_matrix(transfer.source.shape)
     return transfer.source.dtype == transfer.dtype and all(
-        copy.block.num_columns == columns for copy in transfer.copies
+        copy.block.shape[1] == copy.block.num_columns == rows[1] for copy in transfer.copies
     )
 
 
@@ -240,7 +243,7 @@ def _row_bytes(tensor: TensorInfo, dtype: str) -> int:
     return as_matrix(tensor.shape)[1] * ITEM_BYTES[dtype]
 
 
-def _require_equal(sources: _Sources, one: TensorInfo, other: TensorInfo) -> None:
+def _require_equal(sources: Sources, one: TensorInfo, other: TensorInfo) -> None:
     same = (one.dtype, one.shape) == (other.dtype, other.shape)
     for begin in range(0, one.size if same else 0, _BUFFER_PIECE):
         size = min(_BUFFER_PIECE, one.size - begin)

@@ -16,7 +16,7 @@ from llmjp_builder.disk import os_errors, regular_file_size
 from llmjp_builder.errors import BadHeader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 MAX_HEADER_BYTES = 32 << 20
@@ -167,7 +167,9 @@ class NewTensor:
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
-def new_header(tensors: Iterable[NewTensor]) -> tuple[bytes, dict[str, int]]:
+def new_header(
+    tensors: Iterable[NewTensor], metadata: Mapping[str, str] | None = None
+) -> tuple[bytes, dict[str, int]]:
     """The first bytes of a file with these tensors, and where in it each begins.
 
     The order is the safetensors library's: widest elements first, then by name. The header is
@@ -180,7 +182,8 @@ def new_header(tensors: Iterable[NewTensor]) -> tuple[bytes, dict[str, int]]:
         span = [position, position + t.size]
         members[t.name] = {"dtype": t.dtype, "shape": list(t.shape), "data_offsets": span}
         position = span[1]
-    text = json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode()
+    described = {"__metadata__": dict(metadata), **members} if metadata else members
+    text = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     prefix = _LENGTH.pack(len(text)) + text
     return prefix, {name: len(prefix) + m["data_offsets"][0] for name, m in members.items()}

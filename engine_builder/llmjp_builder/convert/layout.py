@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from llmjp_builder.convert.model_config import ModelConfig
     from llmjp_builder.spec import Dtype
 
+FP8_MULTIPLE = 16
+"""Of rows and columns of a matrix in an FP8 GEMM."""
+
+MAX_PADDING = 1 << 16
+"""Multiple to pad to, at most: far beyond any width that a GEMM prefers."""
+
 MAX_WORLD = 256
 """Ranks at most: 32 nodes of 8 GPUs, far beyond what the largest llm-jp-3 needs."""
 
@@ -25,7 +31,12 @@ class Layout:
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
     embedding_sharding_dim: Literal[0, 1] | None = None
-    """None also where one rank holds the table anyway."""
+    """None also where one rank holds the table anyway. For FP8 always 0, as modelopt has it."""
+    quantization: Literal["none", "fp8"] = "none"
+    kv_cache: Literal["auto", "fp8"] = "auto"
+    """`auto` keeps keys and values in `dtype`."""
+    intermediate_padding: int = 0
+    """Zeros that fill up the MLP width of each rank."""
 
     @property
     def world(self) -> int:
@@ -56,18 +67,32 @@ def layout(
     tensor_parallel: int = 1,
     pipeline_parallel: int = 1,
     embedding_sharding_dim: int | None = None,
+    quantization: Literal["none", "fp8"] = "none",
+    kv_cache: Literal["auto", "fp8"] = "auto",
+    pad_intermediate: int = 0,
 ) -> Layout:
     """The layout of `config`'s model, checked.
+
+    Args:
+        config: of the model.
+        dtype: of what is not quantised.
+        tensor_parallel: ranks that share a layer.
+        pipeline_parallel: stages that divide the layers.
+        embedding_sharding_dim: None does not divide the embedding table, except for FP8.
+        quantization: of the decoder's linear layers.
+        kv_cache: `fp8` needs quantization fp8.
+        pad_intermediate: the MLP width of a rank is filled up to a multiple of this; 0 fills
+            nothing and refuses what FP8 GEMMs would not take, 1 fills nothing and takes any width.
 
     Raises:
         InvalidSpec: a number makes no sense for any model.
         Unsupported: this model cannot be divided so; the message names what is possible.
     """
     tp, pp, sharding = tensor_parallel, pipeline_parallel, embedding_sharding_dim
+    fp8 = quantization == "fp8"
+    check_options(fp8=fp8, kv_cache=kv_cache, sharding=sharding, pad_intermediate=pad_intermediate)
     if tp < 1 or pp < 1:
         raise InvalidSpec(f"tensor parallel {tp}, pipeline parallel {pp}: both must be at least 1")
-    if sharding is not None and sharding not in {0, 1}:
-        raise InvalidSpec(f"embedding sharding dimension {sharding}: must be 0 or 1")
     if tp * pp > MAX_WORLD:
         raise Unsupported(
             f"tensor parallel {tp} x pipeline parallel {pp} = {tp * pp} ranks; "
@@ -76,12 +101,79 @@ def layout(
     _check_tensor_parallel(config, tp, sharding)
     if pp > config.num_layers:
         raise Unsupported(f"pipeline parallel {pp}: the model has only {config.num_layers} layers")
+    if fp8:
+        require_fp8_widths(config, tp, pp, pad_intermediate)
+    unsharded = None if tp == 1 else sharding
     return Layout(
         dtype=resolve_dtype(dtype, config.stored_dtype),
         tensor_parallel=tp,
         pipeline_parallel=pp,
-        embedding_sharding_dim=None if tp == 1 else sharding,  # type: ignore[arg-type]
+        embedding_sharding_dim=0 if fp8 else unsharded,  # type: ignore[arg-type]
+        quantization=quantization,
+        kv_cache=kv_cache,
+        intermediate_padding=-(config.intermediate_size // tp) % max(1, pad_intermediate),
     )
+
+
+def check_options(*, fp8: bool, kv_cache: str, sharding: int | None, pad_intermediate: int) -> None:
+    """Refuses what fits no model.
+
+    Raises:
+        InvalidSpec: the message names the option.
+    """
+    if sharding not in {None, 0, 1}:
+        raise InvalidSpec(f"embedding sharding dimension {sharding}: must be 0 or 1")
+    if fp8 and sharding == 1:
+        raise InvalidSpec("embedding sharding dimension 1: FP8 checkpoints divide it by vocabulary")
+    if kv_cache == "fp8" and not fp8:
+        raise InvalidSpec("kv cache fp8: it needs quantization fp8 as well")
+    if not 0 <= pad_intermediate <= MAX_PADDING:
+        raise InvalidSpec(
+            f"intermediate padding to a multiple of {pad_intermediate}: "
+            f"must be from 0 to {MAX_PADDING}"
+        )
+
+
+def require_fp8_widths(config: ModelConfig, tp: int, pp: int, pad_intermediate: int) -> None:
+    """Refuses ranks whose matrices FP8 GEMMs do not take.
+
+    cuBLASLt wants both widths of an FP8 matrix to be multiples of 16.
+
+    Raises:
+        Unsupported: the message names what to do instead.
+    """
+    heads, kv_heads = config.num_heads // tp, max(1, config.num_kv_heads // tp)
+    fixed = {
+        "hidden_size": config.hidden_size,
+        "width of the attention's output": heads * config.head_size,
+        "width of queries, keys and values together": (heads + 2 * kv_heads) * config.head_size,
+    }
+    for name, width in fixed.items():
+        if width % FP8_MULTIPLE:
+            raise Unsupported(
+                f"FP8 at tensor parallel {tp}: the {name} is {width} per rank, "
+                f"no multiple of {FP8_MULTIPLE}"
+            )
+    width = config.intermediate_size // tp
+    padded = width + -width % max(1, pad_intermediate)
+    if padded % FP8_MULTIPLE and pad_intermediate != 1:
+        raise Unsupported(
+            f"FP8 at tensor parallel {tp}: intermediate_size {config.intermediate_size} is "
+            f"{padded} per rank, no multiple of {FP8_MULTIPLE}; "
+            f"use --pad-intermediate {FP8_MULTIPLE}{_instead(config, tp, pp)}"
+        )
+
+
+def _instead(config: ModelConfig, tp: int, pp: int) -> str:
+    """The division over as many ranks that shares layers the most and needs no padding."""
+    for fewer in range(tp - 1, 0, -1):
+        stages, rest = divmod(tp * pp, fewer)
+        aligned = not any(_obstacles(config, fewer, 0)) and not (
+            config.intermediate_size // fewer % FP8_MULTIPLE
+        )
+        if aligned and not rest and not config.num_layers % stages:
+            return f", or --tp {fewer} --pp {stages}"
+    return ""
 
 
 def _obstacles(config: ModelConfig, tp: int, sharding: int | None) -> Iterable[str]:

@@ -22,6 +22,13 @@ class Block:
     num_columns: int
     zero_rows: int = 0
     """Rows of zeros below it."""
+    zero_columns: int = 0
+    """Columns of zeros to the right of it."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns that it takes in the rank's tensor, the zeros included."""
+        return self.num_rows + self.zero_rows, self.num_columns + self.zero_columns
 
 
 class Split(Protocol):
@@ -46,11 +53,14 @@ class Replicated:
 class Rows:
     """Dimension 0 in equal parts (column parallel, as [out, in] weights are stored)."""
 
+    zeros: int = 0
+    """Rows of zeros below each part."""
+
     def block(self, shape: Shape, world: int, rank: int, /) -> Block:
-        """[n, d] to [n / world, d]."""
+        """[n, d] to [n / world + zeros, d]."""
         rows, columns = as_matrix(shape)
         share = _exact(rows, world)
-        return Block(rank * share, share, 0, columns)
+        return Block(rank * share, share, 0, columns, zero_rows=self.zeros)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +82,14 @@ class PaddedRows:
 class Columns:
     """Dimension 1 in equal parts (row parallel)."""
 
+    zeros: int = 0
+    """Columns of zeros to the right of each part."""
+
     def block(self, shape: Shape, world: int, rank: int, /) -> Block:
-        """[n, d] to [n, d / world]."""
+        """[n, d] to [n, d / world + zeros]."""
         rows, columns = as_matrix(shape)
         share = _exact(columns, world)
-        return Block(0, rows, rank * share, share)
+        return Block(0, rows, rank * share, share, zero_columns=self.zeros)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +139,9 @@ class Rule:
 
     target: str
     parts: tuple[Part, ...]
+    fp8_group: str | None = None
+    """Stored in FP8. All sources of one group's rules share one scale, which each of these rules
+    has beside its tensor; a group's name is unique in the model."""
 
     def blocks(self, world: int, rank: int) -> tuple[Block, ...]:
         """One per part."""
@@ -133,8 +149,17 @@ class Rule:
 
     def shape(self, world: int, rank: int) -> Shape:
         """Of the rank's tensor."""
-        blocks = self.blocks(world, rank)
-        rows = sum(block.num_rows + block.zero_rows for block in blocks)
-        if len(self.parts[0].shape) == 1:
-            return (rows,)
-        return (rows, blocks[0].num_columns)
+        shapes = [block.shape for block in self.blocks(world, rank)]
+        rows = sum(num_rows for num_rows, _ in shapes)
+        return (rows,) if len(self.parts[0].shape) == 1 else (rows, shapes[0][1])
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A float32 number beside the tensors: the largest of some amax, divided by FP8's maximum."""
+
+    target: str
+    amax_of: tuple[str, ...]
+    """Names of activations, as `Amax` has them."""
+    least: float = 0.0
+    """The number is never smaller."""

@@ -6,20 +6,22 @@ headers, so execution writes headers first and streams the rest; a dry run is th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmjp_builder.convert.draft import Draft, Style
 from llmjp_builder.convert.families import llama
-from llmjp_builder.convert.header import ITEM_BYTES, NewTensor, TensorInfo, new_header
+from llmjp_builder.convert.fp8 import Rounding
 from llmjp_builder.errors import BadTensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from llmjp_builder.convert.header import TensorInfo
     from llmjp_builder.convert.layout import Layout
     from llmjp_builder.convert.model_config import ModelConfig
-    from llmjp_builder.convert.ops import Block, Rule
+    from llmjp_builder.convert.ops import Rule
+    from llmjp_builder.convert.steps import Plan
 
 FAMILIES = {"LlamaForCausalLM": llama}
 """Module of rules, by architecture."""
@@ -27,68 +29,10 @@ FAMILIES = {"LlamaForCausalLM": llama}
 STORED_AS = {"bfloat16": "BF16", "float16": "F16"}
 """safetensors' name of a layout's dtype."""
 
+RANKS = Style(weight_scale="weights_scaling_factor", scale_shape=(1,), rounding=Rounding.DIRECT)
+"""TensorRT-LLM checkpoints."""
+
 _CONVERTIBLE = ("BF16", "F16", "F32")
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """A block of one source tensor, and where in which file its rows go, one after the other."""
-
-    block: Block
-    file: int
-    """Index into `Plan.files`."""
-    offset: int
-    """In bytes, from the start of the file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """Everything that is made of one source tensor: it is read once."""
-
-    source: TensorInfo
-    dtype: str
-    """The element type to convert to."""
-    copies: tuple[Copy, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RankFile:
-    """One file of the result. Bytes that no transfer fills are zero."""
-
-    name: str
-    header: bytes
-    size: int
-    """In bytes, the header included."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What `execute` does."""
-
-    files: tuple[RankFile, ...]
-    """By rank."""
-    transfers: tuple[Transfer, ...]
-    """In the order of the source's bytes."""
-    equal: tuple[tuple[TensorInfo, TensorInfo], ...]
-    """Pairs that must hold the same bytes; checked before anything is written."""
-    ignored: tuple[str, ...]
-    """Source tensors that are dropped on purpose."""
-    casts: Mapping[str, int]
-    """Number of source tensors converted from another element type, by that type."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(file.size for file in self.files)
-
-    @property
-    def transfer_bytes(self) -> int:
-        """Bytes that `execute` writes after the headers: the measure of its progress."""
-        return sum(
-            copy.block.num_rows * copy.block.num_columns * ITEM_BYTES[transfer.dtype]
-            for transfer in self.transfers
-            for copy in transfer.copies
-        )
 
 
 def plan(
@@ -109,48 +53,25 @@ def plan(
     stages = [family.rules(config, layout, stage) for stage in range(layout.pipeline_parallel)]
     every_rule = [rule for stage in stages for rule in stage]
     ignored, duplicates = family.ignored(config), family.duplicates(config)
-    _check_coverage(tensors, every_rule, {*ignored, *duplicates}, folder)
-    dtype = STORED_AS[layout.dtype]
-    files: list[RankFile] = []
-    copies: dict[str, list[Copy]] = {}
-    for rules in stages:
-        for rank in range(layout.tensor_parallel):
-            files.append(_place(rules, layout.tensor_parallel, rank, dtype, len(files), copies))
-    transfers = [Transfer(tensors[name], dtype, tuple(c)) for name, c in copies.items()]
-    return Plan(
-        files=tuple(files),
-        transfers=tuple(sorted(transfers, key=lambda t: (t.source.file, t.source.offset))),
-        equal=tuple((tensors[a], tensors[b]) for a, b in duplicates.items() if a in tensors),
-        ignored=tuple(name for name in ignored if name in tensors),
-        casts=_casts((transfer.source.dtype for transfer in transfers), dtype),
-    )
+    check_coverage(tensors, every_rule, {*ignored, *duplicates}, folder)
+    draft = Draft(STORED_AS[layout.dtype], RANKS)
+    world = layout.tensor_parallel
+    for stage, rules in enumerate(stages):
+        scales = family.scales(config, layout, stage)
+        for rank in range(world):
+            name = f"rank{len(draft.files)}.safetensors"
+            draft.add_file(name, rules, scales, world=world, rank=rank)
+    return draft.finish(tensors, equal=duplicates, ignored=ignored)
 
 
-def _place(  # noqa: PLR0917 - one rank's coordinates
-    rules: tuple[Rule, ...],
-    world: int,
-    rank: int,
-    dtype: str,
-    file: int,
-    copies: dict[str, list[Copy]],
-) -> RankFile:
-    """One rank's file; what is to be copied into it is added to `copies`."""
-    new = [NewTensor(rule.target, dtype, rule.shape(world, rank)) for rule in rules]
-    header, offsets = new_header(new)
-    for rule in rules:
-        offset = offsets[rule.target]
-        for part, block in zip(rule.parts, rule.blocks(world, rank), strict=True):
-            copies.setdefault(part.source, []).append(Copy(block, file, offset))
-            rows = block.num_rows + block.zero_rows
-            offset += rows * block.num_columns * ITEM_BYTES[dtype]
-    size = len(header) + sum(tensor.size for tensor in new)
-    return RankFile(f"rank{file}.safetensors", header, size)
-
-
-def _check_coverage(
+def check_coverage(
     tensors: Mapping[str, TensorInfo], rules: list[Rule], dropped: set[str], folder: Path
 ) -> None:
-    """Everything needed is there and fits; everything there is needed or dropped by name."""
+    """Everything needed is there and fits; everything there is needed or dropped by name.
+
+    Raises:
+        BadTensors: the first that is not so.
+    """
     parts = {part.source: part for rule in rules for part in rule.parts}
     if missing := [name for name in parts if name not in tensors]:
         raise BadTensors(f"{folder}: {_some(missing)} missing; config.json asks for it")
@@ -177,8 +98,3 @@ def _some(names: list[str]) -> str:
     """The first of `names`, and how many more there are, with the verb."""
     more = f" and {len(names) - 1} more tensor(s) are" if len(names) > 1 else " is"
     return f"tensor {names[0]}{more}"
-
-
-def _casts(dtypes: Iterable[str], wanted: str) -> dict[str, int]:
-    others = [dtype for dtype in dtypes if dtype != wanted]
-    return {dtype: others.count(dtype) for dtype in sorted(set(others))}

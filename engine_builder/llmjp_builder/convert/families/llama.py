@@ -2,6 +2,8 @@
 
 Names and divisions: the key map of TensorRT-LLM's tensorrt_llm/models/model_weights_loader.py and
 tensorrt_llm/models/llama/convert.py. Its `fc` is Hugging Face's gate_proj, its `gate` is up_proj.
+In FP8, linear layers that take the same input share their scales (`preprocess_linear_fusion` of
+modelopt/torch/export/quant_utils.py).
 
 Sizes: d hidden, f MLP, q and k all query and key heads, v vocabulary.
 """
@@ -18,6 +20,7 @@ from llmjp_builder.convert.ops import (
     Replicated,
     Rows,
     Rule,
+    Scale,
     Split,
 )
 
@@ -27,6 +30,16 @@ if TYPE_CHECKING:
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
+LINEAR = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+)
+"""The linear layers of a decoder layer, all of which FP8 quantises."""
 
 
 def rules(config: ModelConfig, layout: Layout, stage: int) -> tuple[Rule, ...]:
@@ -35,9 +48,31 @@ def rules(config: ModelConfig, layout: Layout, stage: int) -> tuple[Rule, ...]:
     first, last = stage == 0, stage == layout.pipeline_parallel - 1
     return (
         *(_embedding(config, layout) if first else ()),
-        *(rule for local, i in enumerate(layers) for rule in _layer(config, i, local)),
+        *(rule for local, i in enumerate(layers) for rule in _layer(config, layout, i, local)),
         *(_output(config) if last else ()),
     )
+
+
+def scales(config: ModelConfig, layout: Layout, stage: int) -> tuple[Scale, ...]:
+    """The scales of activations that every rank of one pipeline stage holds; FP8 only."""
+    if layout.quantization == "none":
+        return ()
+    layers = layout.layers_of(stage, config.num_layers)
+    return tuple(
+        scale
+        for local, i in enumerate(layers)
+        for scale in _layer_scales(i, local, kv=layout.kv_cache == "fp8")
+    )
+
+
+def linear_modules(config: ModelConfig) -> tuple[str, ...]:
+    """Hugging Face's names of all linear layers that FP8 quantises."""
+    return tuple(f"model.layers.{i}.{name}" for i in range(config.num_layers) for name in LINEAR)
+
+
+def attention_modules(config: ModelConfig) -> tuple[str, ...]:
+    """Hugging Face's names of the modules that fill the KV cache."""
+    return tuple(f"model.layers.{i}.self_attn" for i in range(config.num_layers))
 
 
 def ignored(config: ModelConfig) -> dict[str, str]:
@@ -64,28 +99,62 @@ def _embedding(c: ModelConfig, layout: Layout) -> tuple[Rule, ...]:
     return (Rule("transformer.vocab_embedding.weight", (table,)),)
 
 
-def _layer(c: ModelConfig, i: int, local: int) -> tuple[Rule, ...]:
+def _layer(c: ModelConfig, layout: Layout, i: int, local: int) -> tuple[Rule, ...]:
     d, f = c.hidden_size, c.intermediate_size
     q, k = c.num_heads * c.head_size, c.num_kv_heads * c.head_size
+    zeros, fp8 = layout.intermediate_padding, layout.quantization == "fp8"
     hf, trt = f"model.layers.{i}.", f"transformer.layers.{local}."
+    attention, mlp = hf + "self_attn.", hf + "mlp."
     qkv = (
-        Part(hf + "self_attn.q_proj.weight", (q, d), Heads(c.num_heads)),
-        Part(hf + "self_attn.k_proj.weight", (k, d), Heads(c.num_kv_heads)),
-        Part(hf + "self_attn.v_proj.weight", (k, d), Heads(c.num_kv_heads)),
+        Part(attention + "q_proj.weight", (q, d), Heads(c.num_heads)),
+        Part(attention + "k_proj.weight", (k, d), Heads(c.num_kv_heads)),
+        Part(attention + "v_proj.weight", (k, d), Heads(c.num_kv_heads)),
     )
-    one = (
-        ("attention.dense", "self_attn.o_proj", (d, q), Columns()),
-        ("mlp.fc", "mlp.gate_proj", (f, d), Rows()),
-        ("mlp.gate", "mlp.up_proj", (f, d), Rows()),
-        ("mlp.proj", "mlp.down_proj", (d, f), Columns()),
-        ("input_layernorm", "input_layernorm", (d,), Replicated()),
-        ("post_layernorm", "post_attention_layernorm", (d,), Replicated()),
+    linear = (
+        ("attention.qkv", qkv, attention + "qkv"),
+        (
+            "attention.dense",
+            (Part(attention + "o_proj.weight", (d, q), Columns()),),
+            attention + "o",
+        ),
+        ("mlp.fc", (Part(mlp + "gate_proj.weight", (f, d), Rows(zeros)),), mlp + "gate_up"),
+        ("mlp.gate", (Part(mlp + "up_proj.weight", (f, d), Rows(zeros)),), mlp + "gate_up"),
+        ("mlp.proj", (Part(mlp + "down_proj.weight", (d, f), Columns(zeros)),), mlp + "down"),
+    )
+    norms = (
+        ("input_layernorm", "input_layernorm"),
+        ("post_layernorm", "post_attention_layernorm"),
     )
     return (
-        Rule(trt + "attention.qkv.weight", qkv),
         *(
-            Rule(f"{trt}{target}.weight", (Part(f"{hf}{source}.weight", shape, split),))
-            for target, source, shape, split in one
+            Rule(f"{trt}{target}.weight", parts, group if fp8 else None)
+            for target, parts, group in linear
+        ),
+        *(
+            Rule(f"{trt}{target}.weight", (Part(f"{hf}{source}.weight", (d,), Replicated()),))
+            for target, source in norms
+        ),
+    )
+
+
+def _layer_scales(i: int, local: int, *, kv: bool) -> tuple[Scale, ...]:
+    """KV scales below 1 are not used, as `get_kv_cache_scaling_factor` of modelopt has it."""
+    attention, mlp = f"model.layers.{i}.self_attn.", f"model.layers.{i}.mlp."
+    trt, key, value = f"transformer.layers.{local}.", attention + "k", attention + "v"
+    inputs = (
+        ("attention.qkv", tuple(f"{attention}{letter}_proj" for letter in "qkv")),
+        ("attention.dense", (attention + "o_proj",)),
+        ("mlp.fc", (mlp + "gate_proj", mlp + "up_proj")),
+        ("mlp.gate", (mlp + "gate_proj", mlp + "up_proj")),
+        ("mlp.proj", (mlp + "down_proj",)),
+    )
+    cache = (("k_cache", (key,)), ("v_cache", (value,)), ("kv_cache", (key, value)))
+    return (
+        *(Scale(f"{trt}{name}.activation_scaling_factor", amax_of) for name, amax_of in inputs),
+        *(
+            Scale(f"{trt}attention.{name}_scaling_factor", amax_of, least=1.0)
+            for name, amax_of in cache
+            if kv
         ),
     )
 

@@ -1,0 +1,109 @@
+"""What a plan consists of: which bytes of which source tensor go where. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmjp_builder.convert.header import ITEM_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from llmjp_builder.convert.fp8 import Rounding
+    from llmjp_builder.convert.header import TensorInfo
+    from llmjp_builder.convert.ops import Block, Scale
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place in one of the plan's files."""
+
+    file: int
+    """Index into `Plan.files`."""
+    offset: int
+    """In bytes, from the start of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A block of one source tensor, and where its rows begin, one after the other."""
+
+    block: Block
+    file: int
+    """Index into `Plan.files`."""
+    offset: int
+    """In bytes, from the start of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Everything that is made of one source tensor: it is read once."""
+
+    source: TensorInfo
+    dtype: str
+    """The element type to convert to; for a member of an FP8 group, before it is quantised."""
+    copies: tuple[Copy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fp8Group:
+    """Tensors that are quantised with one scale: each is read twice, first for the scale."""
+
+    transfers: tuple[Transfer, ...]
+    scales: tuple[Slot, ...]
+    """Where the scale goes, a float32 each."""
+    rounding: Rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A float32 that follows from calibration, and where it goes."""
+
+    scale: Scale
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class RankFile:
+    """One file of the result. Bytes that nothing fills are zero."""
+
+    name: str
+    header: bytes
+    size: int
+    """In bytes, the header included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What `execute` does."""
+
+    files: tuple[RankFile, ...]
+    """By rank."""
+    transfers: tuple[Transfer, ...]
+    """In the order of the source's bytes."""
+    fp8_groups: tuple[Fp8Group, ...] = ()
+    """In the order of the source's bytes."""
+    constants: tuple[Constant, ...] = ()
+    equal: tuple[tuple[TensorInfo, TensorInfo], ...]
+    """Pairs that must hold the same bytes; checked before anything is written."""
+    ignored: tuple[str, ...]
+    """Source tensors that are dropped on purpose."""
+    casts: Mapping[str, int]
+    """Number of source tensors converted from another element type, by that type."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def transfer_bytes(self) -> int:
+        """Bytes of source tensors that `execute` writes: the measure of its progress."""
+        plain = sum(_elements(t) * ITEM_BYTES[t.dtype] for t in self.transfers)
+        quantised = sum(_elements(t) for group in self.fp8_groups for t in group.transfers)
+        return plain + quantised
+
+
+def _elements(transfer: Transfer) -> int:
+    return sum(copy.block.num_rows * copy.block.shape[1] for copy in transfer.copies)

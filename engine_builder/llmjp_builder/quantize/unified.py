@@ -1,0 +1,155 @@
+"""Hugging Face checkpoints for vLLM and TensorRT-LLM's LLM API: the same names, FP8 if wanted.
+
+The result equals what `export_hf_checkpoint` of modelopt 0.37 writes for the same amax
+(modelopt/torch/export/unified_export_hf.py): every linear layer has scales of its own, and all
+scales are numbers without a dimension. Files are divided as the source's are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from llmjp_builder.checkpoint import CONFIG, INDEX, read_checkpoint
+from llmjp_builder.conversion import Conversion
+from llmjp_builder.convert.draft import Draft, Style
+from llmjp_builder.convert.fp8 import Rounding
+from llmjp_builder.convert.layout import Layout, check_options, resolve_dtype
+from llmjp_builder.convert.ops import Part, Replicated, Rule, Scale
+from llmjp_builder.convert.plan import FAMILIES, STORED_AS, check_coverage
+from llmjp_builder.disk import os_errors, read_json_object
+from llmjp_builder.spec import Kind
+from llmjp_builder.tokenizer import OPTIONAL, REQUIRED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from llmjp_builder.checkpoint import Checkpoint
+    from llmjp_builder.convert.model_config import ModelConfig
+    from llmjp_builder.convert.steps import Plan
+
+QUANT_CONFIG = "hf_quant_config.json"
+
+UNIFIED = Style(
+    weight_scale="weight_scale",
+    scale_shape=(),
+    rounding=Rounding.STORED_FIRST,
+    metadata={"format": "pt"},  # transformers refuses files that do not say so
+)
+
+PRODUCER = {"name": "modelopt", "version": "0.37.0"}
+"""Names the format, not the program: vLLM recognises the format by it."""
+
+_FLOAT8 = {"dynamic": False, "num_bits": 8, "type": "float"}
+
+
+def prepare_unified(
+    source: Path,
+    *,
+    dtype: Literal["auto", "bfloat16", "float16"] = "auto",
+    quantization: Literal["none", "fp8"] = "fp8",
+    kv_cache: Literal["auto", "fp8"] = "auto",
+) -> Conversion:
+    """The conversion to a unified checkpoint, planned from the headers in `source`.
+
+    Raises:
+        BadInput: the checkpoint is damaged or does not fit its config.json.
+        Unsupported: another architecture.
+        InvalidSpec: FP8 keys and values without FP8 weights.
+    """
+    checkpoint = read_checkpoint(source)
+    check_options(fp8=quantization == "fp8", kv_cache=kv_cache, sharding=None, pad_intermediate=0)
+    layout = Layout(
+        dtype=resolve_dtype(dtype, checkpoint.config.stored_dtype),
+        quantization=quantization,
+        kv_cache=kv_cache,
+    )
+    planned, placed = _plan(checkpoint, layout)
+    documents = {CONFIG: _config(read_json_object(source / CONFIG), layout)}
+    if quantization == "fp8":
+        documents[QUANT_CONFIG] = _hf_quant_config(layout)
+    if INDEX in checkpoint.files:
+        total = sum(file.size - len(file.header) for file in planned.files)
+        documents[INDEX] = {"metadata": {"total_size": total}, "weight_map": placed}
+    with os_errors(source):
+        copied = tuple(name for name in (*REQUIRED, *OPTIONAL) if (source / name).exists())
+    return Conversion(checkpoint, Kind.UNIFIED, layout, planned, documents, copied)
+
+
+def _plan(checkpoint: Checkpoint, layout: Layout) -> tuple[Plan, dict[str, str]]:
+    """The plan, and the file of every tensor in it, by the tensor's name."""
+    config, tensors = checkpoint.config, checkpoint.tensors
+    family = FAMILIES[config.architecture]
+    ignored, duplicates = family.ignored(config), family.duplicates(config)
+    rules = _rules(family.rules(config, layout, 0))
+    check_coverage(tensors, rules, {*ignored, *duplicates}, checkpoint.folder)
+    file_of = {rule.target: tensors[rule.target].file.name for rule in rules}
+    scales = _scales(config, layout)
+    scale_file = {scale: file_of[f"{scale.target.rpartition('.')[0]}.weight"] for scale in scales}
+    draft = Draft(STORED_AS[layout.dtype], UNIFIED)
+    placed: dict[str, str] = {}
+    for name in sorted(set(file_of.values())):
+        inside = [rule for rule in rules if file_of[rule.target] == name]
+        beside = [scale for scale in scales if scale_file[scale] == name]
+        targets = draft.add_file(name, inside, beside)
+        placed |= dict.fromkeys(targets, name)
+    return draft.finish(tensors, equal=duplicates, ignored=ignored), placed
+
+
+def _rules(sharded: Iterable[Rule]) -> list[Rule]:
+    """Every source tensor once, as it is; one that shares a scale elsewhere has its own here."""
+    parts = {part.source: (part.shape, rule.fp8_group) for rule in sharded for part in rule.parts}
+    return [
+        Rule(name, (Part(name, shape, Replicated()),), name if group else None)
+        for name, (shape, group) in parts.items()
+    ]
+
+
+def _scales(config: ModelConfig, layout: Layout) -> list[Scale]:
+    family = FAMILIES[config.architecture]
+    fp8, kv = layout.quantization == "fp8", layout.kv_cache == "fp8"
+    linear = family.linear_modules(config) if fp8 else ()
+    attention = family.attention_modules(config) if kv else ()
+    return [
+        *(Scale(f"{module}.input_scale", (module,)) for module in linear),
+        *(
+            Scale(f"{module}.{letter}_proj.{letter}_scale", (f"{module}.{letter}",), least=1.0)
+            for module in attention
+            for letter in "kv"
+        ),
+    ]
+
+
+def _config(document: dict[str, Any], layout: Layout) -> dict[str, Any]:
+    """The source's config.json, with the new dtype and what tells loaders of FP8."""
+    keys = [key for key in ("dtype", "torch_dtype") if key in document] or ["torch_dtype"]
+    changed = document | dict.fromkeys(keys, layout.dtype)
+    if layout.quantization == "none":
+        return changed
+    described: dict[str, Any] = {
+        "config_groups": {
+            "group_0": {
+                "input_activations": _FLOAT8,
+                "weights": _FLOAT8,
+                "targets": ["Linear"],
+            }
+        },
+        "ignore": ["lm_head"],
+        "quant_algo": "FP8",
+        "producer": PRODUCER,
+        "quant_method": "modelopt",
+    }
+    if layout.kv_cache == "fp8":
+        described["kv_cache_scheme"] = _FLOAT8
+    return changed | {"quantization_config": described}
+
+
+def _hf_quant_config(layout: Layout) -> dict[str, Any]:
+    return {
+        "producer": PRODUCER,
+        "quantization": {
+            "quant_algo": "FP8",
+            "kv_cache_quant_algo": "FP8" if layout.kv_cache == "fp8" else None,
+            "exclude_modules": ["lm_head"],
+        },
+    }
