@@ -25,6 +25,10 @@ STORE = Path(".llmjp") / "store"
 TENSOR_PARALLEL = 2
 """Two ranks: shards and their reduction are real, also on one CPU."""
 START_TIMEOUT_S = 120.0
+THREADS = 1
+"""Of the executor: for so small a model more threads cost more than they bring."""
+MAX_TOKENS = 160
+"""More than any answer of the example model; another checkpoint may know no end."""
 
 CONVERSATIONS: tuple[tuple[str, ...], ...] = (
     ("自然言語処理とは何ですか。",),
@@ -109,7 +113,7 @@ def _start(artefact: Path, log: Path, console: Console) -> TritonServer:
     console.print("[bold]2/3[/] tritonserver")
     http, grpc, metrics, health = free_ports(4)
     server = TritonServer(
-        ServingSettings(artefact=artefact.resolve(), health_port=health),
+        ServingSettings(artefact=artefact.resolve(), health_port=health, num_threads=THREADS),
         Listen(http_port=http, grpc_port=grpc, metrics_port=metrics),
         log=log,
     )
@@ -148,7 +152,7 @@ def _stream(
     start = time.monotonic()
     first = None
     console.print("[green]答[/] ", end="")
-    with client.stream(messages, top_k=1, repetition_penalty=1.0) as stream:
+    with client.stream(messages, top_k=1, repetition_penalty=1.0, max_tokens=MAX_TOKENS) as stream:
         for chunk in stream:
             first = first or time.monotonic()
             console.print(chunk.text, end="", markup=False, highlight=False, soft_wrap=True)

@@ -28,7 +28,9 @@ def serving(artefact: Path, log: Path, **settings: object) -> Iterator[TritonSer
     """A ready tritonserver over the artefact, on free ports."""
     http, grpc, metrics, health = free_ports(4)
     server = TritonServer(
-        ServingSettings(artefact=artefact, health_port=health, **settings),  # type: ignore[arg-type]
+        ServingSettings(
+            **{"artefact": artefact, "health_port": health, "num_threads": 1, **settings}
+        ),  # type: ignore[arg-type]
         Listen(http_port=http, grpc_port=grpc, metrics_port=metrics),
         log=log,
     )
