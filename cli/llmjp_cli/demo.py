@@ -33,9 +33,9 @@ MAX_TOKENS = 160
 CONVERSATIONS: tuple[tuple[str, ...], ...] = (
     ("自然言語処理とは何ですか。",),
     ("日本の首都はどこですか。", "では、フランスの首都はどこですか。"),
-    ("お寿司の絵文字と、つちよしの漢字を教えてください。",),
+    ("「龍」を三つ書く漢字と、龍の絵文字を並べてください。",),
 )
-"""What is asked: a definition, two turns that need each other, an answer spelled in bytes."""
+"""A definition, two turns that need each other, an answer with characters spelled in bytes."""
 
 
 class NoExample(Exception):

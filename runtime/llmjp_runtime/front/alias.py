@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from llmjp_runtime.front.orphan import exit_with_parent
+from llmjp_runtime.front.orphan import exit_with_server
 from llmjp_runtime.front.repository import MODEL_NAME
 from llmjp_runtime.front.request import Code, RequestError, nvidia_defaults
 from llmjp_runtime.front.triton import TritonResponder, inputs_of, prepare_process
@@ -42,7 +42,7 @@ class TritonPythonModel:
     def initialize(self, _args: dict[str, str]) -> None:
         """Start the threads."""
         prepare_process()
-        exit_with_parent()
+        exit_with_server()
         self._numbers = itertools.count(1)
         self._pool = ThreadPoolExecutor(MAX_THREADS, "forward")
         self._lock = threading.Lock()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmjp_runtime.executor.protocol import GenerationRequest, RecordedEvents, SamplingParams
 from llmjp_runtime.front.health import HealthServer, Verdict, liveness, readiness
-from llmjp_runtime.front.orphan import exit_with_parent
+from llmjp_runtime.front.orphan import exit_with_server
 from llmjp_runtime.front.repository import SETTINGS_PARAMETER
 from llmjp_runtime.front.service import FrontService
 from llmjp_runtime.front.triton import TritonResponder, inputs_of, prepare_process
@@ -30,7 +30,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load tokenizer and executor, generate a first token, answer probes."""
         prepare_process()
-        exit_with_parent()
+        exit_with_server()
         check_interpreter(observe_interpreter())
         parameters = json.loads(args["model_config"])["parameters"]
         settings = ServingSettings.from_json(parameters[SETTINGS_PARAMETER]["string_value"])

@@ -1,4 +1,4 @@
-"""Ends this process when the process that started it is gone.
+"""Ends this process when the tritonserver that started it is gone.
 
 A killed tritonserver leaves its python backend's stub behind, with the model in its memory
 (seen with Triton 2.51). The stub is started by a thread that ends early, so the kernel's
@@ -9,19 +9,31 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 
+SERVER = "tritonserver"
+"""Name of the process that starts stubs."""
 INTERVAL_S = 0.5
 """How often the parent is looked at."""
 
 
-def exit_with_parent() -> None:
-    """Start the thread that watches the parent of this process."""
-    parent = os.getppid()
+def exit_with_server() -> None:
+    """End with the server, also where it died before this process came to life."""
+    server = os.getppid()
+    if _name(server) != SERVER:
+        os._exit(1)
 
     def watch() -> None:
         tick = threading.Event()
-        while os.getppid() == parent:
+        while os.getppid() == server:
             tick.wait(INTERVAL_S)
         os._exit(1)
 
     threading.Thread(target=watch, name="orphan", daemon=True).start()
+
+
+def _name(pid: int) -> str | None:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text("utf-8").strip()
+    except OSError:
+        return None

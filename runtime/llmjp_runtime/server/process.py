@@ -254,6 +254,9 @@ class TritonServer:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+            # A server that is stopped while it loads leaves its models' processes behind.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         finally:
             shutil.rmtree(self._scratch, ignore_errors=True)
             for region in SHARED_MEMORY.glob(f"{self._shm_prefix}*"):
