@@ -3,4 +3,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/lint.sh
+scripts/install-modelopt.sh > /dev/null || echo "no modelopt: the tests against it skip" >&2
 exec .venv/bin/python -m pytest -q "$@"

@@ -10,6 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmjp_cli.fp8_options import (
+    ActivationAmax,
+    Calibration,
+    KvCache,
+    KvCacheOption,
+    PadIntermediate,
+    Quantization,
+    QuantizationOption,
+)
+
 if TYPE_CHECKING:
     from llmjp_builder.spec import BuildSpec, Progress
 
@@ -26,6 +36,8 @@ class Backend(StrEnum):
     """What can serve an artefact that this version builds."""
 
     TORCH = "torch"
+    PYTORCH = "pytorch"
+    VLLM = "vllm"
 
 
 TensorParallel = Annotated[
@@ -58,6 +70,11 @@ def convert(
     pp: PipelineParallel = 1,
     dtype: DtypeOption = Dtype.AUTO,
     embedding_sharding_dim: EmbeddingShardingDim = None,
+    quantization: QuantizationOption = Quantization.NONE,
+    kv_cache: KvCacheOption = KvCache.AUTO,
+    activation_amax: ActivationAmax = None,
+    calibration: Calibration = None,
+    pad_intermediate: PadIntermediate = 0,
 ) -> None:
     """Convert a Hugging Face checkpoint to a TensorRT-LLM checkpoint.
 
@@ -65,10 +82,13 @@ def convert(
     last line on stdout is OUT.
 
     Example: llmjp convert llm-jp-3-1.8b-instruct ckpt-tp2 --tp 2
+
+    Example: llmjp convert SRC OUT --quantization fp8 --activation-amax amax.json
     """
     from llmjp_builder.conversion import convert as write
     from llmjp_builder.conversion import prepare
     from llmjp_builder.progress import Reporter
+    from llmjp_builder.quantize.activations import activation_amax as find
     from llmjp_cli.progress import reporter
 
     conversion = prepare(
@@ -77,9 +97,13 @@ def convert(
         tensor_parallel=tp,
         pipeline_parallel=pp,
         embedding_sharding_dim=embedding_sharding_dim,
+        quantization=quantization.value,
+        kv_cache=kv_cache.value,
+        pad_intermediate=pad_intermediate,
     )
+    amax = find(conversion, file=activation_amax, texts=calibration)
     with reporter() as show:
-        write(conversion, out, Reporter(show))
+        write(conversion, out, Reporter(show), amax)
     for stored, count in conversion.plan.casts.items():
         typer.echo(f"{count} tensors: {stored} to {conversion.layout.dtype}", err=True)
     for name in conversion.plan.ignored:
@@ -105,6 +129,11 @@ def build(
     pp: PipelineParallel = 1,
     dtype: DtypeOption = Dtype.AUTO,
     embedding_sharding_dim: EmbeddingShardingDim = None,
+    quantization: QuantizationOption = Quantization.NONE,
+    kv_cache: KvCacheOption = KvCache.AUTO,
+    activation_amax: ActivationAmax = None,
+    calibration: Calibration = None,
+    pad_intermediate: PadIntermediate = 0,
     verify: Annotated[
         bool,
         typer.Option(help="Hash an artefact that is there already; --no-verify compares sizes."),
@@ -146,9 +175,19 @@ def build(
         last[0] = progress.step
 
     try:
-        wanted = _spec_from(context, spec) or _spec_of(
-            source, backend, tp, pp, dtype=dtype, embedding_sharding_dim=embedding_sharding_dim
-        )
+        about = {
+            "backend": backend.value,
+            "dtype": dtype.value,
+            "quantization": quantization.value,
+            "kv_cache": kv_cache.value,
+            "calibration": None if calibration is None else str(calibration),
+            "activation_amax": None if activation_amax is None else str(activation_amax),
+            "tensor_parallel": tp,
+            "pipeline_parallel": pp,
+            "pad_intermediate": pad_intermediate,
+            "embedding_sharding_dim": embedding_sharding_dim,
+        }
+        wanted = _spec_from(context, spec) or _spec_of(source, about)
         files = file_sink(progress_file or store / "progress.json")
         with reporter(remember, files) as show:
             result = run(
@@ -188,10 +227,24 @@ def store_ls(
             continue
         size = sum(record.size for record in found.files.values())
         layout = f"tp {found.tensor_parallel}  pp {found.pipeline_parallel}  {found.dtype}"
+        if found.inputs.quantization != "none":
+            layout += f"  {found.inputs.quantization}"
         typer.echo(f"{key}  {found.kind}  {layout}  {size:,} bytes")
 
 
-_IN_SPEC = ("source", "backend", "tp", "pp", "dtype", "embedding_sharding_dim")
+_IN_SPEC = (
+    "source",
+    "backend",
+    "tp",
+    "pp",
+    "dtype",
+    "embedding_sharding_dim",
+    "quantization",
+    "kv_cache",
+    "activation_amax",
+    "calibration",
+    "pad_intermediate",
+)
 
 
 def _spec_from(context: typer.Context, file: Path | None) -> BuildSpec | None:
@@ -206,27 +259,12 @@ def _spec_from(context: typer.Context, file: Path | None) -> BuildSpec | None:
     return BuildSpec.from_json(read_json_object(file))
 
 
-def _spec_of(
-    source: Path | None,
-    backend: Backend,
-    tp: int,
-    pp: int,
-    *,
-    dtype: Dtype,
-    embedding_sharding_dim: int | None,
-) -> BuildSpec:
-    from llmjp_builder import spec
+def _spec_of(source: Path | None, about: dict[str, str | int | None]) -> BuildSpec:
+    from llmjp_builder.spec import BuildSpec
 
     if source is None:
         raise typer.BadParameter("give SRC, the folder of a checkpoint, or --spec FILE")
-    return spec.BuildSpec(
-        source=spec.Source(path=str(source)),
-        backend=spec.Backend(backend),
-        dtype=dtype.value,
-        tensor_parallel=tp,
-        pipeline_parallel=pp,
-        embedding_sharding_dim=embedding_sharding_dim,
-    )
+    return BuildSpec.from_json({"source": {"path": str(source)}, **about})
 
 
 def _given(context: typer.Context, name: str) -> bool:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from llmjp_builder.conversion import CONVERTER_REVISION, prepare, write
 from llmjp_builder.disk import os_errors, sync_directory, write_durably
-from llmjp_builder.errors import BadArtefact, SourceChanged, Unsupported
+from llmjp_builder.errors import BadArtefact, InvalidSpec, SourceChanged, Unsupported
 from llmjp_builder.hashing import Fingerprint, hash_files
 from llmjp_builder.progress import Reporter
+from llmjp_builder.quantize.activations import activation_amax
+from llmjp_builder.quantize.unified import prepare_unified
 from llmjp_builder.spec import Backend, KeyInputs, Kind, Manifest, Step
 from llmjp_builder.store import Store, check_artefact
 from llmjp_builder.tokenizer import tokenizer_files
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llmjp_builder.conversion import Conversion
+    from llmjp_builder.quantize.amax import Amax
     from llmjp_builder.spec import BuildSpec, Progress
 
 
@@ -43,6 +46,8 @@ class _Fetched:
 
     folder: Path
     conversion: Conversion
+    amax: Amax | None
+    """For FP8."""
     tokenizer: tuple[str, ...]
     inputs: KeyInputs
     fingerprints: dict[str, Fingerprint]
@@ -94,13 +99,11 @@ def _fetch(spec: BuildSpec, store: Store, reporter: Reporter, *, remember_hashes
     """Everything that can be refused is refused here, before a byte is hashed or written."""
     reporter.begin(Step.FETCH, 0, "checking the checkpoint")
     folder = _local_folder(spec)
-    _refuse_unsupported(spec)
-    conversion = prepare(
-        folder,
-        dtype=spec.dtype,
-        tensor_parallel=spec.tensor_parallel,
-        pipeline_parallel=spec.pipeline_parallel,
-        embedding_sharding_dim=spec.embedding_sharding_dim,
+    conversion = _prepared(spec, folder)
+    amax = activation_amax(
+        conversion,
+        file=None if spec.activation_amax is None else Path(spec.activation_amax),
+        texts=None if spec.calibration is None else Path(spec.calibration),
     )
     tokenizer = tokenizer_files(folder, conversion.checkpoint.config.vocab_size)
     names = (*conversion.checkpoint.files, *tokenizer)
@@ -112,17 +115,54 @@ def _fetch(spec: BuildSpec, store: Store, reporter: Reporter, *, remember_hashes
     if cache is not None:
         cache.save()
     reporter.end()
+    inputs = _inputs(conversion, amax, {name: record.sha256 for name, record in records.items()})
+    return _Fetched(folder, conversion, amax, tokenizer, inputs, fingerprints)
+
+
+def _prepared(spec: BuildSpec, folder: Path) -> Conversion:
+    match spec.backend.kind:
+        case Kind.RANKS:
+            return prepare(
+                folder,
+                dtype=spec.dtype,
+                tensor_parallel=spec.tensor_parallel,
+                pipeline_parallel=spec.pipeline_parallel,
+                embedding_sharding_dim=spec.embedding_sharding_dim,
+                quantization=spec.quantization,
+                kv_cache=spec.kv_cache,
+                pad_intermediate=spec.pad_intermediate,
+            )
+        case Kind.UNIFIED:
+            if spec.pad_intermediate > 1 or spec.embedding_sharding_dim is not None:
+                raise InvalidSpec(
+                    f"backend {spec.backend} divides the model itself: leave out "
+                    "pad_intermediate and embedding_sharding_dim"
+                )
+            return prepare_unified(
+                folder, dtype=spec.dtype, quantization=spec.quantization, kv_cache=spec.kv_cache
+            )
+        case Kind.ENGINE:
+            supported = ", ".join(b for b in Backend if b.kind is not Kind.ENGINE)
+            raise Unsupported(
+                f"backend {spec.backend} cannot be built for yet; supported: {supported}"
+            )
+
+
+def _inputs(conversion: Conversion, amax: Amax | None, sha256: dict[str, str]) -> KeyInputs:
     layout = conversion.layout
-    inputs = KeyInputs(
-        kind=Kind.RANKS,
-        source_sha256={name: record.sha256 for name, record in records.items()},
+    return KeyInputs(
+        kind=conversion.kind,
+        source_sha256=sha256,
         dtype=layout.dtype,
         converter_revision=CONVERTER_REVISION,
+        quantization=layout.quantization,
+        kv_cache=layout.kv_cache,
+        calibration_digest=conversion.calibration_digest(amax),
         tensor_parallel=layout.tensor_parallel,
         pipeline_parallel=layout.pipeline_parallel,
+        pad_intermediate=layout.intermediate_padding,
         embedding_sharding_dim=layout.embedding_sharding_dim,
     )
-    return _Fetched(folder, conversion, tokenizer, inputs, fingerprints)
 
 
 def _local_folder(spec: BuildSpec) -> Path:
@@ -132,20 +172,6 @@ def _local_folder(spec: BuildSpec) -> Path:
             "(hf download REPOSITORY --local-dir DIR) and give the folder"
         )
     return Path(spec.source.path)
-
-
-def _refuse_unsupported(spec: BuildSpec) -> None:
-    if spec.backend is not Backend.TORCH:
-        raise Unsupported(f"backend {spec.backend} cannot be built for yet; supported: torch")
-    if spec.quantization != "none" or spec.kv_cache != "auto" or spec.calibration is not None:
-        raise Unsupported(
-            f"quantization {spec.quantization} with kv_cache {spec.kv_cache} is not supported yet; "
-            "supported: quantization none, kv_cache auto, no calibration"
-        )
-    if spec.pad_intermediate:
-        raise Unsupported(
-            f"pad_intermediate {spec.pad_intermediate} is not supported without quantization; use 0"
-        )
 
 
 def _published(store: Store, key: str, reporter: Reporter, *, verify: bool) -> Manifest | None:
@@ -167,7 +193,7 @@ def _published(store: Store, key: str, reporter: Reporter, *, verify: bool) -> M
 def _convert(fetched: _Fetched, work: Path, reporter: Reporter) -> None:
     total = fetched.conversion.plan.transfer_bytes
     reporter.begin(Step.CONVERT, total, f"converting {fetched.folder}")
-    write(fetched.conversion, work, reporter.add)
+    write(fetched.conversion, work, reporter.add, fetched.amax)
     reporter.end()
 
 

@@ -120,11 +120,14 @@ class BuildSpec(_Contract):
     quantization: Literal["none", "fp8"] = "none"
     kv_cache: Literal["auto", "fp8"] = "auto"
     calibration: str | None = None
-    """Path of a text file; None takes the built-in texts. Read with quantization fp8 only."""
+    """Path of a text file; None takes the built-in texts. For quantization fp8 only."""
+    activation_amax: str | None = None
+    """Path of a JSON file with what calibration would find (`llmjp_builder.quantize.amax`)."""
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
     pad_intermediate: int = 0
-    """The MLP's width per rank is padded to a multiple of this; 0 pads nothing."""
+    """The MLP's width per rank is padded to a multiple of this. 0 pads nothing and refuses widths
+    that FP8 GEMMs may not take; 1 pads nothing and takes any width."""
     embedding_sharding_dim: int | None = None
     """0 splits the embedding table by vocabulary, 1 by hidden size, None replicates it."""
     max_batch_size: int | None = None
@@ -179,6 +182,7 @@ class KeyInputs(_Contract):
     """1 for kind `unified`, where it is a setting of the server; likewise pipeline_parallel."""
     pipeline_parallel: int = 1
     pad_intermediate: int = 0
+    """Zeros that were added to the MLP's width of each rank."""
     embedding_sharding_dim: int | None = None
     engine: EngineInputs | None = None
 

@@ -10,6 +10,7 @@ import typer
 
 from llmjp_cli.build import build, convert, store_ls
 from llmjp_cli.edge import run
+from llmjp_cli.quantize import quantize
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class CommandLine:
 
     def __call__(self, *arguments: str | Path) -> Ended:
         app = typer.Typer(pretty_exceptions_enable=False)
-        for command in (build, convert):
+        for command in (build, convert, quantize):
             app.command()(command)
         app.command("store-ls")(store_ls)
         self.captured.readouterr()
