@@ -6,11 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from llmjp_builder.conversion import convert, prepare
+from llmjp_builder.conversion import convert, prepare, write
+from llmjp_builder.convert.families.llama import LINEAR
 from llmjp_builder.progress import Reporter
 from llmjp_builder.quantize.activations import activation_amax
+from llmjp_builder.quantize.amax import Amax
+from tests.engine_builder.checkpoints import Tiny, write_checkpoint
 from tests.support.shared import shared
 
 CASES = ["fp8_tp1", "fp8_tp2", "fp8_tp4_kvdup", "fp8_tp2_nokv", "fp8_tp2pp2"]
@@ -55,3 +61,29 @@ def test_config_says_what_theirs_says(case: str, tmp_path: Path) -> None:
     assert ours == {key: theirs[key] for key in ours}
     assert ours["use_parallel_embedding"] is True
     assert ours["logits_dtype"] == "float16"
+
+
+def test_large_tensors_are_read_in_pieces(tmp_path: Path) -> None:
+    # Larger than one task, the largest weight in the last one.
+    model = Tiny(hidden=2048, inter=4096, heads=2, kv_heads=1, head_size=16, vocab=3, layers=1)
+    weights = model.weights()
+    mlp = "model.layers.0.mlp."
+    weights[f"{mlp}gate_proj.weight"][-1, -1] = 0x4400  # 512
+    source = write_checkpoint(tmp_path / "hf", model, weights)
+    conversion = prepare(source, tensor_parallel=2, quantization="fp8")
+    amax = Amax({f"model.layers.0.{name}": 1.0 for name in LINEAR})
+    steps: list[int] = []
+    (tmp_path / "out").mkdir()
+    write(conversion, tmp_path / "out", steps.append, amax)
+    assert sum(steps) == conversion.plan.transfer_bytes
+    assert len(steps) > 2 * len(weights)
+    for rank in range(2):
+        found = load_file(tmp_path / "out" / f"rank{rank}.safetensors")
+        for ours, theirs in (("fc", "gate_proj"), ("gate", "up_proj")):
+            whole = torch.from_numpy(weights[f"{mlp}{theirs}.weight"].view(np.int16))
+            half = whole.view(torch.bfloat16)[2048 * rank :][:2048]
+            scale = found[f"transformer.layers.0.mlp.{ours}.weights_scaling_factor"]
+            assert scale.item() == np.float32(512) / np.float32(448)
+            expected = (half.float() / scale).to(torch.float8_e4m3fn)
+            stored = found[f"transformer.layers.0.mlp.{ours}.weight"]
+            assert torch.equal(stored.view(torch.uint8), expected.view(torch.uint8))
