@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from llmjp_builder.pipeline import build
@@ -27,10 +28,9 @@ def build_artefact(checkpoint: Path, store: Path, tensor_parallel: int = 2) -> P
 def serving(artefact: Path, log: Path, **settings: object) -> Iterator[TritonServer]:
     """A ready tritonserver over the artefact, on free ports."""
     http, grpc, metrics, health = free_ports(4)
+    base = ServingSettings(artefact=artefact, health_port=health, num_threads=1)
     server = TritonServer(
-        ServingSettings(
-            **{"artefact": artefact, "health_port": health, "num_threads": 1, **settings}
-        ),  # type: ignore[arg-type]
+        replace(base, **settings),  # type: ignore[arg-type]
         Listen(http_port=http, grpc_port=grpc, metrics_port=metrics),
         log=log,
     )
