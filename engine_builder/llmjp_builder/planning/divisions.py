@@ -1,0 +1,180 @@
+"""Which divisions over ranks a model allows, what each takes, and why others are refused. Pure.
+
+The converter's own check (`convert.layout`) decides, so a plan refuses what a conversion would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmjp_builder.convert.layout import MAX_WORLD, Layout, layout
+from llmjp_builder.errors import Unsupported
+from llmjp_builder.planning.cache import bytes_per_token_on
+from llmjp_builder.planning.host import BuildNeeds, build_needs
+from llmjp_builder.planning.weights import ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llmjp_builder.convert.model_config import ModelConfig
+    from llmjp_builder.planning.request import Request
+    from llmjp_builder.planning.weights import Parameters
+
+_HALF_BYTES = 2
+_WORTH_SAYING = 1 << 28
+"""Bytes per GPU that a warning is about, at least."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A division that does not work, whatever the GPU."""
+
+    tensor_parallel: int
+    pipeline_parallel: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Division:
+    """A division that a conversion accepts; rank = stage * tensor_parallel + tp_rank."""
+
+    tensor_parallel: int
+    pipeline_parallel: int
+    weights_bytes_per_rank: tuple[int, ...]
+    """Of the tensors: what each GPU holds."""
+    file_bytes_per_rank: tuple[int, ...]
+    """With the header, as they lie on the disk."""
+    kv_bytes_per_token_per_rank: tuple[int, ...]
+    intermediate_padding: int
+    """Zeros that fill up the MLP width of each rank."""
+    padded_vocab_size: int
+    """Rows of the output projection; those beyond vocab_size are zeros."""
+    build: BuildNeeds
+    warnings: tuple[str, ...]
+
+    @property
+    def world(self) -> int:
+        """GPUs."""
+        return self.tensor_parallel * self.pipeline_parallel
+
+
+def valid_tensor_parallel(config: ModelConfig, request: Request) -> tuple[int, ...]:
+    """Every tensor parallelism that works for the model, however many GPUs a node has."""
+    return tuple(
+        tp
+        for tp in range(1, min(config.num_heads, MAX_WORLD) + 1)
+        if not isinstance(_layout(config, request, tp, 1), str)
+    )
+
+
+def valid_pipeline_parallel(config: ModelConfig) -> tuple[int, ...]:
+    """Those that divide the layers evenly."""
+    return tuple(
+        pp for pp in range(1, min(config.num_layers, MAX_WORLD) + 1) if not config.num_layers % pp
+    )
+
+
+def divisions(
+    config: ModelConfig, counted: Parameters, request: Request, source_bytes: int
+) -> tuple[tuple[Division, ...], tuple[Refusal, ...]]:
+    """The divisions that the request asks for: those that work, fewest GPUs first, and the others.
+
+    Raises:
+        InvalidSpec: an option fits no model.
+    """
+    accepted: list[Division] = []
+    refused: list[Refusal] = []
+    for tp, pp in _wanted(config, request):
+        found = _layout(config, request, tp, pp)
+        reason = found if isinstance(found, str) else _too_many(request, tp, pp)
+        if not isinstance(found, str) and reason is None:
+            accepted.append(_division(config, counted, found, source_bytes))
+        elif reason and (not request.searches or pp == 1):
+            refused.append(Refusal(tensor_parallel=tp, pipeline_parallel=pp, reason=reason))
+    accepted.sort(key=lambda d: (d.world, d.pipeline_parallel))
+    return tuple(accepted), tuple(refused)
+
+
+def _wanted(config: ModelConfig, request: Request) -> Iterator[tuple[int, int]]:
+    tp, pp, most = request.tensor_parallel, request.pipeline_parallel, request.gpus_per_node
+    if tp is not None:
+        yield tp, pp or 1
+    elif pp is not None:
+        yield from ((n, pp) for n in range(1, max(1, most // pp) + 1))
+    else:
+        for stages in valid_pipeline_parallel(config):
+            yield from ((n, stages) for n in range(1, most // stages + 1))
+
+
+def _layout(config: ModelConfig, request: Request, tp: int, pp: int) -> Layout | str:
+    """The checked layout, or why there is none."""
+    try:
+        found = layout(
+            config,
+            dtype=request.dtype,
+            tensor_parallel=tp,
+            pipeline_parallel=pp,
+            embedding_sharding_dim=request.embedding_sharding_dim,
+            quantization=request.quantization,
+            kv_cache=request.kv_cache,
+            pad_intermediate=request.pad_intermediate,
+        )
+    except Unsupported as refusal:
+        return str(refusal)
+    return found
+
+
+def _too_many(request: Request, tp: int, pp: int) -> str | None:
+    if tp * pp <= request.gpus_per_node:
+        return None
+    return (
+        f"tensor parallel {tp} x pipeline parallel {pp} = {tp * pp} GPUs, but a node has "
+        f"{request.gpus_per_node}, and a model is served from one node; "
+        "if yours have more, say so with --gpus-per-node"
+    )
+
+
+def _division(
+    config: ModelConfig, counted: Parameters, found: Layout, source_bytes: int
+) -> Division:
+    files = ranks(config, found)
+    tp = found.tensor_parallel
+    return Division(
+        tensor_parallel=tp,
+        pipeline_parallel=found.pipeline_parallel,
+        weights_bytes_per_rank=tuple(file.weights_bytes for file in files),
+        file_bytes_per_rank=tuple(file.file_bytes for file in files),
+        kv_bytes_per_token_per_rank=tuple(
+            bytes_per_token_on(config, found, rank // tp) for rank in range(found.world)
+        ),
+        intermediate_padding=found.intermediate_padding,
+        padded_vocab_size=-(-config.vocab_size // tp) * tp,
+        build=build_needs(
+            config,
+            counted,
+            files,
+            source_bytes=source_bytes,
+            fp8=found.quantization == "fp8",
+        ),
+        warnings=tuple(_warnings(config, found)),
+    )
+
+
+def _warnings(config: ModelConfig, found: Layout) -> Iterator[str]:
+    tp, pp = found.tensor_parallel, found.pipeline_parallel
+    if config.num_layers % pp:
+        yield (
+            f"pipeline parallel {pp} does not divide {config.num_layers} layers: the first stages "
+            "take one more, which the others wait for"
+        )
+    if tp > config.num_kv_heads:
+        copies = tp // config.num_kv_heads
+        yield f"each key-value head is on {copies} GPUs: the KV cache holds {copies} copies"
+    table = config.vocab_size * config.hidden_size * _HALF_BYTES
+    saved = table - table // tp
+    if found.embedding_sharding_dim is None and saved >= _WORTH_SAYING:
+        yield (
+            "every rank of the first stage holds the whole embedding table: "
+            f"--embedding-sharding-dim 0 frees {saved / (1 << 30):.1f} GiB on each"
+        )

@@ -1,0 +1,105 @@
+"""Parameters, and the bytes that a conversion writes, from the shape of a model alone. Pure.
+
+The rules are the converter's own (`convert.families`), so this follows them by itself. Names and
+element types of what the converter adds for FP8 are repeated here: its own module for laying out
+files (`convert.draft`) needs numpy, which planning must not. Tests hold the two equal, byte for
+byte, over random shapes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmjp_builder.convert.families import llama
+from llmjp_builder.convert.header import ITEM_BYTES, NewTensor, new_header
+from llmjp_builder.convert.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llmjp_builder.convert.model_config import ModelConfig
+
+FAMILIES = {"LlamaForCausalLM": llama}
+"""As in `convert.plan`."""
+
+STORED_AS = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+"""safetensors' names of element types."""
+
+_FP8, _SCALE = "F8_E4M3", "F32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """How many numbers a model consists of."""
+
+    embedding: int
+    """Input table and output projection; once where the two are one."""
+    non_embedding: int
+    per_layer: int
+    """Of `non_embedding`, those of one decoder layer."""
+    card_embedding: int | None = None
+    """What the model card says instead; it counts too few rows."""
+
+    @property
+    def total(self) -> int:
+        """What a checkpoint holds."""
+        return self.embedding + self.non_embedding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """One rank's file."""
+
+    weights_bytes: int
+    """Of its tensors: what a GPU has to hold."""
+    file_bytes: int
+    """With the header."""
+
+
+def parameters(config: ModelConfig, card_embedding: int | None = None) -> Parameters:
+    """Counted over the tensors that a conversion reads."""
+    family = FAMILIES[config.architecture]
+    rules = family.rules(config, Layout(dtype="bfloat16"), 0)
+    counts = {part.source: math.prod(part.shape) for rule in rules for part in rule.parts}
+    embedding = sum(counts.get(name, 0) for name in (family.EMBEDDING, family.HEAD))
+    return Parameters(
+        embedding=embedding,
+        non_embedding=sum(counts.values()) - embedding,
+        per_layer=sum(n for name, n in counts.items() if name.startswith("model.layers.0.")),
+        card_embedding=card_embedding,
+    )
+
+
+def ranks(config: ModelConfig, layout: Layout) -> tuple[Rank, ...]:
+    """The files that a conversion to `layout` writes, by rank.
+
+    Ranks of one pipeline stage have the same shapes: every way to divide a tensor fills up the last
+    part (`convert.ops`).
+    """
+    found: list[Rank] = []
+    for stage in range(layout.pipeline_parallel):
+        tensors = tuple(_tensors(config, layout, stage))
+        header, _ = new_header(tensors)
+        size = sum(tensor.size for tensor in tensors)
+        found += [Rank(weights_bytes=size, file_bytes=len(header) + size)] * layout.tensor_parallel
+    return tuple(found)
+
+
+def source_bytes(config: ModelConfig) -> int:
+    """Of a checkpoint's tensors as Hugging Face has them; 16-bit where config.json says nothing."""
+    item = ITEM_BYTES[STORED_AS[config.stored_dtype or "float16"]]
+    return parameters(config).total * item
+
+
+def _tensors(config: ModelConfig, layout: Layout, stage: int) -> Iterator[NewTensor]:
+    family, world = FAMILIES[config.architecture], layout.tensor_parallel
+    for rule in family.rules(config, layout, stage):
+        stored = _FP8 if rule.fp8_group else STORED_AS[layout.dtype]
+        yield NewTensor(rule.target, stored, rule.shape(world, 0))
+        if rule.fp8_group:
+            scale = f"{rule.target.removesuffix('weight')}weights_scaling_factor"
+            yield NewTensor(scale, _SCALE, (1,))
+    for number in family.scales(config, layout, stage):
+        yield NewTensor(number.target, _SCALE, (1,))
