@@ -11,6 +11,8 @@ import typer
 from llmjp_cli.build import build, convert, store_ls
 from llmjp_cli.demo import demo
 from llmjp_cli.edge import run
+from llmjp_cli.plan import plan
+from llmjp_cli.quantize import quantize
 from llmjp_cli.resolve import resolve
 from llmjp_cli.serve import serve
 from llmjp_cli.talk import bench, chat, generate
@@ -25,6 +27,7 @@ app = typer.Typer(
         "Serve llm-jp-3 models: from a Hugging Face checkpoint to a TensorRT-LLM checkpoint, to a "
         "Triton server, to streamed Japanese.\n\n"
         "See it work:  llmjp demo\n\n"
+        "What fits where:  llmjp plan --size 172b\n\n"
         "Step by step:  llmjp build CHECKPOINT --store STORE --tp 2,  then  llmjp serve ARTEFACT,  "
         "then  llmjp chat\n\n"
         "Progress and errors go to stderr, results to stdout. Exit codes: 0 ok, 2 usage, 3 bad "
@@ -52,8 +55,10 @@ def main_options(
     """Options before the command."""
 
 
+app.command(rich_help_panel=ENGINES)(plan)
 app.command(rich_help_panel=ENGINES)(build)
 app.command(rich_help_panel=ENGINES)(convert)
+app.command(rich_help_panel=ENGINES)(quantize)
 app.command(rich_help_panel=ENGINES)(resolve)
 
 store = typer.Typer(help="Look into a store of artefacts.", no_args_is_help=True)
