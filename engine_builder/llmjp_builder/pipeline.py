@@ -1,163 +1,128 @@
-"""A build from spec to published artefact: fetch, convert, assemble, publish.
+"""A build from spec to published artefact: fetch, calibrate, convert, compile, assemble, publish.
 
-Only this module joins the steps. The artefact's key is known after `fetch`; from then on a finished
-artefact of that key ends the build, and the key's lock lets only one process work on it.
+Only this module joins the steps. Each leaves its result in the store under a key of its own, so a
+build that was killed goes on from the last one: a download from the byte it had reached, an engine
+from its checkpoint, and what only had to be published from there. A key's lock lets one process
+work on it; others wait and take its result.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from llmjp_builder.conversion import CONVERTER_REVISION, prepare, write
+from llmjp_builder.acquire import Access, Acquired, acquired, require_divisible
+from llmjp_builder.compile import (
+    Gpu,
+    Versions,
+    compile_engine,
+    compile_options,
+    detect_gpus,
+    engine_inputs,
+    engine_model,
+    installed_versions,
+)
+from llmjp_builder.conversion import CONVERTER_REVISION, write
 from llmjp_builder.disk import os_errors, sync_directory, write_durably
-from llmjp_builder.errors import BadArtefact, InvalidSpec, SourceChanged, Unsupported
-from llmjp_builder.hashing import Fingerprint, hash_files
 from llmjp_builder.progress import Reporter
-from llmjp_builder.quantize.activations import activation_amax
-from llmjp_builder.quantize.unified import prepare_unified
-from llmjp_builder.spec import Backend, KeyInputs, Kind, Manifest, Step
-from llmjp_builder.store import Store, check_artefact
-from llmjp_builder.tokenizer import tokenizer_files
+from llmjp_builder.publishing import BuildResult, Order, found_or_made
+from llmjp_builder.spec import EngineInputs, KeyInputs, Kind, Step
+from llmjp_builder.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-    from llmjp_builder.conversion import Conversion
-    from llmjp_builder.quantize.amax import Amax
     from llmjp_builder.spec import BuildSpec, Progress
 
-
-@dataclass(frozen=True, slots=True)
-class BuildResult:
-    """Where the artefact is."""
-
-    path: Path
-    key: str
-    cache_hit: bool
-    """Whether it was there already."""
-    manifest: Manifest
-
-
-@dataclass(frozen=True, slots=True)
-class _Fetched:
-    """A source that is here, hashed, and found convertible."""
-
-    folder: Path
-    conversion: Conversion
-    amax: Amax | None
-    """For FP8."""
-    tokenizer: tuple[str, ...]
-    inputs: KeyInputs
-    fingerprints: dict[str, Fingerprint]
+__all__ = ["BuildResult", "build"]
 
 
 def build(
     spec: BuildSpec,
     *,
     store: Path,
+    token: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_warning: Callable[[str], None] = lambda _: None,
     verify: bool = True,
     remember_hashes: bool = True,
+    compile_limit_s: float | None = None,
 ) -> BuildResult:
     """The artefact that `spec` describes: found in the store, or built into it.
 
     Args:
         spec: what to build.
         store: its folder, made if missing.
+        token: for the hub; None takes what huggingface_hub finds (HF_TOKEN, `hf auth login`).
         on_progress: called on every change of step and a few times a second, from several threads
             but never from two at once.
+        on_warning: called with what is worth knowing but no obstacle.
         verify: compare an artefact that is already there with its SHA-256 sums; False compares
             sizes only.
         remember_hashes: take the sums of unchanged source files from the store's cache; False
             reads every byte.
+        compile_limit_s: how long `trtllm-build` may take; None for no limit.
 
     Raises:
         BuilderError: nothing that could be mistaken for a result is left behind.
     """
-    place, reporter = Store(store), Reporter(on_progress)
-    fetched = _fetch(spec, place, reporter, remember_hashes=remember_hashes)
-    key = fetched.inputs.key
-
-    def on_wait() -> None:
-        reporter.begin(Step.CONVERT, 0, f"another process is building {key}; waiting for it")
-
-    with place.building(key, on_wait):
-        if manifest := _published(place, key, reporter, verify=verify):
-            return BuildResult(place.path_of(key), key, True, manifest)
-        with place.work_folder(key) as work:
-            _convert(fetched, work, reporter)
-            manifest = _assemble(fetched, work, reporter)
-            reporter.begin(Step.PUBLISH, 0, f"publishing {key}")
-            path = place.publish(work, manifest)
-    reporter.end()
-    return BuildResult(path, key, False, manifest)
-
-
-def _fetch(spec: BuildSpec, store: Store, reporter: Reporter, *, remember_hashes: bool) -> _Fetched:
-    """Everything that can be refused is refused here, before a byte is hashed or written."""
+    require_divisible(spec)
+    reporter = Reporter(on_progress)
     reporter.begin(Step.FETCH, 0, "checking the checkpoint")
-    folder = _local_folder(spec)
-    conversion = _prepared(spec, folder)
-    amax = activation_amax(
-        conversion,
-        file=None if spec.activation_amax is None else Path(spec.activation_amax),
-        texts=None if spec.calibration is None else Path(spec.calibration),
+    compiler = _Compiler.here(spec) if spec.backend.kind is Kind.ENGINE else None
+    access = Access(token=token, remember_hashes=remember_hashes, on_progress=on_progress)
+    require = _nothing if compiler is None else compiler.require
+    with acquired(spec, place := Store(store), access, require) as got:
+        checkpoint = _checkpoint_order(got, reporter)
+        if compiler is None:
+            return found_or_made(checkpoint, place, reporter, verify=verify)
+        for warning in compiler.warnings(got):
+            on_warning(warning)
+
+        def ranks() -> Path:
+            return found_or_made(checkpoint, place, reporter, verify=verify).path
+
+        with place.in_use(checkpoint.inputs.key):
+            limits = _Limits(place.root, compile_limit_s, on_progress)
+            engine = compiler.order(checkpoint.inputs, got, ranks, limits)
+            return found_or_made(engine, place, reporter, verify=verify)
+
+
+def _nothing(_: Mapping[str, Any]) -> None:
+    """Any checkpoint will do."""
+
+
+def _checkpoint_order(got: Acquired, reporter: Reporter) -> Order:
+    """Kind `ranks` or `unified`."""
+    conversion = got.conversion
+
+    def make(work: Path) -> None:
+        total = conversion.plan.transfer_bytes
+        reporter.begin(Step.CONVERT, total, f"converting {got.folder}")
+        write(conversion, work, reporter.add, got.amax)
+        _copy_tokenizer(got, work)
+        got.require_unchanged()
+        reporter.end()
+
+    return Order(
+        inputs=_checkpoint_inputs(got),
+        make=make,
+        bytes_per_rank=lambda _: conversion.bytes_per_rank,
+        versions={"converter": CONVERTER_REVISION},
     )
-    tokenizer = tokenizer_files(folder, conversion.checkpoint.config.vocab_size)
-    names = (*conversion.checkpoint.files, *tokenizer)
-    fingerprints = {name: Fingerprint.of(folder / name) for name in names}
-    total = sum(fingerprint.size for fingerprint in fingerprints.values())
-    reporter.begin(Step.FETCH, total, f"hashing {folder}")
-    cache = store.hash_cache if remember_hashes else None
-    records = hash_files(folder, names, reporter.add, cache)
-    if cache is not None:
-        cache.save()
-    reporter.end()
-    inputs = _inputs(conversion, amax, {name: record.sha256 for name, record in records.items()})
-    return _Fetched(folder, conversion, amax, tokenizer, inputs, fingerprints)
 
 
-def _prepared(spec: BuildSpec, folder: Path) -> Conversion:
-    match spec.backend.kind:
-        case Kind.RANKS:
-            return prepare(
-                folder,
-                dtype=spec.dtype,
-                tensor_parallel=spec.tensor_parallel,
-                pipeline_parallel=spec.pipeline_parallel,
-                embedding_sharding_dim=spec.embedding_sharding_dim,
-                quantization=spec.quantization,
-                kv_cache=spec.kv_cache,
-                pad_intermediate=spec.pad_intermediate,
-            )
-        case Kind.UNIFIED:
-            if spec.pad_intermediate > 1 or spec.embedding_sharding_dim is not None:
-                raise InvalidSpec(
-                    f"backend {spec.backend} divides the model itself: leave out "
-                    "pad_intermediate and embedding_sharding_dim"
-                )
-            return prepare_unified(
-                folder, dtype=spec.dtype, quantization=spec.quantization, kv_cache=spec.kv_cache
-            )
-        case Kind.ENGINE:
-            supported = ", ".join(b for b in Backend if b.kind is not Kind.ENGINE)
-            raise Unsupported(
-                f"backend {spec.backend} cannot be built for yet; supported: {supported}"
-            )
-
-
-def _inputs(conversion: Conversion, amax: Amax | None, sha256: dict[str, str]) -> KeyInputs:
-    layout = conversion.layout
+def _checkpoint_inputs(got: Acquired) -> KeyInputs:
+    layout = got.conversion.layout
     return KeyInputs(
-        kind=conversion.kind,
-        source_sha256=sha256,
+        kind=got.conversion.kind,
+        source_sha256=got.sha256,
         dtype=layout.dtype,
         converter_revision=CONVERTER_REVISION,
         quantization=layout.quantization,
         kv_cache=layout.kv_cache,
-        calibration_digest=conversion.calibration_digest(amax),
+        calibration_digest=got.conversion.calibration_digest(got.amax),
         tensor_parallel=layout.tensor_parallel,
         pipeline_parallel=layout.pipeline_parallel,
         pad_intermediate=layout.intermediate_padding,
@@ -165,61 +130,95 @@ def _inputs(conversion: Conversion, amax: Amax | None, sha256: dict[str, str]) -
     )
 
 
-def _local_folder(spec: BuildSpec) -> Path:
-    if spec.source.path is None:
-        raise Unsupported(
-            f"{spec.source.repository}: only local folders are read so far; download it first "
-            "(hf download REPOSITORY --local-dir DIR) and give the folder"
-        )
-    return Path(spec.source.path)
-
-
-def _published(store: Store, key: str, reporter: Reporter, *, verify: bool) -> Manifest | None:
-    """The manifest of a whole artefact of that key; None if there is none, or a damaged one."""
-    path = store.path_of(key)
-    if not path.exists():
-        return None
-    try:
-        total = sum(record.size for record in Manifest.load(path).files.values())
-        reporter.begin(Step.PUBLISH, total if verify else 0, f"verifying {path}")
-        manifest = check_artefact(path, reporter.add, hashes=verify)
-    except BadArtefact as exc:
-        reporter.begin(Step.PUBLISH, 0, f"building again, the artefact is damaged: {exc}")
-        return None
-    reporter.end()
-    return manifest
-
-
-def _convert(fetched: _Fetched, work: Path, reporter: Reporter) -> None:
-    total = fetched.conversion.plan.transfer_bytes
-    reporter.begin(Step.CONVERT, total, f"converting {fetched.folder}")
-    write(fetched.conversion, work, reporter.add, fetched.amax)
-    reporter.end()
-
-
-def _assemble(fetched: _Fetched, work: Path, reporter: Reporter) -> Manifest:
-    """The tokenizer joins the weights; every file is hashed for the manifest."""
+def _copy_tokenizer(got: Acquired, work: Path) -> None:
     folder = work / "tokenizer"
     with os_errors(folder):
         folder.mkdir()
-    for name in fetched.tokenizer:
-        with os_errors(fetched.folder / name):
-            data = (fetched.folder / name).read_bytes()
+    for name in got.tokenizer:
+        with os_errors(got.folder / name):
+            data = (got.folder / name).read_bytes()
         write_durably(folder / name, data)
     sync_directory(folder)
-    for name, fingerprint in fetched.fingerprints.items():
-        if Fingerprint.of(fetched.folder / name) != fingerprint:
-            raise SourceChanged(f"{fetched.folder / name}: changed during the build; try again")
-    names = sorted(p.relative_to(work).as_posix() for p in work.rglob("*") if p.is_file())
-    total = sum((work / name).stat().st_size for name in names)
-    reporter.begin(Step.ASSEMBLE, total, f"hashing {work}")
-    files = hash_files(work, names, reporter.add)
-    reporter.end()
-    return Manifest(
-        kind=fetched.inputs.kind,
-        key=fetched.inputs.key,
-        inputs=fetched.inputs,
-        files=files,
-        bytes_per_rank=fetched.conversion.bytes_per_rank,
-        versions={"converter": CONVERTER_REVISION},
-    )
+    sync_directory(work)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """How a run of the compiler is bounded and watched."""
+
+    store: Path
+    time_s: float | None
+    on_progress: Callable[[Progress], None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiler:
+    """`trtllm-build` on this machine, and what it is asked for."""
+
+    spec: BuildSpec
+    gpu: Gpu
+    versions: Versions
+
+    @classmethod
+    def here(cls, spec: BuildSpec) -> _Compiler:
+        """What this machine has.
+
+        Raises:
+            Unsupported: no GPU, or no TensorRT-LLM.
+        """
+        return cls(spec, detect_gpus(), installed_versions())
+
+    def require(self, document: Mapping[str, Any]) -> None:
+        """Nothing, if an engine of such a checkpoint can be built here."""
+        self._inputs(document)
+
+    def warnings(self, got: Acquired) -> tuple[str, ...]:
+        """About options that will not do what one may expect."""
+        model = engine_model(got.conversion.documents["config.json"], str(got.folder))
+        return compile_options(self.spec, model, self.gpu).warnings
+
+    def order(
+        self, checkpoint: KeyInputs, got: Acquired, ranks: Callable[[], Path], limits: _Limits
+    ) -> Order:
+        """The engine of a checkpoint, which is made only if the engine has to be."""
+        inputs = replace(
+            checkpoint,
+            kind=Kind.ENGINE,
+            engine=self._inputs(got.conversion.documents["config.json"]),
+        )
+
+        def make(work: Path) -> None:
+            folder = ranks()
+            _copy_tokenizer(got, work)
+            compile_engine(
+                folder,
+                work,
+                spec=self.spec,
+                gpu=self.gpu,
+                versions=self.versions,
+                timing_caches=limits.store / "timing-caches",
+                log=limits.store / "logs" / f"{inputs.key}.compile.log",
+                on_progress=limits.on_progress,
+                time_limit_s=limits.time_s,
+            )
+            got.require_unchanged()
+
+        def sizes(work: Path) -> tuple[int, ...]:
+            world = got.conversion.layout.world
+            with os_errors(work):
+                return tuple((work / f"rank{i}.engine").stat().st_size for i in range(world))
+
+        return Order(
+            inputs=inputs,
+            make=make,
+            bytes_per_rank=sizes,
+            versions={
+                "converter": CONVERTER_REVISION,
+                "tensorrt_llm": self.versions.tensorrt_llm,
+                "tensorrt": self.versions.tensorrt,
+            },
+            checkpoint_key=checkpoint.key,
+        )
+
+    def _inputs(self, document: Mapping[str, Any]) -> EngineInputs:
+        return engine_inputs(document, self.spec, self.gpu, self.versions)

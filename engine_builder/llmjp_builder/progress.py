@@ -29,7 +29,7 @@ class Reporter:
         self._lock = threading.Lock()
         self._step = Step.FETCH
         self._message = ""
-        self._total = self._done = 0
+        self._total = self._done = self._already = 0
         self._began = self._reported = clock()
 
     @property
@@ -37,11 +37,18 @@ class Reporter:
         """The step that was begun last."""
         return self._step
 
-    def begin(self, step: Step, bytes_total: int, message: str) -> None:
-        """A step begins; `bytes_total` is 0 where it has no size."""
+    def begin(self, step: Step, bytes_total: int, message: str, *, already: int = 0) -> None:
+        """A step begins.
+
+        Args:
+            step: which.
+            bytes_total: of the whole step; 0 where it has no size.
+            message: what is done, for a person.
+            already: bytes that an earlier build has done; they count as progress, not as speed.
+        """
         with self._lock:
             self._step, self._message = step, message
-            self._total, self._done = bytes_total, 0
+            self._total, self._done, self._already = bytes_total, already, already
             self._began = self._clock()
             self._report(ended=False)
 
@@ -63,7 +70,7 @@ class Reporter:
         if self._sink is None:
             return
         elapsed = self._reported - self._began
-        rate = self._done / elapsed if elapsed > 0 else 0.0
+        rate = max(0, self._done - self._already) / elapsed if elapsed > 0 else 0.0
         eta = (self._total - self._done) / rate if rate > 0 and self._total else None
         share = self._done / self._total if self._total else float(ended)
         self._sink(

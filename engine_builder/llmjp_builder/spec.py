@@ -114,6 +114,10 @@ class BuildSpec(_Contract):
     """What to build. Values may still be `auto`; the key is made of resolved ones (`KeyInputs`)."""
 
     source: Source
+    endpoint: str | None = None
+    """Address of the hub; None takes HF_ENDPOINT, or huggingface.co. Not part of any key."""
+    accepted_licence: str | None = None
+    """Id of the model's own terms, if somebody accepts them. Not part of any key."""
     backend: Backend = Backend.TORCH
     dtype: Literal["auto", "bfloat16", "float16"] = "auto"
     """`auto` is the checkpoint's own; float32 becomes float16, as in TensorRT-LLM's converter."""

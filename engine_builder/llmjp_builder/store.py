@@ -1,15 +1,19 @@
 """The store: a folder of immutable artefacts, each under its key, complete when it has a manifest.
 
 <store>/artefacts/<key>/    published by one rename of a folder that was written and fsynced before
-<store>/work/<key>/         being built; removed by the next build that holds the key's lock
+<store>/work/<key>/         being built; removed by the next build, unless it is finished:
+<store>/work/<key>.finished names and sizes of its files, written when all are durable; the next
+                            build of the key goes on from there
 <store>/locks/<key>         held while the key is built; the system drops it with its process
+<store>/locks/<key>.use     held together by those who use it (`uses`)
 <store>/cache/hashes.json   see `hashing`
 """
 
 from __future__ import annotations
 
+import json
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +21,8 @@ from llmjp_builder.disk import os_errors, sync_directory, write_durably
 from llmjp_builder.errors import BadArtefact, MissingFile
 from llmjp_builder.hashing import HashCache, hash_files
 from llmjp_builder.spec import MANIFEST_NAME, Manifest, pretty_json
-from llmjp_builder.workfolder import fresh_folder, locked
+from llmjp_builder.uses import lock_of_use
+from llmjp_builder.workfolder import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,14 +57,50 @@ class Store:
             for name in ("artefacts", "work", "locks"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
         with locked(self.root / "locks" / key, on_wait=on_wait):
-            self._remove_abandoned(key)
+            self.remove_abandoned(key)
+            yield
+
+    @contextmanager
+    def in_use(self, name: str) -> Iterator[None]:
+        """Nothing of that name is collected meanwhile, whether it is there already or not."""
+        with os_errors(self.root):
+            (self.root / "locks").mkdir(parents=True, exist_ok=True)
+        lock = lock_of_use(self.root, name)
+        with locked(lock, on_wait=lambda: None, shared=True):
             yield
 
     @contextmanager
     def work_folder(self, key: str) -> Iterator[Path]:
-        """An empty folder to build in; the lock must be held. Removed unless it was published."""
-        with fresh_folder(self.root / "work" / key) as work:
+        """A folder to build in; the lock must be held. Removed unless it was published.
+
+        It is empty, or what an earlier build had finished (`is_finished`).
+        """
+        work = self.root / "work" / key
+        if not self.is_finished(work):
+            self._remove_work(work)
+            with os_errors(work):
+                work.mkdir(parents=True)
+        remove(work / MANIFEST_NAME)
+        try:
             yield work
+        finally:
+            self._remove_work(work)
+
+    def finish(self, work: Path) -> None:
+        """Every file in the work folder is durable and final; only the manifest is missing."""
+        sizes = pretty_json(_sizes(work)).encode()
+        write_durably(partial := work.with_name(f"{work.name}.finishing"), sizes)
+        with os_errors(work):
+            partial.rename(_mark_of(work))
+        sync_directory(work.parent)
+
+    def is_finished(self, work: Path) -> bool:
+        """Whether `finish` was called, and the files are still those."""
+        try:
+            said = json.loads(_mark_of(work).read_bytes())
+        except (OSError, ValueError):
+            return False
+        return work.is_dir() and bool(said == _sizes(work))
 
     def publish(self, work: Path, manifest: Manifest) -> Path:
         """Makes a work folder whose files are durable the artefact; the manifest is written last.
@@ -79,18 +120,55 @@ class Store:
         sync_directory(path.parent)
         return path
 
-    def _remove_abandoned(self, own_key: str) -> None:
-        """Work folders whose builder died: ours, whose lock we hold, and any whose lock is free."""
+    def remove_abandoned(self, own_key: str | None = None) -> None:
+        """Work whose builder died: under our own key, whose lock we hold, or a free lock.
+
+        What is finished stays for the next build of its key, or until it is collected.
+        """
         with os_errors(self.root):
-            left = list((self.root / "work").iterdir())
-        for folder in left:
-            key = folder.name.partition(".")[0]
+            folder = self.root / "work"
+            keys = {path.name.partition(".")[0] for path in folder.glob("*")}
+        for key in keys:
             if key == own_key:
-                shutil.rmtree(folder, ignore_errors=True)
+                self._remove_unfinished(folder / key)
                 continue
             with locked(self.root / "locks" / key, on_wait=None) as free:
                 if free:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    self._remove_unfinished(folder / key)
+
+    def _remove_unfinished(self, work: Path) -> None:
+        keep = {work, _mark_of(work)} if self.is_finished(work) else set()
+        for path in work.parent.glob(f"{work.name}*"):
+            if path not in keep:
+                remove(path)
+
+    def _remove_work(self, work: Path) -> None:
+        """The mark goes first: nothing half removed may count as finished."""
+        remove(_mark_of(work))
+        remove(work)
+
+
+def remove(path: Path) -> None:
+    """Deletes a file or a folder as far as that is possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _mark_of(work: Path) -> Path:
+    return work.with_name(f"{work.name}.finished")
+
+
+def _sizes(work: Path) -> dict[str, int]:
+    """Of everything but the manifest, which is written when all else is finished."""
+    found = {
+        path.relative_to(work).as_posix(): path.stat().st_size
+        for path in work.rglob("*")
+        if path.is_file()
+    }
+    return {name: size for name, size in found.items() if name != MANIFEST_NAME}
 
 
 def check_artefact(

@@ -52,26 +52,37 @@ def fresh_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(path: Path, *, on_wait: Callable[[], None] | None) -> Iterator[bool]:
-    """Holds an exclusive lock on the file `path`; the system drops it when the process dies.
+def locked(
+    path: Path, *, on_wait: Callable[[], None] | None, shared: bool = False
+) -> Iterator[bool]:
+    """Holds a lock on the file `path`; the system drops it when the process dies.
 
-    The file stays: removing it would let two holders lock two files of one name.
+    Who holds the lock alone may remove the file: whoever waited for it takes the lock of the file
+    that has the name then.
 
     Args:
         path: made if missing.
         on_wait: called once before waiting for another holder; None means not to wait.
+        shared: whether others that share it may hold it as well.
 
     Yields:
         Whether the lock is held.
     """
-    with os_errors(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    descriptor = _open_lock(path)
     try:
-        held = _try_lock(descriptor)
+        held = _try_lock(descriptor, mode)
         if not held and on_wait is not None:
             on_wait()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, mode)
             held = True
+        while held and not _has_name(descriptor, path):
+            os.close(descriptor)
+            descriptor = _open_lock(path)
+            if on_wait is None:
+                held = _try_lock(descriptor, mode)
+            else:
+                fcntl.flock(descriptor, mode)
         yield held
     finally:
         os.close(descriptor)
@@ -104,12 +115,24 @@ def _remove_abandoned(parent: Path, prefix: str) -> None:
                 os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _open_lock(path: Path) -> int:
+    with os_errors(path):
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+
+
+def _try_lock(descriptor: int, mode: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def _has_name(descriptor: int, path: Path) -> bool:
+    """Whether the open file is still the one at `path`."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
 
 
 def _require_absent(out: Path) -> None:

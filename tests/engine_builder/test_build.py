@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from llmjp_builder import hashing
-from llmjp_builder.errors import BadArtefact, MissingFile, SourceChanged, Unsupported
+from llmjp_builder.errors import BadArtefact, MissingFile, SourceChanged
 from llmjp_builder.hashing import HashCache, hash_files
 from llmjp_builder.pipeline import BuildResult, build
-from llmjp_builder.spec import Backend, BuildSpec, Manifest, Progress, Source
+from llmjp_builder.spec import BuildSpec, Manifest, Progress, Source
 from llmjp_builder.store import Store, check_artefact
 from tests.engine_builder.checkpoints import Tiny, add_tokenizer, tree, write_checkpoint
 from tests.engine_builder.command_line import CommandLine
@@ -152,18 +152,6 @@ def test_without_verification_sizes_are_compared(source: Path, tmp_path: Path) -
     assert build(spec, store=tmp_path / "store", verify=False).cache_hit
     damage_size(first.path)
     assert not build(spec, store=tmp_path / "store", verify=False).cache_hit
-
-
-def test_what_cannot_be_built_yet_is_refused(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(Unsupported, match="cannot be built for yet; supported: torch") as caught:
-        built(source, tmp_path / "store", backend=Backend.TENSORRT)
-    assert caught.value.exit_code == 6
-
-
-def test_a_hub_source_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    spec = BuildSpec(source=Source(repository="llm-jp/llm-jp-3-1.8b"))
-    with pytest.raises(Unsupported, match="download it first"):
-        build(spec, store=tmp_path / "store")
 
 
 def test_a_source_that_changes_meanwhile_is_refused(source: Path, tmp_path: Path) -> None:

@@ -44,6 +44,17 @@ def test_rate_and_remaining_time() -> None:
     assert (last.percent, last.bytes_done, last.eta_seconds) == (100.0, 1000, 0.0)
 
 
+def test_what_an_earlier_build_has_done_counts_as_progress_not_as_speed() -> None:
+    clock, seen = Clock(), list[Progress]()
+    reporter = Reporter(seen.append, clock=clock)
+    reporter.begin(Step.FETCH, 1000, "m", already=600)
+    clock.now += 2
+    reporter.add(100)
+    begun, middle = seen
+    assert (begun.percent, begun.bytes_done, begun.eta_seconds) == (60.0, 600, None)
+    assert (middle.percent, middle.bytes_per_second, middle.eta_seconds) == (70.0, 50.0, 6.0)
+
+
 def test_a_step_without_size_has_no_rate() -> None:
     seen: list[Progress] = []
     reporter = Reporter(seen.append, clock=Clock())

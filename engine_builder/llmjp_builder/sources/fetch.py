@@ -12,22 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmjp_builder.disk import os_errors, sync_directory, write_durably
+from llmjp_builder.disk import os_errors, require_free, sync_directory, write_durably
 from llmjp_builder.errors import BadArtefact, BuilderError
 from llmjp_builder.progress import Reporter
 from llmjp_builder.sources.download import bytes_missing, download
 from llmjp_builder.sources.hub import Hub, is_commit
 from llmjp_builder.sources.licence import require_accepted
 from llmjp_builder.sources.resolve import ResolvedSource, resolve_folder, resolve_repository
+from llmjp_builder.sources.selection import CONFIG
 from llmjp_builder.spec import Step, pretty_json
 from llmjp_builder.store import Store
 from llmjp_builder.workfolder import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from llmjp_builder.sources.patience import Patience
-    from llmjp_builder.spec import Progress, Source
+    from llmjp_builder.spec import FileRecord, Progress, Source
 
 SOURCE_NAME = "source.json"
 """Written last: a downloaded source is complete when this file exists."""
@@ -52,6 +53,7 @@ def fetch(
     on_progress: Callable[[Progress], None] | None = None,
     remember_hashes: bool = True,
     patience: Patience | None = None,
+    accept: Callable[[Path], None] | None = None,
 ) -> FetchedSource:
     """The files of `source` on this disk, each with its SHA-256; a repository is downloaded once.
 
@@ -66,6 +68,8 @@ def fetch(
         on_progress: called on every change and a few times a second, never by two threads at once.
         remember_hashes: take the sums of a folder's unchanged files from the store's cache.
         patience: with the hub.
+        accept: called before weights are downloaded, with a folder that has config.json; what it
+            raises ends the fetch.
 
     Raises:
         LicenceNotAccepted: before anything is asked for.
@@ -88,11 +92,16 @@ def fetch(
     reporter.begin(Step.FETCH, 0, f"asking for the files of {source.repository}")
     hub = Hub(endpoint=endpoint or "", token=token, **({"patience": patience} if patience else {}))
     resolved = resolve_repository(hub, source)
-    return _downloaded(hub, resolved, store, reporter)
+    return _downloaded(hub, resolved, store, reporter, accept=accept)
 
 
 def _downloaded(
-    hub: Hub, resolved: ResolvedSource, store: Path, reporter: Reporter
+    hub: Hub,
+    resolved: ResolvedSource,
+    store: Path,
+    reporter: Reporter,
+    *,
+    accept: Callable[[Path], None] | None,
 ) -> FetchedSource:
     """The source in the store, downloaded by us, by somebody else meanwhile, or earlier."""
     target = store / "sources" / resolved.digest
@@ -111,7 +120,7 @@ def _downloaded(
         work = target.with_name(f"{target.name}.partial")
         with os_errors(work):
             work.mkdir(exist_ok=True)
-        _bring(hub, resolved, work, reporter)
+        _bring(hub, resolved, work, reporter, accept=accept)
         write_durably(work / SOURCE_NAME, pretty_json(resolved.to_json()).encode())
         sync_directory(work)
         with os_errors(target):
@@ -120,15 +129,31 @@ def _downloaded(
     return FetchedSource(target, resolved)
 
 
-def _bring(hub: Hub, resolved: ResolvedSource, work: Path, reporter: Reporter) -> None:
+def _bring(
+    hub: Hub,
+    resolved: ResolvedSource,
+    work: Path,
+    reporter: Reporter,
+    *,
+    accept: Callable[[Path], None] | None,
+) -> None:
     repository, commit = resolved.source.repository, resolved.source.revision
     assert repository is not None
     assert commit is not None
-    missing = bytes_missing(resolved.files, work)
-    here = sum(record.size for record in resolved.files.values()) - missing
+    total = sum(record.size for record in resolved.files.values())
+    here = total - bytes_missing(resolved.files, work)
     already = f", {here / 1e6:,.0f} MB are here already" if here else ""
-    reporter.begin(Step.FETCH, missing, f"downloading {repository} at {commit[:12]}{already}")
-    download(hub, repository, commit, files=resolved.files, folder=work, on_bytes=reporter.add)
+    message = f"downloading {repository} at {commit[:12]}{already}"
+    reporter.begin(Step.FETCH, total, message, already=here)
+    require_free(work, total - here)
+
+    def bring(files: Mapping[str, FileRecord]) -> None:
+        download(hub, repository, commit, files=files, folder=work, on_bytes=reporter.add)
+
+    if accept is not None:
+        bring({CONFIG: resolved.files[CONFIG]})
+        accept(work)
+    bring(resolved.files)
     reporter.end()
 
 

@@ -21,6 +21,7 @@ from llmjp_builder.errors import (
     HubFailed,
     LicenceNotAccepted,
     NotEnoughDisk,
+    Unsupported,
 )
 from llmjp_builder.sources.fetch import FetchedSource, fetch
 from llmjp_builder.sources.patience import Patience
@@ -70,6 +71,19 @@ def test_only_what_is_needed_is_asked_for(hub: Hub, tmp_path: Path) -> None:
     _fetch(hub, tmp_path)
     asked = {request.path.rpartition("/")[2] for request in hub.asked_for("*/resolve/*")}
     assert asked == set(needed())
+
+
+def test_what_config_json_does_not_allow_is_refused_before_weights(
+    hub: Hub, tmp_path: Path
+) -> None:
+    def refuse(folder: Path) -> None:
+        assert (folder / "config.json").read_bytes() == checkpoint()["config.json"]
+        raise Unsupported("not this one")
+
+    with pytest.raises(Unsupported, match="not this one"):
+        _fetch(hub, tmp_path, accept=refuse)
+    assert not hub.asked_for("*.safetensors")
+    _assert_whole(_fetch(hub, tmp_path), tmp_path)
 
 
 def test_a_second_time_nothing_is_downloaded(hub: Hub, tmp_path: Path) -> None:

@@ -1,0 +1,204 @@
+"""The first step of a build: its source is here, known by its hashes, and found convertible.
+
+Whatever can be refused is refused here, as early as it can be known: options before anything, a
+model's shape before its weights are downloaded, a folder's headers before a byte is hashed.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmjp_builder.conversion import prepare
+from llmjp_builder.convert.config_json import config_json
+from llmjp_builder.convert.layout import layout
+from llmjp_builder.convert.model_config import parse_model_config
+from llmjp_builder.disk import read_json_object
+from llmjp_builder.errors import BuilderError, InvalidSpec, SourceChanged
+from llmjp_builder.hashing import Fingerprint
+from llmjp_builder.quantize.activations import activation_amax
+from llmjp_builder.quantize.unified import prepare_unified
+from llmjp_builder.sources.fetch import FetchedSource, fetch
+from llmjp_builder.sources.selection import CONFIG
+from llmjp_builder.spec import Kind
+from llmjp_builder.tokenizer import tokenizer_files
+from llmjp_builder.uses import release_use
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from llmjp_builder.conversion import Conversion
+    from llmjp_builder.quantize.amax import Amax
+    from llmjp_builder.spec import BuildSpec, Progress
+    from llmjp_builder.store import Store
+
+    Require = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How a source is reached; nothing that its contents depend on."""
+
+    token: str | None = None
+    """For the hub; None takes what huggingface_hub finds."""
+    remember_hashes: bool = True
+    """Take the sums of a folder's unchanged files from the store's cache."""
+    on_progress: Callable[[Progress], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acquired:
+    """A source that is here, hashed, and found convertible."""
+
+    folder: Path
+    conversion: Conversion
+    amax: Amax | None
+    """For FP8: what its activation scales are made of."""
+    tokenizer: tuple[str, ...]
+    """Names of the tokenizer's files."""
+    sha256: Mapping[str, str]
+    """Of every file that is read, by name."""
+    fingerprints: Mapping[str, Fingerprint]
+    """From before they were hashed."""
+
+    def require_unchanged(self) -> None:
+        """Nothing, if nobody wrote to the files since.
+
+        Raises:
+            SourceChanged: somebody did.
+        """
+        for name, fingerprint in self.fingerprints.items():
+            if Fingerprint.of(self.folder / name) != fingerprint:
+                raise SourceChanged(f"{self.folder / name}: changed during the build; try again")
+
+
+@contextmanager
+def acquired(spec: BuildSpec, store: Store, access: Access, require: Require) -> Iterator[Acquired]:
+    """The source of `spec`; what was downloaded stays in the store until the block ends.
+
+    Args:
+        spec: what to build.
+        store: where downloads go.
+        access: how to reach the source.
+        require: called with config.json of the TensorRT-LLM checkpoint, where there will be one;
+            raises if it is of no use.
+
+    Raises:
+        BuilderError: as `sources.fetch` and `conversion.prepare` say.
+    """
+    if spec.source.path is not None:
+        folder = Path(spec.source.path)
+        early = _prepared(spec, folder, require)
+        yield _acquired(early, _fetched(spec, store, access, require))
+        return
+    with _kept(spec, store, access, require) as got:
+        yield _acquired(_prepared(spec, got.path, require), got)
+        with suppress(BuilderError):
+            release_use(store.root, f"source-{got.resolved.digest}", "llmjp build")
+
+
+def _fetched(spec: BuildSpec, store: Store, access: Access, require: Require) -> FetchedSource:
+    def accept(folder: Path) -> None:
+        if spec.backend.kind is not Kind.UNIFIED:
+            path = folder / CONFIG
+            config = parse_model_config(read_json_object(path), str(path))
+            require(config_json(config, layout(config, **_layout_options(spec))))
+
+    return fetch(
+        spec.source,
+        store=store.root,
+        token=access.token,
+        endpoint=spec.endpoint,
+        accepted_licence=spec.accepted_licence,
+        on_progress=access.on_progress,
+        remember_hashes=access.remember_hashes,
+        accept=accept,
+    )
+
+
+@contextmanager
+def _kept(
+    spec: BuildSpec, store: Store, access: Access, require: Require
+) -> Iterator[FetchedSource]:
+    """A downloaded source that is not collected; fetched again if it was just before that."""
+    while True:
+        got = _fetched(spec, store, access, require)
+        with store.in_use(f"source-{got.resolved.digest}"):
+            if got.path.is_dir():
+                yield got
+                return
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What the headers say, before anything is hashed."""
+
+    conversion: Conversion
+    amax: Amax | None
+    tokenizer: tuple[str, ...]
+    fingerprints: dict[str, Fingerprint]
+
+
+def _prepared(spec: BuildSpec, folder: Path, require: Require) -> _Prepared:
+    if spec.backend.kind is Kind.UNIFIED:
+        conversion = prepare_unified(
+            folder, dtype=spec.dtype, quantization=spec.quantization, kv_cache=spec.kv_cache
+        )
+    else:
+        conversion = prepare(folder, **_layout_options(spec))
+        require(conversion.documents[CONFIG])
+    amax = activation_amax(
+        conversion,
+        file=None if spec.activation_amax is None else Path(spec.activation_amax),
+        texts=None if spec.calibration is None else Path(spec.calibration),
+    )
+    tokenizer = tokenizer_files(folder, conversion.checkpoint.config.vocab_size)
+    names = (*conversion.checkpoint.files, *tokenizer)
+    fingerprints = {name: Fingerprint.of(folder / name) for name in names}
+    return _Prepared(conversion, amax, tokenizer, fingerprints)
+
+
+def _acquired(prepared: _Prepared, got: FetchedSource) -> Acquired:
+    files, fingerprints = got.resolved.files, prepared.fingerprints
+    if files.keys() != fingerprints.keys() or any(
+        files[name].size != fingerprint.size for name, fingerprint in fingerprints.items()
+    ):
+        raise SourceChanged(f"{got.path}: its files changed while they were hashed; try again")
+    return Acquired(
+        folder=got.path,
+        conversion=prepared.conversion,
+        amax=prepared.amax,
+        tokenizer=prepared.tokenizer,
+        sha256={name: record.sha256 for name, record in files.items()},
+        fingerprints=fingerprints,
+    )
+
+
+def require_divisible(spec: BuildSpec) -> None:
+    """Nothing, unless options about ranks are given for a checkpoint that has none.
+
+    Raises:
+        InvalidSpec: the message names them.
+    """
+    if spec.backend.kind is not Kind.UNIFIED:
+        return
+    if spec.pad_intermediate > 1 or spec.embedding_sharding_dim is not None:
+        raise InvalidSpec(
+            f"backend {spec.backend} divides the model itself: leave out "
+            "pad_intermediate and embedding_sharding_dim"
+        )
+
+
+def _layout_options(spec: BuildSpec) -> dict[str, Any]:
+    """Arguments of `convert.layout.layout` and `conversion.prepare`."""
+    return {
+        "dtype": spec.dtype,
+        "tensor_parallel": spec.tensor_parallel,
+        "pipeline_parallel": spec.pipeline_parallel,
+        "embedding_sharding_dim": spec.embedding_sharding_dim,
+        "quantization": spec.quantization,
+        "kv_cache": spec.kv_cache,
+        "pad_intermediate": spec.pad_intermediate,
+    }
