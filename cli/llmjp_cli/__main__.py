@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from llmjp_cli.build import build, convert, store_ls
+from llmjp_cli.build import build, convert
 from llmjp_cli.demo import demo
 from llmjp_cli.edge import run
 from llmjp_cli.plan import plan
 from llmjp_cli.quantize import quantize
 from llmjp_cli.resolve import resolve
 from llmjp_cli.serve import serve
+from llmjp_cli.store import store_check, store_gc, store_ls
 from llmjp_cli.talk import bench, chat, generate
 
 ENGINES = "Build"
@@ -61,8 +62,10 @@ app.command(rich_help_panel=ENGINES)(convert)
 app.command(rich_help_panel=ENGINES)(quantize)
 app.command(rich_help_panel=ENGINES)(resolve)
 
-store = typer.Typer(help="Look into a store of artefacts.", no_args_is_help=True)
+store = typer.Typer(help="Look into a store, tidy it up, check it.", no_args_is_help=True)
 store.command("ls")(store_ls)
+store.command("gc")(store_gc)
+store.command("check")(store_check)
 app.add_typer(store, name="store", rich_help_panel=ENGINES)
 
 app.command(rich_help_panel=SERVING)(serve)

@@ -1,4 +1,4 @@
-"""The builder's commands: convert, build, store ls. Nothing heavy is imported before one runs."""
+"""The builder's commands: convert, build. Nothing heavy is imported before one runs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ import json
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmjp_cli.engine_options import (
+    EngineOptions,
+    MaxBatchSize,
+    MaxInputLen,
+    MaxSeqLen,
+    TimeLimit,
+    parse_engine_options,
+)
 from llmjp_cli.fp8_options import (
     ActivationAmax,
     Calibration,
@@ -19,6 +27,7 @@ from llmjp_cli.fp8_options import (
     Quantization,
     QuantizationOption,
 )
+from llmjp_cli.source_options import AcceptLicence, Endpoint, Revision, TokenFile, token_in
 
 if TYPE_CHECKING:
     from llmjp_builder.spec import BuildSpec, Progress
@@ -33,9 +42,10 @@ class Dtype(StrEnum):
 
 
 class Backend(StrEnum):
-    """What can serve an artefact that this version builds."""
+    """What will serve an artefact."""
 
     TORCH = "torch"
+    TENSORRT = "tensorrt"
     PYTORCH = "pytorch"
     VLLM = "vllm"
 
@@ -115,9 +125,10 @@ def build(
     context: typer.Context,
     store: Annotated[Path, typer.Option(help="The store's folder; made if missing.")],
     source: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
-            metavar="[SRC]", help="Folder of a Hugging Face checkpoint with its tokenizer."
+            metavar="[SRC]",
+            help="Folder of a Hugging Face checkpoint with its tokenizer, or OWNER/NAME on a hub.",
         ),
     ] = None,
     spec: Annotated[
@@ -134,6 +145,15 @@ def build(
     activation_amax: ActivationAmax = None,
     calibration: Calibration = None,
     pad_intermediate: PadIntermediate = 0,
+    max_batch_size: MaxBatchSize = None,
+    max_input_len: MaxInputLen = None,
+    max_seq_len: MaxSeqLen = None,
+    option: EngineOptions = None,
+    compile_limit: TimeLimit = None,
+    revision: Revision = None,
+    accept_licence: AcceptLicence = None,
+    token_file: TokenFile = None,
+    endpoint: Endpoint = None,
     verify: Annotated[
         bool,
         typer.Option(help="Hash an artefact that is there already; --no-verify compares sizes."),
@@ -159,10 +179,10 @@ def build(
     """Build an artefact into a store, or find it there.
 
     The artefact's name is a key of everything its bytes depend on, so the same request is built
-    once; a build that was killed leaves nothing behind that counts. The last line on stdout is the
-    artefact's path.
+    once. A build that was killed is gone on with: downloads, calibration, finished checkpoints and
+    engines are found again. The last line on stdout is the artefact's path.
 
-    Example: llmjp build llm-jp-3-1.8b-instruct --store ~/llmjp-store --tp 2
+    Example: llmjp build llm-jp/llm-jp-3-1.8b-instruct --store ~/llmjp-store --tp 2
     """
     from llmjp_builder.pipeline import build as run
     from llmjp_builder.spec import Failure
@@ -186,16 +206,25 @@ def build(
             "pipeline_parallel": pp,
             "pad_intermediate": pad_intermediate,
             "embedding_sharding_dim": embedding_sharding_dim,
+            "max_batch_size": max_batch_size,
+            "max_input_len": max_input_len,
+            "max_seq_len": max_seq_len,
+            "options": parse_engine_options(option),
+            "accepted_licence": accept_licence,
+            "endpoint": endpoint,
         }
-        wanted = _spec_from(context, spec) or _spec_of(source, about)
+        wanted = _spec_from(context, spec) or _spec_of(context, source, revision, about)
         files = file_sink(progress_file or store / "progress.json")
         with reporter(remember, files) as show:
             result = run(
                 wanted,
                 store=store,
+                token=token_in(token_file),
                 on_progress=show,
+                on_warning=lambda text: typer.echo(f"warning: {text}", err=True),
                 verify=verify,
                 remember_hashes=not rehash,
+                compile_limit_s=compile_limit,
             )
     except Exception as exc:
         if termination_message is not None:
@@ -207,33 +236,13 @@ def build(
     typer.echo(str(result.path))
 
 
-def store_ls(
-    store: Annotated[Path, typer.Option(help="The store's folder.")],
-) -> None:
-    """List a store's artefacts: key, kind, layout, element type, bytes.
-
-    Example: llmjp store ls --store ~/llmjp-store
-    """
-    from llmjp_builder.errors import BadArtefact
-    from llmjp_builder.spec import Manifest
-    from llmjp_builder.store import Store
-
-    place = Store(store)
-    for key in place.artefact_keys():
-        try:
-            found = Manifest.load(place.path_of(key))
-        except BadArtefact as exc:
-            typer.echo(f"{key}  damaged: {exc}")
-            continue
-        size = sum(record.size for record in found.files.values())
-        layout = f"tp {found.tensor_parallel}  pp {found.pipeline_parallel}  {found.dtype}"
-        if found.inputs.quantization != "none":
-            layout += f"  {found.inputs.quantization}"
-        typer.echo(f"{key}  {found.kind}  {layout}  {size:,} bytes")
-
-
+_ENGINE = ("max_batch_size", "max_input_len", "max_seq_len", "option", "compile_limit")
 _IN_SPEC = (
+    *_ENGINE[:-1],
     "source",
+    "revision",
+    "accept_licence",
+    "endpoint",
     "backend",
     "tp",
     "pp",
@@ -259,12 +268,20 @@ def _spec_from(context: typer.Context, file: Path | None) -> BuildSpec | None:
     return BuildSpec.from_json(read_json_object(file))
 
 
-def _spec_of(source: Path | None, about: dict[str, str | int | None]) -> BuildSpec:
+def _spec_of(
+    context: typer.Context, source: str | None, revision: str | None, about: dict[str, Any]
+) -> BuildSpec:
+    from llmjp_builder.sources.resolve import parse_source
     from llmjp_builder.spec import BuildSpec
 
     if source is None:
         raise typer.BadParameter("give SRC, the folder of a checkpoint, or --spec FILE")
-    return BuildSpec.from_json({"source": {"path": str(source)}, **about})
+    given = [name for name in _ENGINE if _given(context, name)]
+    if given and about["backend"] != Backend.TENSORRT:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise typer.BadParameter(f"only --backend tensorrt reads {options}")
+    where = parse_source(source, revision).to_json()
+    return BuildSpec.from_json({"source": where, **about})
 
 
 def _given(context: typer.Context, name: str) -> bool:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from llmjp_cli.source_options import AcceptLicence, Endpoint, Revision, TokenFile, token_in
+
 
 def resolve(
     source: Annotated[
@@ -16,31 +18,10 @@ def resolve(
             metavar="SRC", help="Folder of a Hugging Face checkpoint, or a repository: OWNER/NAME."
         ),
     ],
-    revision: Annotated[
-        str | None,
-        typer.Option(
-            show_default="the default branch", help="Branch, tag or commit of the repository."
-        ),
-    ] = None,
-    endpoint: Annotated[
-        str | None,
-        typer.Option(
-            envvar="HF_ENDPOINT", show_default="https://huggingface.co", help="Address of the hub."
-        ),
-    ] = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            show_default="HF_TOKEN, or what `hf auth login` wrote",
-            help="File with an access token, for private and gated repositories.",
-        ),
-    ] = None,
-    accept_licence: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID", help="The model's own terms, by their id, if it has any: you accept them."
-        ),
-    ] = None,
+    revision: Revision = None,
+    endpoint: Endpoint = None,
+    token_file: TokenFile = None,
+    accept_licence: AcceptLicence = None,
 ) -> None:
     """Pin a source: commit, files with size and SHA-256, content digest; as one line of JSON.
 
@@ -50,7 +31,6 @@ def resolve(
     Example: llmjp resolve llm-jp/llm-jp-3-1.8b-instruct
     """
     from llmjp_builder.hashing import HashCache
-    from llmjp_builder.sources.hub import read_token
     from llmjp_builder.sources.resolve import parse_source
     from llmjp_builder.sources.resolve import resolve as pin
     from llmjp_builder.spec import canonical_json
@@ -60,7 +40,7 @@ def resolve(
         resolved = pin(
             parse_source(source, revision),
             endpoint=endpoint,
-            token=None if token_file is None else read_token(token_file),
+            token=token_in(token_file),
             accepted_licence=accept_licence,
             hash_cache=HashCache(_cache_folder() / "hashes.json"),
             on_progress=show,

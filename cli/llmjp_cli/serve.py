@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +43,7 @@ def serve(
 
     Two models answer: `llmjp` with the model card's defaults and `ensemble` with NVIDIA's.
     """
+    from llmjp_builder.uses import renewed_use
     from llmjp_runtime.server.process import Listen, TritonServer
     from llmjp_runtime.serving import check_artefact
     from llmjp_runtime.settings import ServingSettings
@@ -59,7 +62,11 @@ def serve(
     )
     listen = Listen(host=host, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
     console = Console(stderr=True)
-    with TritonServer(settings, listen, verbose=verbose) as server:
+    user = f"llmjp serve, process {os.getpid()} on {socket.gethostname()}"[:80]
+    with (
+        renewed_use(artefact.resolve(), user),
+        TritonServer(settings, listen, verbose=verbose) as server,
+    ):
         signal.signal(signal.SIGTERM, lambda *_: server.terminate())
         server.wait_ready()
         console.print(

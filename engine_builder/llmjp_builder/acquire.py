@@ -53,6 +53,8 @@ class Acquired:
     """A source that is here, hashed, and found convertible."""
 
     folder: Path
+    label: str
+    """The repository's or the folder's name, for people."""
     conversion: Conversion
     amax: Amax | None
     """For FP8: what its activation scales are made of."""
@@ -96,7 +98,8 @@ def acquired(spec: BuildSpec, store: Store, access: Access, require: Require) ->
     with _kept(spec, store, access, require) as got:
         yield _acquired(_prepared(spec, got.path, require), got)
         with suppress(BuilderError):
-            release_use(store.root, f"source-{got.resolved.digest}", "llmjp build")
+            name, label = f"source-{got.resolved.digest}", spec.source.repository
+            release_use(store.root, name, "llmjp build", label=label)
 
 
 def _fetched(spec: BuildSpec, store: Store, access: Access, require: Require) -> FetchedSource:
@@ -168,6 +171,7 @@ def _acquired(prepared: _Prepared, got: FetchedSource) -> Acquired:
         raise SourceChanged(f"{got.path}: its files changed while they were hashed; try again")
     return Acquired(
         folder=got.path,
+        label=got.resolved.source.repository or got.path.absolute().name,
         conversion=prepared.conversion,
         amax=prepared.amax,
         tokenizer=prepared.tokenizer,

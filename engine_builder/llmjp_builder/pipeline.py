@@ -110,6 +110,7 @@ def _checkpoint_order(got: Acquired, reporter: Reporter) -> Order:
         make=make,
         bytes_per_rank=lambda _: conversion.bytes_per_rank,
         versions={"converter": CONVERTER_REVISION},
+        label=got.label,
     )
 
 
@@ -217,6 +218,7 @@ class _Compiler:
                 "tensorrt_llm": self.versions.tensorrt_llm,
                 "tensorrt": self.versions.tensorrt,
             },
+            label=got.label,
             checkpoint_key=checkpoint.key,
         )
 

@@ -45,6 +45,8 @@ class Order:
     bytes_per_rank: Callable[[Path], tuple[int, ...]]
     """Of such a folder."""
     versions: Mapping[str, str]
+    label: str
+    """The source's name, for people; it is in no artefact."""
     checkpoint_key: str | None = None
 
 
@@ -76,7 +78,8 @@ def found_or_made(order: Order, store: Store, reporter: Reporter, *, verify: boo
                 store.publish(work, manifest)
             reporter.end()
         with suppress(BuilderError):  # the disk may be full; the artefact is there all the same
-            record_use(store.root, key, BUILDER, expires=time.time() + LEASE_S)
+            expires = time.time() + LEASE_S
+            record_use(store.root, key, BUILDER, expires, label=order.label)
     return BuildResult(store.path_of(key), key, found, manifest)
 
 

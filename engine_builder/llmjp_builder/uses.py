@@ -1,6 +1,6 @@
 """Who uses what of a store, recorded by whoever starts them. Standard library only.
 
-<store>/uses/<name>/<user>.json     {"user": ..., "at": ..., "expires": ...}
+<store>/uses/<name>/<user>.json     {"user": ..., "at": ..., "expires": ..., "label": ...}
 
 Servers mount the store read-only, so an artefact cannot know by itself who reads it: `llmjp serve`
 on a machine that may write, or the operator for its pods, says so here. `<name>` is an artefact's
@@ -49,6 +49,8 @@ class Use:
     """When it was recorded last."""
     expires: float | None
     """When it ends by itself; None: when it is released."""
+    label: str | None = None
+    """What `name` is, in words that must not be in it: artefacts know their contents only."""
 
     def is_current(self, now: float) -> bool:
         """Whether it still holds."""
@@ -61,7 +63,13 @@ def lock_of_use(store: Path, name: str) -> Path:
 
 
 def record_use(
-    store: Path, name: str, user: str, expires: float | None = None, *, now: float | None = None
+    store: Path,
+    name: str,
+    user: str,
+    expires: float | None = None,
+    *,
+    now: float | None = None,
+    label: str | None = None,
 ) -> None:
     """Says that `user` uses `name`, from now on and until `expires`; replaces what it said before.
 
@@ -71,12 +79,13 @@ def record_use(
         user: anything that tells this user from others, such as a pod's name.
         expires: None to hold until `release_use`; `now` to note a use that is over.
         now: the present.
+        label: what it is, for people who look into the store.
 
     Raises:
         InvalidSpec: a name that nothing in a store has, or too long a user.
         NotPermitted: the store cannot be written to.
     """
-    use = Use(user=user, at=time.time() if now is None else now, expires=expires)
+    use = Use(user=user, at=time.time() if now is None else now, expires=expires, label=label)
     path = _path(store, name, user)
     with os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,10 +96,12 @@ def record_use(
         replace_atomically(path, canonical_json(encode(use)).encode())
 
 
-def release_use(store: Path, name: str, user: str, *, now: float | None = None) -> None:
+def release_use(
+    store: Path, name: str, user: str, *, now: float | None = None, label: str | None = None
+) -> None:
     """`user` uses `name` no longer; that it did stays on record as the last use."""
     present = time.time() if now is None else now
-    record_use(store, name, user, expires=present - SKEW_S, now=present)
+    record_use(store, name, user, expires=present - SKEW_S, now=present, label=label)
 
 
 def uses_of(store: Path, name: str) -> list[Use]:
@@ -101,19 +112,25 @@ def uses_of(store: Path, name: str) -> list[Use]:
     return sorted((use for path in found if (use := _read(path))), key=lambda use: use.at)
 
 
+def label_of(store: Path, name: str) -> str | None:
+    """The newest label of `name` that is on record."""
+    labels = [use.label for use in uses_of(store, name) if use.label is not None]
+    return labels[-1] if labels else None
+
+
 def forget_uses(store: Path, name: str, *, keep_last: bool, now: float) -> None:
     """Removes records of uses that are over; the lock of use must be held alone.
 
     Args:
         store: its folder.
         name: of what was used.
-        keep_last: whether the newest record stays in any case.
+        keep_last: whether the newest record stays in any case, and those with a label.
         now: the present.
     """
     uses = uses_of(store, name)
     over = [use for use in uses if not use.is_current(now)]
     for use in over:
-        if not (keep_last and use is uses[-1]):
+        if not (keep_last and (use is uses[-1] or use.label is not None)):
             _path(store, name, use.user).unlink(missing_ok=True)
     with suppress(OSError):
         (store / "uses" / name).rmdir()

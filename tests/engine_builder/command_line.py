@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from llmjp_cli.build import build, convert, store_ls
+from llmjp_cli.build import build, convert
 from llmjp_cli.edge import run
 from llmjp_cli.quantize import quantize
+from llmjp_cli.store import store_check, store_gc, store_ls
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class CommandLine:
         app = typer.Typer(pretty_exceptions_enable=False)
         for command in (build, convert, quantize):
             app.command()(command)
-        app.command("store-ls")(store_ls)
+        for name, stored in (("ls", store_ls), ("gc", store_gc), ("check", store_check)):
+            app.command(f"store-{name}")(stored)
         self.captured.readouterr()
         exit_code = run(lambda: app([str(argument) for argument in arguments]))
         said = self.captured.readouterr()
