@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
@@ -27,6 +27,12 @@ EMBEDDING, FINAL_NORM, LM_HEAD = (
 )
 _IGNORED = frozenset({"embed_positions", "rotary_inv_freq", "embed_positions_for_gpt_attention"})
 """Rotary tables that some converters write; they follow from the config."""
+LINEARS = ("attention.qkv", "attention.dense", "mlp.fc", "mlp.gate", "mlp.proj")
+"""A layer's linear parts, which are what FP8 quantises."""
+WEIGHT_SCALE, INPUT_SCALE = "weights_scaling_factor", "activation_scaling_factor"
+"""What an FP8 weight is multiplied by, and what its input is divided by."""
+KV_SCALE, K_SCALE, V_SCALE = (f"attention.{x}_cache_scaling_factor" for x in ("kv", "k", "v"))
+"""What keys and values are divided by before FP8; the latter two are optional."""
 _LAYER = re.compile(r"transformer\.layers\.(\d+)\.")
 _STORED = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 """The safetensors name of each dtype."""
@@ -34,9 +40,21 @@ _STORED = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 Shape = tuple[int, ...]
 
 
+class Stored(NamedTuple):
+    """What a tensor must be."""
+
+    shape: Shape
+    dtype: str
+    """The safetensors name."""
+
+
+_SCALE = Stored((1,), "F32")
+"""TensorRT-LLM loads scales without a dimension, too."""
+
+
 def layer_name(index: int, tensor: str) -> str:
-    """The stored name of a layer's tensor; `index` counts within the pipeline stage."""
-    return f"transformer.layers.{index}.{tensor}.weight"
+    """The stored name of something in a layer; `index` counts within the pipeline stage."""
+    return f"transformer.layers.{index}.{tensor}"
 
 
 def layer_shapes(config: CheckpointConfig) -> dict[str, Shape]:
@@ -59,19 +77,39 @@ def layer_shapes(config: CheckpointConfig) -> dict[str, Shape]:
     }
 
 
-def rank_shapes(config: CheckpointConfig, pp_rank: int, num_layers: int) -> dict[str, Shape]:
-    """All tensors of one rank whose stage has `num_layers` layers."""
-    shapes = {
-        layer_name(index, tensor): shape
+def layer_tensors(config: CheckpointConfig) -> dict[str, Stored]:
+    """By name within the layer: `layer_shapes` as weights, and the scales that FP8 needs."""
+    dtype, tensors = _STORED[config.dtype], {}
+    for name, shape in layer_shapes(config).items():
+        quantised = config.fp8_linears and name in LINEARS
+        tensors[f"{name}.weight"] = Stored(shape, "F8_E4M3" if quantised else dtype)
+    if config.fp8_linears:
+        scales = (f"{name}.{scale}" for name in LINEARS for scale in (WEIGHT_SCALE, INPUT_SCALE))
+        tensors |= dict.fromkeys(scales, _SCALE)
+    if config.fp8_kv_cache:
+        tensors[KV_SCALE] = _SCALE
+    return tensors
+
+
+def rank_tensors(config: CheckpointConfig, pp_rank: int, num_layers: int) -> dict[str, Stored]:
+    """All that one rank must hold whose stage has `num_layers` layers."""
+    dtype = _STORED[config.dtype]
+    tensors = {
+        layer_name(index, name): stored
         for index in range(num_layers)
-        for tensor, shape in layer_shapes(config).items()
+        for name, stored in layer_tensors(config).items()
     }
     if pp_rank == 0:
-        shapes[EMBEDDING] = _embedding_shape(config)
+        tensors[EMBEDDING] = Stored(_embedding_shape(config), dtype)
     if pp_rank == config.pp_size - 1:
-        shapes[FINAL_NORM] = (config.hidden_size,)
-        shapes[LM_HEAD] = (config.vocab_rows_per_rank, config.hidden_size)
-    return shapes
+        tensors[FINAL_NORM] = Stored((config.hidden_size,), dtype)
+        tensors[LM_HEAD] = Stored((config.vocab_rows_per_rank, config.hidden_size), dtype)
+    return tensors
+
+
+def _optional_tensors(config: CheckpointConfig, num_layers: int) -> dict[str, Stored]:
+    names = (K_SCALE, V_SCALE) if config.fp8_kv_cache else ()
+    return {layer_name(index, name): _SCALE for index in range(num_layers) for name in names}
 
 
 def _embedding_shape(config: CheckpointConfig) -> Shape:
@@ -116,29 +154,43 @@ class Checkpoint:
         """The file of one rank."""
         return self.folder / f"rank{pp_rank * self.config.tp_size + tp_rank}.safetensors"
 
+    def place_of(self, layer: int) -> tuple[int, int]:
+        """The pipeline stage that holds a layer of the model, and the layer's number there."""
+        for stage, num_layers in enumerate(self.layers_per_stage):
+            if layer < num_layers:
+                return stage, layer
+            layer -= num_layers
+        raise IndexError(layer)
+
     def _check_rank(self, pp_rank: int, tp_rank: int) -> None:
         path = self.rank_path(pp_rank, tp_rank)
-        expected = rank_shapes(self.config, pp_rank, self.layers_per_stage[pp_rank])
+        num_layers = self.layers_per_stage[pp_rank]
+        expected = rank_tensors(self.config, pp_rank, num_layers)
+        optional = _optional_tensors(self.config, num_layers)
         with open_tensors(path) as tensors:
             found = set(tensors.keys()) - _IGNORED
             if missing := sorted(expected.keys() - found):
                 raise ArtefactInvalid(f"{path}: lacks {_some(missing)}")
-            if extra := sorted(found - expected.keys()):
+            if extra := sorted(found - expected.keys() - optional.keys()):
                 raise ArtefactInvalid(
                     f"{path}: holds {_some(extra)}, which this model has no place for"
                 )
-            for name, shape in expected.items():
-                self._check_tensor(path, name, tensors.get_slice(name), shape)
+            for name, stored in (expected | optional).items():
+                if name in found:
+                    self._check_tensor(path, name, tensors.get_slice(name), stored)
 
-    def _check_tensor(self, path: Path, name: str, stored: Any, shape: Shape) -> None:
-        if tuple(stored.get_shape()) != shape:
+    def _check_tensor(self, path: Path, name: str, found: Any, expected: Stored) -> None:
+        shape, dtype = tuple(found.get_shape()), found.get_dtype()
+        if shape != expected.shape and not (expected is _SCALE and shape == ()):
             raise ArtefactInvalid(
-                f"{path}: {name} has shape {tuple(stored.get_shape())}, config.json implies {shape}"
+                f"{path}: {name} has shape {shape}, config.json implies {expected.shape}"
             )
-        if stored.get_dtype() != _STORED[self.config.dtype]:
-            raise ArtefactInvalid(
-                f"{path}: {name} is {stored.get_dtype()}, config.json says {self.config.dtype}"
-            )
+        if dtype == expected.dtype:
+            return
+        why = f"says {self.config.dtype}"
+        if expected.dtype != _STORED[self.config.dtype]:
+            why = f"(quantization) implies {expected.dtype}"
+        raise ArtefactInvalid(f"{path}: {name} is {dtype}, config.json {why}")
 
 
 @contextmanager

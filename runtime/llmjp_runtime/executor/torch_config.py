@@ -43,10 +43,23 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "mapping.cp_size": (1,),
     "mapping.enable_attention_dp": (False,),
     "moe.num_experts": (0,),
-    "quantization.quant_algo": (None,),
-    "quantization.kv_cache_quant_algo": (None,),
+    "quantization.quant_algo": (None, "FP8"),
+    "quantization.kv_cache_quant_algo": (None, "FP8"),
 }
-"""Keys that may be absent, with the values that mean a plain Llama."""
+"""Keys that may be absent, with the values that mean a plain Llama, perhaps in FP8."""
+
+_NEVER_QUANTISED = frozenset(
+    {
+        "*lm_head",
+        "*router",
+        "*vocab_embedding",
+        "*position_embedding",
+        "*block_embedding",
+        "*shared_expert_gate",
+    }
+)
+"""TensorRT-LLM's default for `exclude_modules` (tensorrt_llm/models/modeling_utils.py)."""
+_LM_HEAD = frozenset({"lm_head", "*lm_head"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +82,10 @@ class CheckpointConfig:
     pp_size: int
     use_parallel_embedding: bool
     embedding_sharding_dim: Literal[0, 1]
+    fp8_linears: bool
+    """Whether the decoder's linear layers are stored in FP8 (e4m3), one scale per tensor."""
+    fp8_kv_cache: bool
+    """Whether keys and values are cached in FP8, one scale per layer."""
 
     @property
     def world_size(self) -> int:
@@ -96,7 +113,8 @@ def read_config(path: Path) -> CheckpointConfig:
 
     Raises:
         ArtefactInvalid: not there, not JSON, a key missing or out of range, sizes at odds.
-        UnsupportedModel: a model or a feature that is not a plain Llama in bf16, fp16 or fp32.
+        UnsupportedModel: a model or a feature that is not a plain Llama in bf16, fp16 or fp32, with
+            or without FP8 per tensor.
     """
     try:
         raw = json.loads(path.read_bytes())
@@ -143,6 +161,8 @@ class _Parser:
             pp_size=self._size("mapping.pp_size", default=1),
             use_parallel_embedding=bool(self.raw.get("use_parallel_embedding")),
             embedding_sharding_dim=self._sharding_dim(),
+            fp8_linears=self.raw.get("quantization.quant_algo") == "FP8",
+            fp8_kv_cache=self.raw.get("quantization.kv_cache_quant_algo") == "FP8",
         )
         for problem in self._contradictions(config):
             raise ArtefactInvalid(f"{self.path}: {problem}")
@@ -153,10 +173,24 @@ class _Parser:
             value = self.raw.get(key, neutral[0])
             if value not in neutral:
                 raise UnsupportedModel(f"{self.path}: not supported: {key} {json.dumps(value)}")
+        self._refuse_other_exclusions()
         if "architecture" not in self.raw:
             raise ArtefactInvalid(
                 f"{self.path}: has no key architecture: not a TensorRT-LLM checkpoint"
             )
+
+    def _refuse_other_exclusions(self) -> None:
+        """FP8 is known for all linear layers of the decoder and not for lm_head, nothing else."""
+        key = "quantization.exclude_modules"
+        names = self.raw.get(key)
+        if names is None or self.raw.get("quantization.quant_algo") is None:
+            return
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ArtefactInvalid(f"{self.path}: {key} is {json.dumps(names)}, expected names")
+        if not _LM_HEAD & set(names):
+            raise UnsupportedModel(f"{self.path}: not supported: lm_head in FP8 ({key} lacks it)")
+        if other := sorted(set(names) - _NEVER_QUANTISED - _LM_HEAD):
+            raise UnsupportedModel(f"{self.path}: not supported: {key} with {json.dumps(other[0])}")
 
     def _contradictions(self, config: CheckpointConfig) -> Iterator[str]:
         tp, kv, heads = config.tp_size, config.num_key_value_heads, config.num_attention_heads

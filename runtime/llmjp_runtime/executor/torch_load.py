@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,14 @@ from llmjp_runtime.errors import ArtefactInvalid, OptionInvalid
 from llmjp_runtime.executor.torch_checkpoint import (
     EMBEDDING,
     FINAL_NORM,
+    LINEARS,
     LM_HEAD,
     Checkpoint,
     layer_name,
+    layer_shapes,
     open_tensors,
 )
+from llmjp_runtime.executor.torch_fp8 import Fp8Linear, storage_dtype
 from llmjp_runtime.executor.torch_memory import require_memory
 from llmjp_runtime.executor.torch_model import (
     Layer,
@@ -24,12 +28,14 @@ from llmjp_runtime.executor.torch_model import (
     RowParallel,
     rotary_table,
 )
+from llmjp_runtime.executor.torch_scales import read_scales
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from llmjp_runtime.executor.torch_config import CheckpointConfig
+    from llmjp_runtime.executor.torch_scales import LayerScales
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -43,7 +49,7 @@ def load_model(
         folder: config.json and rank{N}.safetensors.
         device: `auto` is CUDA where there is one.
         compute_dtype: float32, bfloat16, float16, or `auto`: float32 on the CPU, else the
-            checkpoint's.
+            checkpoint's. FP8 layers stay FP8, with this dtype around them.
 
     Raises:
         ArtefactInvalid: something is missing, damaged or inconsistent; nothing was allocated before
@@ -53,13 +59,18 @@ def load_model(
         NotEnoughMemory: the weights do not fit.
     """
     checkpoint = Checkpoint.open(folder)
-    place = resolve_device(device)
-    dtype = resolve_dtype(compute_dtype, checkpoint.config, place)
-    num_bytes = num_parameters(checkpoint.config) * dtype.itemsize
+    config, place = checkpoint.config, resolve_device(device)
+    weights = Weights(checkpoint, resolve_dtype(compute_dtype, config, place), place)
+    num_bytes = weights.num_bytes(range(config.num_hidden_layers))
     require_memory(f"{folder}: weights", num_bytes, place, "use a smaller dtype or a larger device")
-    model = _empty(checkpoint.config, dtype, place)
-    _fill(model, checkpoint)
-    return model
+    return ParallelLlama(
+        config=config,
+        embedding=weights.embedding(),
+        layers=tuple(weights.layer(index) for index in range(config.num_hidden_layers)),
+        final_norm=weights.final_norm(),
+        lm_head=weights.lm_head(),
+        rotary=rotary_table(config, weights.dtype).to(place),
+    )
 
 
 def resolve_device(device: torch.device | str) -> torch.device:
@@ -96,63 +107,131 @@ def resolve_dtype(name: str, config: CheckpointConfig, device: torch.device) -> 
 
 def num_parameters(config: CheckpointConfig) -> int:
     """Elements that `load_model` allocates (key heads duplicated over ranks count each time)."""
-    return sum(tensor.numel() for tensor in _tensors(_empty(config, torch.float32, "meta")))
+    linears, rest = _layer_parameters(config)
+    tables = 2 * config.vocab_size * config.hidden_size + config.hidden_size
+    return config.num_hidden_layers * (linears + rest) + tables
 
 
-def _tensors(model: ParallelLlama) -> Iterator[torch.Tensor]:
-    yield from (model.embedding, model.final_norm, model.lm_head.weight)
-    for layer in model.layers:
-        yield from (layer.input_norm, layer.post_norm, layer.qkv.weight, layer.gate_up.weight)
-        yield from (rank.weight for part in (layer.dense, layer.down) for rank in part.ranks)
+def _layer_parameters(config: CheckpointConfig) -> tuple[int, int]:
+    """Of one layer over all ranks: in linear parts, and elsewhere."""
+    shapes = layer_shapes(config)
+    linears = sum(config.tp_size * math.prod(shapes[name]) for name in LINEARS)
+    return linears, 2 * config.hidden_size
 
 
-def _empty(
-    config: CheckpointConfig, dtype: torch.dtype, device: torch.device | str
-) -> ParallelLlama:
-    """The model with its weights allocated, not filled."""
-    hidden, tp = config.hidden_size, config.tp_size
-    queries = config.num_attention_heads * config.head_size
-    keys = tp * config.kv_heads_per_rank * config.head_size
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """The parts of a model, each read from the rank files when it is asked for.
 
-    def empty(*shape: int) -> torch.Tensor:
-        return torch.empty(shape, dtype=dtype, device=device)
+    Every method allocates, and raises `ArtefactInvalid` where a file is damaged or ranks disagree.
+    """
 
-    def row_parallel(width: int) -> RowParallel:
-        return RowParallel(tuple(Linear(empty(hidden, width // tp)) for _ in range(tp)))
+    checkpoint: Checkpoint
+    dtype: torch.dtype
+    """Of everything that is not FP8."""
+    device: torch.device
 
-    return ParallelLlama(
-        config=config,
-        embedding=empty(config.vocab_size, hidden),
-        layers=tuple(
-            Layer(
-                input_norm=empty(hidden),
-                qkv=Linear(empty(queries + 2 * keys, hidden)),
-                dense=row_parallel(queries),
-                post_norm=empty(hidden),
-                gate_up=Linear(empty(2 * config.intermediate_size, hidden)),
-                down=row_parallel(config.intermediate_size),
-            )
-            for _ in range(config.num_hidden_layers)
-        ),
-        final_norm=empty(hidden),
-        lm_head=Linear(empty(config.vocab_size, hidden)),
-        rotary=rotary_table(config, dtype).to(device),
-    )
+    def num_bytes(self, layers: range) -> int:
+        """What these layers, the embedding and lm_head take."""
+        config = self.checkpoint.config
+        linears, rest = _layer_parameters(config)
+        stored = storage_dtype(self.device) if config.fp8_linears else self.dtype
+        tables = (2 * config.vocab_size + 1) * config.hidden_size
+        wide = (tables + len(layers) * rest) * self.dtype.itemsize
+        return wide + len(layers) * linears * stored.itemsize
 
-
-def _fill(model: ParallelLlama, checkpoint: Checkpoint) -> None:
-    config, first_layer = model.config, 0
-    for pp_rank, num_layers in enumerate(checkpoint.layers_per_stage):
-        stage = model.layers[first_layer : first_layer + num_layers]
-        first_layer += num_layers
+    def embedding(self) -> torch.Tensor:
+        """The table [V, H]."""
+        config = self.checkpoint.config
+        table = self._empty(config.vocab_size, config.hidden_size)
         for tp_rank in range(config.tp_size):
-            path = checkpoint.rank_path(pp_rank, tp_rank)
-            with open_tensors(path) as tensors:
-                for place in _places(model, stage, pp_rank, tp_rank):
-                    if not place.take(tensors.get_tensor(place.name)):
-                        raise ArtefactInvalid(
-                            f"{path}: {place.name} is replicated, but differs from the first rank's"
-                        )
+            if not config.use_parallel_embedding:
+                target = table
+            elif config.embedding_sharding_dim == 0:
+                target = table[self._vocab_rows(tp_rank)]
+            else:
+                target = table.chunk(config.tp_size, dim=1)[tp_rank]
+            copied = tp_rank > 0 and not config.use_parallel_embedding
+            self._fill(0, tp_rank, [_Place(EMBEDDING, (target,), filled=copied)])
+        return table
+
+    def layer(self, index: int) -> Layer:
+        """A decoder layer, counted over the whole model."""
+        config = self.checkpoint.config
+        pp_rank, local = self.checkpoint.place_of(index)
+        layer = self._empty_layer(read_scales(self.checkpoint, index))
+        for tp_rank in range(config.tp_size):
+            places = [
+                _Place(
+                    layer_name(local, f"{tensor}.weight"),
+                    targets,
+                    filled=tp_rank > 0 and tensor.endswith("layernorm"),
+                )
+                for tensor, targets in _layer_targets(config, layer, tp_rank).items()
+            ]
+            self._fill(pp_rank, tp_rank, places)
+        return layer
+
+    def final_norm(self) -> torch.Tensor:
+        """Its weight [H]."""
+        config = self.checkpoint.config
+        norm = self._empty(config.hidden_size)
+        for tp_rank in range(config.tp_size):
+            place = _Place(FINAL_NORM, (norm,), filled=tp_rank > 0)
+            self._fill(config.pp_size - 1, tp_rank, [place])
+        return norm
+
+    def lm_head(self) -> Linear:
+        """The output layer [V, H], without the padding."""
+        config = self.checkpoint.config
+        table = self._empty(config.vocab_size, config.hidden_size)
+        for tp_rank in range(config.tp_size):
+            place = _Place(LM_HEAD, (table[self._vocab_rows(tp_rank)],))
+            self._fill(config.pp_size - 1, tp_rank, [place])
+        return Linear(table)
+
+    def _vocab_rows(self, tp_rank: int) -> slice:
+        rows = self.checkpoint.config.vocab_rows_per_rank
+        return slice(tp_rank * rows, (tp_rank + 1) * rows)
+
+    def _empty(self, *shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=self.dtype, device=self.device)
+
+    def _empty_layer(self, scales: LayerScales) -> Layer:
+        """Allocated, not filled."""
+        config = self.checkpoint.config
+        hidden, inner, tp = config.hidden_size, config.intermediate_size, config.tp_size
+        queries = config.num_attention_heads * config.head_size
+        keys = tp * config.kv_heads_per_rank * config.head_size
+
+        def linear(name: str, outputs: int, inputs: int) -> Linear | Fp8Linear:
+            if (found := scales.linears.get(name)) is None:
+                return Linear(self._empty(outputs, inputs))
+            dtype = storage_dtype(self.device)
+            weight = torch.empty((outputs, inputs), dtype=dtype, device=self.device)
+            return Fp8Linear(weight, found)
+
+        def row_parallel(name: str, inputs: int) -> RowParallel:
+            return RowParallel(tuple(linear(name, hidden, inputs // tp) for _ in range(tp)))
+
+        return Layer(
+            input_norm=self._empty(hidden),
+            qkv=linear("attention.qkv", queries + 2 * keys, hidden),
+            dense=row_parallel("attention.dense", queries),
+            post_norm=self._empty(hidden),
+            gate_up=linear("mlp.fc", 2 * inner, hidden),
+            down=row_parallel("mlp.proj", inner),
+            kv_scale=scales.kv_cache,
+        )
+
+    def _fill(self, pp_rank: int, tp_rank: int, places: Iterable[_Place]) -> None:
+        path = self.checkpoint.rank_path(pp_rank, tp_rank)
+        with open_tensors(path) as tensors:
+            for place in places:
+                if not place.take(tensors.get_tensor(place.name)):
+                    raise ArtefactInvalid(
+                        f"{path}: {place.name} is replicated, but differs from the first rank's"
+                    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,30 +252,6 @@ class _Place:
             target.copy_(stored[first : first + len(target)])
             first += len(target)
         return True
-
-
-def _places(
-    model: ParallelLlama, stage: tuple[Layer, ...], pp_rank: int, tp_rank: int
-) -> Iterator[_Place]:
-    """A place for every tensor of one rank."""
-    config = model.config
-    for index, layer in enumerate(stage):
-        for tensor, targets in _layer_targets(config, layer, tp_rank).items():
-            copied = tp_rank > 0 and tensor.endswith("layernorm")
-            yield _Place(layer_name(index, tensor), targets, filled=copied)
-    rows = slice(tp_rank * config.vocab_rows_per_rank, (tp_rank + 1) * config.vocab_rows_per_rank)
-    if pp_rank == 0:
-        if not config.use_parallel_embedding:
-            target = model.embedding
-        elif config.embedding_sharding_dim == 0:
-            target = model.embedding[rows]
-        else:
-            target = model.embedding.chunk(config.tp_size, dim=1)[tp_rank]
-        copied = tp_rank > 0 and not config.use_parallel_embedding
-        yield _Place(EMBEDDING, (target,), filled=copied)
-    if pp_rank == config.pp_size - 1:
-        yield _Place(FINAL_NORM, (model.final_norm,), filled=tp_rank > 0)
-        yield _Place(LM_HEAD, (model.lm_head.weight[rows],))
 
 
 def _layer_targets(

@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from llmjp_runtime.executor.torch_cache import LayerCache
     from llmjp_runtime.executor.torch_config import CheckpointConfig
+    from llmjp_runtime.executor.torch_fp8 import Fp8Linear
     from llmjp_runtime.executor.torch_step import PieceAttention, Step
+
+
+Rotary = tuple[torch.Tensor, torch.Tensor]
+"""Cosines and signed sines of a step's tokens, [T, 1, D] each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +47,7 @@ class Linear:
 class RowParallel:
     """From x [T, in] to [T, out]: each rank takes its part of x; partial outputs are summed."""
 
-    ranks: tuple[Linear, ...]
+    ranks: tuple[Linear | Fp8Linear, ...]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """The sum in rank order, rounded to x's dtype after each, as an all-reduce would."""
@@ -55,14 +61,44 @@ class Layer:
 
     input_norm: torch.Tensor
     """[H]"""
-    qkv: Linear
+    qkv: Linear | Fp8Linear
     """[(Q + 2K) * D, H]: the queries of all ranks, then their keys, then their values."""
     dense: RowParallel
     post_norm: torch.Tensor
     """[H]"""
-    gate_up: Linear
+    gate_up: Linear | Fp8Linear
     """[2I, H]: `fc` (which is activated) of all ranks, then `gate`."""
     down: RowParallel
+    kv_scale: float | None = None
+    """None where keys and values are cached in the dtype that is computed in."""
+
+    def attend(
+        self,
+        x: torch.Tensor,
+        step: Step,
+        cache: LayerCache,
+        *,
+        rotary: Rotary,
+        config: CheckpointConfig,
+    ) -> torch.Tensor:
+        """[T, H]: what attention adds to x [T, H]; its keys and values go to the cache."""
+        q, k, v = self._qkv(norm(x, self.input_norm, config), rotary, config)
+        cache.write(step.cells, k, v)
+        return self.dense(_attention(q, cache, step))
+
+    def feed_forward(self, x: torch.Tensor, config: CheckpointConfig) -> torch.Tensor:
+        """[T, H]: what the MLP adds to x [T, H]."""
+        gate, up = self.gate_up(norm(x, self.post_norm, config)).chunk(2, dim=-1)  # [T, I]
+        return self.down(F.silu(gate) * up)
+
+    def _qkv(
+        self, x: torch.Tensor, rotary: Rotary, config: CheckpointConfig
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """[T, Q, D], [T, K, D], [T, K, D], the first two rotated."""
+        num_q, num_k = config.num_attention_heads, config.tp_size * config.kv_heads_per_rank
+        heads = self.qkv(x).view(len(x), num_q + 2 * num_k, config.head_size)
+        qk = _rotate(heads[:, : num_q + num_k], *rotary)
+        return qk[:, :num_q], qk[:, num_q:], heads[:, num_q + num_k :]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -131,36 +167,24 @@ class ParallelLlama:
         return self._head(x if step.outputs is None else x[step.outputs])
 
     def _head(self, x: torch.Tensor) -> torch.Tensor:
-        return self.lm_head(self._norm(x, self.final_norm)).float()
+        return self.lm_head(norm(x, self.final_norm, self.config)).float()
 
     def _hidden(self, step: Step, cache: KVCache) -> torch.Tensor:
         """[T, H], before the last norm."""
-        cos, sin = self.rotary.index_select(1, step.positions).unbind(0)  # [T, 1, D]
+        rotary = rotary_at(self.rotary, step)
         cache.ids.index_copy_(0, step.cells, step.input_ids)
         x = F.embedding(step.input_ids, self.embedding)
-        for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
-            q, k, v = self._qkv(self._norm(x, layer.input_norm), layer, cos, sin)
-            keys.index_copy_(0, step.cells, k)
-            values.index_copy_(0, step.cells, v)
-            x = x + layer.dense(_attention(q, keys, values, step))
-            gate, up = layer.gate_up(self._norm(x, layer.post_norm)).chunk(2, dim=-1)  # [T, I]
-            x = x + layer.down(F.silu(gate) * up)
+        for index, layer in enumerate(self.layers):
+            cached = cache.layer(index, layer.kv_scale)
+            x = x + layer.attend(x, step, cached, rotary=rotary, config=self.config)
+            x = x + layer.feed_forward(x, self.config)
         return x
 
-    def _qkv(
-        self, x: torch.Tensor, layer: Layer, cos: torch.Tensor, sin: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """[T, Q, D], [T, K, D], [T, K, D], the first two rotated."""
-        config = self.config
-        num_q, num_k = config.num_attention_heads, config.tp_size * config.kv_heads_per_rank
-        heads = layer.qkv(x).view(len(x), num_q + 2 * num_k, config.head_size)
-        qk = _rotate(heads[:, : num_q + num_k], cos, sin)
-        return qk[:, :num_q], qk[:, num_q:], heads[:, num_q + num_k :]
 
-    def _norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """RMSNorm in float32, rounded before the weight, as transformers' LlamaRMSNorm."""
-        normed = F.rms_norm(x.float(), (x.shape[-1],), eps=self.config.norm_epsilon)
-        return normed.to(x.dtype) * weight
+def norm(x: torch.Tensor, weight: torch.Tensor, config: CheckpointConfig) -> torch.Tensor:
+    """RMSNorm in float32, rounded before the weight, as transformers' LlamaRMSNorm."""
+    normed = F.rms_norm(x.float(), (x.shape[-1],), eps=config.norm_epsilon)
+    return normed.to(x.dtype) * weight
 
 
 def rotary_table(config: CheckpointConfig, dtype: torch.dtype) -> torch.Tensor:
@@ -173,20 +197,25 @@ def rotary_table(config: CheckpointConfig, dtype: torch.dtype) -> torch.Tensor:
     return table.to(dtype).unsqueeze(2)
 
 
+def rotary_at(table: torch.Tensor, step: Step) -> Rotary:
+    """The step's rows of a `rotary_table`."""
+    cos, sin = table.index_select(1, step.positions).unbind(0)
+    return cos, sin
+
+
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotary embedding, gpt_neox style: element i pairs with i + D / 2. x [T, heads, D]."""
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
 
 
-def _attention(
-    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, step: Step
-) -> torch.Tensor:
-    """[T, Q * D] of q [T, Q, D] over one layer's keys and values [C, K, D]."""
+def _attention(q: torch.Tensor, cache: LayerCache, step: Step) -> torch.Tensor:
+    """[T, Q * D] of q [T, Q, D] over one layer's keys and values."""
     num_tokens, num_decodes, width = len(q), step.num_decodes, q.shape[1] * q.shape[2]
-    q = q.view(num_tokens, keys.shape[1], -1, q.shape[2])  # [T, K, G, D]
-    parts = [_piece(q[piece.rows], keys, values, piece) for piece in step.pieces]
+    q = q.view(num_tokens, cache.keys.shape[1], -1, q.shape[2])  # [T, K, G, D]
+    parts = [_piece(q[piece.rows], cache, piece) for piece in step.pieces]
     if num_decodes:
-        k, v = _decoding(keys, step), _decoding(values, step)  # [B, K, S, D]
+        cached = cache.read_slots(num_decodes, step.slot_length, step.length, q.dtype)
+        k, v = (kept.transpose(1, 2) for kept in cached)  # [B, K, S, D]
         # The G queries that share a key stand where a sequence's queries would.
         decoded = F.scaled_dot_product_attention(q[:num_decodes], k, v, step.mask)
         parts.insert(0, decoded)
@@ -194,20 +223,12 @@ def _attention(
     return mixed.reshape(num_tokens, width)
 
 
-def _decoding(cached: torch.Tensor, step: Step) -> torch.Tensor:
-    """[B, K, S, D] of [C, K, D]: what the decoding slots hold, without a copy."""
-    slots = cached.view(-1, step.slot_length, *cached.shape[1:])
-    return slots[: step.num_decodes, : step.length].transpose(1, 2)
-
-
-def _piece(
-    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, piece: PieceAttention
-) -> torch.Tensor:
+def _piece(q: torch.Tensor, cache: LayerCache, piece: PieceAttention) -> torch.Tensor:
     """[P, K, G, D] of q [P, K, G, D], one prompt's piece."""
     q = q.permute(1, 2, 0, 3)  # [K, G, P, D]
     k, v = (
-        cached[piece.cells].transpose(0, 1).unsqueeze(1).expand(-1, q.shape[1], -1, -1)
-        for cached in (keys, values)
+        kept.transpose(0, 1).unsqueeze(1).expand(-1, q.shape[1], -1, -1)
+        for kept in cache.read(piece.cells, q.dtype)
     )  # [K, G, S, D]
     mixed = F.scaled_dot_product_attention(q, k, v, piece.mask, is_causal=piece.mask is None)
     return mixed.permute(2, 0, 1, 3)

@@ -51,7 +51,7 @@ def test_long_form() -> None:
         ({"attn_bias": True}, "attn_bias true"),
         ({"qk_layernorm": True}, "qk_layernorm true"),
         ({"position_embedding_type": "alibi"}, 'position_embedding_type "alibi"'),
-        ({"quantization": {"quant_algo": "FP8"}}, 'quantization.quant_algo "FP8"'),
+        ({"quantization": {"quant_algo": "FP8_BLOCK_SCALES"}}, 'quant_algo "FP8_BLOCK_SCALES"'),
         ({"quantization": {"kv_cache_quant_algo": "INT8"}}, 'kv_cache_quant_algo "INT8"'),
         ({"mapping": {"cp_size": 2}}, "mapping.cp_size 2"),
         ({"moe": {"num_experts": 8}}, "moe.num_experts 8"),

@@ -9,8 +9,6 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from llmjp_runtime.errors import UnsupportedModel
-from llmjp_runtime.executor.torch_config import read_config
 from llmjp_runtime.executor.torch_model import ParallelLlama
 from tests.support.shared import shared
 
@@ -69,12 +67,6 @@ def test_goldens_agree_with_transformers(name: str) -> None:
     assert [reply.token_ids for reply in got] == [
         transformers_greedy(expected, ids, 24) for ids in asked
     ]
-
-
-@pytest.mark.parametrize("name", ["fp8_tp1", "fp8_tp2", "fp8_tp2_nokv"])
-def test_fp8_goldens_are_refused_by_name(name: str) -> None:
-    with pytest.raises(UnsupportedModel, match=r'quantization\.quant_algo "FP8"'):
-        read_config(shared("trtllm-golden") / name / "ckpt" / "config.json")
 
 
 @pytest.mark.parametrize(("tp", "pp"), SPLITS)
