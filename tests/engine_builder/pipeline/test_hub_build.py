@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmjp_builder.errors import LicenceNotAccepted, SourceChanged, Unsupported
+from llmjp_builder.errors import LicenceNotAccepted, NotPermitted, SourceChanged, Unsupported
 from llmjp_builder.pipeline import BuildResult, build
 from llmjp_builder.spec import Backend, BuildSpec, Progress, Source
 from llmjp_builder.store import check_artefact
@@ -89,17 +89,13 @@ def test_a_downloaded_source_serves_the_next_build(hub: Hub, tmp_path: Path) -> 
 
 
 def test_an_interrupted_download_is_gone_on_with(hub: Hub, tmp_path: Path) -> None:
-    from llmjp_builder.errors import HubFailed, NotPermitted
-
     hub.fail(Status(403), "*/model-00002-of-00002.safetensors")
-    with pytest.raises((HubFailed, NotPermitted)):
+    with pytest.raises(NotPermitted):
         built(hub, tmp_path / "store")
     seen: list[Progress] = []
     spec = BuildSpec(source=Source(repository=REPOSITORY), endpoint=hub.endpoint)
     result = build(spec, store=tmp_path / "store", on_progress=seen.append)
     check_artefact(result.path)
-    [first] = hub.asked_for("*/model-00001-of-00002.safetensors")
-    assert first.range is None
     began = next(p for p in seen if "are here already" in p.message)
     assert 0 < began.bytes_done < began.bytes_total
     assert (began.step, began.bytes_per_second) == ("fetch", 0.0)
