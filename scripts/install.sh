@@ -61,5 +61,7 @@ say "installing into .venv with $("$python" --version) ($python)"
 wheels=../shared/wheels
 links=()
 [ -d "$wheels" ] && links=(--find-links "$wheels")
-.venv/bin/python -m pip install --quiet --disable-pip-version-check "${links[@]}" -e '.[dev]'
+quiet=(--quiet)
+[ -t 2 ] && quiet=()  # a person sees pip's progress bars
+.venv/bin/python -m pip install "${quiet[@]}" --disable-pip-version-check "${links[@]}" -e '.[dev]'
 echo "$wanted" > "$stamp"
