@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=EXAMPLE)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="torch threads on both sides")
-    parser.add_argument("--interval-ms", type=float, default=10.0, help="see ServingSettings")
+    parser.add_argument("--interval-ms", type=float, default=20.0, help="see ServingSettings")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

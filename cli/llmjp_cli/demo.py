@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import statistics
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +165,13 @@ def _stream(
     return reply.text, Measured((first or end) - start, end - start, reply.usage.output_tokens)
 
 
+def _command() -> str:
+    """How to call `llmjp` from where the person is."""
+    if shutil.which("llmjp"):
+        return "llmjp"
+    return os.path.relpath(Path(sys.executable).parent / "llmjp")
+
+
 def _summary(measured: list[Measured], artefact: Path, build_s: float, *, cache_hit: bool) -> Table:
     first_ms = 1e3 * statistics.median(each.first_token_s for each in measured)
     speed = statistics.median(each.tokens_per_s for each in measured)
@@ -172,6 +182,7 @@ def _summary(measured: list[Measured], artefact: Path, build_s: float, *, cache_
     table.add_row("artefact", f"{artefact}  ({found} in {build_s:.1f} s)")
     table.add_row("time to first token", f"{first_ms:.0f} ms (median of {len(measured)} replies)")
     table.add_row("speed", f"{speed:.0f} tokens/s, one request at a time, on this CPU")
-    table.add_row("next", f"llmjp serve {artefact}")
-    table.add_row("", "llmjp chat      (in another terminal)")
+    command = _command()
+    table.add_row("next", f"{command} serve {artefact}")
+    table.add_row("", f"{command} chat      (in another terminal)")
     return table
