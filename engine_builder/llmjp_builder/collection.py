@@ -7,21 +7,22 @@ half removed is taken for whole; a killed collection is completed by the next on
 
 from __future__ import annotations
 
+import os
+import stat
 import uuid
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmjp_builder.disk import os_errors, sync_directory
-from llmjp_builder.errors import MissingFile
 from llmjp_builder.store import Store, remove
 from llmjp_builder.uses import forget_uses, lock_of_use, uses_of
 from llmjp_builder.workfolder import locked
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
-    from pathlib import Path
 
 _DAY_S = 86_400.0
 
@@ -147,6 +148,8 @@ def _remove(root: Path, item: Item, dry_run: bool, now: float) -> bool:  # noqa:
                 return False
         if any(use.is_current(now) for use in uses_of(root, item.name)):
             return False
+        if not item.path.exists():
+            return False  # published, or renamed, since it was found
         if dry_run:
             return True
         with os_errors(item.path):
@@ -230,15 +233,21 @@ def _children(folder: Path) -> list[Path]:
 
 
 def _measured(path: Path) -> tuple[int, float]:
-    """Bytes of all files at or below `path`, and the newest time of writing."""
-    paths = [path, *(path.rglob("*") if path.is_dir() else ())]
-    size, newest = 0, 0.0
-    for entry in paths:
-        with suppress(MissingFile), os_errors(entry):
-            info = entry.lstat()
-            size += 0 if entry.is_dir() else info.st_size
-            newest = max(newest, info.st_mtime)
-    return size, newest
+    """Bytes of all files at or below `path`, and the newest time of writing.
+
+    What vanishes meanwhile, because a build goes on, counts nothing.
+    """
+    below = (Path(folder) / name for folder, _, files in os.walk(path) for name in files)
+    infos = [info for place in (path, *below) if (info := _info(place)) is not None]
+    sizes = (info.st_size for info in infos if not stat.S_ISDIR(info.st_mode))
+    return sum(sizes), max((info.st_mtime for info in infos), default=0.0)
+
+
+def _info(path: Path) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except OSError:
+        return None
 
 
 def _empty_trash(root: Path) -> None:
@@ -249,6 +258,7 @@ def _empty_trash(root: Path) -> None:
 def _tidy(root: Path, names: Iterable[str], now: float) -> None:
     """Small things: uses that are over, locks that nobody holds, files of writers that died."""
     kept = set(names)
+    Store(root).remove_abandoned()
     for folder in _children(root / "uses"):
         with locked(lock_of_use(root, folder.name), on_wait=None) as alone:
             if alone:

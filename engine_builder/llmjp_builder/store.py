@@ -98,9 +98,9 @@ class Store:
         """Whether `finish` was called, and the files are still those."""
         try:
             said = json.loads(_mark_of(work).read_bytes())
+            return work.is_dir() and bool(said == _sizes(work))
         except (OSError, ValueError):
             return False
-        return work.is_dir() and bool(said == _sizes(work))
 
     def publish(self, work: Path, manifest: Manifest) -> Path:
         """Makes a work folder whose files are durable the artefact; the manifest is written last.

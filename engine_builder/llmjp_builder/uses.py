@@ -17,7 +17,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from llmjp_builder.disk import os_errors, replace_atomically
 from llmjp_builder.errors import BuilderError, InvalidSpec, MissingFile
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 _MAX_USER = 80
-"""Characters: quoted for a file name, each may take nine bytes or more of the 255 there are."""
+_MAX_FILE = 200
+"""Of 255 bytes that file systems allow, as `replace_atomically` adds some."""
 
 SKEW_S = 300
 """How far the clocks of two machines may be apart: a use ends so much later than it says."""
@@ -47,7 +48,7 @@ class Use:
     user: str
     at: float
     """When it was recorded last."""
-    expires: float | None
+    expires: float | None = None
     """When it ends by itself; None: when it is released."""
     label: str | None = None
     """What `name` is, in words that must not be in it: artefacts know their contents only."""
@@ -108,7 +109,7 @@ def uses_of(store: Path, name: str) -> list[Use]:
     """All that is on record, oldest first; a record that cannot be read is a use without end."""
     folder = store / "uses" / name
     with os_errors(folder):
-        found = sorted(folder.glob("[!.]*.json")) if folder.is_dir() else []
+        found = sorted(folder.glob("*.json")) if folder.is_dir() else []
     return sorted((use for path in found if (use := _read(path))), key=lambda use: use.at)
 
 
@@ -183,8 +184,10 @@ def renewed_use(artefact: Path, user: str, *, every_s: float = LEASE_S / 6) -> I
 def _path(store: Path, name: str, user: str) -> Path:
     if not _NAME.fullmatch(name):
         raise InvalidSpec(f"{name!r}: nothing in a store has such a name")
-    if not 0 < len(user) <= _MAX_USER or len(file := f"{quote(user, safe='')}.json") > 200:
-        raise InvalidSpec(f"user {user!r}: expected 1 to {_MAX_USER} characters")
+    if not 0 < len(user) <= _MAX_USER or not user.isprintable():
+        raise InvalidSpec(f"user {user!r}: expected 1 to {_MAX_USER} printable characters")
+    if len(file := f"{quote(user, safe='')}.json") > _MAX_FILE:
+        raise InvalidSpec(f"user {user!r}: too long for the name of a file")
     return store / "uses" / name / file
 
 
@@ -196,5 +199,5 @@ def _read(path: Path) -> Use | None:
         return None
     except (OSError, ValueError, RecursionError, BuilderError):
         with os_errors(path):
-            return Use(user=path.stem, at=path.stat().st_mtime, expires=None)
+            return Use(user=unquote(path.stem), at=path.stat().st_mtime)
     return use
