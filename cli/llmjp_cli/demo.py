@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 if TYPE_CHECKING:
     from llmjp_client import Client
@@ -79,7 +78,9 @@ def demo(
     artefact, build_s, cache_hit = _build(checkpoint, store, console)
     with _start(artefact, store.parent / "triton.log", console) as server:
         measured = _converse(server.grpc_endpoint, console)
-        console.print(_summary(measured, artefact, build_s, cache_hit=cache_hit))
+        for label, value in _summary(measured, artefact, build_s, cache_hit=cache_hit).items():
+            # Not folded: these lines are to be copied.
+            console.print(f"[bold]{label:<20}[/] {value}", soft_wrap=True, highlight=False)
         if keep:
             console.print(f"serving on {server.grpc_endpoint} until Ctrl-C")
             server.wait()
@@ -172,17 +173,17 @@ def _command() -> str:
     return os.path.relpath(Path(sys.executable).parent / "llmjp")
 
 
-def _summary(measured: list[Measured], artefact: Path, build_s: float, *, cache_hit: bool) -> Table:
+def _summary(
+    measured: list[Measured], artefact: Path, build_s: float, *, cache_hit: bool
+) -> dict[str, str]:
     first_ms = 1e3 * statistics.median(each.first_token_s for each in measured)
     speed = statistics.median(each.tokens_per_s for each in measured)
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
     found = "found by its key and verified" if cache_hit else "built"
-    table.add_row("artefact", f"{artefact}  ({found} in {build_s:.1f} s)")
-    table.add_row("time to first token", f"{first_ms:.0f} ms (median of {len(measured)} replies)")
-    table.add_row("speed", f"{speed:.0f} tokens/s, one request at a time, on this CPU")
     command = _command()
-    table.add_row("next", f"{command} serve {artefact}")
-    table.add_row("", f"{command} chat      (in another terminal)")
-    return table
+    return {
+        "artefact": f"{artefact}  ({found} in {build_s:.1f} s)",
+        "time to first token": f"{first_ms:.0f} ms (median of {len(measured)} replies)",
+        "speed": f"{speed:.0f} tokens/s, one request at a time, on this CPU",
+        "next": f"{command} serve {artefact}",
+        "then": f"{command} chat      (in another terminal)",
+    }
