@@ -1,6 +1,6 @@
 # Everything a newcomer types. Details: scripts/install.sh, scripts/test.sh.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test soak lint generate format clean
 
 help:     ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,8 +14,14 @@ demo: install  ## build, serve with a real Triton, stream Japanese
 test: install  ## lint, types, contracts, unit, golden and real-Triton tests
 	@exec scripts/test.sh
 
+soak: install  ## the tests that repeat something, in full: kills, damaged files
+	@exec scripts/soak.sh
+
 lint: install  ## ruff, mypy, import contracts
 	@exec scripts/lint.sh
+
+generate: install  ## what is derived from the code: docs/schemas
+	@.venv/bin/python scripts/generate.py
 
 format: install  ## ruff format and safe fixes
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix-only -q .

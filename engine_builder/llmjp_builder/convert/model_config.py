@@ -5,7 +5,7 @@ Defaults for absent keys are those of `transformers.LlamaConfig`; a size is neve
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +112,7 @@ class _Fields:
         value = self.document.get(key)
         if value is None:
             return default
-        if type(value) not in {int, float} or not (0 < value < math.inf):
+        if type(value) not in {int, float} or not (0 < value <= sys.float_info.max):
             raise BadConfig(f"{self.where}: {key} must be a positive number, found {value!r}")
         return float(value)
 
@@ -138,7 +138,7 @@ def _architecture(document: Mapping[str, Any], where: str) -> str:
 
 def _refuse_variants(document: Mapping[str, Any], where: str) -> None:
     for key in ("attention_bias", "mlp_bias"):
-        if document.get(key) not in {None, False}:
+        if document.get(key) is not None and document[key] is not False:
             raise Unsupported(f"{where}: {key} is {document[key]!r}; only models without biases")
     if (activation := document.get("hidden_act", "silu")) != "silu":
         raise Unsupported(f"{where}: hidden_act is {activation!r}; only silu is converted")
@@ -172,9 +172,8 @@ def _rope(document: Mapping[str, Any], fields: _Fields) -> tuple[float, Mapping[
             "rope_theta", default=theta
         )
         scaling = {key: value for key, value in parameters.items() if key != "rope_theta"}
-    if scaling and scaling.get("rope_type", scaling.get("type")) not in {None, "default"}:
-        return theta, scaling
-    return theta, None
+    kind = scaling.get("rope_type", scaling.get("type")) if scaling else None
+    return theta, None if kind is None or kind == "default" else scaling
 
 
 def _stored_dtype(document: Mapping[str, Any], where: str) -> str | None:
