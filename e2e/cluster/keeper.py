@@ -49,6 +49,9 @@ def keep(plan_file: Path, plan: Plan, *, lock_fd: int, lifeline: bool) -> None:
     try:
         supervisor = _start_supervisor(plan_file, plan, lock_fd)
         _wait(supervisor, wake, lifeline=lifeline)
+        # First of all: it would take the end of a component that we end for a failure.
+        supervisor.kill()
+        supervisor.wait()
     finally:
         end_descendants()
         if plan.isolated:
