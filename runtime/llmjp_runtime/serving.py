@@ -14,8 +14,34 @@ if TYPE_CHECKING:
     from llmjp_runtime.executor.protocol import Executor
     from llmjp_runtime.settings import Backend, ServingSettings
 
-KINDS: dict[Backend, str] = {"torch": "ranks"}
+KINDS: dict[Backend, str] = {"torch": "ranks", "tensorrt": "engine", "pytorch": "unified"}
 """The kind of artefact that each backend serves."""
+DEFAULT_BATCH_SIZE = 32
+"""Requests stepped together where neither the settings nor an engine say."""
+
+
+def backend_of(artefact: Path) -> Backend:
+    """The backend that serves an artefact of this kind.
+
+    Raises:
+        ArtefactInvalid: not an artefact.
+    """
+    kind = load_manifest(artefact).kind
+    return next(backend for backend, served in KINDS.items() if served == kind)
+
+
+def load_manifest(artefact: Path) -> Manifest:
+    """What the artefact says of itself.
+
+    Raises:
+        ArtefactInvalid: not an artefact.
+    """
+    if not (artefact / "manifest.json").is_file():
+        raise ArtefactInvalid(
+            f"{artefact} is not an engine artefact (no manifest.json): `llmjp build` makes one and "
+            "prints its path"
+        )
+    return Manifest.load(artefact)
 
 
 def check_artefact(artefact: Path, backend: Backend) -> Manifest:
@@ -24,12 +50,7 @@ def check_artefact(artefact: Path, backend: Backend) -> Manifest:
     Raises:
         ArtefactInvalid: not an artefact, of another kind, or files are missing or cut.
     """
-    if not (artefact / "manifest.json").is_file():
-        raise ArtefactInvalid(
-            f"{artefact} is not an engine artefact (no manifest.json): `llmjp build` makes one and "
-            "prints its path"
-        )
-    manifest = Manifest.load(artefact)
+    manifest = load_manifest(artefact)
     if manifest.kind != KINDS[backend]:
         raise ArtefactInvalid(
             f"{artefact} is of kind {manifest.kind}, but backend {backend} serves {KINDS[backend]}"
@@ -57,10 +78,41 @@ def load_executor(settings: ServingSettings, tokenizer: TextTokenizer) -> Execut
                 settings.artefact,
                 device=settings.device,
                 compute_dtype=settings.compute_dtype,
-                max_batch_size=settings.max_batch_size,
+                max_batch_size=settings.max_batch_size or DEFAULT_BATCH_SIZE,
                 max_context=settings.max_context,
                 num_valid_ids=tokenizer.num_entries,
                 num_threads=settings.num_threads,
             )
+        case "tensorrt":
+            return _tensorrt_executor(settings)
+        case "pytorch":
+            return _pytorch_executor(settings)
         case unknown:
             assert_never(unknown)
+
+
+def _tensorrt_executor(settings: ServingSettings) -> Executor:
+    # Only a process of Triton's python backend can call the model beside it.
+    from llmjp_runtime.executor.tensorrt_config import EngineConfig
+    from llmjp_runtime.executor.tensorrt_executor import TensorRTExecutor
+    from llmjp_runtime.executor.tensorrt_model import ENGINE_MODEL_NAME
+    from llmjp_runtime.front.triton import TritonModel
+
+    engine = EngineConfig.load(settings.artefact)
+    limits = engine.limits(settings.max_batch_size, settings.max_context)
+    return TensorRTExecutor(TritonModel(ENGINE_MODEL_NAME, settings.triton_http), engine, limits)
+
+
+def _pytorch_executor(settings: ServingSettings) -> Executor:
+    from llmjp_runtime.executor.pytorch_api import load_api
+    from llmjp_runtime.executor.pytorch_executor import PyTorchExecutor
+
+    return PyTorchExecutor.load(
+        load_api(),
+        settings.artefact,
+        tensor_parallel=settings.tensor_parallel,
+        pipeline_parallel=settings.pipeline_parallel,
+        max_batch_size=settings.max_batch_size or DEFAULT_BATCH_SIZE,
+        max_context=settings.max_context,
+        kv_cache_fraction=settings.kv_cache_fraction,
+    )

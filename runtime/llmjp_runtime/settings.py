@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Backend = Literal["torch"]
-"""Executors that exist. tensorrt, pytorch and vllm join this list with their executors."""
+Backend = Literal["torch", "tensorrt", "pytorch"]
+"""Executors that exist. vllm joins this list with its executor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +28,8 @@ class ServingSettings:
     artefact: Path
     """Folder with `manifest.json`; read only."""
     backend: Backend = "torch"
-    max_batch_size: int = 32
-    """Requests stepped together."""
+    max_batch_size: int | None = None
+    """Requests stepped together; None means what the engine was built for, else 32."""
     max_queue: int = 256
     """Requests that may wait beyond those being stepped; more are refused."""
     max_context: int | None = None
@@ -38,13 +38,21 @@ class ServingSettings:
     compute_dtype: str = "auto"
     num_threads: int | None = None
     """Threads of the executor on CPU; None means all cores."""
+    kv_cache_fraction: float = 0.9
+    """Of the GPU memory that is free once the weights are there (tensorrt, pytorch)."""
+    tensor_parallel: int = 1
+    """GPUs that share each layer (pytorch; other artefacts are made for a number of them)."""
+    pipeline_parallel: int = 1
+    """Stages that the layers are divided over (pytorch)."""
     sender_threads: int = 4
     """Threads that send responses (one `send` is a blocking round trip of about 0.1 ms)."""
-    response_interval_ms: float = 10.0
+    response_interval_ms: float = 20.0
     """Between two responses of one stream at least; tokens that come meanwhile leave together."""
     health_host: str = "127.0.0.1"
     health_port: int = 8003
     """Where `/readyz` and `/livez` answer."""
+    triton_http: str = "127.0.0.1:8000"
+    """Where the front model reaches its own server's HTTP endpoint; set by whoever starts it."""
     defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
 
     def to_json(self) -> str:

@@ -11,6 +11,7 @@ from llmjp_builder.pipeline import build
 from llmjp_builder.spec import BuildSpec, Source
 from llmjp_runtime.server.preflight import free_ports
 from llmjp_runtime.server.process import Listen, TritonServer
+from llmjp_runtime.serving import backend_of
 from llmjp_runtime.settings import ServingSettings
 from tests.support.shared import ROOT
 
@@ -26,7 +27,8 @@ def build_artefact(checkpoint: Path, store: Path, tensor_parallel: int = 2) -> P
 
 @contextlib.contextmanager
 def serving(artefact: Path, log: Path, **settings: object) -> Iterator[TritonServer]:
-    """A ready tritonserver over the artefact, on free ports."""
+    """A ready tritonserver over the artefact, on free ports; its backend is that of its kind."""
+    settings.setdefault("backend", backend_of(artefact))
     http, grpc, metrics, health = free_ports(4)
     base = ServingSettings(artefact=artefact, health_port=health, num_threads=1)
     server = TritonServer(

@@ -18,14 +18,22 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import triton_python_backend_utils as pb_utils
 
 from llmjp_runtime.front.orphan import exit_with_server
 from llmjp_runtime.front.repository import MODEL_NAME
 from llmjp_runtime.front.request import Code, RequestError, nvidia_defaults
-from llmjp_runtime.front.triton import TritonResponder, inputs_of, prepare_process
+from llmjp_runtime.front.triton import (
+    CallFailed,
+    TritonModel,
+    TritonResponder,
+    inputs_of,
+    prepare_process,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llmjp_runtime.front.live import Outputs
     from llmjp_runtime.front.request import Tensors
 
 _log = logging.getLogger(__name__)
@@ -43,6 +51,7 @@ class TritonPythonModel:
         """Start the threads."""
         prepare_process()
         exit_with_server()
+        self._model = TritonModel(MODEL_NAME)
         self._numbers = itertools.count(1)
         self._pool = ThreadPoolExecutor(MAX_THREADS, "forward")
         self._lock = threading.Lock()
@@ -69,7 +78,9 @@ class TritonPythonModel:
             with self._lock:
                 self._running.setdefault(inner, responder)
         try:
-            _relay(_call(tensors, inner, timeout_us), responder)
+            _relay(self._model.infer(tensors, inner, timeout_us=timeout_us), responder)
+        except CallFailed as exc:
+            responder.fail_as(exc.error)
         except Exception as exc:  # noqa: BLE001  a thread's edge
             _log.exception("forwarding failed")
             responder.fail(RequestError(Code.INTERNAL, f"{type(exc).__name__} in the alias"))
@@ -84,7 +95,7 @@ class TritonPythonModel:
                 running = list(self._running.items())
             for inner, responder in running:
                 if responder.cancelled():
-                    for _ in _call({"stop": np.array([[True]])}, inner, 0):
+                    for _ in self._model.infer({"stop": np.array([[True]])}, inner):
                         pass
 
     def finalize(self) -> None:
@@ -94,27 +105,10 @@ class TritonPythonModel:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _call(tensors: Tensors, request_id: str, timeout_us: int) -> Any:
-    """The inner model's responses, as they come."""
-    request = pb_utils.InferenceRequest(
-        model_name=MODEL_NAME,
-        requested_output_names=[],
-        inputs=[pb_utils.Tensor(name, array) for name, array in tensors.items()],
-        request_id=request_id,
-        timeout=timeout_us,
-    )
-    return request.exec(decoupled=True)
-
-
-def _relay(responses: Any, responder: TritonResponder) -> None:
+def _relay(responses: Iterator[Outputs], responder: TritonResponder) -> None:
     """Pass responses on; ours carry the final flag themselves, so an empty one is only the end."""
     ended = False
-    for response in responses:
-        if response.has_error():
-            responder.fail_as(response.error())
-            ended = True
-            break
-        outputs = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+    for outputs in responses:
         if outputs:
             ended = "finish_reason" in outputs
             responder.send(outputs, final=ended)

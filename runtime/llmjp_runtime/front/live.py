@@ -145,7 +145,7 @@ class LiveRequest:
             "output_ids": np.array([ids], np.int32).reshape(1, -1),
         }
         log_probs = [value for part in parts for value in part.log_probs or ()]
-        if last.log_probs is not None:
+        if any(part.log_probs is not None for part in parts):
             outputs["output_log_probs"] = np.array([[log_probs]], np.float32).reshape(1, 1, -1)
             outputs["cum_log_probs"] = np.array([[sum(log_probs)]], np.float32)
         if last.finish_reason is not None:

@@ -44,7 +44,11 @@ class TritonPythonModel:
             {"/readyz": self._readyz, "/livez": self._livez},
         )
         self._service = FrontService(self._executor, tokenizer, settings)
-        _warm_up(self._executor)
+        first = _warm_up(self._executor)
+        if settings.backend != "tensorrt":
+            # An engine is a model of its own, which Triton may load after this one: waiting here
+            # could wait for ever, and `/readyz` waits for the token anyway.
+            first.wait()
         _log.info("ready: backend %s, %.1f s", settings.backend, time.monotonic() - start)
 
     def execute(self, requests: list[Any]) -> None:
@@ -73,11 +77,11 @@ class TritonPythonModel:
         return verdict
 
 
-def _warm_up(executor: Executor) -> None:
-    """Generate one token, so that the first request pays for nothing and readiness is earned."""
+def _warm_up(executor: Executor) -> RecordedEvents:
+    """Ask for one token, so that the first request pays for nothing and readiness is earned."""
     events = RecordedEvents()
     sampling = SamplingParams(max_tokens=1, top_k=1)
     executor.submit(
         GenerationRequest(request_id="warm-up", prompt_ids=(1,), sampling=sampling), events
     )
-    events.wait()
+    return events

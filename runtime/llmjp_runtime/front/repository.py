@@ -1,7 +1,8 @@
 """The Triton model repository, rendered at start from the serving settings.
 
 It holds no weights and nothing that outlives the server: two `config.pbtxt` and two one-line
-`model.py`, in a scratch folder. The field names are those of `model_config.proto`
+`model.py`, in a scratch folder; for an engine also the `config.pbtxt` of NVIDIA's model, which
+reads the engine where it is. The field names are those of `model_config.proto`
 (triton-inference-server/common, protobuf/model_config.proto).
 """
 
@@ -10,11 +11,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from llmjp_runtime.executor.tensorrt_model import ENGINE_MODEL_NAME, engine_model_pbtxt
 from llmjp_runtime.front.tensors import INPUTS, MAX_BATCH_SIZE, OUTPUTS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from llmjp_runtime.executor.tensorrt_config import EngineConfig
     from llmjp_runtime.front.tensors import TensorSpec
     from llmjp_runtime.settings import ServingSettings
 
@@ -53,10 +56,12 @@ def config_pbtxt(name: str, parameters: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def model_repository(settings: ServingSettings) -> dict[str, str]:
-    """The repository's files: path below its root to text."""
+def model_repository(
+    settings: ServingSettings, engine: EngineConfig | None = None
+) -> dict[str, str]:
+    """The repository's files: path below its root to text; `engine` is for backend tensorrt."""
     shim = "from llmjp_runtime.front.{module} import TritonPythonModel  # noqa: F401\n"
-    return {
+    files = {
         f"{MODEL_NAME}/config.pbtxt": config_pbtxt(
             MODEL_NAME, {SETTINGS_PARAMETER: settings.to_json()}
         ),
@@ -64,6 +69,12 @@ def model_repository(settings: ServingSettings) -> dict[str, str]:
         f"{ALIAS_NAME}/config.pbtxt": config_pbtxt(ALIAS_NAME, {}),
         f"{ALIAS_NAME}/1/model.py": shim.format(module="alias"),
     }
+    if engine is not None:
+        pbtxt = engine_model_pbtxt(engine, settings.artefact, settings.kv_cache_fraction)
+        files[f"{ENGINE_MODEL_NAME}/config.pbtxt"] = pbtxt
+        # Triton loads no model without a folder for its version.
+        files[f"{ENGINE_MODEL_NAME}/1/.keep"] = ""
+    return files
 
 
 def write_repository(files: dict[str, str], root: Path) -> None:

@@ -19,14 +19,17 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
 from llmjp_runtime.errors import ServerFailed
+from llmjp_runtime.executor.tensorrt_config import EngineConfig
 from llmjp_runtime.front.repository import model_repository, write_repository
+from llmjp_runtime.server.engine_host import check_engine_host, observe_engine_host
 from llmjp_runtime.server.installation import backend_directory, find_triton
 from llmjp_runtime.server.preflight import check_interpreter, check_ports, observe_interpreter
+from llmjp_runtime.server.ranks import world_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,6 +45,8 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where Triton's python backend ke
 """Folder of POSIX shared memory."""
 WATCH_S = 0.5
 """How often a ready server's front model is looked for."""
+KILL_S = 10.0
+"""How long mpirun may take to kill its ranks."""
 POLL_S = 0.05
 """How often start and end are looked for."""
 
@@ -141,20 +146,24 @@ class TritonServer:
 
         Raises:
             TritonMissing, UnusableInterpreter, PortInUse: before anything is started.
+            ArtefactInvalid, UnsupportedModel, OptionInvalid: likewise, of an engine.
         """
         installation = find_triton()
         check_interpreter(observe_interpreter())
+        engine = _checked_engine(settings, installation)
         check_ports(listen.host, listen.options(settings.health_port))
-        self.settings = settings
+        http = f"{_reachable(listen.host)}:{listen.http_port}"
+        self.settings = settings = replace(settings, triton_http=http)
         self.listen = listen
         self._log = log
         self._ending = False
+        self._world_size = engine.world_size if engine else 1
         self._shm_prefix = f"llmjp_{os.getpid()}_{listen.grpc_port}_"
         self._scratch = Path(tempfile.mkdtemp(prefix="llmjp-serve-"))
         try:
             repository = self._scratch / "repository"
-            write_repository(model_repository(settings), repository)
-            command = command_line(
+            write_repository(model_repository(settings, engine), repository)
+            leader = command_line(
                 installation,
                 repository=repository,
                 backends=backend_directory(installation, self._scratch),
@@ -162,6 +171,7 @@ class TritonServer:
                 shm_prefix=self._shm_prefix,
                 verbose=verbose,
             )
+            command = world_command(leader, self._world_size)
             environment = server_environment(installation, os.environ, Path(sys.executable))
             with self._output() as output:
                 self._process = _spawn(command, environment, output)
@@ -196,8 +206,7 @@ class TritonServer:
         while (status := self._process.poll()) is None:
             listens = _listens(self.settings.health_host, self.settings.health_port)
             if not listens and self._process.poll() is None and not self._ending:
-                self._process.kill()
-                self._process.wait()
+                self._kill()
                 raise ServerFailed("the front model's process died (its output above may say why)")
             time.sleep(WATCH_S)
         return status
@@ -245,6 +254,15 @@ class TritonServer:
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
 
+    def _kill(self) -> None:
+        """End it at once. `mpirun` is asked first: killed, it would leave its ranks behind."""
+        if self._world_size > 1:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(KILL_S)
+        self._process.kill()
+        self._process.wait()
+
     def close(self, timeout_s: float = 15.0) -> None:
         """End the server and everything it started, and remove its scratch files. Idempotent."""
         try:
@@ -267,6 +285,17 @@ class TritonServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _checked_engine(
+    settings: ServingSettings, installation: TritonInstallation
+) -> EngineConfig | None:
+    if settings.backend != "tensorrt":
+        return None
+    engine = EngineConfig.load(settings.artefact)
+    engine.limits(settings.max_batch_size, settings.max_context)
+    check_engine_host(engine, observe_engine_host(installation))
+    return engine
 
 
 def failure_reason(log: str) -> str:

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llmjp_runtime.executor.protocol import Feature, FinishReason
+from llmjp_runtime.executor.protocol import Feature, FinishReason, TokenEvent
+from llmjp_runtime.front.live import LiveRequest
+from llmjp_runtime.front.reply import ReplyAssembler
 from llmjp_runtime.front.service import FrontService
 from llmjp_runtime.settings import ServingSettings
+from llmjp_runtime.text.stop import StopMatcher
 from llmjp_runtime.text.tokenizer import TextTokenizer
 from tests.support.scripted import RecordingResponder, ScriptedExecutor
 from tests.support.shared import ROOT
@@ -131,6 +134,22 @@ def test_a_slow_client_does_not_hold_another(bench: Bench) -> None:
     gate.set()
     bench.executor.event("r1", finish_reason=FinishReason.LENGTH)
     slow.wait()
+
+
+def test_log_probs_come_also_where_the_last_event_has_none(tokenizer: TextTokenizer) -> None:
+    responder = RecordingResponder()
+    assembler = ReplyAssembler(tokenizer.detokenizer(), StopMatcher([]))
+    live = LiveRequest(
+        key="r1", responder=responder, assembler=assembler, num_input_tokens=1, stream=False
+    )
+    live.push(TokenEvent(token_ids=(300,), log_probs=(-0.5,), num_generated=1), 0.0)
+    live.flush(0.0)
+    live.push(TokenEvent(num_generated=2, finish_reason=FinishReason.STOP), 1.0)
+    live.flush(1.0)
+    ((outputs, final),) = responder.sent
+    assert final
+    assert outputs["output_log_probs"].tolist() == [[[-0.5]]]
+    assert outputs["cum_log_probs"].tolist() == [[-0.5]]
 
 
 def test_a_stop_string_ends_reply_and_request(bench: Bench) -> None:

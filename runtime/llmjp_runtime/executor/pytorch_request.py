@@ -1,0 +1,129 @@
+"""Requests and replies between the executor's protocol and TensorRT-LLM's LLM API. Pure.
+
+Of the LLM API's two samplers only TRTLLMSampler applies penalties and per-request seeds;
+TorchSampler, which it takes by itself, leaves them out without a word (NVIDIA/TensorRT-LLM,
+1.3.0rc3, tensorrt_llm/_torch/pyexecutor/sampler.py). Hence `SAMPLER`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from llmjp_runtime.executor.protocol import Feature, FinishReason, TokenEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llmjp_runtime.executor.protocol import GenerationRequest, SamplingParams
+
+SAMPLER = "TRTLLMSampler"
+
+FEATURES = frozenset(Feature) - {Feature.BAD_WORDS}
+"""`SamplingParams` takes single forbidden ids only, and words are mostly several."""
+
+_REASONS = {
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "timeout": FinishReason.DEADLINE,
+    "cancelled": FinishReason.CANCELLED,
+}
+
+
+def sampling_arguments(
+    request: GenerationRequest, make_bias: Callable[[tuple[tuple[int, float], ...]], object]
+) -> dict[str, Any]:
+    """The arguments of `tensorrt_llm.SamplingParams`.
+
+    Args:
+        request: what is asked for.
+        make_bias: makes the tensor [vocab_size] of (id, bias) pairs.
+    """
+    sampling = request.sampling
+    arguments: dict[str, Any] = {
+        "max_tokens": sampling.max_tokens,
+        "seed": secrets.randbits(63) if sampling.seed is None else sampling.seed,
+        "detokenize": False,
+        "add_special_tokens": False,
+        **_choice(sampling),
+        **_ends(sampling),
+    }
+    if sampling.repetition_penalty != 1:
+        arguments["repetition_penalty"] = sampling.repetition_penalty
+    if sampling.presence_penalty or sampling.frequency_penalty:
+        arguments["presence_penalty"] = sampling.presence_penalty
+        arguments["frequency_penalty"] = sampling.frequency_penalty
+        # These two are for the reply alone.
+        arguments["prompt_ignore_length"] = len(request.prompt_ids)
+    if sampling.min_tokens:
+        arguments["min_tokens"] = sampling.min_tokens
+    if sampling.embedding_bias:
+        arguments["embedding_bias"] = make_bias(sampling.embedding_bias)
+    if request.log_probs:
+        arguments["logprobs"] = 1
+    return arguments
+
+
+def _choice(sampling: SamplingParams) -> dict[str, Any]:
+    if sampling.temperature == 0:
+        return {"top_k": 1}
+    limits = {"top_k": sampling.top_k, "top_p": sampling.top_p}
+    return {"temperature": sampling.temperature} | ({"top_k": 1} if sampling.top_k == 1 else limits)
+
+
+def _ends(sampling: SamplingParams) -> dict[str, Any]:
+    """One end id; any others are stop tokens, which the LLM API cuts off the reply."""
+    if not (ordered := sorted(sampling.end_ids)):
+        # An id must be given where the LLM API has no tokenizer to ask.
+        return {"end_id": 0, "ignore_eos": True}
+    first, *others = ordered
+    return {"end_id": first} | ({"stop_token_ids": others} if others else {})
+
+
+class LlmReply:
+    """One reply in the making: the LLM API's outputs, folded into events."""
+
+    def __init__(self, request: GenerationRequest) -> None:
+        """Nothing has come yet."""
+        self._end_ids = request.sampling.end_ids
+        self._log_probs = request.log_probs
+        self.num_tokens = 0
+        """Ids given so far, without an end id."""
+
+    def feed(self, completion: Any) -> TokenEvent | None:
+        """The event of one `CompletionOutput`; None where it brings no ids."""
+        ids = [int(token) for token in completion.token_ids_diff]
+        if ids and ids[-1] in self._end_ids:
+            ids.pop()
+        if not ids:
+            return None
+        self.num_tokens += len(ids)
+        log_probs = _chosen(ids, completion.logprobs_diff) if self._log_probs else None
+        return TokenEvent(token_ids=tuple(ids), log_probs=log_probs, num_generated=self.num_tokens)
+
+    def end(self, finish_reason: str | None, *, cancelled: bool) -> TokenEvent:
+        """The final event.
+
+        Args:
+            finish_reason: the last `CompletionOutput`'s.
+            cancelled: whether an end without a reason is one that was asked for.
+        """
+        reason = _REASONS.get(finish_reason or "")
+        if reason is None:
+            if not cancelled:
+                return self.failed(f"it ended with finish_reason {finish_reason!r}")
+            reason = FinishReason.CANCELLED
+        ended = reason is FinishReason.STOP
+        return TokenEvent(num_generated=self.num_tokens + ended, finish_reason=reason)
+
+    def failed(self, why: str) -> TokenEvent:
+        """The final event of a reply that the LLM API gave up."""
+        return TokenEvent(num_generated=self.num_tokens, error=f"the engine failed: {why}")
+
+
+def _chosen(ids: list[int], steps: list[Any]) -> tuple[float, ...]:
+    """The log probability of each id; a step has those of several ids, or of the chosen one."""
+    return tuple(
+        float(step[token].logprob if isinstance(step, dict) else step)
+        for token, step in zip(ids, steps, strict=False)
+    )
