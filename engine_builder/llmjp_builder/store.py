@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmjp_builder.disk import os_errors, sync_directory, write_durably
-from llmjp_builder.errors import BadArtefact, MissingFile
+from llmjp_builder.errors import BadArtefact, MissingFile, NotEnoughDisk
 from llmjp_builder.hashing import HashCache, hash_files
 from llmjp_builder.spec import MANIFEST_NAME, Manifest, pretty_json
 from llmjp_builder.uses import lock_of_use
@@ -71,9 +71,10 @@ class Store:
 
     @contextmanager
     def work_folder(self, key: str) -> Iterator[Path]:
-        """A folder to build in; the lock must be held. Removed unless it was published.
+        """A folder to build in; the lock must be held.
 
-        It is empty, or what an earlier build had finished (`is_finished`).
+        It is empty, or what an earlier build had finished (`is_finished`). It is removed unless it
+        was published, or is finished and what is in the way of publishing it can be mended.
         """
         work = self.root / "work" / key
         if not self.is_finished(work):
@@ -83,8 +84,14 @@ class Store:
         remove(work / MANIFEST_NAME)
         try:
             yield work
-        finally:
+        except (NotEnoughDisk, KeyboardInterrupt):
+            if not self.is_finished(work):
+                self._remove_work(work)
+            raise
+        except BaseException:
             self._remove_work(work)
+            raise
+        self._remove_work(work)
 
     def finish(self, work: Path) -> None:
         """Every file in the work folder is durable and final; only the manifest is missing."""
