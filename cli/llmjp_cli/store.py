@@ -123,7 +123,8 @@ def store_gc(
     rows = [
         [item.name, item.what.value, _bytes(item.size), _ago(item, now)] for item in done.removed
     ]
-    _table(["WOULD GO" if dry_run else "REMOVED", "KIND", "SIZE", "LAST USE"], rows)
+    if rows:
+        _table(["WOULD GO" if dry_run else "REMOVED", "KIND", "SIZE", "LAST USE"], rows)
     freed = _bytes(sum(item.size for item in done.removed))
     typer.echo(f"{freed} {'would be ' if dry_run else ''}freed, {_bytes(done.bytes_left)} left")
     for item in done.in_use:

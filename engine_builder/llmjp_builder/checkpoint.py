@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_MAX_NAME_BYTES = 255
+"""Of a file, on every file system in use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,8 @@ def _weight_map(index: Path) -> dict[str, str]:
     if not isinstance(placed, dict) or not placed:
         raise BadConfig(f"{index}: weight_map must be an object that names at least one tensor")
     for name, shard in placed.items():
-        if not isinstance(shard, str) or Path(shard).name != shard or not shard:
+        plain = isinstance(shard, str) and shard and Path(shard).name == shard
+        if not plain or len(shard.encode(errors="replace")) > _MAX_NAME_BYTES:
             raise BadConfig(
                 f"{index}: {name}: expected the name of a file in this folder, found {shard!r}"
             )

@@ -24,7 +24,7 @@ from tests.engine_builder.checkpoints import Tiny, add_tokenizer, with_header, w
 from tests.support.soak import count
 
 SEVERAL = settings(
-    max_examples=count(60, 3000),
+    max_examples=count(60, 1500),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -210,6 +210,9 @@ def test_anything_in_the_place_of_a_json_file(name: str, data: bytes, folder: Pa
     )
     | values
 )
+@example(placed={WEIGHTS[0]: "a" * 5000})
+@example(placed={WEIGHTS[0]: "\ud800.safetensors"})
+@example(placed={WEIGHTS[0]: "a\0.safetensors"})
 def test_any_index(placed: Any, sharded: Path) -> None:
     document = json.dumps({"weight_map": placed}).encode()
     with changed(sharded / INDEX, document):
