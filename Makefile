@@ -20,7 +20,7 @@ soak: install  ## the tests that repeat something, in full: kills, damaged files
 lint: install  ## ruff, mypy, import contracts
 	@exec scripts/lint.sh
 
-generate: install  ## what is derived from the code: docs/schemas
+generate: install  ## what is derived from the code: docs/schemas, the CRD and its reference
 	@.venv/bin/python scripts/generate.py
 
 format: install  ## ruff format and safe fixes

@@ -1,4 +1,7 @@
-"""Writes what is derived from the code: JSON Schemas of the contracts, into `docs/schemas/`.
+"""Writes what is derived from the code.
+
+JSON Schemas of the contracts are made here, the custom resource's definition and reference page
+in `llmjp_operator.crd`.
 
 python scripts/generate.py [--check]
 """
@@ -20,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from llmjp_builder import spec
+from llmjp_operator.crd.files import crd_files
 
-FOLDER = Path(__file__).resolve().parents[1] / "docs" / "schemas"
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMAS = "docs/schemas"
 CONTRACTS: tuple[type, ...] = (spec.BuildSpec, spec.Manifest, spec.Progress, spec.Failure)
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -100,12 +105,17 @@ def _attribute_docstrings(contract: type) -> dict[str, str]:
     }
 
 
-def generated() -> dict[Path, str]:
-    """Every generated file and what should be in it."""
+def schemas() -> dict[str, str]:
+    """The contracts' schemas, by path in the repository."""
     return {
-        FOLDER / f"{contract.__name__}.json": spec.pretty_json(schema_of(contract))
+        f"{SCHEMAS}/{contract.__name__}.json": spec.pretty_json(schema_of(contract))
         for contract in CONTRACTS
     }
+
+
+def generated() -> dict[Path, str]:
+    """Every generated file and what should be in it."""
+    return {ROOT / name: text for name, text in {**schemas(), **crd_files()}.items()}
 
 
 def main(arguments: list[str]) -> int:

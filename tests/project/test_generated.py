@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmjp_builder.spec import BuildSpec, Kind
-from scripts.generate import FOLDER, generated, main, schema_of
+from scripts.generate import ROOT, SCHEMAS, generated, main, schema_of, schemas
 
 
 @pytest.mark.parametrize("path", generated(), ids=lambda path: path.name)
@@ -17,13 +17,13 @@ def test_current(path: Path) -> None:
 
 
 def test_nothing_else_is_there() -> None:
-    assert set(FOLDER.iterdir()) == set(generated())
+    assert set((ROOT / SCHEMAS).iterdir()) == {ROOT / name for name in schemas()}
 
 
 def test_the_check_finds_what_is_stale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("scripts.generate.FOLDER", tmp_path)
+    monkeypatch.setattr("scripts.generate.ROOT", tmp_path)
     assert main(["--check"]) == 1
     assert "BuildSpec.json: not current" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -46,9 +46,9 @@ def test_a_schema_says_what_the_decoder_does() -> None:
 
 
 def test_everything_that_is_mentioned_is_defined() -> None:
-    for path, text in generated().items():
+    for path, text in schemas().items():
         document = json.loads(text)
         used = {part.split('"')[0] for part in text.split("#/$defs/")[1:]}
-        assert used == document.get("$defs", {}).keys(), path.name
-    manifest = json.loads(generated()[FOLDER / "Manifest.json"])
+        assert used == document.get("$defs", {}).keys(), path
+    manifest = json.loads(schemas()[f"{SCHEMAS}/Manifest.json"])
     assert manifest["properties"]["kind"]["enum"] == [kind.value for kind in Kind]

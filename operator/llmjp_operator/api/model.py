@@ -1,0 +1,57 @@
+"""An LlmJpModel from the API server, parsed at the edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmjp_operator.api.decode import decode
+from llmjp_operator.api.spec import Spec
+from llmjp_operator.api.status import Status
+from llmjp_operator.errors import InvalidModel
+from llmjp_operator.names import API_VERSION, KIND
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One LlmJpModel."""
+
+    name: str
+    namespace: str
+    uid: str
+    """Empty where the object does not come from an API server."""
+    generation: int
+    """Counts changes of the spec; 0 where the object does not come from an API server."""
+    spec: Spec
+    status: Status
+    """As it was written last."""
+
+
+def parse(body: Mapping[str, Any]) -> Model:
+    """The object as values. Pure.
+
+    An unknown field of the spec is refused; of the status it is left out, as a newer operator may
+    have written it.
+
+    Raises:
+        InvalidModel: names the field, what was expected and what was found.
+    """
+    for name, expected in (("apiVersion", API_VERSION), ("kind", KIND)):
+        if body.get(name) != expected:
+            raise InvalidModel(name, f"must be {expected}, found {body.get(name)}")
+    metadata = body.get("metadata") or {}
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        raise InvalidModel("metadata.name", "required, but missing")
+    if "spec" not in body:
+        raise InvalidModel("spec", "required, but missing")
+    return Model(
+        name=metadata["name"],
+        namespace=metadata.get("namespace") or "default",
+        uid=metadata.get("uid") or "",
+        generation=metadata.get("generation") or 0,
+        spec=decode(Spec, body["spec"], "spec"),
+        status=decode(Status, body.get("status") or {}, "status", strict=False),
+    )

@@ -1,0 +1,46 @@
+"""What pods ask for and where they may run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from llmjp_operator.api.markers import Entries, Length, Quantity, Rule
+from llmjp_operator.names import GPU
+
+Quantities = Annotated[Mapping[str, Quantity], Entries(16)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """Requests and limits of one container, besides GPUs."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = tuple(
+        Rule(
+            f"!has(self.{kind}) || !('{GPU}' in self.{kind})",
+            f"leave {GPU} out: the operator asks for as many GPUs as the engine needs",
+            f".{kind}",
+            "FieldValueForbidden",
+        )
+        for kind in ("requests", "limits")
+    )
+
+    requests: Quantities | None = None
+    """By resource. Where cpu or memory are left out, the operator's estimate holds."""
+    limits: Quantities | None = None
+    """By resource."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toleration:
+    """A taint that the pods tolerate."""
+
+    key: Annotated[str, Length(1, 316)] | None = None
+    """Of the taint; left out: every key."""
+    operator: Literal["Exists", "Equal"] | None = None
+    """`Equal` where it is left out."""
+    value: Annotated[str, Length(0, 63)] | None = None
+    """Of the taint, for operator Equal."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Of the taint; left out: every effect."""
+    toleration_seconds: int | None = None
+    """How long a pod stays after a NoExecute taint came; left out: for ever."""

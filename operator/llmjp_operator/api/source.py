@@ -1,0 +1,126 @@
+"""Where the checkpoint comes from, and under which licence."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from llmjp_operator.api.markers import DataKey, Length, Matches, ObjectName, Rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSecret:
+    """A key of a Secret that holds a Hugging Face token."""
+
+    name: ObjectName
+    """Of the Secret, in the model's namespace."""
+    key: DataKey = "token"
+    """Inside the Secret."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateSecret:
+    """A key of a Secret that holds PEM certificates."""
+
+    name: ObjectName
+    """Of the Secret, in the model's namespace."""
+    key: DataKey = "ca.crt"
+    """Inside the Secret."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HuggingFace:
+    """A repository of Hugging Face's hub, or of a mirror."""
+
+    repository: Annotated[
+        str,
+        Length(3, 200),
+        Matches(
+            r"^[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*$",
+            "must be owner/name, such as llm-jp/llm-jp-3-13b-instruct3",
+        ),
+    ]
+    """`owner/name`."""
+    revision: Annotated[
+        str,
+        Length(1, 200),
+        Matches(
+            r"^[A-Za-z0-9][-A-Za-z0-9._/]*$",
+            "must be a branch, a tag or a commit of the repository",
+        ),
+    ] = "main"
+    """A branch, tag or commit. It is pinned to a commit once, when the model is created or its
+    source changes: `status.source.revision`."""
+    token_secret_ref: TokenSecret | None = None
+    """For gated and private repositories. Only the Jobs that download see it."""
+    endpoint: (
+        Annotated[
+            str,
+            Length(1, 500),
+            Matches(
+                r"^https?://[A-Za-z0-9][^ @]*$",
+                "must be an http or https URL without a user, such as https://hub.example.com",
+            ),
+        ]
+        | None
+    ) = None
+    """A mirror of the hub; https://huggingface.co where it is left out."""
+    ca_secret_ref: CertificateSecret | None = None
+    """Authorities to trust besides the public ones, for a mirror with a certificate of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersistentVolumeClaim:
+    """A folder on a volume that exists already; it is only read."""
+
+    claim_name: ObjectName
+    """In the model's namespace."""
+    path: Annotated[
+        str,
+        Length(0, 500),
+        Matches(
+            r"^([^/.][^/]*|[.][^/.][^/]*)?(/([^/.][^/]*|[.][^/.][^/]*))*/?$",
+            "must be a folder inside the claim: no slash in front, no . or .. in it",
+        ),
+    ] = ""
+    """The folder with config.json, relative to the volume; empty: the volume itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The Hugging Face checkpoint: exactly one of the two."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.huggingFace) != has(self.persistentVolumeClaim)",
+            "exactly one source is needed: huggingFace or persistentVolumeClaim",
+            reason="FieldValueRequired",
+        ),
+    )
+
+    hugging_face: HuggingFace | None = None
+    """Downloaded, and verified against the hub's checksums."""
+    persistent_volume_claim: PersistentVolumeClaim | None = None
+    """Read where it lies, without a network."""
+
+    def __post_init__(self) -> None:
+        if (self.hugging_face is None) == (self.persistent_volume_claim is None):
+            raise ValueError(self.RULES[0].sentence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Licence:
+    """What was agreed to."""
+
+    accepted: (
+        Annotated[
+            str,
+            Length(1, 100),
+            Matches(
+                r"^[A-Za-z0-9][-A-Za-z0-9._+]*$",
+                "must be the identifier of a licence, such as llm-jp-3-172b-instruct3-tou",
+            ),
+        ]
+        | None
+    ) = None
+    """The licence that somebody read and accepted. Models with terms of their own (llm-jp-3-172b
+    but for alpha1 and alpha2) need it: until then the phase is Blocked, with the terms' name and
+    address, and nothing is downloaded."""

@@ -1,0 +1,96 @@
+"""The spec as a whole, and the rules between its parts."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar, Final
+
+from llmjp_operator.api.engine import Engine, Hardware, Runtime
+from llmjp_operator.api.markers import Rule
+from llmjp_operator.api.serving import Serving
+from llmjp_operator.api.source import Licence, Source
+from llmjp_operator.api.storage import Build, Storage
+from llmjp_operator.families import SHAPES, repository_pattern
+
+BEFORE_ADA: Final = (
+    "^(Tesla-.*|(NVIDIA-)?(TITAN|V100|T4|A2|A10G?|A16|A30|A40|A100|A800|RTX-A[0-9]+)(-.*)?)$"
+)
+"""Values of nvidia.com/gpu.product with a compute capability below 8.9 (developer.nvidia.com/
+cuda-gpus); what is not known to be older passes."""
+
+
+def _family_rules() -> Iterator[Rule]:
+    for size, shape in SHAPES.items():
+        named = (
+            "!has(self.source.huggingFace) || !self.source.huggingFace.repository"
+            f'.matches("{repository_pattern(size).replace(chr(92), chr(92) * 2)}")'
+        )
+        yield Rule(
+            f"{named} || self.engine.tensorParallel in {list(shape.tensor_parallel)}",
+            f"for llm-jp-3-{size} tensorParallel must be {_or(shape.tensor_parallel)}: it divides "
+            f"{shape.heads} attention heads and an MLP of {shape.intermediate}",
+            ".engine.tensorParallel",
+        )
+        if shape.fp8_tensor_parallel != shape.tensor_parallel:
+            yield Rule(
+                f"{named} || self.engine.quantization != 'fp8' || self.engine.padIntermediate > 0 "
+                "|| !(self.engine.backend in ['tensorrt', 'torch']) || "
+                f"self.engine.tensorParallel in {list(shape.fp8_tensor_parallel)}",
+                f"for llm-jp-3-{size} in FP8 tensorParallel must be "
+                f"{_or(shape.fp8_tensor_parallel)}, as FP8 takes widths that are multiples of 16; "
+                "for more GPUs use pipelineParallel, or padIntermediate 16",
+                ".engine.tensorParallel",
+            )
+
+
+def _or(numbers: tuple[int, ...]) -> str:
+    *others, last = map(str, numbers)
+    return f"{', '.join(others)} or {last}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What is wanted."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.engine.backend != 'tensorrt' || "
+            "(has(self.hardware) && has(self.hardware.gpuProduct))",
+            "backend tensorrt needs gpuProduct: an engine runs only on the kind of GPU that it was "
+            "built on",
+            ".hardware.gpuProduct",
+            "FieldValueRequired",
+        ),
+        Rule(
+            "self.engine.quantization != 'fp8' || !has(self.hardware.gpuProduct) || "
+            "!(self.engine.backend in ['tensorrt', 'pytorch']) || "
+            f"!self.hardware.gpuProduct.matches('{BEFORE_ADA}')",
+            "gpuProduct is a GPU without FP8 arithmetic, which came with Ada (L4, L40S) and Hopper "
+            "(H100, H200): quantization must be none",
+            ".engine.quantization",
+        ),
+        Rule(
+            "self.engine.backend != 'torch' || self.serving.kvCacheFraction == 0.9",
+            "backend torch sizes its KV cache by maxBatchSize and maxSeqLen: leave kvCacheFraction "
+            "out",
+            ".serving.kvCacheFraction",
+            "FieldValueForbidden",
+        ),
+        *_family_rules(),
+    )
+
+    source: Source
+    """The Hugging Face checkpoint."""
+    licence: Licence = field(default_factory=Licence)
+    """What was agreed to."""
+    runtime: Runtime = field(default_factory=Runtime)
+    """The versions that build and serve."""
+    hardware: Hardware = field(default_factory=Hardware)
+    """The nodes to build and serve on."""
+    engine: Engine = field(default_factory=Engine)
+    """What is built from the checkpoint."""
+    build: Build = field(default_factory=Build)
+    """The Job that builds."""
+    storage: Storage
+    """The volume of the artefacts."""
+    serving: Serving = field(default_factory=Serving)
+    """The pods that answer."""

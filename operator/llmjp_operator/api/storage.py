@@ -1,0 +1,96 @@
+"""Where artefacts are kept, and the Jobs that make them."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+from llmjp_operator.api.markers import Items, Labels, ObjectName, Quantity, Range, Rule
+from llmjp_operator.api.scheduling import Resources, Toleration
+
+AccessMode = Literal["ReadWriteMany", "ReadWriteOnce"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """The Job that builds."""
+
+    resources: Resources = field(default_factory=Resources)
+    """Of its container."""
+    node_selector: Labels | None = None
+    """Labels of the nodes it may run on, besides `hardware.gpuProduct`."""
+    tolerations: Annotated[tuple[Toleration, ...], Items(32)] = ()
+    """Taints of the nodes it may run on."""
+    active_deadline_seconds: Annotated[int, Range(60, 604_800)] = 21600
+    """After this the build is ended and counts as failed."""
+    backoff_limit: Annotated[int, Range(0, 20)] = 3
+    """Retries after failures that may pass. Others are not retried until the spec changes."""
+
+
+def _fixed(name: str, absent: str, reason: str) -> Rule:
+    now, before = (f"(has({o}.{name}) ? {o}.{name} : '{absent}')" for o in ("self", "oldSelf"))
+    return Rule(f"{now} == {before}", f"{name} cannot change: {reason}", f".{name}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """The volume of the artefacts: one that is made (`size`), or one that exists."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.size) != has(self.existingClaim)",
+            "either size, for a volume that is made, or existingClaim is needed, and not both",
+            reason="FieldValueRequired",
+        ),
+        Rule(
+            "!has(self.existingClaim) || !(has(self.storageClassName) || has(self.accessMode))",
+            "an existing claim has its storage class and access mode already: leave both out",
+            ".existingClaim",
+        ),
+        Rule(
+            "!has(self.existingClaim) || self.onDelete == 'Retain'",
+            "an existing claim is never deleted by the operator: onDelete must be Retain",
+            ".onDelete",
+            "FieldValueForbidden",
+        ),
+        _fixed(
+            "existingClaim",
+            "",
+            "the engines that serve lie there; create a model of another name on the new volume",
+        ),
+        _fixed("storageClassName", "", "Kubernetes moves no volume to another class"),
+        _fixed("accessMode", "ReadWriteMany", "Kubernetes keeps a volume's access mode"),
+        Rule(
+            "!has(self.size) || quantity(string(self.size)).isGreaterThan(quantity('0'))",
+            "size must be more than 0",
+            ".size",
+        ),
+        Rule(
+            "!has(self.size) || !has(oldSelf.size) || "
+            "quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
+            "size can only grow: Kubernetes shrinks no volume",
+            ".size",
+        ),
+    )
+
+    size: Quantity | None = None
+    """Of the volume that is made for this model."""
+    storage_class_name: ObjectName | None = None
+    """Left out: the cluster's default."""
+    access_mode: AccessMode | None = None
+    """`ReadWriteMany` where it is left out. With `ReadWriteOnce`, building and serving are pinned
+    to one node, which must have room for both."""
+    existing_claim: ObjectName | None = None
+    """A PersistentVolumeClaim in the model's namespace instead; several models may share it, and
+    then share what is equal."""
+    on_delete: Literal["Retain", "Delete"] = "Retain"
+    """What becomes of the volume when the model is deleted."""
+    keep_engines: Annotated[int, Range(1, 100)] = 2
+    """Artefacts of this model that are kept, the newest first; what is in use is never removed."""
+
+    def __post_init__(self) -> None:
+        if (self.size is None) == (self.existing_claim is None):
+            raise ValueError(self.RULES[0].sentence)
+
+    @property
+    def made_with(self) -> AccessMode:
+        """Access mode of the volume that is made."""
+        return self.access_mode or "ReadWriteMany"

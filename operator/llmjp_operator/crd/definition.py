@@ -1,0 +1,163 @@
+"""The CustomResourceDefinition: schema, printer columns, subresources. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from llmjp_operator.api.markers import Rule
+from llmjp_operator.api.spec import Spec
+from llmjp_operator.api.status import Status
+from llmjp_operator.crd.schema import Object, object_schema, validation
+from llmjp_operator.names import (
+    CRD,
+    GROUP,
+    KIND,
+    MAX_LABEL,
+    MAX_MODEL_NAME,
+    PLURAL,
+    SHORT_NAME,
+    SINGULAR,
+    VERSION,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """What `kubectl get` prints of every model."""
+
+    name: str
+    path: str
+    """JSONPath in the object."""
+    meaning: str
+    type: Literal["string", "integer", "date"] = "string"
+    wide: bool = False
+    """With `--output=wide` only."""
+
+
+COLUMNS: Final = (
+    Column(name="Phase", path=".status.phase", meaning="Where the model is, in one word."),
+    Column(name="Backend", path=".spec.engine.backend", meaning="What generates the tokens."),
+    Column(name="Engine", path=".status.engine.active", meaning="Key of the artefact that serves."),
+    Column(name="Ready", path=".status.readyReplicas", meaning="Pods that answer.", type="integer"),
+    Column(
+        name="Progress",
+        path=".status.build.percent",
+        meaning="Percent of the build's step.",
+        type="integer",
+    ),
+    Column(name="Age", path=".metadata.creationTimestamp", meaning="Of the model.", type="date"),
+    Column(
+        name="Wanted",
+        path=".spec.serving.replicas",
+        meaning="Pods that are wanted.",
+        type="integer",
+        wide=True,
+    ),
+    Column(
+        name="Key",
+        path=".status.engine.key",
+        meaning="Key of the artefact that the spec asks for.",
+        wide=True,
+    ),
+    Column(name="Step", path=".status.build.step", meaning="What the build does.", wide=True),
+    Column(
+        name="Message",
+        path='.status.conditions[?(@.type=="Progressing")].message',
+        meaning="What is under way, or why it is not.",
+        wide=True,
+    ),
+)
+
+DESCRIPTION: Final = (
+    "An llm-jp-3 model: where it comes from, what is built of it, and how it is served."
+)
+
+NAME_RULES: Final = (
+    Rule(
+        f"size(self) <= {MAX_MODEL_NAME}",
+        f"the model's name must have at most {MAX_MODEL_NAME} characters: pods' names are made of "
+        f"it, and have at most {MAX_LABEL}",
+    ),
+    Rule(
+        "self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        "the model's name must begin with a letter and have small letters, digits and dashes only: "
+        "a Service has the same name",
+    ),
+)
+
+
+def definition(annotations: dict[str, str] | None = None) -> Object:
+    """The object to apply."""
+    metadata: Object = {"name": CRD, "labels": {"app.kubernetes.io/name": "llmjp-operator"}}
+    if annotations:
+        metadata["annotations"] = annotations
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": metadata,
+        "spec": {
+            "group": GROUP,
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": SINGULAR,
+                "shortNames": [SHORT_NAME],
+                "categories": ["all", "llmjp"],
+            },
+            "scope": "Namespaced",
+            "versions": [_version()],
+        },
+    }
+
+
+def _version() -> Object:
+    return {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": _root()},
+        "subresources": {
+            "status": {},
+            "scale": {
+                "specReplicasPath": ".spec.serving.replicas",
+                "statusReplicasPath": ".status.replicas",
+                "labelSelectorPath": ".status.selector",
+            },
+        },
+        "additionalPrinterColumns": [_column(column) for column in COLUMNS],
+    }
+
+
+def _root() -> Object:
+    return {
+        "description": DESCRIPTION,
+        "type": "object",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {
+                "type": "object",
+                "properties": {
+                    "name": {
+                        "type": "string",
+                        "x-kubernetes-validations": [validation(rule) for rule in NAME_RULES],
+                    }
+                },
+            },
+            "spec": object_schema(Spec),
+            "status": object_schema(Status),
+        },
+    }
+
+
+def _column(column: Column) -> Object:
+    return {
+        "name": column.name,
+        "type": column.type,
+        "jsonPath": column.path,
+        "description": column.meaning,
+        **({"priority": 1} if column.wide else {}),
+    }

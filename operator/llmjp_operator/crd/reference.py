@@ -1,0 +1,217 @@
+"""The reference page of the custom resource, in Markdown. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal
+
+from llmjp_operator.api.decode import encode
+from llmjp_operator.api.forms import Form, Property, empty, form_of, properties
+from llmjp_operator.api.markers import (
+    IntegerOrString,
+    Length,
+    Matches,
+    OneOf,
+    Opaque,
+    Range,
+    Refused,
+    Timestamp,
+)
+from llmjp_operator.api.spec import Spec
+from llmjp_operator.api.status import Phase, Status
+from llmjp_operator.crd.definition import COLUMNS, DESCRIPTION, NAME_RULES
+from llmjp_operator.crd.docstrings import class_doc, field_docs
+from llmjp_operator.crd.schema import rules_of
+from llmjp_operator.names import API_VERSION, KIND, SHORT_NAME
+from llmjp_operator.runtimes import DEFAULT_RUNTIME, RUNTIMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_PLAIN = {bool: "boolean", int: "integer", float: "number", str: "string"}
+_LONG = 1_000_000
+"""Lengths and ranges from here on are no news to a reader."""
+
+_INTRO = f"""# {KIND}
+
+<!-- Written by `make generate` from operator/llmjp_operator/api; do not edit. -->
+
+{DESCRIPTION} Namespaced, `{API_VERSION}`, short name `{SHORT_NAME}`. The smallest one:
+
+```yaml
+apiVersion: {API_VERSION}
+kind: {KIND}
+metadata:
+  name: llmjp-13b
+spec:
+  source:
+    huggingFace:
+      repository: llm-jp/llm-jp-3-13b-instruct3
+  hardware:
+    gpuProduct: NVIDIA-H100-80GB-HBM3
+  storage:
+    size: 200Gi
+```
+
+```
+kubectl get {SHORT_NAME}                                             # more columns: --output=wide
+kubectl wait --for=condition=Available {SHORT_NAME}/llmjp-13b --timeout=2h
+kubectl scale {SHORT_NAME}/llmjp-13b --replicas=2
+kubectl explain {SHORT_NAME}.spec.engine
+```
+
+What the API server can judge, it refuses with a sentence when the object is applied
+([rules](#rules)). What needs the checkpoint or the cluster is a condition in the
+[status](#status). **Bold** fields are required.
+"""
+
+
+def reference() -> str:
+    """The page."""
+    parts = [
+        _INTRO,
+        *_tables("spec", Spec),
+        _rules(),
+        *_tables("status", Status),
+        _phases(),
+        _columns(),
+        _runtimes(),
+    ]
+    return "\n".join(parts)
+
+
+def objects(path: str, cls: type) -> Iterator[tuple[str, type]]:
+    """The dataclass and all below it, each where it comes first."""
+    seen: set[type] = set()
+
+    def below(path: str, cls: type) -> Iterator[tuple[str, type]]:
+        if cls in seen:
+            return
+        seen.add(cls)
+        yield path, cls
+        for member in properties(cls):
+            inner, suffix = _inner(member.form)
+            if inner is not None:
+                yield from below(f"{path}.{member.name}{suffix}", inner)
+
+    return below(path, cls)
+
+
+def _inner(form: Form) -> tuple[type | None, str]:
+    """The dataclass that a field, or each item of its list, is."""
+    if typing.get_origin(form.kind) is tuple:
+        inner, _ = _inner(form_of(typing.get_args(form.kind)[0]))
+        return inner, "[]"
+    return (form.kind if dataclasses.is_dataclass(form.kind) else None), ""  # type: ignore[return-value]
+
+
+def _tables(root: str, cls: type) -> Iterator[str]:
+    places = {kind: path for path, kind in reversed(list(objects(root, cls)))}
+    for path, kind in objects(root, cls):
+        docs = field_docs(kind)
+        accepted = [m for m in properties(kind) if m.form.marker(Refused) is None]
+        rows = (_row(m, docs.get(m.attribute, ""), places) for m in accepted)
+        heading = "##" if path == root else "###"
+        table = _table(("field", "type", "default", "meaning"), rows)
+        yield f"{heading} {path}\n\n{class_doc(kind)}\n\n{table}"
+
+
+def _row(member: Property, doc: str, places: Mapping[type, str]) -> tuple[str, ...]:
+    name = f"**`{member.name}`**" if member.required else f"`{member.name}`"
+    default = encode(member.default)
+    plain = not (member.required or empty(default) or isinstance(default, dict))
+    return name, _type(member.form, places), f"`{json.dumps(default)}`" if plain else "", doc
+
+
+def _type(form: Form, places: Mapping[type, str]) -> str:
+    kind = _kind(form, places)
+    limits = [limit for marker in form.markers if (limit := _limit(marker))]
+    return "; ".join([kind, *limits[-1:]])
+
+
+def _kind(form: Form, places: Mapping[type, str]) -> str:  # noqa: PLR0911 - one return per kind
+    origin, arguments = typing.get_origin(form.kind), typing.get_args(form.kind)
+    if form.marker(IntegerOrString):
+        return "quantity" if form.marker(Matches) else "integer or string"
+    if one_of := form.marker(OneOf):
+        return _choices(one_of.choices)
+    if form.marker(Opaque):
+        return "object"
+    if origin is Literal:
+        return _choices(arguments)
+    if origin is tuple:
+        return f"list of {_type(form_of(arguments[0]), places)}"
+    if origin is Mapping:
+        return f"map of string to {_type(form_of(arguments[1]), places)}"
+    if form.kind in places:
+        path = places[form.kind]
+        return f"[object](#{''.join(c for c in path.lower() if c.isalnum())})"
+    if isinstance(form.kind, type) and issubclass(form.kind, StrEnum):
+        return _choices(member.value for member in form.kind)
+    return "time" if form.marker(Timestamp) else _PLAIN[form.kind]
+
+
+def _choices(choices: Iterable[str]) -> str:
+    return ", ".join(f"`{choice}`" for choice in choices)
+
+
+def _limit(marker: object) -> str | None:
+    match marker:
+        case Range(least, most):
+            return f"at least {least:,}" if most >= _LONG else f"{least:,} to {most:,}"
+        case Length(_, most):
+            return f"at most {most:,} characters"
+        case Matches(_, sentence):
+            return sentence
+        case _:
+            return None
+
+
+def _rules() -> str:
+    rows = [("metadata.name", rule.sentence) for rule in NAME_RULES]
+    for path, kind in objects("spec", Spec):
+        rows += [(f"{path}{rule.field}", rule.sentence) for rule in rules_of(kind)]
+    table = _table(("where", "what is said of what breaks it"), ((f"`{a}`", b) for a, b in rows))
+    return (
+        "## Rules\n\nChecked by the API server when an object is created or changed. Containers "
+        f"are those of `initContainers`, too, and resources those of `serving`.\n\n{table}"
+    )
+
+
+def _phases() -> str:
+    docs = field_docs(Phase)
+    rows = ((f"`{phase.value}`", docs[phase.name]) for phase in Phase)
+    return f"### Phases\n\n{_table(('phase', 'meaning'), rows)}"
+
+
+def _columns() -> str:
+    rows = ((c.name, f"`{c.path}`", c.meaning, "wide" if c.wide else "") for c in COLUMNS)
+    return f"## Columns\n\n{_table(('column', 'path', 'meaning', ''), rows)}"
+
+
+def _runtimes() -> str:
+    rows = (
+        (
+            f"`{version}`" + (" (default)" if version == DEFAULT_RUNTIME else ""),
+            *(row.tensorrt_llm, row.tensorrt, row.python, row.cuda, row.minimum_driver),
+            f"`{row.image}`",
+        )
+        for version, row in RUNTIMES.items()
+    )
+    names = ("version", "TensorRT-LLM", "TensorRT", "Python", "CUDA", "driver", "image")
+    return (
+        "## Runtimes\n\nWhat `spec.runtime.version` stands for. An engine is never used with "
+        f"another row than it was built with.\n\n{_table(names, rows)}"
+    )
+
+
+def _table(names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
+    lines = [names, ("---",) * len(names), *rows]
+    return "".join(
+        f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n"
+        for line in lines
+    )

@@ -1,0 +1,105 @@
+"""The rules of `spec.serving`: what each says, what passes it, what breaks nothing but it."""
+
+from __future__ import annotations
+
+from tests.operator.cases import (
+    ACCOUNT,
+    GPU,
+    HOST,
+    RESTRICTED,
+    Case,
+    container,
+    engine,
+    pod,
+    serving,
+)
+
+SERVING = (
+    Case(
+        "spec.serving.resources.limits",
+        GPU,
+        serving(resources={"limits": {"memory": "64Gi"}}),
+        serving(resources={"limits": {"nvidia.com/gpu": 8}}),
+    ),
+    Case(
+        "spec.serving.kvCacheFraction",
+        "backend torch sizes its KV cache by maxBatchSize and maxSeqLen: leave kvCacheFraction out",
+        serving(kvCacheFraction=0.8),
+        engine(backend="torch") | serving(kvCacheFraction=0.8),
+    ),
+    Case(
+        "spec.serving.tls.secretName",
+        "must be the name of a Secret, or empty",
+        serving(tls={"secretName": ""}),
+        serving(tls={"secretName": "TLS"}),
+    ),
+    *(
+        Case(
+            f"spec.serving.podTemplate.metadata.{kind}",
+            "keys of serving.llmjp.dev and app.kubernetes.io are the operator's",
+            serving(podTemplate={"metadata": {kind: {"example.com/team": "ml"}}}),
+            serving(podTemplate={"metadata": {kind: {"serving.llmjp.dev/model": "b"}}}),
+        )
+        for kind in ("labels", "annotations")
+    ),
+    Case(
+        "spec.serving.podTemplate.spec.containers[0]",
+        "the container triton takes env, envFrom and volumeMounts only: the rest is the operator's "
+        "(its resources are spec.serving.resources)",
+        container(env=[{"name": "NCCL_DEBUG", "value": "INFO"}]),
+        container(image="example.com/mine"),
+    ),
+    Case(
+        "spec.serving.podTemplate.spec.containers[0].securityContext",
+        f"securityContext {RESTRICTED}",
+        pod(containers=[{"name": "proxy", "image": "example.com/proxy", "resources": {}}]),
+        container(securityContext={"privileged": True}),
+    ),
+    Case(
+        "spec.serving.podTemplate.spec.volumes[0].hostPath",
+        f"hostPath {HOST}",
+        pod(volumes=[{"name": "certificates", "secret": {"secretName": "ca"}}]),
+        pod(volumes=[{"name": "root", "hostPath": {"path": "/"}}]),
+    ),
+    *(
+        Case(
+            f"spec.serving.podTemplate.spec.{name}",
+            f"{name} {reason}",
+            pod(priorityClassName="high", affinity={"nodeAffinity": {}}, runtimeClassName="nvidia"),
+            pod(**{name: value}),
+        )
+        for name, value, reason in (
+            ("hostNetwork", True, HOST),
+            ("hostPID", True, HOST),
+            ("hostIPC", True, HOST),
+            ("hostUsers", True, HOST),
+            ("nodeName", "n1", "must be left out: it bypasses the scheduler; use nodeSelector"),
+            ("serviceAccountName", "admin", ACCOUNT),
+            ("serviceAccount", "admin", ACCOUNT),
+            ("automountServiceAccountToken", True, ACCOUNT),
+            ("nodeSelector", {}, "must be left out: spec.serving.nodeSelector is the place"),
+            ("tolerations", [], "must be left out: spec.serving.tolerations is the place"),
+            (
+                "terminationGracePeriodSeconds",
+                0,
+                "must be left out: it follows from spec.serving.drainSeconds",
+            ),
+            ("restartPolicy", "Never", "must be left out: pods of a Deployment always restart"),
+        )
+    ),
+    *(
+        Case(
+            f"spec.serving.podTemplate.spec.securityContext.{name}",
+            f"{name} {RESTRICTED}",
+            pod(securityContext={"fsGroup": 1000, "fsGroupChangePolicy": "OnRootMismatch"}),
+            pod(securityContext={name: value}),
+        )
+        for name, value in (
+            ("runAsUser", 0),
+            ("runAsGroup", 0),
+            ("runAsNonRoot", False),
+            ("seccompProfile", {"type": "Unconfined"}),
+            ("sysctls", []),
+        )
+    ),
+)
