@@ -7,6 +7,7 @@
     |   |-- MissingFile                          missing_file
     |   |-- BadConfig                            bad_config
     |   |-- BadTensors                           bad_tensors
+    |   |-- BadTexts                             bad_texts
     |   |-- SourceChanged                        source_changed
     |   |-- BadArtefact                          bad_artefact
     |   |-- OutputExists                         output_exists
@@ -98,6 +99,12 @@ class BadTensors(BadInput):
     """The checkpoint's tensors are not those its config.json describes."""
 
     code = "bad_tensors"
+
+
+class BadTexts(BadInput):
+    """A file with texts that is not UTF-8 text, or has none in it."""
+
+    code = "bad_texts"
 
 
 class SourceChanged(BadInput):

@@ -1,0 +1,58 @@
+"""Weights from the source's files: a decoder layer on a device, or rows of the embedding table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from llmjp_builder.convert.families.llama import EMBEDDING, LINEAR
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from llmjp_builder.convert.header import TensorInfo
+    from llmjp_builder.convert.reading import Sources
+
+STORED = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+"""Element types of the checkpoints that are converted."""
+
+NORMS = ("input_layernorm", "post_attention_layernorm")
+
+
+class Weights:
+    """A checkpoint's weights in one element type; its shapes were checked before."""
+
+    def __init__(
+        self,
+        tensors: Mapping[str, TensorInfo],
+        sources: Sources,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._tensors, self._sources = tensors, sources
+        self._dtype, self._device = dtype, device
+
+    def layer(self, index: int) -> dict[str, torch.Tensor]:
+        """A decoder layer's weights, by name within the layer."""
+        return {name: self._whole(_tensor_name(index, name)) for name in (*LINEAR, *NORMS)}
+
+    def embedded(self, ids: Sequence[int]) -> torch.Tensor:
+        """[len(ids), d] on the host: only the rows that are asked for are read."""
+        info = self._tensors[EMBEDDING]
+        size = info.size // info.shape[0]
+        different = sorted(set(ids))
+        rows = torch.stack([self._part(info, i * size, size) for i in different])
+        place = {token: row for row, token in enumerate(different)}
+        return rows[[place[token] for token in ids]].to(self._dtype)
+
+    def _whole(self, name: str) -> torch.Tensor:
+        info = self._tensors[name]
+        return self._part(info, 0, info.size).view(info.shape).to(self._device, self._dtype)
+
+    def _part(self, info: TensorInfo, begin: int, size: int) -> torch.Tensor:
+        return torch.from_numpy(self._sources.read(info, begin, size)).view(STORED[info.dtype])
+
+
+def _tensor_name(index: int, name: str) -> str:
+    return f"model.layers.{index}.{name}.weight"

@@ -1,0 +1,41 @@
+"""Small models to calibrate, and calibrating them without a store."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llmjp_builder.calibrate.sweep import Task, sweep
+from llmjp_builder.calibrate.tokens import Tokens
+from llmjp_builder.checkpoint import read_checkpoint
+from llmjp_builder.progress import Reporter
+from llmjp_builder.quantize.amax import Amax
+from llmjp_builder.spec import Dtype
+from tests.engine_builder.checkpoints import Tiny, write_checkpoint
+from tests.engine_builder.fp8.modelopt import Case
+
+Texts = tuple[tuple[int, ...], ...]
+
+MODEL = Tiny(hidden=32, inter=48, layers=4, heads=4, kv_heads=2, head_size=16, vocab=41)
+
+
+def written(folder: Path, model: Tiny = MODEL, **options: Any) -> Path:
+    """A checkpoint with weights of the size that trained ones have."""
+    return write_checkpoint(folder, model, Case(model=model).weights(), **options)
+
+
+def drawn_texts(vocab: int, lengths: tuple[int, ...], seed: int = 5) -> Texts:
+    draw = random.Random(seed)
+    return tuple(tuple(draw.randrange(vocab) for _ in range(n)) for n in lengths)
+
+
+def calibrated(
+    source: Path, work: Path, texts: Texts, dtype: Dtype = "bfloat16", reporter: Any = None
+) -> Amax:
+    """As `calibrate` does it, on these tokens and the CPU."""
+    work.mkdir(exist_ok=True)
+    task = Task(read_checkpoint(source), dtype, Tokens(texts), torch.device("cpu"), work)
+    return sweep(task, reporter or Reporter(None))
