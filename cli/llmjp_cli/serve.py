@@ -5,58 +5,106 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+if TYPE_CHECKING:
+    from llmjp_runtime.settings import Backend
+
 LOCAL = "127.0.0.1"
 
 
+class Backends(StrEnum):
+    """What `--backend` takes."""
+
+    AUTO = "auto"
+    TENSORRT = "tensorrt"
+    PYTORCH = "pytorch"
+    VLLM = "vllm"
+    TORCH = "torch"
+
+
+_READ_BY = {
+    "device": ("torch",),
+    "dtype": ("torch",),
+    "num_threads": ("torch",),
+    "kv_cache_fraction": ("tensorrt", "pytorch"),
+    "tp": ("pytorch",),
+    "pp": ("pytorch",),
+}
+"""Options that only some backends read."""
+
+
 def serve(
+    context: typer.Context,
     artefact: Annotated[Path, typer.Argument(help="The folder that `llmjp build` printed.")],
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = LOCAL,
     http_port: Annotated[int, typer.Option(help="KServe v2 HTTP, /generate_stream.")] = 8000,
     grpc_port: Annotated[int, typer.Option(help="KServe v2 gRPC.")] = 8001,
     metrics_port: Annotated[int, typer.Option(help="Prometheus metrics.")] = 8002,
     health_port: Annotated[int, typer.Option(help="/readyz and /livez.")] = 8003,
+    backend: Annotated[
+        Backends, typer.Option(help="auto: what the artefact was made for.")
+    ] = Backends.AUTO,
     max_batch_size: Annotated[
-        int, typer.Option(min=1, help="Requests stepped together; more wait.")
-    ] = 32,
+        int | None,
+        typer.Option(min=1, help="Requests stepped together; default: the engine's, else 32."),
+    ] = None,
     max_queue: Annotated[
         int, typer.Option(min=0, help="Requests that may wait; more are refused.")
     ] = 256,
     max_context: Annotated[
         int | None, typer.Option(min=2, help="Tokens of prompt and reply; default: the model's.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU.")] = "auto",
+    kv_cache_fraction: Annotated[
+        float,
+        typer.Option(min=0.01, max=0.99, help="Of the GPU memory that the weights leave free."),
+    ] = 0.9,
+    tp: Annotated[int, typer.Option(min=1, help="pytorch: GPUs that share each layer.")] = 1,
+    pp: Annotated[int, typer.Option(min=1, help="pytorch: stages the layers are split in.")] = 1,
+    device: Annotated[
+        str, typer.Option(help="torch: cpu, cuda, cuda:1, ...; auto takes a GPU.")
+    ] = "auto",
     dtype: Annotated[
-        str, typer.Option(help="Arithmetic: float32, bfloat16, float16; auto: float32 on CPU.")
+        str,
+        typer.Option(help="torch: float32, bfloat16, float16; auto: float32 on CPU."),
     ] = "auto",
     num_threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; default: all cores.")
+        int | None, typer.Option(min=1, help="torch: CPU threads; default: all cores.")
     ] = None,
+    start_timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds until it must be ready; large engines load long.")
+    ] = 3600,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Triton's own log.")] = False,
 ) -> None:
     """Serve an artefact on a real Triton, until Ctrl-C.
 
     Two models answer: `llmjp` with the model card's defaults and `ensemble` with NVIDIA's.
+    An engine of several ranks runs one tritonserver per GPU, through mpirun.
     """
     from llmjp_builder.uses import renewed_use
     from llmjp_runtime.server.process import Listen, TritonServer
     from llmjp_runtime.serving import check_artefact
     from llmjp_runtime.settings import ServingSettings
 
-    check_artefact(artefact, "torch")
+    chosen = _chosen(context, artefact, backend)
+    check_artefact(artefact, chosen)
     settings = ServingSettings(
         artefact=artefact.resolve(),
+        backend=chosen,
         max_batch_size=max_batch_size,
         max_queue=max_queue,
         max_context=max_context,
         device=device,
         compute_dtype=dtype,
         num_threads=num_threads,
+        kv_cache_fraction=kv_cache_fraction,
+        tensor_parallel=tp,
+        pipeline_parallel=pp,
         health_host=host,
         health_port=health_port,
     )
@@ -68,7 +116,7 @@ def serve(
         TritonServer(settings, listen, verbose=verbose) as server,
     ):
         signal.signal(signal.SIGTERM, lambda *_: server.terminate())
-        server.wait_ready()
+        server.wait_ready(start_timeout)
         console.print(
             f"[bold green]ready[/]  gRPC {server.grpc_endpoint}  HTTP {host}:{http_port}  "
             f"metrics {host}:{metrics_port}  health {host}:{health_port}"
@@ -77,3 +125,32 @@ def serve(
         status = server.wait()
         if status:
             raise typer.Exit(1)
+
+
+def _chosen(context: typer.Context, artefact: Path, asked: Backends) -> Backend:
+    """The backend, once it is known to exist and to read every option that was given."""
+    from llmjp_runtime.errors import OptionInvalid, UnsupportedModel
+    from llmjp_runtime.serving import backend_of
+
+    chosen: Backend
+    match asked:
+        case Backends.AUTO:
+            chosen = backend_of(artefact)
+        case Backends.VLLM:
+            raise UnsupportedModel(
+                "backend vllm cannot be served yet: a unified artefact is served by pytorch"
+            )
+        case Backends.TORCH:
+            chosen = "torch"
+        case Backends.TENSORRT:
+            chosen = "tensorrt"
+        case Backends.PYTORCH:
+            chosen = "pytorch"
+    for name, readers in _READ_BY.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and chosen not in readers:
+            raise OptionInvalid(
+                f"--{name.replace('_', '-')} is for backend {' and '.join(readers)}, but this "
+                f"artefact is served by {chosen}"
+            )
+    return chosen

@@ -19,7 +19,11 @@ from tests.support.engine import engine_artefact, stand_in_environment
 from tests.support.shared import ROOT, shared
 from tests.support.tensorrt_llm_stand_in import POISON
 from tests.support.triton import EXAMPLE, build_artefact, serving
-from tests.triton.test_failures import (  # noqa: F401  collected again, over an engine
+from tests.triton.test_commands import (  # noqa: F401  collected again, over an engine
+    test_serve_ends_on_sigterm,
+    test_serve_ends_when_its_model_dies_so_that_no_client_waits,
+)
+from tests.triton.test_failures import (  # noqa: F401  likewise
     ENDLESS,
     QUESTION,
     alive,

@@ -1,0 +1,67 @@
+"""`llmjp serve` before anything is served: which backend, and what it cannot do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.engine import engine_artefact
+from tests.support.triton import EXAMPLE, build_artefact
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_artefact(EXAMPLE, tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def engine(ranks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return engine_artefact(ranks, tmp_path_factory.mktemp("engine") / "artefact")
+
+
+def serve(artefact: Path, *arguments: Any) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "llmjp_cli", "serve", str(artefact), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "says"),
+    [
+        (("--backend", "vllm"), 6, "backend vllm cannot be served yet"),
+        (("--backend", "tensorrt"), 3, "is of kind ranks, but backend tensorrt serves engine"),
+        (("--backend", "pytorch"), 3, "is of kind ranks, but backend pytorch serves unified"),
+        (("--kv-cache-fraction", "0.5"), 2, "--kv-cache-fraction is for backend tensorrt and"),
+        (("--tp", "2"), 2, "--tp is for backend pytorch, but this artefact is served by torch"),
+    ],
+)
+def test_ranks(ranks: Path, arguments: tuple[str, ...], exit_code: int, says: str) -> None:
+    status, line = serve(ranks, *arguments)
+    assert says in line
+    assert status == exit_code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "says"),
+    [
+        ((), 6, "no backend tensorrtllm, which runs TensorRT engines: run inside nvcr.io"),
+        (("--device", "cpu"), 2, "--device is for backend torch, but this artefact is served by"),
+        (("--backend", "torch"), 3, "is of kind engine, but backend torch serves ranks"),
+        (("--max-batch-size", "99"), 2, "max_batch_size is 99, but the engine was built for 1 to"),
+        (("--max-context", "4096"), 2, "max_context is 4096, but the engine was built for 1 to"),
+    ],
+)
+def test_an_engine(engine: Path, arguments: tuple[str, ...], exit_code: int, says: str) -> None:
+    status, line = serve(engine, *arguments)
+    assert says in line
+    assert status == exit_code
