@@ -26,6 +26,7 @@ from llmjp_cli.fp8_options import (
     PadIntermediate,
     Quantization,
     QuantizationOption,
+    find_amax,
 )
 from llmjp_cli.source_options import AcceptLicence, Endpoint, Revision, TokenFile, token_in
 
@@ -93,12 +94,11 @@ def convert(
 
     Example: llmjp convert llm-jp-3-1.8b-instruct ckpt-tp2 --tp 2
 
-    Example: llmjp convert SRC OUT --quantization fp8 --activation-amax amax.json
+    Example: llmjp convert SRC OUT --quantization fp8 --kv-cache fp8
     """
     from llmjp_builder.conversion import convert as write
     from llmjp_builder.conversion import prepare
     from llmjp_builder.progress import Reporter
-    from llmjp_builder.quantize.activations import activation_amax as find
     from llmjp_cli.progress import reporter
 
     conversion = prepare(
@@ -111,8 +111,8 @@ def convert(
         kv_cache=kv_cache.value,
         pad_intermediate=pad_intermediate,
     )
-    amax = find(conversion, file=activation_amax, texts=calibration)
     with reporter() as show:
+        amax = find_amax(conversion, activation_amax, calibration, show)
         write(conversion, out, Reporter(show), amax)
     for stored, count in conversion.plan.casts.items():
         typer.echo(f"{count} tensors: {stored} to {conversion.layout.dtype}", err=True)

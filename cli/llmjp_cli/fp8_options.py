@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from llmjp_cli.resolve import cache_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llmjp_builder.conversion import Conversion
+    from llmjp_builder.quantize.amax import Amax
+    from llmjp_builder.spec import Progress
 
 
 class Quantization(StrEnum):
@@ -40,7 +49,9 @@ ActivationAmax = Annotated[
 Calibration = Annotated[
     Path | None,
     typer.Option(
-        show_default="built-in Japanese texts", help="Text file to calibrate FP8's scales on."
+        show_default="built-in Japanese texts",
+        help="UTF-8 text file to calibrate FP8's scales on: passages, divided by lines of %% or, "
+        "where there are none, by blank lines.",
     ),
 ]
 PadIntermediate = Annotated[
@@ -52,3 +63,18 @@ PadIntermediate = Annotated[
         "for FP8. 0 refuses widths that FP8 GEMMs may not take; 1 takes any.",
     ),
 ]
+
+
+def find_amax(
+    conversion: Conversion,
+    file: Path | None,
+    texts: Path | None,
+    on_progress: Callable[[Progress], None],
+) -> Amax | None:
+    """The options' amax for a conversion without a store: calibrations go to the user's cache."""
+    from llmjp_builder.quantize.activations import activation_amax, given_amax
+
+    given = given_amax(conversion, file=file, texts=texts)
+    return activation_amax(
+        conversion, given, texts=texts, store=cache_folder(), on_progress=on_progress
+    )

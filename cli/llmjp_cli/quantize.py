@@ -9,7 +9,13 @@ from typing import Annotated
 import typer
 
 from llmjp_cli.build import Dtype, DtypeOption
-from llmjp_cli.fp8_options import ActivationAmax, Calibration, KvCache, KvCacheOption
+from llmjp_cli.fp8_options import (
+    ActivationAmax,
+    Calibration,
+    KvCache,
+    KvCacheOption,
+    find_amax,
+)
 
 
 class Format(StrEnum):
@@ -38,11 +44,10 @@ def quantize(
     hf_quant_config.json; it appears whole or not at all. The last line on stdout is OUT. For a
     TensorRT-LLM checkpoint see llmjp convert --quantization fp8.
 
-    Example: llmjp quantize llm-jp-3-13b-instruct 13b-fp8 --activation-amax amax.json
+    Example: llmjp quantize llm-jp-3-13b-instruct 13b-fp8 --kv-cache fp8
     """
     from llmjp_builder.conversion import convert as write
     from llmjp_builder.progress import Reporter
-    from llmjp_builder.quantize.activations import activation_amax as find
     from llmjp_builder.quantize.unified import prepare_unified
     from llmjp_cli.progress import reporter
 
@@ -50,7 +55,7 @@ def quantize(
     conversion = prepare_unified(
         source, dtype=dtype.value, quantization="fp8", kv_cache=kv_cache.value
     )
-    amax = find(conversion, file=activation_amax, texts=calibration)
     with reporter() as show:
+        amax = find_amax(conversion, activation_amax, calibration, show)
         write(conversion, out, Reporter(show), amax)
     typer.echo(str(out))

@@ -42,13 +42,13 @@ def resolve(
             endpoint=endpoint,
             token=token_in(token_file),
             accepted_licence=accept_licence,
-            hash_cache=HashCache(_cache_folder() / "hashes.json"),
+            hash_cache=HashCache(cache_folder() / "hashes.json"),
             on_progress=show,
         )
     typer.echo(canonical_json(resolved.to_json()))
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
     """Of this user (XDG Base Directory Specification)."""
     root = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(root) if root else Path.home() / ".cache") / "llmjp-serving"

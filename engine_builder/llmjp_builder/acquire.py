@@ -7,10 +7,11 @@ model's shape before its weights are downloaded, a folder's headers before a byt
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmjp_builder.calibrate.passages import passages
 from llmjp_builder.conversion import prepare
 from llmjp_builder.convert.config_json import config_json
 from llmjp_builder.convert.layout import layout
@@ -18,7 +19,7 @@ from llmjp_builder.convert.model_config import parse_model_config
 from llmjp_builder.disk import read_json_object
 from llmjp_builder.errors import BuilderError, InvalidSpec, SourceChanged
 from llmjp_builder.hashing import Fingerprint
-from llmjp_builder.quantize.activations import activation_amax
+from llmjp_builder.quantize.activations import activation_amax, given_amax
 from llmjp_builder.quantize.unified import prepare_unified
 from llmjp_builder.sources.fetch import FetchedSource, fetch
 from llmjp_builder.sources.selection import CONFIG
@@ -80,6 +81,8 @@ class Acquired:
 def acquired(spec: BuildSpec, store: Store, access: Access, require: Require) -> Iterator[Acquired]:
     """The source of `spec`; what was downloaded stays in the store until the block ends.
 
+    For FP8 it is calibrated, unless that was done before or the result is given.
+
     Args:
         spec: what to build.
         store: where downloads go.
@@ -88,18 +91,40 @@ def acquired(spec: BuildSpec, store: Store, access: Access, require: Require) ->
             raises if it is of no use.
 
     Raises:
-        BuilderError: as `sources.fetch` and `conversion.prepare` say.
+        BuilderError: as `sources.fetch`, `conversion.prepare` and `calibrate.calibrate` say.
     """
+    _require_texts(spec)
     if spec.source.path is not None:
         folder = Path(spec.source.path)
         early = _prepared(spec, folder, require)
-        yield _acquired(early, _fetched(spec, store, access, require))
+        got = _fetched(spec, store, access, require)
+        yield _calibrated(_acquired(early, got), spec, store, access)
         return
     with _kept(spec, store, access, require) as got:
-        yield _acquired(_prepared(spec, got.path, require), got)
+        found = _acquired(_prepared(spec, got.path, require), got)
+        yield _calibrated(found, spec, store, access)
         with suppress(BuilderError):
             name, label = f"source-{got.resolved.digest}", spec.source.repository
             release_use(store.root, name, "llmjp build", label=label)
+
+
+def _require_texts(spec: BuildSpec) -> None:
+    """Before anything is downloaded: the texts can be calibrated on, if that will be done."""
+    if spec.quantization == "fp8" and spec.calibration and spec.activation_amax is None:
+        passages(Path(spec.calibration))
+
+
+def _calibrated(got: Acquired, spec: BuildSpec, store: Store, access: Access) -> Acquired:
+    """With `amax`, where it is needed."""
+    amax = activation_amax(
+        got.conversion,
+        got.amax,
+        texts=None if spec.calibration is None else Path(spec.calibration),
+        store=store.root,
+        source_sha256=got.sha256,
+        on_progress=access.on_progress,
+    )
+    return replace(got, amax=amax)
 
 
 def _fetched(spec: BuildSpec, store: Store, access: Access, require: Require) -> FetchedSource:
@@ -152,7 +177,7 @@ def _prepared(spec: BuildSpec, folder: Path, require: Require) -> _Prepared:
     else:
         conversion = prepare(folder, **_layout_options(spec))
         require(conversion.documents[CONFIG])
-    amax = activation_amax(
+    amax = given_amax(
         conversion,
         file=None if spec.activation_amax is None else Path(spec.activation_amax),
         texts=None if spec.calibration is None else Path(spec.calibration),

@@ -8,30 +8,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmjp_builder.convert.plan import FAMILIES
-from llmjp_builder.errors import InvalidSpec, Unsupported
+from llmjp_builder.errors import InvalidSpec
 from llmjp_builder.quantize.amax import read_amax
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from llmjp_builder.conversion import Conversion
     from llmjp_builder.quantize.amax import Amax
+    from llmjp_builder.spec import Progress
 
 
-def activation_amax(
-    conversion: Conversion, *, file: Path | None, texts: Path | None
-) -> Amax | None:
-    """What the conversion's scales are made of; None if it has none.
+def given_amax(conversion: Conversion, *, file: Path | None, texts: Path | None) -> Amax | None:
+    """The amax in `file`; None if there is no file, since it is not needed or to be found.
 
     Args:
         conversion: planned, not yet written.
         file: JSON with amax; skips calibration.
-        texts: to calibrate on.
+        texts: to calibrate on; only whether that makes sense is checked.
 
     Raises:
         InvalidSpec: both are given, or one without FP8.
         BadConfig: the file does not fit the model.
-        Unsupported: calibration is needed.
     """
     if conversion.layout.quantization == "none":
         if file is not None or texts is not None:
@@ -40,10 +39,44 @@ def activation_amax(
     if file is not None and texts is not None:
         raise InvalidSpec("give activation amax or calibration texts, not both")
     if file is None:
-        raise Unsupported(
-            "FP8 needs the largest activations, and calibrating on texts is not possible yet: "
-            "give them as JSON with --activation-amax"
-        )
+        return None
     config = conversion.checkpoint.config
     family = FAMILIES[config.architecture]
     return read_amax(file, family.linear_modules(config), family.attention_modules(config))
+
+
+def activation_amax(
+    conversion: Conversion,
+    given: Amax | None,
+    *,
+    texts: Path | None,
+    store: Path,
+    source_sha256: Mapping[str, str] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Amax | None:
+    """What the conversion's scales are made of: given, or found by calibration; None without FP8.
+
+    Args:
+        conversion: planned, not yet written.
+        given: what `given_amax` returned.
+        texts: to calibrate on; None takes the built-in ones.
+        store: where calibrations are kept, and gone on with.
+        source_sha256: of the source's files, if they were hashed already.
+        on_progress: as in `pipeline.build`.
+
+    Raises:
+        BuilderError: as `calibrate.calibrate` says.
+    """
+    if conversion.layout.quantization == "none" or given is not None:
+        return given
+    from llmjp_builder.calibrate import calibrate
+
+    found = calibrate(
+        conversion.checkpoint.folder,
+        texts=texts,
+        store=store,
+        dtype=conversion.layout.dtype,
+        source_sha256=source_sha256,
+        on_progress=on_progress,
+    )
+    return found.amax

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine_builder.calibrate.models import Texts
+from tests.engine_builder.calibrate.models import Texts, add_letters, written
 from tests.engine_builder.fp8.modelopt import require_modelopt
 from tests.support.shared import ROOT
 
@@ -25,6 +25,20 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A whole checkpoint, with a tokenizer that works."""
+    return add_letters(written(tmp_path / "hf"))
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """Two passages of seven and five tokens."""
+    path = tmp_path / "texts.txt"
+    path.write_text("いろはにほへと\n\nちりぬるを\n", encoding="utf-8")
+    return path
 
 
 def modelopt_amax(folder: Path, sources: dict[str, tuple[Path, str, Texts]]) -> dict[str, Any]:

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
 
 from llmjp_builder.calibrate.sweep import Task, sweep
 from llmjp_builder.calibrate.tokens import Tokens
@@ -25,6 +28,17 @@ MODEL = Tiny(hidden=32, inter=48, layers=4, heads=4, kv_heads=2, head_size=16, v
 def written(folder: Path, model: Tiny = MODEL, **options: Any) -> Path:
     """A checkpoint with weights of the size that trained ones have."""
     return write_checkpoint(folder, model, Case(model=model).weights(), **options)
+
+
+def add_letters(folder: Path) -> Path:
+    """A tokenizer with one token per letter, 0 for any other."""
+    letters = "いろはにほへとちりぬるをわかよたれそつねならむ"
+    vocabulary = {"?": 0} | {letter: i + 1 for i, letter in enumerate(letters)}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="?"))
+    tokenizer.pre_tokenizer = Split(Regex("."), "isolated")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text("{}")
+    return folder
 
 
 def drawn_texts(vocab: int, lengths: tuple[int, ...], seed: int = 5) -> Texts:

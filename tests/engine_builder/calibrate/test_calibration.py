@@ -13,9 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Split
 
 from llmjp_builder.calibrate import Calibration, calibrate
 from llmjp_builder.errors import (
@@ -29,29 +26,8 @@ from llmjp_builder.errors import (
 )
 from llmjp_builder.spec import Progress, Step
 from llmjp_builder.workfolder import locked
-from tests.engine_builder.calibrate.models import MODEL, written
+from tests.engine_builder.calibrate.models import MODEL
 from tests.engine_builder.checkpoints import tree
-
-LETTERS = "いろはにほへとちりぬるをわかよたれそつねならむ"
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """With a tokenizer of one token per letter, 0 for any other."""
-    folder = written(tmp_path / "hf")
-    vocabulary = {"?": 0} | {letter: i + 1 for i, letter in enumerate(LETTERS)}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="?"))
-    tokenizer.pre_tokenizer = Split(Regex("."), "isolated")
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text("{}")
-    return folder
-
-
-@pytest.fixture
-def texts(tmp_path: Path) -> Path:
-    path = tmp_path / "texts.txt"
-    path.write_text("いろはにほへと\n\nちりぬるを\n", encoding="utf-8")
-    return path
 
 
 def found(source: Path, texts: Path | None, store: Path, **options: Any) -> Calibration:

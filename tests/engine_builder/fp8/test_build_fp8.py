@@ -133,8 +133,7 @@ def test_the_key_is_of_what_the_scales_are(source: Path, amax: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("options", "exit_code", "message"),
     [
-        ({"activation_amax": None}, 6, "give them as JSON with --activation-amax"),
-        ({"activation_amax": None, "calibration": "texts.txt"}, 6, "is not possible yet"),
+        ({"activation_amax": None, "calibration": "missing.txt"}, 3, "missing.txt"),
         ({"calibration": "texts.txt"}, 2, "not both"),
         ({"quantization": "none"}, 2, "for quantization fp8 only"),
         ({"quantization": "none", "activation_amax": None, "kv_cache": "fp8"}, 2, "kv cache fp8"),

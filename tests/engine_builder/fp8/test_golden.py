@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from llmjp_builder.conversion import convert, prepare, write
 from llmjp_builder.convert.families.llama import LINEAR
 from llmjp_builder.progress import Reporter
-from llmjp_builder.quantize.activations import activation_amax
+from llmjp_builder.quantize.activations import given_amax
 from llmjp_builder.quantize.amax import Amax
 from tests.engine_builder.checkpoints import Tiny, write_checkpoint
 from tests.support.shared import shared
@@ -37,7 +37,7 @@ def converted(case: str, folder: Path) -> tuple[Path, Path]:
         kv_cache="fp8" if settings["kv_fp8"] else "auto",
         pad_intermediate=1,  # 24 per rank in fp8_tp4_kvdup
     )
-    values = activation_amax(conversion, file=amax, texts=None)
+    values = given_amax(conversion, file=amax, texts=None)
     convert(conversion, folder / "out", Reporter(None), values)
     return folder / "out", golden / case / "ckpt"
 

@@ -11,7 +11,7 @@ import pytest
 from llmjp_builder.conversion import Conversion, convert, prepare
 from llmjp_builder.convert.header import read_header
 from llmjp_builder.progress import Reporter
-from llmjp_builder.quantize.activations import activation_amax
+from llmjp_builder.quantize.activations import given_amax
 from llmjp_builder.quantize.unified import prepare_unified
 from tests.engine_builder.fp8.modelopt import CASES, Case
 
@@ -38,7 +38,7 @@ def document(path: Path) -> dict[str, Any]:
 
 
 def written(conversion: Conversion, amax: Path, out: Path) -> Path:
-    convert(conversion, out, Reporter(None), activation_amax(conversion, file=amax, texts=None))
+    convert(conversion, out, Reporter(None), given_amax(conversion, file=amax, texts=None))
     return out
 
 
