@@ -50,14 +50,20 @@ def engine_config(*, tp: int = 1, pp: int = 1, **changes: Any) -> dict[str, Any]
     return {"version": "1.2.1", "pretrained_config": model, "build_config": build}
 
 
-def engine_artefact(ranks: Path, folder: Path, *, tp: int = 1, **changes: Any) -> Path:
-    """An artefact of kind engine in `folder`, which the stand-in runs from the artefact `ranks`."""
+def engine_artefact(
+    ranks: Path, folder: Path, *, tp: int = 1, broken: bool = False, **changes: Any
+) -> Path:
+    """An artefact of kind engine in `folder`, which the stand-in runs from the artefact `ranks`.
+
+    A broken one loads, and fails every request.
+    """
     folder.mkdir(parents=True)
     checkpoint = json.loads((ranks / "config.json").read_text())
     config = engine_config(tp=tp, vocab_size=checkpoint["vocab_size"], **changes)
     (folder / "config.json").write_text(pretty_json(config))
     for rank in range(tp):
-        (folder / f"rank{rank}.engine").write_text(json.dumps({"checkpoint": str(ranks)}))
+        stand_in = {"checkpoint": str(ranks), "broken": broken}
+        (folder / f"rank{rank}.engine").write_text(json.dumps(stand_in))
     shutil.copytree(ranks / "tokenizer", folder / "tokenizer")
     manifest = Manifest.load(ranks)
     inputs = KeyInputs(

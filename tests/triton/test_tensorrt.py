@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from llmjp_client import Client, InvalidRequest, LlmJpError
+from llmjp_runtime.errors import ServerFailed
 from llmjp_runtime.server.process import TritonServer
 from tests.support.engine import engine_artefact, stand_in_environment
 from tests.support.shared import ROOT, shared
@@ -120,6 +121,15 @@ def test_a_request_that_the_engine_fails_is_an_error_and_the_rest_goes_on(
     assert "stack trace" not in str(caught.value)
     until(lambda: probe(server)[1]["active"] == 0, "the probe is over")
     assert probe(server) == (200, {"ok": True, "reason": "ready", "active": 0, "waiting": 0})
+
+
+def test_an_engine_that_fails_every_request_is_said_at_once(ranks: Path, tmp_path: Path) -> None:
+    artefact = engine_artefact(ranks, tmp_path / "engine", broken=True)
+    with (
+        pytest.raises(ServerFailed, match="the engine failed: Executor failed process"),
+        serving(artefact, tmp_path / "log"),
+    ):
+        pass
 
 
 def test_what_the_engine_cannot_do_is_refused(client: Client) -> None:

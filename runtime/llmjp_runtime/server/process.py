@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import re
 import shutil
@@ -221,7 +222,7 @@ class TritonServer:
             on_wait: called at every look with the seconds waited so far.
 
         Raises:
-            ServerFailed: it ended or is not ready in time; with the reason from its log.
+            ServerFailed: it ended, cannot generate, or is not ready in time; with the reason.
         """
         start = time.monotonic()
         while not self.is_ready():
@@ -233,20 +234,27 @@ class TritonServer:
                 raise ServerFailed(
                     f"tritonserver is not ready after {timeout_s:.0f} s{self._reason()}"
                 )
+            if (failure := _failure(self._health_url("/livez"))) is not None:
+                raise ServerFailed(f"{failure}{self._where()}")
             if on_wait:
                 on_wait(waited)
             time.sleep(POLL_S)
 
     def is_ready(self) -> bool:
         """Whether requests can be sent now."""
-        health = f"http://{_reachable(self.settings.health_host)}:{self.settings.health_port}"
-        triton = f"http://{_reachable(self.listen.host)}:{self.listen.http_port}"
-        return _answers(f"{health}/readyz") and _answers(f"{triton}/v2/health/ready")
+        triton = f"http://{self.settings.triton_http}"
+        return _answers(self._health_url("/readyz")) and _answers(f"{triton}/v2/health/ready")
+
+    def _health_url(self, path: str) -> str:
+        return f"http://{_reachable(self.settings.health_host)}:{self.settings.health_port}{path}"
 
     def _reason(self) -> str:
         if self._log is None:
             return " (its output above says why)"
-        return f": {failure_reason(self._log.read_text('utf-8', 'replace'))} (log: {self._log})"
+        return f": {failure_reason(self._log.read_text('utf-8', 'replace'))}{self._where()}"
+
+    def _where(self) -> str:
+        return f" (log: {self._log})" if self._log is not None else ""
 
     def terminate(self) -> None:
         """Ask it to finish what runs and end; returns at once."""
@@ -330,6 +338,18 @@ def _answers(url: str) -> bool:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _failure(probe: str) -> str | None:
+    """Why a probe fails that is answered; None where it passes or nobody answers."""
+    try:
+        with urllib.request.urlopen(probe, timeout=2):  # noqa: S310  always http
+            return None
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return str(json.load(exc)["reason"])
+    except OSError:
+        return None
 
 
 def _spawn(

@@ -49,9 +49,10 @@ class TritonPythonModel:
             assert key in value
         engine = Path(value["gpt_model_path"])
         build = json.loads((engine / "config.json").read_text())["build_config"]
-        checkpoint = json.loads((engine / "rank0.engine").read_text())["checkpoint"]
+        stand_in = json.loads((engine / "rank0.engine").read_text())
+        self._broken = stand_in["broken"]
         self._executor = TorchExecutor.load(
-            Path(checkpoint),
+            Path(stand_in["checkpoint"]),
             max_batch_size=build["max_batch_size"],
             max_context=build["max_seq_len"],
             num_threads=1,
@@ -85,7 +86,7 @@ class TritonPythonModel:
         assert inputs["streaming"].all()
         assert inputs["exclude_input_in_output"].all()
         prompt = tuple(inputs["input_ids"].reshape(-1).tolist())
-        if prompt == (POISON,):
+        if self._broken or prompt == (POISON,):
             raise RuntimeError("Executor failed process requestId 1\n1 0x7f0 a stack trace")
         assert inputs["input_lengths"].shape == (1,)
         key = f"s{next(self._numbers)}"
