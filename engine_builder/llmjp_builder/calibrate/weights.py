@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from llmjp_builder.convert.families.llama import EMBEDDING, LINEAR
+from llmjp_builder.threads import in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +36,9 @@ class Weights:
 
     def layer(self, index: int) -> dict[str, torch.Tensor]:
         """A decoder layer's weights, by name within the layer."""
-        return {name: self._whole(_tensor_name(index, name)) for name in (*LINEAR, *NORMS)}
+        names = (*LINEAR, *NORMS)
+        tensors = in_threads(self._whole, (_tensor_name(index, name) for name in names))
+        return dict(zip(names, tensors, strict=True))
 
     def embedded(self, ids: Sequence[int]) -> torch.Tensor:
         """[len(ids), d] on the host: only the rows that are asked for are read."""
