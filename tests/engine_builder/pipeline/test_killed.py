@@ -19,8 +19,9 @@ import pytest
 from llmjp_builder.pipeline import build
 from llmjp_builder.spec import Backend, BuildSpec, Source
 from llmjp_builder.store import Store, check_artefact
+from tests.engine_builder.calibrate.models import add_letters, written
 from tests.engine_builder.checkpoints import tree
-from tests.engine_builder.pipeline.conftest import MODEL, REPOSITORY
+from tests.engine_builder.pipeline.conftest import REPOSITORY
 from tests.support.hub import Hub
 from tests.support.soak import count
 
@@ -32,7 +33,8 @@ EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtr
 count = 0
 def hook(event, arguments):
     global count
-    inside = any(isinstance(a, (str, os.PathLike)) and store in str(a) for a in arguments)
+    names = [str(a) for a in arguments if isinstance(a, (str, os.PathLike))]
+    inside = any(store in name and "progress.json" not in name for name in names)
     if event == "subprocess.Popen" or (event in EVENTS and inside):
         count += 1
         if count == n:
@@ -87,6 +89,7 @@ class Case:
         check_artefact(build(self.spec, store=store).path)
         assert list((store / "work").iterdir()) == []
         assert not list(store.glob("sources/*.partial"))
+        assert not list(store.glob("calibrations/*.partial"))
         return artefacts(store)
 
 
@@ -113,13 +116,11 @@ def assert_whole(store: Path) -> None:
             assert sizes == {name: (marker.parent / name).stat().st_size for name in sizes}
 
 
-CASES = ["engine from a hub", "FP8 for vLLM"]
+CASES = ["engine from a hub", "calibrated FP8 for vLLM"]
 
 
 @pytest.fixture(params=CASES[: count(1, 2)])
-def case(
-    request: pytest.FixtureRequest, gpu_machine: None, hub: Hub, source: Path, tmp_path: Path
-) -> Case:
+def case(request: pytest.FixtureRequest, gpu_machine: None, hub: Hub, tmp_path: Path) -> Case:
     if request.param == "engine from a hub":
         spec = BuildSpec(
             source=Source(repository=REPOSITORY),
@@ -129,14 +130,14 @@ def case(
             max_seq_len=64,
         )
     else:
-        weights = (name.removesuffix(".weight") for name in MODEL.shapes())
-        amax = {name: 1.5 for name in weights if name.endswith("_proj")}
-        (tmp_path / "amax.json").write_text(json.dumps({"activation_amax": amax}))
+        texts = tmp_path / "texts.txt"
+        texts.write_text("いろはにほへと\n\nちりぬるを\n", encoding="utf-8")
         spec = BuildSpec(
-            source=Source(path=str(source)),
+            source=Source(path=str(add_letters(written(tmp_path / "letters")))),
             backend=Backend.VLLM,
             quantization="fp8",
-            activation_amax=str(tmp_path / "amax.json"),
+            kv_cache="fp8",
+            calibration=str(texts),
         )
     file = tmp_path / "spec.json"
     file.write_text(json.dumps(spec.to_json()))

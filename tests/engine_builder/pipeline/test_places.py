@@ -16,6 +16,7 @@ from llmjp_builder.errors import NotEnoughDisk
 from llmjp_builder.pipeline import BuildResult, build
 from llmjp_builder.spec import Backend, BuildSpec, Progress, Source
 from llmjp_builder.store import Store, check_artefact
+from tests.engine_builder.calibrate.models import add_letters, written
 from tests.engine_builder.checkpoints import tree
 from tests.engine_builder.pipeline.conftest import REPOSITORY
 from tests.support.hub import Hub
@@ -114,6 +115,24 @@ def test_a_disk_that_fills_up_during_a_step(
     assert ("convert" in {progress.step for progress in said}) == (step in {"fetch", "convert"})
     assert not list(store.glob("work/*"))
     assert check_artefact(result.path).checkpoint_key in Store(store).artefact_keys()
+
+
+def test_a_disk_that_fills_up_during_calibration(mount: Mount, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("いろはにほへと\n\nちりぬるを\n", encoding="utf-8")
+    spec = BuildSpec(
+        source=Source(path=str(add_letters(written(tmp_path / "letters")))),
+        quantization="fp8",
+        calibration=str(texts),
+    )
+    disk = mount("disk", "size=2m")
+    fill = FillsUp(disk, "calibrate", "")
+    with pytest.raises(NotEnoughDisk, match="the disk is full"):
+        build(spec, store=disk / "store", on_progress=fill)
+    assert not list(disk.glob("store/calibrations/*/amax.json"))
+    fill.ballast.unlink()
+    result = build(spec, store=disk / "store")
+    assert tree(result.path) == tree(build(spec, store=tmp_path / "reference").path)
 
 
 def test_of_two_builders_of_an_engine_one_compiles(
