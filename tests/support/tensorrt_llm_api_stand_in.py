@@ -1,9 +1,10 @@
 """STAND-IN for the part of TensorRT-LLM's LLM API that the executor `pytorch` uses.
 
 Signatures, defaults and manners of NVIDIA/TensorRT-LLM 1.3.0rc3 (not compared with 1.2.1, which is
-in the image): tests/unittest/api_stability/references{,_committed}/{llm,sampling_params,
-request_output,completion_output}.yaml, tensorrt_llm/llmapi/{llm,llm_args}.py, tensorrt_llm/sampling_params.py and
-tensorrt_llm/executor/{result,executor}.py. Every parameter that we never pass is left out, so that
+in the image), from tests/unittest/api_stability/references{,_committed}/{llm,sampling_params,
+request_output,completion_output}.yaml, tensorrt_llm/llmapi/{llm,llm_args}.py,
+tensorrt_llm/sampling_params.py and tensorrt_llm/executor/{result,executor}.py.
+Every parameter that we never pass is left out, so that
 passing one that does not exist fails here too.
 
 A reply to prompt p is p[-1] + 1, p[-1] + 2, ... modulo the vocabulary, until an end id or
