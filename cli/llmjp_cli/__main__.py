@@ -17,6 +17,7 @@ from llmjp_cli.resolve import resolve
 from llmjp_cli.serve import serve
 from llmjp_cli.store import store_check, store_gc, store_ls
 from llmjp_cli.talk import bench, chat, generate
+from llmjp_cli.verify import verify
 
 ENGINES = "Build"
 SERVING = "Serve"
@@ -60,6 +61,7 @@ app.command(rich_help_panel=ENGINES)(plan)
 app.command(rich_help_panel=ENGINES)(build)
 app.command(rich_help_panel=ENGINES)(convert)
 app.command(rich_help_panel=ENGINES)(quantize)
+app.command(rich_help_panel=ENGINES)(verify)
 app.command(rich_help_panel=ENGINES)(resolve)
 
 store = typer.Typer(help="Look into a store, tidy it up, check it.", no_args_is_help=True)
