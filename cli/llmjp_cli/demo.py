@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -73,11 +73,15 @@ def demo(
             f"{checkpoint} is not a checkpoint: run the demo from a checkout, or name one with "
             "--checkpoint"
         )
-    _exit_on_signals()
+    interrupts = _Interrupts()
     console = Console(stderr=True)
     artefact, build_s, cache_hit = _build(checkpoint, store, console)
+    interrupts.check()
     with _start(artefact, store.parent / "triton.log", console) as server:
+        interrupts.server = server
+        interrupts.check()
         measured = _converse(server.grpc_endpoint, console)
+        interrupts.check()
         for label, value in _summary(measured, artefact, build_s, cache_hit=cache_hit).items():
             # Not folded: these lines are to be copied.
             console.print(f"[bold]{label:<20}[/] {value}", soft_wrap=True, highlight=False)
@@ -86,14 +90,29 @@ def demo(
             server.wait()
 
 
-def _exit_on_signals() -> None:
-    """Leave through the `with` blocks, whichever signal asks us to."""
+class _Interrupts:
+    """Leaves through the `with` blocks, whichever signal asks us to.
 
-    def leave(number: int, _frame: object) -> NoReturn:
-        raise SystemExit(128 + number)
+    An exception that a handler raises is lost where Python was just calling back from C (gRPC's
+    threads do that). So the signal is remembered, and the server told to end, as well.
+    """
 
-    for each in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, leave)
+    def __init__(self) -> None:
+        self.server: TritonServer | None = None
+        self._received: int | None = None
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, self._receive)
+
+    def _receive(self, number: int, _frame: object) -> None:
+        self._received = number
+        if self.server:
+            self.server.terminate()
+        self.check()
+
+    def check(self) -> None:
+        """Leave, if a signal came."""
+        if self._received is not None:
+            raise SystemExit(128 + self._received)
 
 
 def _build(checkpoint: Path, store: Path, console: Console) -> tuple[Path, float, bool]:

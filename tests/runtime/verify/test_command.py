@@ -99,7 +99,7 @@ def test_a_spoilt_checkpoint(pair: Pair, command: Command, tmp_path: Path, promp
     assert code == 3
     assert out.splitlines()[-1] == "FAIL"
     assert "  layer 3 mlp: error " in out
-    assert "first differs   " in out
+    assert "greedy replies" in out
     last = err.splitlines()[-1]
     assert last.startswith(f"llmjp: {bad} is not its reference: layer 3 mlp: error ")
 
