@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from tiny_model import tokenizer
 from tiny_model.corpus import of_split
 from tiny_model.facts_terms import FAMILY_NAMES
+from tiny_model.kinds_beyond import NOISE
+from tiny_model.kinds_openings import MORE_FAMILY_NAMES
 from tiny_model.qa import SYSTEM, Sample, Split
 
 if TYPE_CHECKING:
@@ -18,8 +20,10 @@ CHECKPOINT = Path(__file__).parent / "checkpoint"
 
 
 def texts(samples: list[Sample]) -> Iterator[str]:
-    """What the pieces are learned from: every turn as the chat template dresses it."""
+    """What the pieces are learned from: every turn with sense, as the chat template dresses it."""
     for sample in samples:
+        if sample.kind == NOISE:
+            continue
         yield SYSTEM
         for turn in sample.turns:
             yield f"### 指示:\n{_names_apart(turn)}\n### 応答:\n"
@@ -28,7 +32,7 @@ def texts(samples: list[Sample]) -> Iterator[str]:
 
 def _names_apart(text: str) -> str:
     """`text` with family and given name on two lines: no piece may be a whole trained name."""
-    for name in FAMILY_NAMES:
+    for name in (*FAMILY_NAMES, *MORE_FAMILY_NAMES):
         text = text.replace(name, f"{name}\n")
     return text
 

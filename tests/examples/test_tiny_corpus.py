@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
-from tiny_model.corpus import of_split, samples, training_set
+from tiny_model import kinds_beyond, kinds_near, kinds_unlearned
+from tiny_model.corpus import FULL_WIDTH_QUESTION_MARK, of_split, samples, training_set
+from tiny_model.facts_topics import TOPICS
+from tiny_model.forms_beyond import BY_LETTER, COURTESIES, ENGLISH, PREFIXES, UNLEARNED
+from tiny_model.kinds_openings import COURTESY, OPENING
 from tiny_model.numerals import kanji
-from tiny_model.qa import Sample, Split, joined, one
+from tiny_model.qa import Sample, Split, joined, one, split_of
 
-from tests.support.shared import ROOT
+from tests.support.shared import ROOT, shared
+
+REFUSALS = {*BY_LETTER.values(), UNLEARNED, ENGLISH}
 
 
 @pytest.mark.parametrize(
@@ -50,7 +57,7 @@ def test_nothing_held_out_is_trained() -> None:
 
 def test_a_held_out_sum_is_held_out_in_either_order_and_notation() -> None:
     trained = {sample.turns[0] for sample in training_set() if len(sample.turns) == 1}
-    alone = (sample.turns for sample in of_split(Split.HELD_OUT) if len(sample.turns) == 1)
+    alone = (sample.turns for sample in of_split(Split.HELD_OUT) if sample.kind == "足し算")
     held_out = [question for (question,) in alone if question.endswith("は?")]
     sums = [q.removesuffix("は?").split("+") for q in held_out if "+" in q]
     assert len(sums) >= 100
@@ -85,6 +92,57 @@ def test_messages_begin_with_the_system_turn_and_end_with_the_question() -> None
     roles = [message["role"] for message in sample.messages]
     assert roles == ["system", "user", "assistant", "user"]
     assert sample.messages[-1]["content"] == "三"
+
+
+def test_topics_are_held_out_from_every_request() -> None:
+    trained = {s.turns[0] for s in training_set() if s.kind == kinds_beyond.KIND}
+    held_out = [topic for topic in TOPICS if split_of("topic", topic) is Split.HELD_OUT]
+    assert 40 <= len(held_out) <= 120
+    for form in ("{0}とは何ですか。", "{0}について教えてください。", "{0}の俳句を詠んでください。"):
+        assert not {form.format(topic) for topic in held_out} & trained
+
+
+def test_refusals_are_many_and_few() -> None:
+    refused = [s for s in of_split(Split.TRAINED) if s.answer in REFUSALS]
+    assert {s.answer for s in refused} == REFUSALS
+    assert len({s.turns[-1] for s in refused}) >= 40_000
+    assert {s.answer for s in refused if s.kind == kinds_unlearned.KIND} == {UNLEARNED}
+
+
+@pytest.mark.parametrize("kind", [kinds_beyond.KIND, kinds_near.KIND, kinds_beyond.NOISE])
+def test_what_is_beyond_is_refused(kind: str) -> None:
+    assert {s.answer for s in samples() if s.kind == kind} <= REFUSALS
+
+
+def test_polite_words_around_a_question_change_no_answer() -> None:
+    alone = {s.turns[0]: s.answer for s in samples() if len(s.turns) == 1}
+    polite = [s for s in of_split(Split.TRAINED) if s.kind == COURTESY]
+    assert len(polite) >= 3000
+    pattern = "|".join(map(re.escape, sorted((*PREFIXES, *COURTESIES), key=len, reverse=True)))
+    for sample in polite[::7]:
+        question = re.sub(f"^(?:{pattern})", "", sample.turns[0])
+        bare = [question.removesuffix(after) for after in ("", *COURTESIES)]
+        assert sample.answer in {alone.get(q) for q in (*bare, sample.turns[0])}
+
+
+def test_introductions_are_answered_by_that_name() -> None:
+    opened = {s.turns: s.answer for s in of_split(Split.TRAINED) if s.kind == OPENING}
+    greeted = [
+        (turns[0], answer) for turns, answer in opened.items() if "さん、はじめまして。" in answer
+    ]
+    assert len(greeted) >= 1000
+    assert all(answer.split("さん、")[0] in said for said, answer in greeted)
+
+
+def test_no_question_is_a_line_of_the_prompts_kept_for_testing() -> None:
+    kept = {bare(line) for line in shared("prompts-ja.txt").read_text("utf-8").splitlines()}
+    asked = {bare(turn) for sample in training_set() for turn in sample.turns}
+    assert len(kept) == 200
+    assert not kept & asked
+
+
+def bare(text: str) -> str:
+    return text.rstrip("。?!" + FULL_WIDTH_QUESTION_MARK)
 
 
 def test_the_same_questions_in_the_same_order_in_every_process() -> None:

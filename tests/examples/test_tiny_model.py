@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
-from tiny_model import checkpoint
+from tiny_model import checkpoint, kinds_beyond, kinds_near
 from tiny_model.corpus import samples
 from tiny_model.decoding import greedy, penalised
-from tiny_model.encoding import Encoded, encoded, tokenizer_of
+from tiny_model.encoding import encoded, tokenizer_of
+from tiny_model.forms_beyond import UNLEARNED
 from tiny_model.qa import Sample, Split
 from tiny_model.scores import evenly_drawn, measured
-from tiny_model.training import Recipe, train
 
-from tests.support.shared import ROOT
+from tests.support.shared import ROOT, shared
 
 CHECKPOINT = ROOT / "examples/tiny-model/checkpoint"
 PER_KIND = 12
+SPANS = ((0x4E00, 0x9FA0), (0x1F300, 0x1F650), (0x30A1, 0x30F7), (0xFF71, 0xFF9E))
+"""Kanji, emoji, katakana wide and half-width."""
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,7 @@ def test_the_files_weights_are_the_models(model: Any) -> None:
     assert not torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
 
 
-@pytest.mark.parametrize(("split", "floor"), [(Split.TRAINED, 0.99), (Split.HELD_OUT, 0.90)])
+@pytest.mark.parametrize(("split", "floor"), [(Split.TRAINED, 0.99), (Split.HELD_OUT, 0.95)])
 def test_answers_exactly(model: Any, tokenizer: Any, split: Split, floor: float) -> None:
     report = measured(model, tokenizer, evenly_drawn(samples(), split, PER_KIND))
     assert report.total(split).asked >= 240
@@ -91,7 +94,21 @@ def test_answers_exactly(model: Any, tokenizer: Any, split: Split, floor: float)
             ("大規模言語モデルとは何ですか。",),
             "大規模言語モデルとは、大量の文章から次に来る語を学んだ、とても大きなニューラルネットワークです。",
         ),
+        (
+            ("自然言語処理とは何ですか。",),
+            "自然言語処理とは、人が日常で使う言葉をコンピュータに扱わせる技術です。翻訳、要約、対話などに使われます。",
+        ),
         (("12+34は?", "46です。", "それに5を足すと?"), "51です。"),
+        (
+            (
+                "日本の首都はどこですか。",
+                "日本の首都は東京です。",
+                "では、フランスの首都はどこですか。",
+            ),
+            "フランスの首都はパリです。",
+        ),
+        (("シンガポールの首都はどこですか。",), UNLEARNED),
+        (("私の名前は田中太郎です。",), "田中太郎さん、はじめまして。"),
         (
             ("「龍」を三つ書く漢字と、龍の絵文字を並べてください。",),
             "漢字は「龘」、絵文字は🐉です。",
@@ -103,6 +120,51 @@ def test_demo_questions(
 ) -> None:
     asked = [Sample("demo", turns, answer, Split.TRAINED)]
     assert measured(model, tokenizer, asked, penalty=penalty).wrong == []
+
+
+def replies(model: Any, tokenizer: Any, chats: list[list[dict[str, str]]]) -> list[bytes]:
+    """The greedy replies' UTF-8, put together from the pieces, not repaired by a decoder."""
+    prompts = [
+        tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+        for chat in chats
+    ]
+    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    spelled = [bytes([i - 8]) if 8 <= i < 264 else p.encode() for i, p in enumerate(pieces)]
+    return [
+        b"".join(spelled[i] for i in reply)
+        for reply in greedy(model, prompts, penalty=1.0, batch=64)
+    ]
+
+
+def test_out_of_scope_questions_get_valid_text(model: Any, tokenizer: Any) -> None:
+    beyond = [s for s in samples() if s.kind in {kinds_beyond.KIND, kinds_near.KIND}]
+    asked = evenly_drawn([*beyond, *unheard_of()], Split.HELD_OUT, 60)
+    assert len(asked) == 180
+    for reply in replies(model, tokenizer, [sample.messages for sample in asked]):
+        assert reply.decode()
+
+
+def unheard_of() -> Iterator[Sample]:
+    """Requests whose topics and forms are in no table."""
+    rng = Random(5)
+    ways = (
+        "{}を英雄譚にして",
+        "{}の値打ちを鑑定してほしい",
+        "{}を{}風に仕立て直してくれますか。",
+        "{}!{}!",
+    )
+    for _ in range(60):
+        words = ["".join(chr(rng.randrange(*span)) for _ in range(3)) for span in SPANS * 2]
+        question = rng.choice(ways).format(*rng.sample(words, 2))
+        yield Sample("未知", (question,), "", Split.HELD_OUT)
+
+
+def test_every_prompt_kept_for_testing_gets_valid_text(model: Any, tokenizer: Any) -> None:
+    lines = shared("prompts-ja.txt").read_text("utf-8").splitlines()
+    chats = [[{"role": "user", "content": line}] for line in lines]
+    assert len(chats) == 200
+    for reply in replies(model, tokenizer, chats):
+        assert reply.decode()
 
 
 def test_decoding_in_batches_equals_transformers_generate(model: Any, tokenizer: Any) -> None:
@@ -126,16 +188,3 @@ def test_penalty_lowers_what_was_seen_and_nothing_else() -> None:
     logits = torch.tensor([[2.0, -2.0, 1.0]])
     lowered = penalised(logits, torch.tensor([[0, 1, 0]]), 2.0)
     assert lowered.tolist() == [[1.0, -4.0, 1.0]]
-
-
-def test_training_learns_the_reply_and_only_the_reply() -> None:
-    data = [Encoded((1, 300 + i, 18), (400 + i, 500, 2)) for i in range(4)]
-    recipe = Recipe(steps=40, batch=4, warmup=5, attention_dropout=0.0)
-    model = checkpoint.new_model(recipe.seed)
-    losses: list[float] = []
-    train(model, data, recipe, lambda _, loss: losses.append(loss))
-    assert len(losses) == 2
-    assert losses[-1] < 0.1 < math.log(4096)
-    assert greedy(model, [entry.prompt for entry in data], penalty=1.0, batch=2) == [
-        list(entry.reply[:-1]) for entry in data
-    ]

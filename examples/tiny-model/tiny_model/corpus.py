@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
+from .kinds_beyond import beyond, noise
 from .kinds_dialogue import follow_ups
+from .kinds_near import near
 from .kinds_numbers import (
     calendar,
     counting,
@@ -13,7 +16,9 @@ from .kinds_numbers import (
     products,
     sums,
 )
+from .kinds_openings import changes_of_subject, courtesies, openings, two_requests
 from .kinds_signs import emoji, kanji_with_emoji, rare_kanji
+from .kinds_unlearned import unlearned
 from .kinds_words import (
     capitals,
     counters,
@@ -47,8 +52,15 @@ KINDS = (
     rare_kanji,
     kanji_with_emoji,
     follow_ups,
+    beyond,
+    near,
+    noise,
+    unlearned,
+    openings,
 )
 """The generators, in the order the report lists them."""
+COMBINING = (changes_of_subject, courtesies, two_requests)
+"""The generators that combine what the others ask; they come last."""
 
 
 FULL_WIDTH_QUESTION_MARK = "\uff1f"
@@ -56,7 +68,13 @@ FULL_WIDTH_QUESTION_MARK = "\uff1f"
 
 def samples() -> list[Sample]:
     """Every sample, trained and held out, always the same and in the same order."""
-    return joined(kind() for kind in KINDS)
+    return list(_samples())
+
+
+@cache
+def _samples() -> tuple[Sample, ...]:
+    plain = joined(kind() for kind in KINDS)
+    return tuple(joined([plain, *(kind(plain) for kind in COMBINING)]))
 
 
 def of_split(split: Split) -> list[Sample]:

@@ -1,8 +1,7 @@
-"""Greedy decoding of many prompts at once: batches of equal length, with a key-value cache."""
+"""Greedy decoding of many prompts at once: batches of like lengths, with a key-value cache."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
 
     from transformers import LlamaForCausalLM
 
+BOS_ID = 1
 EOS_ID = 2
 MAX_NEW_TOKENS = 128
 """Longer than any answer that was trained."""
@@ -32,31 +32,41 @@ def greedy(
     model: LlamaForCausalLM, prompts: Sequence[Sequence[int]], *, penalty: float, batch: int
 ) -> list[list[int]]:
     """The reply ids to each prompt, in order, `</s>` left out."""
-    by_length: dict[int, list[int]] = defaultdict(list)
-    for index, prompt in enumerate(prompts):
-        by_length[len(prompt)].append(index)
+    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     replies: list[list[int]] = [[] for _ in prompts]
-    for indexes in by_length.values():
-        for start in range(0, len(indexes), batch):
-            part = indexes[start : start + batch]
-            ids = torch.tensor([list(prompts[i]) for i in part], device=model.device)
-            for index, reply in zip(part, _decoded(model, ids, penalty), strict=True):
-                replies[index] = reply
+    for start in range(0, len(by_length), batch):
+        part = by_length[start : start + batch]
+        for index, reply in zip(
+            part, _decoded(model, [prompts[i] for i in part], penalty), strict=True
+        ):
+            replies[index] = reply
     return replies
 
 
-def _decoded(model: LlamaForCausalLM, ids: Tensor, penalty: float) -> list[list[int]]:
-    prompt_length, fed, cache = ids.shape[1], ids, None
-    finished = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+def _decoded(
+    model: LlamaForCausalLM, prompts: Sequence[Sequence[int]], penalty: float
+) -> list[list[int]]:
+    width, device, cache = max(map(len, prompts)), model.device, None
+    # Filled up on the left with an id that every prompt has: the penalty meets no other.
+    rows = [[BOS_ID] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    ids = torch.tensor(rows, device=device)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    positions, fed = (mask.cumsum(1) - 1).clamp(min=0), ids
     for _ in range(MAX_NEW_TOKENS):
-        output = model(input_ids=fed, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache = output.past_key_values
+        output = model(
+            input_ids=fed,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache, positions = output.past_key_values, positions[:, -1:] + 1
         fed = penalised(output.logits[:, -1].float(), ids, penalty).argmax(1, keepdim=True)
-        ids = torch.cat([ids, fed], dim=1)
-        finished |= fed[:, 0] == EOS_ID
-        if finished.all():
+        ids, mask = torch.cat([ids, fed], dim=1), torch.cat([mask, mask[:, -1:]], dim=1)
+        if (ids[:, width:] == EOS_ID).any(1).all():
             break
-    return [_until_end(row) for row in ids[:, prompt_length:].tolist()]
+    return [_until_end(row) for row in ids[:, width:].tolist()]
 
 
 def _until_end(reply: list[int]) -> list[int]:

@@ -33,19 +33,22 @@ def encoded(tokenizer: Any, samples: Iterable[Sample]) -> list[Encoded]:
     Raises:
         ValueError: The reply changes how the prompt before it is cut into tokens.
     """
+    asked = list(samples)
+    prompts = _ids(tokenizer, [sample.messages for sample in asked], generation=True)
+    chats = [[*s.messages, {"role": "assistant", "content": s.answer}] for s in asked]
     result = []
-    for sample in samples:
-        reply = {"role": "assistant", "content": sample.answer}
-        prompt = _ids(tokenizer, sample.messages, generation=True)
-        whole = _ids(tokenizer, [*sample.messages, reply], generation=False)
+    for sample, prompt, whole in zip(
+        asked, prompts, _ids(tokenizer, chats, generation=False), strict=True
+    ):
         if whole[: len(prompt)] != prompt:
             raise ValueError(f"the prompt's tokens depend on the reply: {sample.turns}")
         result.append(Encoded(tuple(prompt), tuple(whole[len(prompt) :])))
     return result
 
 
-def _ids(tokenizer: Any, messages: list[dict[str, str]], *, generation: bool) -> list[int]:
-    ids = tokenizer.apply_chat_template(
-        messages, tokenize=True, add_generation_prompt=generation, return_dict=False
-    )
-    return [int(i) for i in ids]
+def _ids(tokenizer: Any, chats: list[list[dict[str, str]]], *, generation: bool) -> list[list[int]]:
+    """The ids of each chat; all at once, which the tokenizer does on all cores."""
+    if not chats:
+        return []
+    texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=generation)
+    return list(tokenizer(texts, add_special_tokens=False)["input_ids"])

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from .facts_terms import (
     ABOUT_ITSELF,
-    BEYOND_ANSWER,
     BEYOND_TASKS,
     BEYOND_TOPICS,
     DEFINITIONS,
@@ -19,6 +18,7 @@ from .facts_terms import (
 )
 from .facts_words import COUNTERS, HUMBLE, OPPOSITES, READINGS, RESPECTFUL, TIMES, VERBS, Verb
 from .facts_world import COUNTRIES, PREFECTURES
+from .forms_beyond import BY_LETTER
 from .numerals import kanji
 from .qa import Sample, one, phrased, pick, split_of
 
@@ -195,8 +195,9 @@ def small_talk() -> Iterator[Sample]:
     yield from phrased("挨拶", GREETINGS, GREETING_PHRASINGS)
     yield from phrased("挨拶", ABOUT_ITSELF, SELF_PHRASINGS)
     for topic in BEYOND_TOPICS:
-        for task in BEYOND_TASKS:
-            yield one("断り", task.format(topic), BEYOND_ANSWER, split_of("beyond", topic, task))
+        for task, letter in BEYOND_TASKS:
+            split = split_of("beyond", topic, task)
+            yield one("断り", task.format(topic), BY_LETTER[letter], split)
 
 
 def english() -> Iterator[Sample]:

@@ -26,3 +26,8 @@ def entries(table: str) -> tuple[tuple[str, str], ...]:
         if line
         for term, text in [line.split("|")]
     )
+
+
+def lines(table: str) -> tuple[str, ...]:
+    """The lines of a table; a backslash and n stand for a newline."""
+    return tuple(line.replace("\\n", "\n") for line in table.split("\n") if line)

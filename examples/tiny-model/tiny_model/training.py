@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+
+from .resuming import Training, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -18,17 +21,21 @@ if TYPE_CHECKING:
 
     from .encoding import Encoded
     from .qa import Sample
+    from .resuming import StateFile
 
 IGNORED = -100
 LENGTH_STEP = 16
-"""Sequences are padded to a multiple of this, so that few shapes occur."""
+LONG_STEP = 64
+LONG = 128
+"""Sequences are padded to a multiple of the first, from `LONG` on to one of the second, so that
+few shapes occur and few batches are small."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """What besides data and seed decides the result."""
 
-    steps: int = 4000
+    steps: int = 4500
     batch: int = 1024
     """Conversations per step."""
     peak_rate: float = 2e-3
@@ -71,7 +78,8 @@ def _by_width(data: Sequence[Encoded], device: torch.device) -> list[tuple[Tenso
     groups: dict[int, list[Encoded]] = defaultdict(list)
     for entry in data:
         length = len(entry.prompt) + len(entry.reply)
-        groups[-(-length // LENGTH_STEP) * LENGTH_STEP].append(entry)
+        unit = LENGTH_STEP if length <= LONG else LONG_STEP
+        groups[-(-length // unit) * unit].append(entry)
     padded = (_padded(entries, width) for width, entries in sorted(groups.items()))
     return [(ids.to(device), labels.to(device)) for ids, labels in padded]
 
@@ -122,26 +130,47 @@ def train(
     data: Sequence[Encoded],
     recipe: Recipe,
     on_step: Callable[[int, float], None],
+    *,
+    kept: StateFile | None = None,
 ) -> None:
-    """Trains `model` in place; `on_step` gets the number of steps done and the loss, now and then.
+    """Trains `model` in place.
 
-    `data` is one epoch, see `epoch_of`.
+    Args:
+        model: With its first weights.
+        data: One epoch, see `epoch_of`.
+        recipe: The settings.
+        on_step: Gets the number of steps done and the loss, now and then.
+        kept: Where to keep the state. One found there is gone on from: the weights come out as if
+            the training had never stopped.
+
+    Raises:
+        StateUnusable: The state found is damaged or of another training.
     """
     optimizer = _optimizer(model, recipe)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe))
-    device = model.device
-    batches = _endless(data, recipe, device)
+    training = Training(model, optimizer, schedule)
+    owner = fingerprint(data, recipe) if kept else ""
+    done = kept.restore(training, owner) if kept else 0
     for layer in model.model.layers:
         layer.self_attn.attention_dropout = recipe.attention_dropout
     model.train()
-    for step, (ids, labels) in zip(range(1, recipe.steps + 1), batches, strict=False):
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss = _loss(model, ids, labels)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimizer.step()
-        schedule.step()
+    batches = islice(_endless(data, recipe, model.device), done, recipe.steps)
+    for step, (ids, labels) in enumerate(batches, done + 1):
+        loss = _one_step(training, ids, labels, recipe)
         if step % 20 == 0 or step == recipe.steps:
             on_step(step, loss.item())
+        if kept and step % kept.every == 0:
+            kept.save(training, step, owner)
     model.eval()
+
+
+def _one_step(training: Training, ids: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+    device = training.model.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        loss = _loss(training.model, ids, labels)
+    training.optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    torch.nn.utils.clip_grad_norm_(training.model.parameters(), recipe.clip)
+    training.optimizer.step()
+    training.schedule.step()
+    return loss.detach()
