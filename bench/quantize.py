@@ -29,11 +29,12 @@ from pathlib import Path
 
 import numpy as np
 
-from convert import rss_anon, tensors, warm
+from checkpoints import tensors
 from llmjp_builder.calibrate.passages import built_in
 from llmjp_builder.calibrate.tokens import tokenise
 from llmjp_builder.checkpoint import read_checkpoint
 from llmjp_builder.convert.header import new_header
+from timing import rss_anon, warm
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = {"d": 1024, "f": 3584, "layers": 16, "heads": 8, "v": 99584}
