@@ -26,6 +26,15 @@ SPANS = ((0x4E00, 0x9FA0), (0x1F300, 0x1F650), (0x30A1, 0x30F7), (0xFF71, 0xFF9E
 """Kanji, emoji, katakana wide and half-width."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine take ten times as long as one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def model() -> Any:
     return checkpoint.load(CHECKPOINT)
