@@ -33,8 +33,8 @@ async def both(client: AsyncClient, prompt: str, gate: asyncio.Semaphore) -> str
     return f"not whole: {joined!r}" if "\N{REPLACEMENT CHARACTER}" in joined else None
 
 
-async def all_of(endpoint: str, prompts: list[str]) -> dict[str, str]:
-    gate = asyncio.Semaphore(AT_ONCE)
+async def all_of(endpoint: str, prompts: list[str], at_once: int = AT_ONCE) -> dict[str, str]:
+    gate = asyncio.Semaphore(at_once)
     async with AsyncClient(endpoint) as client:
         faults = await asyncio.gather(*(both(client, prompt, gate) for prompt in prompts))
     return {prompt: fault for prompt, fault in zip(prompts, faults, strict=True) if fault}
