@@ -56,6 +56,13 @@ from tests.triton.test_requests import (  # noqa: F401  likewise
 MPIRUN = ROOT / "tests" / "support" / "mpirun_stand_in"
 
 
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("LLMJP_TEST_ENGINE"),
+    reason="calls between models can hang Triton 2.51 (docs/serving.md, Known to fail); "
+    "LLMJP_TEST_ENGINE=1 runs these",
+)
+
+
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The artefact that the stand-in runs."""
