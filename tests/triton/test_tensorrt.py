@@ -96,8 +96,8 @@ def client(server: TritonServer) -> Iterator[Client]:
 
 def test_every_stream_is_the_whole_reply(server: TritonServer) -> None:
     prompts = shared("prompts-ja.txt").read_text("utf-8").splitlines()[::10]
-    # One at a time: calls from model to model at once can crash or hang Triton 2.51's stub
-    # (docs/serving.md, "Known to fail").
+    # One at a time: many at once crash or hang Triton 2.51's stub more often (docs/serving.md,
+    # "Known to fail").
     faults = asyncio.run(all_of(server.grpc_endpoint, prompts, at_once=1))
     # What the model itself spells wrong is no fault of the way it comes.
     assert {p: fault for p, fault in faults.items() if not fault.startswith("not whole")} == {}
