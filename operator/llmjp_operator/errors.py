@@ -1,7 +1,10 @@
 """What the operator raises on purpose.
 
 OperatorError           exit code
-`-- InvalidModel        3
+|-- InvalidModel        3
+|-- BadSettings         3
+|-- ApiRefused          1
+`-- ApiUnreachable      1
 """
 
 from __future__ import annotations
@@ -27,3 +30,32 @@ class InvalidModel(OperatorError):
         """Of the field, as `kubectl explain` takes it: `spec.engine.backend`."""
         self.problem = problem
         """What is wrong, what was expected."""
+
+
+class BadSettings(OperatorError):
+    """The operator was installed with settings that it does not understand."""
+
+    exit_code = 3
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name}: {problem}")
+
+
+class ApiRefused(OperatorError):
+    """The API server answered a call of ours with an error."""
+
+    def __init__(self, status: int, what: str, message: str) -> None:
+        super().__init__(f"{what}: {status} {message}")
+        self.status = status
+        """Of HTTP."""
+        self.message = message
+        """The API server's own words."""
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same call may succeed later with nothing changed by a person."""
+        return self.status in {408, 409, 410, 429} or self.status >= 500
+
+
+class ApiUnreachable(OperatorError):
+    """The API server did not answer."""

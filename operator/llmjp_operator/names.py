@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import Final
 
 GROUP: Final = "serving.llmjp.dev"
@@ -13,8 +15,39 @@ SINGULAR: Final = "llmjpmodel"
 SHORT_NAME: Final = "ljm"
 CRD: Final = f"{PLURAL}.{GROUP}"
 
+FIELD_MANAGER: Final = "llmjp-operator"
+"""Owns every field that the operator applies."""
+OWNERS_MANAGER: Final = "llmjp-operator-owners"
+"""Owns the ownerReferences that are added to a Job which another model asked for first."""
+LEASE: Final = "llmjp-operator"
+"""Of the operator that leads."""
+
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+OPERATOR: Final = "llmjp-operator"
+"""Value of `MANAGED_BY` on everything that the operator makes."""
+COMPONENT: Final = "app.kubernetes.io/component"
+"""serving, build, resolve, collect or store."""
 MODEL_LABEL: Final = f"{GROUP}/model"
 """On everything that exists for one model; the value is the model's name."""
+STORE_LABEL: Final = f"{GROUP}/store"
+"""On everything that exists for one store, and on all pods that mount it: `store_id`."""
+REQUEST_LABEL: Final = f"{GROUP}/request"
+"""On build Jobs and their pods: the request's digest."""
+KEY_LABEL: Final = f"{GROUP}/key"
+"""On serving pods: the artefact's key."""
+SOURCE_LABEL: Final = f"{GROUP}/source"
+"""On resolve Jobs: the digest of what is to be pinned."""
+
+BUILD_SPEC: Final = f"{GROUP}/build-spec"
+"""Annotation of build pods: the BuildSpec as JSON, which the pod reads as a file."""
+ATTEMPT: Final = f"{GROUP}/attempt"
+"""Annotation of Jobs: which try this is, from 1."""
+RETRY: Final = f"{GROUP}/retry"
+"""Annotation of a model: any new value tries again what failed for good."""
+FAILED_ROLLOUT: Final = f"{GROUP}/failed-rollout"
+"""Annotation of a Deployment: digest of the pods that did not become ready and were taken back."""
+POD_DIGEST: Final = f"{GROUP}/pods"
+"""Annotation of a Deployment: digest of the pods that it is to run."""
 
 SERVING_CONTAINER: Final = "triton"
 """The container that serves, in the pods of a model's Deployment."""
@@ -26,6 +59,16 @@ HEADLESS_SUFFIX: Final = "-headless"
 """Of the Service whose name resolves to every pod."""
 STORE_SUFFIX: Final = "-store"
 """Of the PersistentVolumeClaim that is made for one model."""
+RESOLVE_INFIX: Final = "-resolve-"
+"""Between a model's name and 8 hex digits."""
+BUILD_PREFIX: Final = "ljm-build-"
+"""Of build Jobs; the request's digest follows."""
+COLLECT_PREFIX: Final = "ljm-collect-"
+"""Of the Jobs that remove old artefacts; a digest of what is removed follows."""
+RECORD_PREFIX: Final = "ljm-store-"
+"""Of the ConfigMap that records what is in a store; the claim's name follows."""
+BUILDERS: Final = "ljm-build"
+"""ServiceAccount and NetworkPolicy of the pods that resolve, build and collect."""
 _POD_SUFFIX: Final = "-0123456789-01234"
 """As long as what Deployment and ReplicaSet append: a hash of 10 characters, then 5 of chance."""
 
@@ -33,3 +76,34 @@ MAX_LABEL: Final = 63
 """Characters of a label's value, of a Service's name and of a host name."""
 MAX_MODEL_NAME: Final = MAX_LABEL - max(map(len, (HEADLESS_SUFFIX, STORE_SUFFIX, _POD_SUFFIX)))
 """Of a model's name: with any suffix it is still a label's value and a host name."""
+
+
+def digest(text: str, length: int = 20) -> str:
+    """That many hex digits of SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def store_id(claim: str) -> str:
+    """The claim's name as the value of a label: itself, or a digest where it is too long."""
+    fits = len(claim) <= MAX_LABEL and re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", claim)
+    return claim if fits else digest(claim)
+
+
+def record_name(claim: str) -> str:
+    """The ConfigMap that records what is in the store on that claim."""
+    return f"{RECORD_PREFIX}{store_id(claim)}"
+
+
+def resolve_job(model: str, source: str) -> str:
+    """The Job that pins a source; `source` is the digest of what is to be pinned."""
+    return f"{model}{RESOLVE_INFIX}{source[:8]}"
+
+
+def build_job(request: str) -> str:
+    """The Job that builds what the request asks for."""
+    return f"{BUILD_PREFIX}{request}"
+
+
+def collect_job(what: str) -> str:
+    """The Job that removes artefacts; `what` is a digest of their keys and the store."""
+    return f"{COLLECT_PREFIX}{what}"

@@ -1,0 +1,103 @@
+"""What a model asks to be pinned and built, by digests that are known before anything runs. Pure.
+
+An artefact's key depends on what calibration finds and on what `auto` turns out to be, so it is
+known when the artefact is there. Until then a *request* stands for it: everything in the spec that
+decides the bytes, with the source pinned. Equal requests are one build (docs/decisions).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from llmjp_builder.spec import BuildSpec, Kind, Source, canonical_json
+from llmjp_operator.names import digest
+from llmjp_operator.runtimes import RUNTIMES
+
+if TYPE_CHECKING:
+    from llmjp_builder.spec import Resolution
+    from llmjp_operator.api import Model, Spec
+
+SOURCE_FOLDER: Final = "/source"
+"""Where a volume with a checkpoint is mounted."""
+CALIBRATION_FILE: Final = "/etc/llmjp/calibration/texts.txt"
+"""Where calibration texts are mounted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One build."""
+
+    digest: str
+    """Of all that decides its bytes."""
+    spec: BuildSpec
+    """For `llmjp build`, with the source pinned."""
+
+
+def source_digest(spec: Spec) -> str:
+    """Of what is to be pinned: a change pins again."""
+    hub, volume = spec.source.hugging_face, spec.source.persistent_volume_claim
+    asked: dict[str, Any] = {}
+    if hub is not None:
+        asked = {
+            "repository": hub.repository,
+            "revision": hub.revision,
+            "endpoint": hub.endpoint,
+        }
+    elif volume is not None:
+        asked = {"claim": volume.claim_name, "path": volume.path}
+    return digest(canonical_json({key: value for key, value in asked.items() if value is not None}))
+
+
+def request_of(model: Model, found: Resolution, calibration: str | None) -> Request:
+    """The build of a model whose source is pinned.
+
+    Args:
+        model: what is asked for.
+        found: its source.
+        calibration: digest of the texts; None for the built-in ones.
+    """
+    spec = _build_spec(model.spec, found)
+    asked = spec.to_json()
+    for name in ("source", "endpoint", "accepted_licence", "backend", "calibration"):
+        asked.pop(name, None)
+    asked |= {"kind": spec.backend.kind.value, "source": found.digest}
+    if calibration is not None:
+        asked["calibration"] = calibration
+    if spec.backend.kind is Kind.ENGINE:
+        runtime = RUNTIMES[model.spec.runtime.version]
+        asked["gpu_product"] = model.spec.hardware.gpu_product
+        asked["tensorrt_llm"], asked["tensorrt"] = runtime.tensorrt_llm, runtime.tensorrt
+    return Request(digest=digest(canonical_json(asked)), spec=spec)
+
+
+def _build_spec(spec: Spec, found: Resolution) -> BuildSpec:
+    engine, hub = spec.engine, spec.source.hugging_face
+    kind = engine.backend.kind
+    divided, compiled = kind is not Kind.UNIFIED, kind is Kind.ENGINE
+    texts = engine.calibration is not None and engine.calibration.config_map_ref is not None
+    return BuildSpec(
+        source=_pinned(spec, found),
+        endpoint=None if hub is None else hub.endpoint,
+        accepted_licence=spec.licence.accepted,
+        backend=engine.backend,
+        dtype=engine.dtype,
+        quantization=engine.quantization,
+        kv_cache=engine.kv_cache,
+        calibration=CALIBRATION_FILE if texts else None,
+        tensor_parallel=engine.tensor_parallel if divided else 1,
+        pipeline_parallel=engine.pipeline_parallel if divided else 1,
+        pad_intermediate=engine.pad_intermediate if divided else 0,
+        max_batch_size=engine.max_batch_size if compiled else None,
+        max_input_len=engine.max_input_len if compiled else None,
+        max_seq_len=engine.max_seq_len if compiled else None,
+        options=engine.build_options if compiled else {},
+    )
+
+
+def _pinned(spec: Spec, found: Resolution) -> Source:
+    volume = spec.source.persistent_volume_claim
+    if volume is not None:
+        return Source(path=f"{SOURCE_FOLDER}/{volume.path}".rstrip("/"))
+    assert spec.source.hugging_face is not None, "exactly one is there"
+    return Source(repository=spec.source.hugging_face.repository, revision=found.revision)

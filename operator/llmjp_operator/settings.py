@@ -1,0 +1,188 @@
+"""What whoever installs the operator decides: images, network, leadership. Parsed at the edge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from llmjp_operator.errors import BadSettings
+
+CPU: Final = "cpu"
+"""The flavour of the images that need no GPU; the others are named by the runtime's version."""
+
+PRIVATE_RANGES: Final = (
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "fc00::/7",
+    "fe80::/10",
+)
+"""Where clusters keep pods, Services and nodes, and clouds their metadata (RFC 1918, 6598, 3927,
+4193, 4291): what downloads may not reach unless `network` says otherwise."""
+
+Rule = Mapping[str, Any]
+"""A part of a NetworkPolicy, passed on as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """What runs the two kinds of pods."""
+
+    builder: str
+    """Of Jobs that resolve, build and collect."""
+    runtime: str
+    """Of the pods that serve."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """The NetworkPolicies beside builds and servers."""
+
+    enabled: bool = True
+    cluster_cidrs: tuple[str, ...] = PRIVATE_RANGES
+    """What builds may not reach on port 443."""
+    build_egress: tuple[Rule, ...] = ()
+    """Further egress rules of builds, such as one to a mirror inside the cluster."""
+    serving_from: tuple[Rule, ...] = ()
+    """Peers that may talk to a model; empty: any pod of its namespace."""
+    metrics_from: tuple[Rule, ...] = ()
+    """Peers that may read its metrics; empty: nobody from outside `serving_from`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderElection:
+    """How the operator that acts is found among several. Seconds."""
+
+    enabled: bool = True
+    lease_seconds: int = 15
+    """How long the others wait for a sign of the leader."""
+    renew_seconds: int = 10
+    """How long the leader tries to renew before it steps down."""
+    retry_seconds: int = 2
+    """Between two tries."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that is not in a model's spec."""
+
+    namespace: str
+    """The operator's own: its Lease is there."""
+    identity: str
+    """Of this process among operators."""
+    images: Mapping[str, Images]
+    """By flavour: `cpu`, and versions of the runtime table."""
+    watch_namespaces: tuple[str, ...] = ()
+    """Empty: all."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    network: Network = field(default_factory=Network)
+    leader_election: LeaderElection = field(default_factory=LeaderElection)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def parse_settings(environ: Mapping[str, str], text: str) -> Settings:
+    """The settings of environment and file; `text` is JSON.
+
+    Raises:
+        BadSettings: names the setting, what was expected and what was found.
+    """
+    try:
+        document = json.loads(text)
+    except ValueError as exc:
+        raise BadSettings("settings.json", f"no JSON: {exc}") from exc
+    values = _object(document, "settings.json", _TOP)
+    images = _object(values.get("images", {}), "images", None)
+    names = environ.get("LLMJP_WATCH_NAMESPACES", "")
+    return Settings(
+        namespace=environ.get("LLMJP_NAMESPACE") or "default",
+        identity=environ.get("LLMJP_POD_NAME") or environ.get("HOSTNAME") or "llmjp-operator",
+        watch_namespaces=tuple(filter(None, (name.strip() for name in names.split(",")))),
+        images={flavour: _images(flavour, value) for flavour, value in images.items()},
+        image_pull_policy=_choice(values, "imagePullPolicy", _PULL, "IfNotPresent"),
+        image_pull_secrets=_strings(values.get("imagePullSecrets", []), "imagePullSecrets"),
+        network=_network(_object(values.get("network", {}), "network", _NETWORK)),
+        leader_election=_election(_object(values.get("leaderElection", {}), "leaderElection", _LE)),
+        log_level=_choice(values, "logLevel", _LEVELS, "info"),
+    )
+
+
+_TOP = {"images", "imagePullPolicy", "imagePullSecrets", "network", "leaderElection", "logLevel"}
+_NETWORK = {"enabled", "clusterCidrs", "buildEgress", "servingFrom", "metricsFrom"}
+_LE = {"enabled", "leaseSeconds", "renewSeconds", "retrySeconds"}
+_PULL = ("Always", "IfNotPresent", "Never")
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _object(value: Any, name: str, known: set[str] | None) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadSettings(name, f"must be an object, found {value!r}")
+    if known is not None and (unknown := sorted(value.keys() - known)):
+        raise BadSettings(f"{name}.{unknown[0]}", f"unknown; known are {', '.join(sorted(known))}")
+    return value
+
+
+def _images(flavour: str, value: Any) -> Images:
+    given = _object(value, f"images.{flavour}", {"builder", "runtime"})
+    for name in ("builder", "runtime"):
+        if not isinstance(given.get(name), str) or not given[name]:
+            raise BadSettings(f"images.{flavour}.{name}", "must be the reference of an image")
+    return Images(builder=given["builder"], runtime=given["runtime"])
+
+
+def _network(given: dict[str, Any]) -> Network:
+    cidrs = given.get("clusterCidrs")
+    return Network(
+        enabled=_boolean(given, "enabled", "network"),
+        cluster_cidrs=PRIVATE_RANGES if cidrs is None else _strings(cidrs, "network.clusterCidrs"),
+        build_egress=_objects(given.get("buildEgress", []), "network.buildEgress"),
+        serving_from=_objects(given.get("servingFrom", []), "network.servingFrom"),
+        metrics_from=_objects(given.get("metricsFrom", []), "network.metricsFrom"),
+    )
+
+
+def _election(given: dict[str, Any]) -> LeaderElection:
+    seconds = {}
+    for name, default in (("lease", 15), ("renew", 10), ("retry", 2)):
+        value = given.get(f"{name}Seconds", default)
+        if type(value) is not int or value < 1:
+            raise BadSettings(f"leaderElection.{name}Seconds", f"must be at least 1, not {value!r}")
+        seconds[name] = value
+    if not seconds["retry"] < seconds["renew"] < seconds["lease"]:
+        raise BadSettings("leaderElection", "retrySeconds < renewSeconds < leaseSeconds must hold")
+    return LeaderElection(
+        enabled=_boolean(given, "enabled", "leaderElection"),
+        lease_seconds=seconds["lease"],
+        renew_seconds=seconds["renew"],
+        retry_seconds=seconds["retry"],
+    )
+
+
+def _boolean(given: dict[str, Any], name: str, where: str) -> bool:
+    value = given.get(name, True)
+    if not isinstance(value, bool):
+        raise BadSettings(f"{where}.{name}", f"must be true or false, found {value!r}")
+    return value
+
+
+def _strings(value: Any, name: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise BadSettings(name, f"must be a list of strings, found {value!r}")
+    return tuple(value)
+
+
+def _objects(value: Any, name: str) -> tuple[dict[str, Any], ...]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise BadSettings(name, f"must be a list of objects, found {value!r}")
+    return tuple(value)
+
+
+def _choice(given: dict[str, Any], name: str, choices: tuple[str, ...], default: str) -> Any:
+    value = given.get(name, default)
+    if value not in choices:
+        raise BadSettings(name, f"must be one of {', '.join(choices)}, found {value!r}")
+    return value
