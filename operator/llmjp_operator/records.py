@@ -1,8 +1,10 @@
 """What one store holds and what was tried for it, as the store's ConfigMap records it. Pure.
 
-    source-<digest>      Resolution     a source that was pinned, by the digest of what was asked
-    artefact-<digest>    Built          what a request was built to
-    failed-<digest>      Failed         why a request is not built, or a source not pinned
+    source-<model>       Pinned             what the model's source was found to be
+    artefact-<digest>    Built              what a request was built to
+    failed-<digest>      Failed             why a request is not built; of a model's source,
+    failed-source.<model>                   why it is not pinned
+    history-<model>      list of Served     what the model served, the newest last
 
 The operator writes it and reads it back; a ConfigMap that somebody deleted costs a Job that finds
 everything in the store.
@@ -11,65 +13,114 @@ everything in the store.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from llmjp_builder.errors import BuilderError
 from llmjp_builder.spec import Built, Failure, Resolution, canonical_json
-from llmjp_builder.strict_json import decode, encode
+from llmjp_builder.strict_json import decode as decode_contract
+from llmjp_builder.strict_json import encode as encode_contract
+from llmjp_operator.api import decode, encode
+from llmjp_operator.api.engine import Engine, Hardware, Runtime
+from llmjp_operator.errors import OperatorError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 T = TypeVar("T")
 
 SOURCE: Final = "source-"
 ARTEFACT: Final = "artefact-"
 FAILED: Final = "failed-"
+HISTORY: Final = "history-"
+
+MAX_HISTORY: Final = 100
+"""As many artefacts as a model can be told to keep."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pinned:
+    """A model's source, once it cannot change its meaning any more."""
+
+    asked: str
+    """Digest of what the spec names (`request.source_digest`)."""
+    uid: str
+    """Of the model: another one of the same name pins anew."""
+    found: Resolution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
     """Tries that failed."""
 
+    asked: str
+    """Digest of what was tried."""
     failure: Failure
-    """Of the last one."""
+    """Of the last try."""
     attempts: int
     """So far."""
     at: float
     """When the last one was seen to have failed, in seconds since 1970."""
     job: str
     """uid of the Job that failed last, so that it is counted once."""
-    retry: str = ""
-    """The model's annotation at the time: another value tries again."""
+    retries: tuple[str, ...] = ()
+    """The models' annotations at the time: a new value tries again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """An artefact that became ready, and the part of the spec that it was served by."""
+
+    key: str
+    engine: Engine
+    hardware: Hardware
+    runtime: Runtime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """The whole ConfigMap."""
 
-    sources: Mapping[str, Resolution] = field(default_factory=dict)
+    sources: Mapping[str, Pinned] = field(default_factory=dict)
+    """By model."""
     artefacts: Mapping[str, Built] = field(default_factory=dict)
+    """By request."""
     failed: Mapping[str, Failed] = field(default_factory=dict)
+    """By request, or `source_entry` of a model."""
+    history: Mapping[str, tuple[Served, ...]] = field(default_factory=dict)
+    """By model, the newest last, no two equal."""
 
-    def with_source(self, digest: str, found: Resolution) -> Record:
+    def with_source(self, model: str, pinned: Pinned) -> Record:
         """Once it is pinned."""
-        return replace(
-            self, sources={**self.sources, digest: found}, failed=_without(self.failed, digest)
-        )
+        failed = _without(self.failed, source_entry(model))
+        return replace(self, sources={**self.sources, model: pinned}, failed=failed)
 
-    def with_artefact(self, digest: str, built: Built) -> Record:
+    def with_artefact(self, request: str, built: Built) -> Record:
         """Once it is built."""
-        return replace(
-            self, artefacts={**self.artefacts, digest: built}, failed=_without(self.failed, digest)
-        )
+        artefacts = {**self.artefacts, request: built}
+        return replace(self, artefacts=artefacts, failed=_without(self.failed, request))
 
-    def with_failure(self, digest: str, failed: Failed) -> Record:
+    def with_failure(self, entry: str, failed: Failed) -> Record:
         """Once it failed."""
-        return replace(self, failed={**self.failed, digest: failed})
+        return replace(self, failed={**self.failed, entry: failed})
+
+    def with_served(self, model: str, served: Served) -> Record:
+        """Once it became ready."""
+        before = [entry for entry in self.history.get(model, ()) if entry != served]
+        history = {**self.history, model: (*before, served)[-MAX_HISTORY:]}
+        return replace(self, history=history)
 
     def without_artefacts(self, keys: frozenset[str]) -> Record:
         """Once they are removed from the store."""
-        kept = {d: built for d, built in self.artefacts.items() if built.key not in keys}
-        return replace(self, artefacts=kept)
+        return replace(
+            self,
+            artefacts={r: built for r, built in self.artefacts.items() if built.key not in keys},
+            history={
+                model: tuple(entry for entry in entries if entry.key not in keys)
+                for model, entries in self.history.items()
+            },
+        )
 
     def artefact_of(self, key: str) -> Built | None:
         """What is known of the artefact of that key."""
@@ -77,37 +128,57 @@ class Record:
 
     def to_data(self) -> dict[str, str]:
         """The ConfigMap's `data`."""
+        history = {
+            model: [encode(entry) for entry in entries] for model, entries in self.history.items()
+        }
         parts: tuple[tuple[str, Mapping[str, Any]], ...] = (
             (SOURCE, self.sources),
             (ARTEFACT, self.artefacts),
             (FAILED, self.failed),
+            (HISTORY, history),
         )
         return {
-            f"{prefix}{digest}": canonical_json(encode(value))
+            f"{prefix}{name}": canonical_json(encode_contract(value))
             for prefix, values in parts
-            for digest, value in values.items()
+            for name, value in sorted(values.items())
         }
+
+
+def source_entry(model: str) -> str:
+    """Where a failure to pin a model's source is recorded."""
+    return f"source.{model}"
 
 
 def parse_record(data: Mapping[str, str]) -> Record:
     """What `to_data` wrote; an entry that cannot be read is as good as missing."""
     return Record(
-        sources=_entries(data, SOURCE, Resolution),
-        artefacts=_entries(data, ARTEFACT, Built),
-        failed=_entries(data, FAILED, Failed),
+        sources=dict(_entries(data, SOURCE, _contract(Pinned))),
+        artefacts=dict(_entries(data, ARTEFACT, _contract(Built))),
+        failed=dict(_entries(data, FAILED, _contract(Failed))),
+        history=dict(_entries(data, HISTORY, _served)),
     )
 
 
-def _entries(data: Mapping[str, str], prefix: str, cls: type[T]) -> dict[str, T]:
-    found = {}
+def _entries(
+    data: Mapping[str, str], prefix: str, read: Callable[[object, str], T]
+) -> Iterator[tuple[str, T]]:
     for name, text in data.items():
         if name.startswith(prefix):
             try:
-                found[name.removeprefix(prefix)] = decode(cls, json.loads(text), name)
-            except (ValueError, BuilderError):
+                yield name.removeprefix(prefix), read(json.loads(text), name)
+            except (ValueError, BuilderError, OperatorError):
                 continue
-    return found
 
 
-def _without(failed: Mapping[str, Failed], digest: str) -> dict[str, Failed]:
-    return {name: value for name, value in failed.items() if name != digest}
+def _contract(cls: type[T]) -> Callable[[object, str], T]:
+    return lambda value, name: decode_contract(cls, value, name)
+
+
+def _served(value: object, name: str) -> tuple[Served, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name}: must be a list")
+    return tuple(decode(Served, item, name, strict=False) for item in value)
+
+
+def _without(failed: Mapping[str, Failed], entry: str) -> dict[str, Failed]:
+    return {name: value for name, value in failed.items() if name != entry}

@@ -9,7 +9,7 @@ from llmjp_operator.api.decode import decode
 from llmjp_operator.api.spec import Spec
 from llmjp_operator.api.status import Status
 from llmjp_operator.errors import InvalidModel
-from llmjp_operator.names import API_VERSION, KIND
+from llmjp_operator.names import API_VERSION, KIND, RETRY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +28,10 @@ class Model:
     spec: Spec
     status: Status
     """As it was written last."""
+    retry: str = ""
+    """The annotation that asks to try again what failed for good."""
+    deleting: bool = False
+    """Whether it is on its way out."""
 
 
 def parse(body: Mapping[str, Any]) -> Model:
@@ -53,5 +57,15 @@ def parse(body: Mapping[str, Any]) -> Model:
         uid=metadata.get("uid") or "",
         generation=metadata.get("generation") or 0,
         spec=decode(Spec, body["spec"], "spec"),
-        status=decode(Status, body.get("status") or {}, "status", strict=False),
+        status=_status(body.get("status") or {}),
+        retry=str((metadata.get("annotations") or {}).get(RETRY, "")),
+        deleting="deletionTimestamp" in metadata,
     )
+
+
+def _status(value: object) -> Status:
+    """What was written last; none where somebody else wrote what is no status."""
+    try:
+        return decode(Status, value, "status", strict=False)
+    except InvalidModel:
+        return Status()
