@@ -27,7 +27,14 @@ from llmjp_operator.crd.files import crd_files
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = "docs/schemas"
-CONTRACTS: tuple[type, ...] = (spec.BuildSpec, spec.Manifest, spec.Progress, spec.Failure)
+CONTRACTS: tuple[type, ...] = (
+    spec.BuildSpec,
+    spec.Manifest,
+    spec.Progress,
+    spec.Resolution,
+    spec.Built,
+    spec.Failure,
+)
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
@@ -69,6 +76,8 @@ def _define(contract: type, definitions: dict[str, Any]) -> None:
 
 def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     """Of an annotation that `strict_json` knows; None is an absent field."""
+    if kind is Any:
+        return {}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         _define(kind, definitions)
         return {"$ref": f"#/$defs/{kind.__name__}"}

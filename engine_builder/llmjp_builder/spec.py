@@ -279,6 +279,39 @@ class Progress(_Contract):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution(_Contract):
+    """What a source was pinned to: the termination message of a Job that resolves."""
+
+    digest: str
+    """20 hex digits that stand for the names and contents of all files."""
+    bytes: int
+    """Of all files together."""
+    config: Mapping[str, Any]
+    """The part of config.json that planning needs (`llmjp_builder.planning`)."""
+    revision: str | None = None
+    """Commit of a repository; None for a folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built(_Contract):
+    """What a build came to: the termination message of a Job that builds."""
+
+    key: str
+    kind: Kind
+    cache_hit: bool
+    """Whether the artefact was in the store already."""
+    bytes: int
+    """Of all its files together."""
+    tensor_parallel: int
+    pipeline_parallel: int
+    gpu_product: str | None = None
+    """This and the following are an engine's own: what it was built on and with."""
+    compute_capability: str | None = None
+    tensorrt_llm: str | None = None
+    tensorrt: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure(_Contract):
     """Why a build failed: the termination message of a Job."""
 

@@ -33,13 +33,15 @@ def decode(kind: Any, value: Any, where: str) -> Any:
 
     Args:
         kind: bool, int, float, str, a StrEnum, a Literal of strings, a dataclass, `tuple[X, ...]`,
-            `Mapping[str, X]`, `X | None` or a union of plain types.
+            `Mapping[str, X]`, `X | None`, a union of plain types, or Any for what is passed on.
         value: what `json.loads` gave.
         where: the path to the value, for messages.
 
     Raises:
         InvalidSpec: it does not fit; the message says where, what was expected and what was found.
     """
+    if kind is Any:
+        return value
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in {types.UnionType, typing.Union}:
         return _decode_union(args, value, where)
