@@ -138,5 +138,7 @@ _CHECKS: tuple[Callable[[Model, Facts, Settings], Problem | None], ...] = (
     _storage,
 )
 
-HINT_TO_RETRY = f"to try again with nothing changed: kubectl annotate --overwrite ljm/NAME {RETRY}=1"
+HINT_TO_RETRY = (
+    f"to try again with nothing changed: kubectl annotate --overwrite ljm/NAME {RETRY}=1"
+)
 """For failures that only a person can end, but not by changing the spec."""

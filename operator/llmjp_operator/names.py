@@ -67,7 +67,6 @@ COLLECT_PREFIX: Final = "ljm-collect-"
 """Of the Jobs that remove old artefacts; a digest of what is removed follows."""
 RECORD_PREFIX: Final = "ljm-store-"
 """Of the ConfigMap that records what is in a store; the claim's name follows."""
-
 BUILD_SUFFIX: Final = "-build"
 """Of the NetworkPolicy for the pods that resolve, build and collect."""
 _POD_SUFFIX: Final = "-0123456789-01234"

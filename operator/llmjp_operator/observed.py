@@ -167,7 +167,10 @@ def _waiting(status: Mapping[str, Any], main: Object) -> str:
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
         return f"{scheduled.get('reason', 'Unschedulable')}: {scheduled.get('message', '')}"
-    others = (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
+    others = (
+        *(status.get("initContainerStatuses") or ()),
+        *(status.get("containerStatuses") or ()),
+    )
     for container in (main, *others):
         state = (container.get("state") or {}).get("waiting") or {}
         reason = state.get("reason", "")

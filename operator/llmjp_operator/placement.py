@@ -43,7 +43,9 @@ def builder_flavour(spec: Spec) -> str:
     return spec.runtime.version if build_gpus(spec) else CPU
 
 
-def suitable(spec: Spec, nodes: Iterable[NodeFact], *selectors: Mapping[str, str] | None) -> list[NodeFact]:
+def suitable(
+    spec: Spec, nodes: Iterable[NodeFact], *selectors: Mapping[str, str] | None
+) -> list[NodeFact]:
     """Nodes that take new pods, with the GPU and all labels that are asked for."""
     wanted = {key: value for selector in selectors for key, value in (selector or {}).items()}
     product = spec.hardware.gpu_product
@@ -98,7 +100,9 @@ def storage_problem(model: Model, facts: Facts) -> str | None:
     return None
 
 
-def incompatible(spec: Spec, built_for: Mapping[str, str], nodes: Iterable[NodeFact] | None) -> str | None:
+def incompatible(
+    spec: Spec, built_for: Mapping[str, str], nodes: Iterable[NodeFact] | None
+) -> str | None:
     """Why an engine would not load where its pods would go; None where nothing is known against it.
 
     Args:

@@ -73,9 +73,7 @@ def _last(model: Model, record: Record, besides: Served | None = None) -> Choice
 
 
 def _as_served(model: Model, entry: Served) -> Model:
-    spec = replace(
-        model.spec, engine=entry.engine, hardware=entry.hardware, runtime=entry.runtime
-    )
+    spec = replace(model.spec, engine=entry.engine, hardware=entry.hardware, runtime=entry.runtime)
     return replace(model, spec=spec)
 
 

@@ -83,6 +83,8 @@ class Settings:
     network: Network = field(default_factory=Network)
     leader_election: LeaderElection = field(default_factory=LeaderElection)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    resync_seconds: int = 300
+    """How often the names of all objects are listed, to notice deletions that no watch told of."""
 
 
 def parse_settings(environ: Mapping[str, str], text: str) -> Settings:
@@ -108,10 +110,19 @@ def parse_settings(environ: Mapping[str, str], text: str) -> Settings:
         network=_network(_object(values.get("network", {}), "network", _NETWORK)),
         leader_election=_election(_object(values.get("leaderElection", {}), "leaderElection", _LE)),
         log_level=_choice(values, "logLevel", _LEVELS, "info"),
+        resync_seconds=_seconds(values, "resyncSeconds", 300),
     )
 
 
-_TOP = {"images", "imagePullPolicy", "imagePullSecrets", "network", "leaderElection", "logLevel"}
+_TOP = {
+    "images",
+    "imagePullPolicy",
+    "imagePullSecrets",
+    "network",
+    "leaderElection",
+    "logLevel",
+    "resyncSeconds",
+}
 _NETWORK = {"enabled", "clusterCidrs", "buildEgress", "servingFrom", "metricsFrom"}
 _LE = {"enabled", "leaseSeconds", "renewSeconds", "retrySeconds"}
 _PULL = ("Always", "IfNotPresent", "Never")
@@ -146,12 +157,8 @@ def _network(given: dict[str, Any]) -> Network:
 
 
 def _election(given: dict[str, Any]) -> LeaderElection:
-    seconds = {}
-    for name, default in (("lease", 15), ("renew", 10), ("retry", 2)):
-        value = given.get(f"{name}Seconds", default)
-        if type(value) is not int or value < 1:
-            raise BadSettings(f"leaderElection.{name}Seconds", f"must be at least 1, not {value!r}")
-        seconds[name] = value
+    defaults = (("lease", 15), ("renew", 10), ("retry", 2))
+    seconds = {n: _seconds(given, f"{n}Seconds", d, "leaderElection.") for n, d in defaults}
     if not seconds["retry"] < seconds["renew"] < seconds["lease"]:
         raise BadSettings("leaderElection", "retrySeconds < renewSeconds < leaseSeconds must hold")
     return LeaderElection(
@@ -160,6 +167,13 @@ def _election(given: dict[str, Any]) -> LeaderElection:
         renew_seconds=seconds["renew"],
         retry_seconds=seconds["retry"],
     )
+
+
+def _seconds(given: dict[str, Any], name: str, default: int, where: str = "") -> int:
+    value = given.get(name, default)
+    if type(value) is not int or value < 1:
+        raise BadSettings(f"{where}{name}", f"must be a whole number from 1, not {value!r}")
+    return value
 
 
 def _boolean(given: dict[str, Any], name: str, where: str) -> bool:

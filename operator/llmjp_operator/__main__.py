@@ -1,0 +1,169 @@
+"""`python -m llmjp_operator`: wires everything together and runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import logging
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import kopf
+from kubernetes.aio import client, config
+
+from llmjp_operator.cluster import CALLS_AT_ONCE, KubeCluster
+from llmjp_operator.controller import Controller
+from llmjp_operator.errors import BadSettings, OperatorError
+from llmjp_operator.handlers import KINDS, operator_settings, registry
+from llmjp_operator.leadership import lead
+from llmjp_operator.logs import configure
+from llmjp_operator.metrics import Metrics
+from llmjp_operator.queue import WorkQueue
+from llmjp_operator.server import PORT, serving
+from llmjp_operator.settings import Settings, parse_settings
+from llmjp_operator.sweep import sweeping
+from llmjp_operator.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from llmjp_operator.view import Key
+
+_log = logging.getLogger("llmjp_operator")
+
+SETTINGS: Final = "LLMJP_SETTINGS"
+"""Environment variable: path of settings.json."""
+WORKERS: Final = 8
+"""Models that are reconciled at once."""
+
+
+@dataclass(slots=True)
+class Operator:
+    """One process."""
+
+    settings: Settings
+    api: client.ApiClient
+    port: int
+    _failure: str = ""
+
+    async def run(self, stop: asyncio.Event) -> bool:
+        """Until `stop` is set; whether that was the reason to end."""
+        view = View()
+        metrics = Metrics(view)
+        limit = asyncio.Semaphore(CALLS_AT_ONCE)
+        cluster = KubeCluster(self.api, limit, metrics.called)
+        controller = Controller(view, cluster, self.settings, metrics)
+        async with serving(metrics, lambda: self._failure, self.port) as port:
+            _log.info("ready to lead", extra={"port": port, "identity": self.settings.identity})
+            leading = asyncio.create_task(
+                lead(self.settings, self.api, lambda: self._act(controller, cluster, stop))
+            )
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait((leading, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not leading.done() and not metrics.leading._value.get():  # noqa: SLF001  its only reader
+                leading.cancel()
+            stopped.cancel()
+            with suppress(asyncio.CancelledError):
+                return await leading
+            return True
+
+    async def _act(self, controller: Controller, cluster: KubeCluster, stop: asyncio.Event) -> None:
+        metrics, namespaces = controller.metrics, self.settings.watch_namespaces
+        _log.info("leading", extra={"namespaces": ", ".join(namespaces) or "all"})
+        metrics.leading.set(1)
+
+        async def step(key: Key) -> float | None:
+            with metrics.reconciled.time():
+                return await controller.reconcile(key)
+
+        def failed(key: Key, exc: Exception, pause_s: float) -> None:
+            metrics.failed.inc()
+            expected = isinstance(exc, OperatorError)
+            _log.log(
+                logging.WARNING if expected else logging.ERROR,
+                "step failed",
+                extra={"model": "/".join(key), "reason": str(exc), "pause_s": pause_s},
+                exc_info=None if expected else exc,
+            )
+
+        queue: WorkQueue[Key] = WorkQueue(step, failed)
+        metrics.waiting.set_function(lambda: queue.depth)
+        sweeper = sweeping(
+            controller.view,
+            cluster,
+            queue,
+            kinds=tuple(KINDS),
+            namespaces=namespaces,
+            every_s=self.settings.resync_seconds,
+        )
+        async with _background(sweeper, *(queue.work() for _ in range(WORKERS))):
+            await kopf.operator(
+                registry=registry(controller.view, queue),
+                settings=operator_settings(),
+                standalone=True,
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+                stop_flag=stop,
+            )
+
+
+@asynccontextmanager
+async def _background(*coroutines: object) -> AsyncIterator[None]:
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]  # type: ignore[call-overload]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def read_settings() -> Settings:
+    """From the environment.
+
+    Raises:
+        BadSettings: they are missing, or not understood.
+    """
+    name = os.environ.get(SETTINGS, "")
+    try:
+        text = Path(name).read_text(encoding="utf-8") if name else "{}"
+    except OSError as exc:
+        raise BadSettings(SETTINGS, f"{name}: {exc.strerror}") from exc
+    return parse_settings(os.environ, text)
+
+
+async def run(settings: Settings, port: int) -> int:
+    """The exit code: 0 after SIGTERM, 1 where the Lease was lost or the cluster is not reached."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        config.load_incluster_config()
+    except config.ConfigException:
+        await config.load_kube_config()
+    async with client.ApiClient() as api:
+        asked = await Operator(settings, api, port).run(stop)
+    return 0 if asked and stop.is_set() else 1
+
+
+def main() -> None:
+    """The process's edge."""
+    try:
+        settings = read_settings()
+    except BadSettings as exc:
+        print(f"llmjp-operator: {exc}", file=sys.stderr)  # noqa: T201  logging is not set up yet
+        sys.exit(exc.exit_code)
+    configure(settings.log_level)
+    _log.info("starting", extra={"version": importlib.metadata.version("llmjp-serving")})
+    port = int(os.environ.get("LLMJP_PORT", PORT))
+    sys.exit(asyncio.run(run(settings, port)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""The API server: the only module that writes to it. Objects are plain dicts, as it spells them.
+
+One way to write, server-side apply with our field manager, and one way to remove. Every error is
+`ApiRefused` or `ApiUnreachable`; what may pass is tried again by the queue, not here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import aiohttp
+from kubernetes.aio.client.exceptions import ApiException
+
+from llmjp_operator.errors import ApiRefused, ApiUnreachable
+from llmjp_operator.names import API_VERSION, FIELD_MANAGER, PLURAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from kubernetes.aio.client import ApiClient
+
+Object = dict[str, Any]
+
+CALL_TIMEOUT_S: Final = 30.0
+"""No call takes longer; the queue tries again."""
+CALLS_AT_ONCE: Final = 16
+"""As many connections at most, so that a thousand models do not flood the API server."""
+_MOST_SAID: Final = 500
+"""Characters of the API server's message that are kept."""
+
+PLURALS: Final[Mapping[str, tuple[str, str]]] = {
+    "ConfigMap": ("api/v1", "configmaps"),
+    "Deployment": ("apis/apps/v1", "deployments"),
+    "Job": ("apis/batch/v1", "jobs"),
+    "LlmJpModel": (f"apis/{API_VERSION}", PLURAL),
+    "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies"),
+    "PersistentVolumeClaim": ("api/v1", "persistentvolumeclaims"),
+    "Pod": ("api/v1", "pods"),
+    "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
+    "Service": ("api/v1", "services"),
+    "ServiceAccount": ("api/v1", "serviceaccounts"),
+}
+"""Where each kind is: API and plural."""
+
+
+class Cluster(Protocol):
+    """What a reconcile needs of an API server."""
+
+    async def apply(
+        self, wanted: Object, *, manager: str = FIELD_MANAGER, status: bool = False
+    ) -> Object:
+        """Server-side apply; the object as it is stored then."""
+
+    async def remove(self, kind: str, namespace: str, name: str, uid: str = "") -> None:
+        """Remove an object, if it is the one of that uid; one that is gone is no error."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        """An object, or None."""
+
+    async def nodes(self) -> list[Object] | None:
+        """All nodes; None where they may not be listed."""
+
+    async def names(self, kind: str, namespace: str, selector: str) -> tuple[int, list[Object]]:
+        """Metadata of all objects of a kind, and how new that is; an empty namespace is all."""
+
+    async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str:
+        """The last lines of a container's log; empty where there is none."""
+
+    async def tell(self, event: Object) -> None:
+        """Post an event; the same one again is counted, not repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class KubeCluster:
+    """A real API server."""
+
+    api: ApiClient
+    limit: asyncio.Semaphore
+    on_call: Callable[[str, str], None] = lambda _verb, _kind: None
+    """Told of every call: its verb and the kind of object."""
+
+    async def apply(
+        self, wanted: Object, *, manager: str = FIELD_MANAGER, status: bool = False
+    ) -> Object:
+        """See `Cluster`."""
+        kind, metadata = wanted["kind"], wanted["metadata"]
+        path = _path(kind, metadata["namespace"], metadata["name"]) + ("/status" if status else "")
+        options = {"fieldManager": manager, "force": "true"}
+        text = await self._call("PATCH", kind, path, options, wanted, _APPLY)
+        applied: Object = json.loads(text)
+        return applied
+
+    async def remove(self, kind: str, namespace: str, name: str, uid: str = "") -> None:
+        """See `Cluster`. What it owns goes as well, in the background."""
+        options: Object = {"propagationPolicy": "Background"}
+        if uid:
+            options["preconditions"] = {"uid": uid}
+        try:
+            await self._call("DELETE", kind, _path(kind, namespace, name), {}, options)
+        except ApiRefused as exc:
+            # 409: another object has the name by now.
+            if exc.status not in {404, 409}:
+                raise
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        """See `Cluster`."""
+        try:
+            found: Object = json.loads(await self._call("GET", kind, _path(kind, namespace, name)))
+        except ApiRefused as exc:
+            if exc.status != 404:
+                raise
+            return None
+        return found
+
+    async def nodes(self) -> list[Object] | None:
+        """See `Cluster`."""
+        try:
+            found = json.loads(await self._call("GET", "Node", "/api/v1/nodes"))
+        except ApiRefused as exc:
+            if exc.status != 403:
+                raise
+            return None
+        return list(found["items"])
+
+    async def names(self, kind: str, namespace: str, selector: str) -> tuple[int, list[Object]]:
+        """See `Cluster`."""
+        api, plural = PLURALS[kind]
+        path = f"/{api}/namespaces/{namespace}/{plural}" if namespace else f"/{api}/{plural}"
+        query = {"labelSelector": selector} if selector else {}
+        found = json.loads(await self._call("GET", kind, path, query, accept=_NAMES))
+        return int(found["metadata"]["resourceVersion"]), list(found["items"])
+
+    async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str:
+        """See `Cluster`."""
+        path = f"{_path('Pod', namespace, pod)}/log"
+        options = {"container": container, "tailLines": str(lines), "limitBytes": "65536"}
+        try:
+            return await self._call("GET", "Log", path, options)
+        except ApiRefused as exc:
+            # 400: its container has not started, or its node does not answer.
+            if exc.status not in {400, 404}:
+                raise
+            return ""
+
+    async def tell(self, event: Object) -> None:
+        """See `Cluster`."""
+        namespace, name = event["metadata"]["namespace"], event["metadata"]["name"]
+        path = f"/api/v1/namespaces/{namespace}/events"
+        try:
+            await self._call("POST", "Event", path, {"fieldManager": FIELD_MANAGER}, event)
+        except ApiRefused as exc:
+            if exc.status != 409:
+                raise
+            known = json.loads(await self._call("GET", "Event", f"{path}/{name}"))
+            seen = {"count": known.get("count", 1) + 1, "lastTimestamp": event["lastTimestamp"]}
+            await self._call("PATCH", "Event", f"{path}/{name}", {}, seen, _MERGE)
+
+    async def _call(
+        self,
+        method: str,
+        kind: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json, */*",
+    ) -> str:
+        """The answer's text.
+
+        Raises:
+            ApiRefused: the answer is an error.
+            ApiUnreachable: there is none in time.
+        """
+        what = f"{method} {path}"
+        self.on_call(method, kind)
+        try:
+            async with self.limit:
+                request = await self.api.param_serialize(
+                    method,
+                    path,
+                    query_params=list((query or {}).items()),
+                    header_params={"Content-Type": content_type, "Accept": accept},
+                    body=body,
+                    auth_settings=["BearerToken"],
+                )
+                answer = await self.api.call_api(*request, _request_timeout=CALL_TIMEOUT_S)
+                data = await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            raise ApiUnreachable(f"{what}: {type(exc).__name__}: {exc}") from exc
+        except ApiException as exc:
+            raise ApiRefused(exc.status or 0, what, _said(exc.body or exc.reason or "")) from exc
+        text = (data or b"").decode(errors="replace")
+        if answer.status >= 400:
+            raise ApiRefused(answer.status, what, _said(text))
+        return text
+
+
+_APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
+_NAMES = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+
+
+def _path(kind: str, namespace: str, name: str) -> str:
+    api, plural = PLURALS[kind]
+    return f"/{api}/namespaces/{namespace}/{plural}/{name}"
+
+
+def _said(text: str | bytes) -> str:
+    """The message of a Status object, or the text itself, on one line."""
+    plain = text.decode(errors="replace") if isinstance(text, bytes) else text
+    try:
+        document = json.loads(plain)
+        plain = document["message"] if isinstance(document, dict) else plain
+    except (ValueError, KeyError):
+        pass
+    return " ".join(str(plain).split())[:_MOST_SAID]

@@ -1,0 +1,84 @@
+"""Names, labels and owners, as every object has them. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmjp_operator.names import (
+    API_VERSION,
+    COMPONENT,
+    KEY_LABEL,
+    KIND,
+    MANAGED_BY,
+    MODEL_LABEL,
+    OPERATOR,
+    REQUEST_LABEL,
+    STORE_LABEL,
+    STORE_SUFFIX,
+    store_id,
+)
+
+if TYPE_CHECKING:
+    from llmjp_operator.api import Model
+
+Object = dict[str, Any]
+
+
+def claim_name(model: Model) -> str:
+    """The claim of the model's store."""
+    return model.spec.storage.existing_claim or f"{model.name}{STORE_SUFFIX}"
+
+
+def labels(
+    model: Model, component: str, *, request: str = "", key: str = "", store: bool = False
+) -> dict[str, str]:
+    """What an object of a model is found by.
+
+    Args:
+        model: whose it is.
+        component: serving, build, resolve, collect or store.
+        request: digest of what is built.
+        key: of the artefact that is served.
+        store: whether it has to do with the store, which others may share.
+    """
+    found = {
+        "app.kubernetes.io/name": "llmjp",
+        "app.kubernetes.io/instance": model.name,
+        MANAGED_BY: OPERATOR,
+        COMPONENT: component,
+        MODEL_LABEL: model.name,
+    }
+    if request:
+        found[REQUEST_LABEL] = request
+    if key:
+        found[KEY_LABEL] = key
+    if store:
+        found[STORE_LABEL] = store_id(claim_name(model))
+    return found
+
+
+def owner(model: Model) -> Object:
+    """The reference by which Kubernetes removes an object with its model."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": model.name,
+        "uid": model.uid,
+    }
+
+
+def metadata(
+    model: Model,
+    name: str,
+    labelled: dict[str, str],
+    annotations: dict[str, str] | None = None,
+    *,
+    owned: bool = True,
+) -> Object:
+    """The metadata of an object of a model."""
+    found: Object = {"name": name, "namespace": model.namespace, "labels": labelled}
+    if annotations:
+        found["annotations"] = annotations
+    if owned:
+        found["ownerReferences"] = [owner(model)]
+    return found

@@ -1,0 +1,89 @@
+"""Quantities as the API server spells them (k8s.io/apimachinery/pkg/api/resource). Pure."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_BINARY: Final = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
+_DECIMAL: Final = {"n": -3, "u": -2, "m": -1, "": 0, "k": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
+_QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]{0,2})")
+
+
+def canonical(quantity: str) -> str:
+    """The same quantity, as the API server gives it back: no fraction, the largest suffix.
+
+    A quantity in powers of two stays one only where it is whole in some such unit.
+    """
+    match = _QUANTITY.fullmatch(quantity)
+    assert match is not None, "the API server refuses others"
+    number, suffix = Decimal(match[1]), match[2]
+    if suffix in _BINARY:
+        value = number * Decimal(1024) ** _BINARY[suffix]
+        return _spelled(value, 1024, dict(reversed(_BINARY.items()))) if value else "0"
+    value = number * Decimal(1000) ** _DECIMAL[suffix]
+    return _spelled(value, 1000, dict(reversed(_DECIMAL.items()))) if value else "0"
+
+
+def _spelled(value: Decimal, base: int, suffixes: Mapping[str, int]) -> str:
+    for suffix, power in suffixes.items():
+        scaled = value / Decimal(base) ** power
+        if scaled == scaled.to_integral_value() and scaled >= 1:
+            return f"{int(scaled)}{suffix}"
+    # Less than a byte of a unit of powers of two, or a whole number of bytes without one.
+    return canonical(f"{value.normalize():f}") if base == 1024 else f"{int(value * 10**9)}n"
+
+
+def mebibytes(count: int) -> str:
+    """So many bytes, rounded up to whole MiB."""
+    return canonical(f"{-(-count // (1 << 20))}Mi")
+
+
+def resources(
+    estimate: Mapping[str, Mapping[str, str]],
+    given: tuple[Mapping[str, str] | None, Mapping[str, str] | None],
+    gpus: int,
+    gpu: str,
+) -> dict[str, dict[str, str]]:
+    """Requests and limits of a container: estimates, what a person gave instead, and GPUs.
+
+    Args:
+        estimate: `requests` and `limits`.
+        given: requests and limits of the spec; these win. A limit below an estimated request takes
+            the request down with it.
+        gpus: how many.
+        gpu: name of the resource.
+    """
+    requests = {**estimate.get("requests", {}), **(given[0] or {})}
+    limits = {**estimate.get("limits", {}), **(given[1] or {})}
+    for name, limit in limits.items():
+        if name in requests and name not in (given[0] or {}) and _less(limit, requests[name]):
+            requests[name] = limit
+    for name, request in (given[0] or {}).items():
+        if name in limits and name not in (given[1] or {}) and _less(limits[name], request):
+            limits[name] = request
+    if gpus:
+        requests[gpu] = limits[gpu] = str(gpus)
+    found = {"requests": requests, "limits": limits}
+    return {
+        kind: {name: canonical(value) for name, value in sorted(values.items())}
+        for kind, values in found.items()
+        if values
+    }
+
+
+def _less(one: str, other: str) -> bool:
+    return _value(one) < _value(other)
+
+
+def _value(quantity: str) -> Decimal:
+    match = _QUANTITY.fullmatch(quantity)
+    assert match is not None, "the API server refuses others"
+    number, suffix = Decimal(match[1]), match[2]
+    if suffix in _BINARY:
+        return number * Decimal(1024) ** _BINARY[suffix]
+    return number * Decimal(1000) ** _DECIMAL[suffix]

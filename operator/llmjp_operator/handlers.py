@@ -1,0 +1,110 @@
+"""kopf: what it watches for us, and what becomes of it. No logic: every event leads to `reconcile`.
+
+The indexes are used for their order alone: kopf fills them from its first listings before any event
+handler runs, so nothing is decided on half a view. No handler of a kind that makes kopf write
+(create, update, delete, timers) is registered: it stores nothing in models and adds no finalizer,
+and a model can be deleted while no operator runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import kopf
+
+from llmjp_operator.names import GROUP, MANAGED_BY, OPERATOR, PLURAL, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from llmjp_operator.queue import WorkQueue
+    from llmjp_operator.view import Key, View
+
+KINDS: Final = {
+    "ConfigMap": ("", "v1", "configmaps"),
+    "Deployment": ("apps", "v1", "deployments"),
+    "Job": ("batch", "v1", "jobs"),
+    "NetworkPolicy": ("networking.k8s.io", "v1", "networkpolicies"),
+    "PersistentVolumeClaim": ("", "v1", "persistentvolumeclaims"),
+    "Pod": ("", "v1", "pods"),
+    "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
+    "Service": ("", "v1", "services"),
+    "ServiceAccount": ("", "v1", "serviceaccounts"),
+}
+"""What is watched besides models: only objects with our label, chosen by the API server."""
+
+WATCH_S: Final = 270
+"""A watch is asked to end after so long, and begun anew."""
+SILENCE_S: Final = 70.0
+"""A watch that brings neither events nor bookmarks for so long is dead and begun anew."""
+
+
+def registry(view: View, queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
+    """Everything that kopf calls."""
+    handlers = kopf.OperatorRegistry()
+    kopf.on.login(registry=handlers)(_login)
+
+    @kopf.index(GROUP, VERSION, PLURAL, registry=handlers, id="see-models")
+    async def see_model(body: kopf.Body, **_: Any) -> None:
+        view.see_model(dict(body))
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers, id="models")
+    async def model_event(event: Any, body: kopf.Body, **_: Any) -> None:
+        metadata = body["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        if event["type"] == "DELETED":
+            queue.forget(key)
+            for other in view.lose_model(*key):
+                await queue.add(other)
+        else:
+            await queue.add(key)
+
+    for kind, resource in KINDS.items():
+        kopf.index(*resource, registry=handlers, labels=_OURS, id=f"see-{resource[2]}")(
+            _seer(view, kind)
+        )
+        kopf.on.event(*resource, registry=handlers, labels=_OURS, id=resource[2])(
+            _teller(view, queue, kind)
+        )
+    return handlers
+
+
+_OURS: Final = {MANAGED_BY: OPERATOR}
+
+
+def _seer(view: View, kind: str) -> Callable[..., Awaitable[None]]:
+    async def see(body: kopf.Body, **_: Any) -> None:
+        view.see(kind, dict(body))
+
+    return see
+
+
+def _teller(view: View, queue: WorkQueue[Key], kind: str) -> Callable[..., Awaitable[None]]:
+    async def tell(event: Any, body: kopf.Body, **_: Any) -> None:
+        metadata = body["metadata"]
+        namespace, labels = metadata.get("namespace", ""), dict(metadata.get("labels") or {})
+        if event["type"] == "DELETED":
+            view.lose(kind, namespace, metadata["name"], metadata.get("uid", ""))
+        for key in sorted(view.concerned(namespace, labels)):
+            await queue.add(key)
+
+    return tell
+
+
+async def _login(**arguments: Any) -> kopf.ConnectionInfo | None:
+    inside = kopf.login_with_service_account(**arguments)
+    return inside or kopf.login_with_kubeconfig(**arguments)
+
+
+def operator_settings() -> kopf.OperatorSettings:
+    """How kopf watches; it posts no events and writes nothing."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.watching.server_timeout = WATCH_S
+    settings.watching.client_timeout = WATCH_S + 30
+    settings.watching.connect_timeout = 10
+    settings.watching.inactivity_timeout = SILENCE_S
+    settings.networking.request_timeout = 60
+    for resource in KINDS.values():
+        settings.watching.label_selectors[resource] = f"{MANAGED_BY}={OPERATOR}"
+    return settings

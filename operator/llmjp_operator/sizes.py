@@ -1,0 +1,136 @@
+"""What building and serving a model needs, from its config.json: `llmjp plan`'s own arithmetic. Pure.
+
+Only what the builder's planning says without a byte of weights; a kind of GPU that it does not know
+is no obstacle.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from llmjp_builder.convert.model_config import parse_model_config
+from llmjp_builder.errors import BuilderError, UnsupportedGpu
+from llmjp_builder.planning.fit import Verdict
+from llmjp_builder.planning.gpus import GPU_TYPES, gpu_type
+from llmjp_builder.planning.models import Model as Planned
+from llmjp_builder.planning.plan import plan
+from llmjp_builder.planning.request import Request
+from llmjp_builder.spec import Backend, Kind, canonical_json
+
+if TYPE_CHECKING:
+    from llmjp_builder.planning.divisions import Division
+    from llmjp_builder.planning.gpus import GpuType
+    from llmjp_builder.spec import Resolution
+    from llmjp_operator.api import Spec
+
+_GIB: Final = 1 << 30
+_RUNTIME_BYTES: Final = 2 * _GIB
+"""Python, Triton and its stubs, libraries; per rank, CUDA's part of host memory comes on top."""
+_CUDA_BYTES: Final = 2 * _GIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Needs in bytes; None where they are not known."""
+
+    memory_bytes: int | None = None
+    """Of the build."""
+    disk_bytes: int | None = None
+    """Of the store when the build is done, the source included."""
+    serving_memory_bytes: int | None = None
+    """Host memory of a pod that serves."""
+    refusal: str | None = None
+    """Why it cannot work."""
+
+
+def sizes(spec: Spec, found: Resolution) -> Sizes:
+    """The needs of a model whose source is pinned."""
+    return _sizes(_Asked.of(spec), canonical_json(dict(found.config)), found.bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """The part of a spec that decides sizes; hashable."""
+
+    backend: Backend
+    request: Request
+    product: str | None
+    quantization: str
+
+    @classmethod
+    def of(cls, spec: Spec) -> _Asked:
+        engine, hardware = spec.engine, spec.hardware
+        known = _known(hardware.gpu_product)
+        request = Request(
+            gpus=(known,) if known else GPU_TYPES,
+            tensor_parallel=engine.tensor_parallel,
+            pipeline_parallel=engine.pipeline_parallel,
+            dtype=engine.dtype,
+            quantization=engine.quantization,
+            kv_cache=engine.kv_cache,
+            pad_intermediate=engine.pad_intermediate,
+            max_seq_len=engine.max_seq_len,
+            max_batch_size=engine.max_batch_size,
+            concurrency=1,
+            gpus_per_node=256,
+        )
+        return cls(
+            backend=engine.backend,
+            request=request,
+            product=hardware.gpu_product if known else None,
+            quantization=engine.quantization,
+        )
+
+
+def _known(product: str | None) -> GpuType | None:
+    try:
+        return None if product is None else gpu_type(product)
+    except UnsupportedGpu:
+        return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _sizes(asked: _Asked, config: str, source_bytes: int) -> Sizes:
+    kind = asked.backend.kind
+    try:
+        model = Planned(
+            name="the checkpoint",
+            config=parse_model_config(json.loads(config), "config.json"),
+            source_bytes=source_bytes,
+        )
+        made = plan(model, asked.request)
+    except BuilderError as exc:
+        return Sizes(refusal=str(exc))
+    if not made.divisions:
+        return Sizes(refusal=made.refused[0].reason)
+    division = made.divisions[0]
+    needs = division.build.engine if kind is Kind.ENGINE else division.build.ranks
+    refusal = None
+    if asked.product is not None and made.gpus:
+        gpu = made.gpus[0]
+        bad = next((f for f in gpu.fits if f.verdict in _DOES_NOT_FIT), None)
+        refusal = gpu.refusal or (None if bad is None else f"on {asked.product}: {bad.reason}")
+    return Sizes(
+        memory_bytes=needs.memory_bytes,
+        disk_bytes=needs.disk_bytes,
+        serving_memory_bytes=_serving_bytes(asked, division),
+        refusal=refusal,
+    )
+
+
+_DOES_NOT_FIT: Final = frozenset({Verdict.WEIGHTS_TOO_LARGE, Verdict.NO_SEQUENCE})
+
+
+def _serving_bytes(asked: _Asked, division: Division) -> int:
+    """Weights pass through host memory once on their way to a GPU; without one they stay, as float32,
+    and so do keys and values.
+    """
+    if asked.backend is not Backend.TORCH or asked.product is not None:
+        return _RUNTIME_BYTES + division.world * _CUDA_BYTES
+    weights = sum(division.weights_bytes_per_rank) * (2 if asked.quantization == "none" else 4)
+    per_token = sum(division.kv_bytes_per_token_per_rank) * 2
+    seq = asked.request.max_seq_len or 0
+    return _RUNTIME_BYTES + weights + per_token * seq * min(asked.request.max_batch_size, 8)
