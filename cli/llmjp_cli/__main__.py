@@ -15,7 +15,7 @@ from llmjp_cli.plan import plan
 from llmjp_cli.quantize import quantize
 from llmjp_cli.resolve import resolve
 from llmjp_cli.serve import serve
-from llmjp_cli.store import store_check, store_gc, store_ls
+from llmjp_cli.store import store_check, store_gc, store_ls, store_remove
 from llmjp_cli.talk import bench, chat, generate
 from llmjp_cli.verify import verify
 
@@ -67,6 +67,7 @@ app.command(rich_help_panel=ENGINES)(resolve)
 store = typer.Typer(help="Look into a store, tidy it up, check it.", no_args_is_help=True)
 store.command("ls")(store_ls)
 store.command("gc")(store_gc)
+store.command("remove")(store_remove)
 store.command("check")(store_check)
 app.add_typer(store, name="store", rich_help_panel=ENGINES)
 

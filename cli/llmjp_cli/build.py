@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +26,16 @@ from llmjp_cli.fp8_options import (
     QuantizationOption,
     find_amax,
 )
-from llmjp_cli.source_options import AcceptLicence, Endpoint, Revision, TokenFile, token_in
+from llmjp_cli.last_words import TerminationMessage, failures_left, leave
+from llmjp_cli.source_options import (
+    AcceptLicence,
+    CaFile,
+    Endpoint,
+    Revision,
+    TokenFile,
+    token_in,
+    trust,
+)
 
 if TYPE_CHECKING:
     from llmjp_builder.spec import BuildSpec, Progress
@@ -168,13 +175,8 @@ def build(
             show_default="progress.json in the store", help="File that always holds the progress."
         ),
     ] = None,
-    termination_message: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="LLMJP_TERMINATION_MESSAGE",
-            help="File for a JSON object that says why the build failed.",
-        ),
-    ] = None,
+    ca_file: CaFile = None,
+    termination_message: TerminationMessage = None,
 ) -> None:
     """Build an artefact into a store, or find it there.
 
@@ -185,7 +187,6 @@ def build(
     Example: llmjp build llm-jp/llm-jp-3-1.8b-instruct --store ~/llmjp-store --tp 2
     """
     from llmjp_builder.pipeline import build as run
-    from llmjp_builder.spec import Failure
     from llmjp_builder.spec import Step as Steps
     from llmjp_cli.progress import file_sink, reporter
 
@@ -194,7 +195,7 @@ def build(
     def remember(progress: Progress) -> None:
         last[0] = progress.step
 
-    try:
+    with failures_left(termination_message, lambda: last[0]):
         about = {
             "backend": backend.value,
             "dtype": dtype.value,
@@ -214,6 +215,7 @@ def build(
             "endpoint": endpoint,
         }
         wanted = _spec_from(context, spec) or _spec_of(context, source, revision, about)
+        trust(ca_file)
         files = file_sink(progress_file or store / "progress.json")
         with reporter(remember, files) as show:
             result = run(
@@ -226,12 +228,7 @@ def build(
                 remember_hashes=not rehash,
                 compile_limit_s=compile_limit,
             )
-    except Exception as exc:
-        if termination_message is not None:
-            failure = json.dumps(Failure.of(exc, last[0]).to_json())
-            with suppress(OSError):
-                termination_message.write_text(failure, encoding="utf-8")
-        raise
+        leave(termination_message, result.built)
     typer.echo("already there" if result.cache_hit else "built", err=True)
     typer.echo(str(result.path))
 

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from llmjp_cli.source_options import AcceptLicence, Endpoint, Revision, TokenFile, token_in
+from llmjp_cli.last_words import TerminationMessage, failures_left, leave
+from llmjp_cli.source_options import (
+    AcceptLicence,
+    CaFile,
+    Endpoint,
+    Revision,
+    TokenFile,
+    token_in,
+    trust,
+)
 
 
 def resolve(
@@ -22,6 +31,15 @@ def resolve(
     endpoint: Endpoint = None,
     token_file: TokenFile = None,
     accept_licence: AcceptLicence = None,
+    ca_file: CaFile = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="a folder of this user",
+            help="Store that remembers the sums of a folder's files; builds into it use them.",
+        ),
+    ] = None,
+    termination_message: TerminationMessage = None,
 ) -> None:
     """Pin a source: commit, files with size and SHA-256, content digest; as one line of JSON.
 
@@ -31,20 +49,27 @@ def resolve(
     Example: llmjp resolve llm-jp/llm-jp-3-1.8b-instruct
     """
     from llmjp_builder.hashing import HashCache
+    from llmjp_builder.sources.resolution import resolution_of
     from llmjp_builder.sources.resolve import parse_source
     from llmjp_builder.sources.resolve import resolve as pin
-    from llmjp_builder.spec import canonical_json
+    from llmjp_builder.spec import Step, canonical_json
+    from llmjp_builder.store import Store
     from llmjp_cli.progress import reporter
 
-    with reporter() as show:
+    memory = HashCache(cache_folder() / "hashes.json") if store is None else Store(store).hash_cache
+    with failures_left(termination_message, lambda: Step.FETCH), reporter() as show:
+        trust(ca_file)
+        token = token_in(token_file)
         resolved = pin(
             parse_source(source, revision),
             endpoint=endpoint,
-            token=token_in(token_file),
+            token=token,
             accepted_licence=accept_licence,
-            hash_cache=HashCache(cache_folder() / "hashes.json"),
+            hash_cache=memory,
             on_progress=show,
         )
+        if termination_message is not None:
+            leave(termination_message, resolution_of(resolved, endpoint=endpoint, token=token))
     typer.echo(canonical_json(resolved.to_json()))
 
 

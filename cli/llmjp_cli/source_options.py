@@ -24,6 +24,14 @@ TokenFile = Annotated[
         help="File with an access token, for private and gated repositories.",
     ),
 ]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="LLMJP_CA_FILE",
+        show_default="the public ones only",
+        help="PEM file of authorities to trust besides the public ones, for a hub of your own.",
+    ),
+]
 AcceptLicence = Annotated[
     str | None,
     typer.Option(
@@ -37,3 +45,11 @@ def token_in(file: Path | None) -> str | None:
     from llmjp_builder.sources.hub import read_token
 
     return None if file is None else read_token(file)
+
+
+def trust(file: Path | None) -> None:
+    """Trust the authorities in a file as well, from here on."""
+    from llmjp_builder.sources.trust import trust_also
+
+    if file is not None:
+        trust_also(file)

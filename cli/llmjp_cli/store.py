@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from llmjp_builder.collection import Item
+    from llmjp_builder.collection import Collected, Item
 
 StorePath = Annotated[Path, typer.Option(help="The store's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, sizes in bytes, times since 1970.")]
@@ -112,6 +112,55 @@ def store_gc(
     policy = Policy(keep_bytes=keep_bytes, older_than_s=older_than, keep=frozenset(keep or ()))
     now = time.time()
     done = collect(store, policy, dry_run=dry_run, now=now)
+    _tell(store, done, now, dry_run=dry_run, as_json=as_json)
+    if keep_bytes is not None and done.bytes_left > keep_bytes and not as_json:
+        typer.echo(f"more than {_bytes(keep_bytes)} is left: all of it is in use", err=True)
+
+
+def store_remove(
+    store: StorePath,
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="As `llmjp store ls --all` has them.")
+    ],
+    after_build: Annotated[
+        bool,
+        typer.Option(
+            "--after-build",
+            help=(
+                "Whoever had them built wants them no longer: do not keep them for the hour that "
+                "a build gives its user to say so."
+            ),
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove artefacts and other things by name, unless somebody builds or uses them.
+
+    What is not there is no error: the operator's Jobs may run twice.
+
+    Example: llmjp store remove --store ~/llmjp-store 3f9c0a1b2c3d4e5f6a7b
+    """
+    from llmjp_builder.collection import Policy, collect
+    from llmjp_builder.publishing import BUILDER
+    from llmjp_builder.uses import release_use, uses_of
+
+    now = time.time()
+    for name in names if after_build and not dry_run else ():
+        if any(use.user == BUILDER for use in uses_of(store, name)):
+            release_use(store, name, BUILDER, now=now)
+    done = collect(store, Policy(names=frozenset(names)), dry_run=dry_run, now=now)
+    _tell(store, done, now, dry_run=dry_run, as_json=as_json)
+    known = {item.name for item in (*done.removed, *done.in_use)}
+    for name in sorted(set(names) - known):
+        if not as_json:
+            typer.echo(f"not there: {name}", err=True)
+
+
+def _tell(store: Path, done: Collected, now: float, *, dry_run: bool, as_json: bool) -> None:
+    """What a collection did."""
     if as_json:
         document = {
             "removed": [_as_json(store, item) for item in done.removed],
@@ -129,8 +178,6 @@ def store_gc(
     typer.echo(f"{freed} {'would be ' if dry_run else ''}freed, {_bytes(done.bytes_left)} left")
     for item in done.in_use:
         typer.echo(f"kept, in use: {item.name}  {_users(item)}", err=True)
-    if keep_bytes is not None and done.bytes_left > keep_bytes:
-        typer.echo(f"more than {_bytes(keep_bytes)} is left: all of it is in use", err=True)
 
 
 def store_check(

@@ -67,13 +67,16 @@ class Policy:
     """Remove what was not used for longest, until no more than this is left."""
     older_than_s: float | None = None
     """Remove whatever was not used for so long."""
+    names: Collection[str] = frozenset()
+    """Remove what has one of these names."""
     keep: Collection[str] = frozenset()
     """Names of what is in use, whatever the records say."""
 
     def wants(self, item: Item, total: int, now: float) -> bool:
         """Whether `item` should go while `total` bytes are there."""
         old = self.older_than_s is not None and now - item.last_use > self.older_than_s
-        return old or (self.keep_bytes is not None and total > self.keep_bytes)
+        named = item.name in self.names
+        return named or old or (self.keep_bytes is not None and total > self.keep_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

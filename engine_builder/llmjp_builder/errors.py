@@ -28,6 +28,7 @@
     |   |-- UnsupportedGpu                       unsupported_gpu
     |   |-- CompilerMissing                      compiler_missing
     |   `-- VersionMismatch                      version_mismatch
+    |-- Terminated                    143        terminated
     `-- CompileFailed                 1          compile_failed
         |-- CompileKilled                        compile_killed
         `-- CompileTimedOut                      compile_timed_out
@@ -61,6 +62,14 @@ class BuilderError(Exception):
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+class Terminated(BuilderError):
+    """The process was asked to end; nothing is wrong with what it was at."""
+
+    exit_code = 143
+    code = "terminated"
+    retryable = True
 
 
 class InvalidSpec(BuilderError):

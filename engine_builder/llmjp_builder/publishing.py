@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmjp_builder.errors import BadArtefact, BuilderError
 from llmjp_builder.hashing import hash_files
-from llmjp_builder.spec import Kind, Manifest, Step
+from llmjp_builder.spec import Built, Kind, Manifest, Step
 from llmjp_builder.store import Store, check_artefact
 from llmjp_builder.uses import LEASE_S, record_use
 
@@ -33,6 +33,23 @@ class BuildResult:
     cache_hit: bool
     """Whether it was there already."""
     manifest: Manifest
+
+    @property
+    def built(self) -> Built:
+        """The same for whoever started the build somewhere else."""
+        engine = self.manifest.inputs.engine
+        return Built(
+            key=self.key,
+            kind=self.manifest.kind,
+            cache_hit=self.cache_hit,
+            bytes=sum(record.size for record in self.manifest.files.values()),
+            tensor_parallel=self.manifest.tensor_parallel,
+            pipeline_parallel=self.manifest.pipeline_parallel,
+            gpu_product=None if engine is None else engine.gpu_product,
+            compute_capability=None if engine is None else engine.compute_capability,
+            tensorrt_llm=None if engine is None else engine.tensorrt_llm,
+            tensorrt=None if engine is None else engine.tensorrt,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,8 +40,6 @@ def decode(kind: Any, value: Any, where: str) -> Any:
     Raises:
         InvalidSpec: it does not fit; the message says where, what was expected and what was found.
     """
-    if kind is Any:
-        return value
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in {types.UnionType, typing.Union}:
         return _decode_union(args, value, where)
@@ -51,6 +49,10 @@ def decode(kind: Any, value: Any, where: str) -> Any:
         return _decode_items(origin, args, value, where)
     if dataclasses.is_dataclass(kind):
         return _decode_fields(kind, _typed(dict, value, where), where)
+    return value if kind is Any else _decode_plain(kind, value, where)
+
+
+def _decode_plain(kind: Any, value: Any, where: str) -> Any:
     if issubclass(kind, StrEnum):
         return kind(_one_of(tuple(member.value for member in kind), value, where))
     return _typed(kind, value, where)
