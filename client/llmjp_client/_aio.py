@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from ._errors import Cancelled, LlmJpError
 from ._events import Exchange, Progress
+from ._lines import Line, Lines
 from ._settings import PROBE_EVERY_S, PROBE_TIMEOUT_S, Configured
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class AsyncClient(Configured):
         ...             print(chunk.text, end="", flush=True)
     """
 
-    _channel: Any = None
+    def _setup(self) -> None:
+        self._lines = Lines(self._line)
 
     async def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Reply:
         """The whole reply to a raw prompt, or to its token ids.
@@ -92,8 +94,8 @@ class AsyncClient(Configured):
 
     async def close(self) -> None:
         """Cancel what runs and disconnect. Idempotent."""
-        if self._channel is not None:
-            await self._channel.close()
+        for line in self._lines.all():
+            await line.channel.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,33 +103,31 @@ class AsyncClient(Configured):
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    def _connected(self) -> Any:
-        """The stub; its channel is made here because it must be made inside the event loop."""
-        if self._channel is None:
-            target, options = self._endpoint, self._channel_options
-            self._channel = (
-                aio.secure_channel(target, self._credentials, options=options)
-                if self._credentials
-                else aio.insecure_channel(target, options=options)
-            )
-            self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        return self._stub
+    def _line(self) -> Line:
+        """Called at the first call and later, because it must be made inside the event loop."""
+        target, options = self._endpoint, self._channel_options
+        channel = (
+            aio.secure_channel(target, self._credentials, options=options)
+            if self._credentials
+            else aio.insecure_channel(target, options=options)
+        )
+        return Line(channel, service_pb2_grpc.GRPCInferenceServiceStub(channel))
 
     async def _probe(self, timeout_s: float) -> str | None:
         request = pb.ModelReadyRequest(name=self._model)
         try:
-            answer = await self._connected().ModelReady(
-                request, timeout=timeout_s, metadata=self._metadata
-            )
+            stub = self._lines.current.stub
+            answer = await stub.ModelReady(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             answer = error
         return self._unready(answer)
 
     def _stream(self, prompt: Prompt, options: Options, *, streaming: bool) -> AsyncStream:
-        return AsyncStream(self._call, self._exchange(prompt, options, streaming=streaming))
+        exchange = self._exchange(prompt, options, streaming=streaming)
+        return AsyncStream(self._call, self._lines, exchange)
 
-    def _call(self, request: pb.ModelInferRequest, timeout_s: float | None) -> Any:
-        return self._connected().ModelStreamInfer(
+    def _call(self, line: Line, request: pb.ModelInferRequest, timeout_s: float | None) -> Any:
+        return line.stub.ModelStreamInfer(
             iter([request]), timeout=timeout_s, metadata=self._metadata
         )
 
@@ -142,9 +142,11 @@ class AsyncStream(Progress):
         ...     print((await stream.reply()).usage)
     """
 
-    def __init__(self, call: Callable[..., Any], exchange: Exchange) -> None:
+    def __init__(self, call: Callable[..., Any], lines: Lines, exchange: Exchange) -> None:
         super().__init__(exchange)
         self._start = call
+        self._lines = lines
+        self._line: Line | None = None
         self._call: Any = None
 
     async def reply(self) -> Reply:
@@ -164,12 +166,13 @@ class AsyncStream(Progress):
             self._call.cancel()
 
     async def __aenter__(self) -> Self:
-        self._open()
+        await self._open()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         self.cancel()
         await self._call.code()
+        await self._hang_up()
 
     def __aiter__(self) -> Self:
         return self
@@ -185,7 +188,7 @@ class AsyncStream(Progress):
                 delay = self._exchange.recover(error, now=time.monotonic(), chance=random.random())
                 if delay is not None:
                     await asyncio.sleep(delay)
-                    self._open()
+                    await self._open()
         raise StopAsyncIteration
 
     async def _read(self) -> pb.ModelStreamInferResponse | None:
@@ -202,9 +205,19 @@ class AsyncStream(Progress):
             raise Cancelled("the reply was cancelled on this side") from error
         return None if response is aio.EOF else response
 
-    def _open(self) -> None:
+    async def _open(self) -> None:
+        before = self._line
         if self._call is not None:
             self._call.cancel()
-        self._call = self._start(*self._exchange.attempt(time.monotonic()))
+        line = self._lines.take(instead_of=before)
+        await self._hang_up()
+        self._line = line
+        self._call = self._start(line, *self._exchange.attempt(time.monotonic()))
         if self._exchange.cancelled:
             self._call.cancel()
+
+    async def _hang_up(self) -> None:
+        """The call is over; its line goes if nobody needs it any more."""
+        line, self._line = self._line, None
+        if line is not None and (done := self._lines.give(line)) is not None:
+            await done.channel.close()

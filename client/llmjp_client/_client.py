@@ -12,6 +12,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from ._errors import LlmJpError
 from ._events import Exchange, Progress
+from ._lines import Line, Lines
 from ._settings import PROBE_EVERY_S, PROBE_TIMEOUT_S, Configured
 
 if TYPE_CHECKING:
@@ -33,12 +34,15 @@ class Client(Configured):
     """
 
     def _setup(self) -> None:
-        self._channel = (
+        self._lines = Lines(self._line)
+
+    def _line(self) -> Line:
+        channel = (
             grpc.secure_channel(self._endpoint, self._credentials, options=self._channel_options)
             if self._credentials
             else grpc.insecure_channel(self._endpoint, options=self._channel_options)
         )
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        return Line(channel, service_pb2_grpc.GRPCInferenceServiceStub(channel))
 
     def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Reply:
         """The whole reply to a raw prompt, or to its token ids.
@@ -97,7 +101,8 @@ class Client(Configured):
 
     def close(self) -> None:
         """Cancel what runs and disconnect. Idempotent."""
-        self._channel.close()
+        for line in self._lines.all():
+            line.channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -108,16 +113,18 @@ class Client(Configured):
     def _probe(self, timeout_s: float) -> str | None:
         request = pb.ModelReadyRequest(name=self._model)
         try:
-            answer = self._stub.ModelReady(request, timeout=timeout_s, metadata=self._metadata)
+            stub = self._lines.current.stub
+            answer = stub.ModelReady(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             answer = error
         return self._unready(answer)
 
     def _stream(self, prompt: Prompt, options: Options, *, streaming: bool) -> Stream:
-        return Stream(self._call, self._exchange(prompt, options, streaming=streaming))
+        exchange = self._exchange(prompt, options, streaming=streaming)
+        return Stream(self._call, self._lines, exchange)
 
-    def _call(self, request: pb.ModelInferRequest, timeout_s: float | None) -> Any:
-        return self._stub.ModelStreamInfer(
+    def _call(self, line: Line, request: pb.ModelInferRequest, timeout_s: float | None) -> Any:
+        return line.stub.ModelStreamInfer(
             iter([request]), timeout=timeout_s, metadata=self._metadata
         )
 
@@ -132,9 +139,11 @@ class Stream(Progress):
         ...     print(stream.reply().usage)
     """
 
-    def __init__(self, call: Callable[..., Any], exchange: Exchange) -> None:
+    def __init__(self, call: Callable[..., Any], lines: Lines, exchange: Exchange) -> None:
         super().__init__(exchange)
         self._start = call
+        self._lines = lines
+        self._line: Line | None = None
         self._call: Any = None
 
     def reply(self) -> Reply:
@@ -159,6 +168,7 @@ class Stream(Progress):
 
     def __exit__(self, *exc_info: object) -> None:
         self.cancel()
+        self._hang_up()
 
     def __iter__(self) -> Self:
         return self
@@ -178,8 +188,18 @@ class Stream(Progress):
         raise StopIteration
 
     def _open(self) -> None:
+        before = self._line
         if self._call is not None:
             self._call.cancel()
-        self._call = self._start(*self._exchange.attempt(time.monotonic()))
+        line = self._lines.take(instead_of=before)
+        self._hang_up()
+        self._line = line
+        self._call = self._start(line, *self._exchange.attempt(time.monotonic()))
         if self._exchange.cancelled:
             self._call.cancel()
+
+    def _hang_up(self) -> None:
+        """The call is over; its line goes if nobody needs it any more."""
+        line, self._line = self._line, None
+        if line is not None and (done := self._lines.give(line)) is not None:
+            done.channel.close()

@@ -82,6 +82,8 @@ CHANNEL_OPTIONS: Final[Mapping[str, int | str]] = {
     # gRPC waits a second before it connects again, which would make shorter retries pointless.
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 5_000,
+    # What is sent again goes over a connection of its own (`_lines`), not over the one that failed.
+    "grpc.use_local_subchannel_pool": 1,
     # A headless Service has an address per pod: use them all.
     "grpc.service_config": '{"loadBalancingConfig":[{"round_robin":{}}]}',
 }
@@ -99,7 +101,7 @@ class Configured:
         tls: bool | TLS = False,
         metadata: Mapping[str, str] | None = None,
         timeout: float | None = 600.0,
-        retries: int = 2,
+        retries: int = 4,
         channel_options: Mapping[str, int | str] | None = None,
     ) -> None:
         """Settings are read here; nothing connects before the first call.
