@@ -1,7 +1,7 @@
 """Writes what is derived from the code.
 
 JSON Schemas of the contracts are made here, the custom resource's definition and reference page
-in `llmjp_operator.crd`.
+in `llmjp_operator.crd`, what belongs to the chart in `scripts.chart_files`.
 
 python scripts/generate.py [--check]
 """
@@ -26,6 +26,10 @@ from llmjp_builder import spec
 from llmjp_operator.crd.files import crd_files
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from scripts.chart_files import NoHelm, chart_files, renders, tools  # noqa: E402  as a script, too
+
 SCHEMAS = "docs/schemas"
 CONTRACTS: tuple[type, ...] = (
     spec.BuildSpec,
@@ -123,25 +127,42 @@ def schemas() -> dict[str, str]:
 
 
 def generated() -> dict[Path, str]:
-    """Every generated file and what should be in it."""
-    return {ROOT / name: text for name, text in {**schemas(), **crd_files()}.items()}
+    """Every generated file that needs no helm, and what should be in it."""
+    files = {**schemas(), **crd_files(), **chart_files()}
+    return {ROOT / name: text for name, text in files.items()}
+
+
+def rendered() -> dict[Path, str]:
+    """What helm makes of the chart; nothing where there is no helm, which is said."""
+    try:
+        files = renders(tools() / "helm")
+    except NoHelm as exc:
+        print(f"the chart is not rendered: {exc}", file=sys.stderr)
+        return {}
+    return {ROOT / name: text for name, text in files.items()}
 
 
 def main(arguments: list[str]) -> int:
     """The exit code: 1 if `--check` finds a file that is not current."""
-    stale = [
-        path
-        for path, text in generated().items()
+    check = "--check" in arguments
+    # helm reads the CRD and the schema, which are written before.
+    return max(_settle(generated(), check=check), _settle(rendered(), check=check))
+
+
+def _settle(files: dict[Path, str], *, check: bool) -> int:
+    stale = {
+        path: text
+        for path, text in files.items()
         if not path.is_file() or path.read_text(encoding="utf-8") != text
-    ]
-    for path in stale:
-        if "--check" in arguments:
+    }
+    for path, text in stale.items():
+        if check:
             print(f"{path}: not current; run make generate", file=sys.stderr)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(generated()[path], encoding="utf-8")
+            path.write_text(text, encoding="utf-8")
             print(path)
-    return int("--check" in arguments and bool(stale))
+    return int(check and bool(stale))
 
 
 if __name__ == "__main__":
