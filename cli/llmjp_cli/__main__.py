@@ -10,6 +10,7 @@ import typer
 
 from llmjp_cli.build import build, convert
 from llmjp_cli.demo import demo
+from llmjp_cli.drain import drain
 from llmjp_cli.edge import run
 from llmjp_cli.plan import plan
 from llmjp_cli.quantize import quantize
@@ -72,6 +73,7 @@ store.command("check")(store_check)
 app.add_typer(store, name="store", rich_help_panel=ENGINES)
 
 app.command(rich_help_panel=SERVING)(serve)
+app.command(rich_help_panel=SERVING)(drain)
 app.command(rich_help_panel=SERVING)(demo)
 app.command(rich_help_panel=CLIENTS)(chat)
 app.command(rich_help_panel=CLIENTS)(generate)

@@ -129,8 +129,9 @@ def _build(checkpoint: Path, store: Path, console: Console) -> tuple[Path, float
 
 
 def _start(artefact: Path, log: Path, console: Console) -> TritonServer:
+    from llmjp_runtime.server.listen import Listen
     from llmjp_runtime.server.preflight import free_ports
-    from llmjp_runtime.server.process import Listen, TritonServer
+    from llmjp_runtime.server.process import TritonServer
     from llmjp_runtime.settings import ServingSettings
 
     console.print("[bold]2/3[/] tritonserver")

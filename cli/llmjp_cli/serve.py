@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,9 +15,14 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llmjp_runtime.server.listen import Tls
     from llmjp_runtime.settings import Backend
 
 LOCAL = "127.0.0.1"
+MOST_SAID = 1200
+"""Characters of a reason; Kubernetes keeps 4096 bytes, and a Japanese character takes three."""
 
 
 class Backends(StrEnum):
@@ -79,6 +86,18 @@ def serve(
     start_timeout: Annotated[
         float, typer.Option(min=1, help="Seconds until it must be ready; large engines load long.")
     ] = 3600,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(help="PEM certificate for gRPC; HTTP then answers this machine only."),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its PEM key.")] = None,
+    termination_message: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LLMJP_TERMINATION_MESSAGE",
+            help="File for a JSON object that says why the server did not start, or failed.",
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Triton's own log.")] = False,
 ) -> None:
     """Serve an artefact on a real Triton, until Ctrl-C.
@@ -87,44 +106,75 @@ def serve(
     An engine of several ranks runs one tritonserver per GPU, through mpirun.
     """
     from llmjp_builder.uses import renewed_use
-    from llmjp_runtime.server.process import Listen, TritonServer
+    from llmjp_runtime.server.listen import Listen
+    from llmjp_runtime.server.process import TritonServer
     from llmjp_runtime.serving import check_artefact
     from llmjp_runtime.settings import ServingSettings
 
-    chosen = _chosen(context, artefact, backend)
-    check_artefact(artefact, chosen)
-    settings = ServingSettings(
-        artefact=artefact.resolve(),
-        backend=chosen,
-        max_batch_size=max_batch_size,
-        max_queue=max_queue,
-        max_context=max_context,
-        device=device,
-        compute_dtype=dtype,
-        num_threads=num_threads,
-        kv_cache_fraction=kv_cache_fraction,
-        tensor_parallel=tp,
-        pipeline_parallel=pp,
-        health_host=host,
-        health_port=health_port,
-    )
-    listen = Listen(host=host, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
-    console = Console(stderr=True)
-    user = f"llmjp serve, process {os.getpid()} on {socket.gethostname()}"[:80]
-    with (
-        renewed_use(artefact.resolve(), user),
-        TritonServer(settings, listen, verbose=verbose) as server,
-    ):
-        signal.signal(signal.SIGTERM, lambda *_: server.terminate())
-        server.wait_ready(start_timeout)
-        console.print(
-            f"[bold green]ready[/]  gRPC {server.grpc_endpoint}  HTTP {host}:{http_port}  "
-            f"metrics {host}:{metrics_port}  health {host}:{health_port}"
+    with _reason_left(termination_message):
+        chosen = _chosen(context, artefact, backend)
+        check_artefact(artefact, chosen)
+        settings = ServingSettings(
+            artefact=artefact.resolve(),
+            backend=chosen,
+            max_batch_size=max_batch_size,
+            max_queue=max_queue,
+            max_context=max_context,
+            device=device,
+            compute_dtype=dtype,
+            num_threads=num_threads,
+            kv_cache_fraction=kv_cache_fraction,
+            tensor_parallel=tp,
+            pipeline_parallel=pp,
+            health_host=host,
+            health_port=health_port,
         )
-        console.print(f"next   llmjp chat --endpoint {server.grpc_endpoint}")
-        status = server.wait()
-        if status:
-            raise typer.Exit(1)
+        listen = Listen(
+            host=host,
+            http_port=http_port,
+            grpc_port=grpc_port,
+            metrics_port=metrics_port,
+            tls=_tls(tls_cert, tls_key),
+        )
+        console = Console(stderr=True)
+        user = f"llmjp serve, process {os.getpid()} on {socket.gethostname()}"[:80]
+        with (
+            renewed_use(artefact.resolve(), user),
+            TritonServer(settings, listen, verbose=verbose) as server,
+        ):
+            signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+            server.wait_ready(start_timeout)
+            console.print(
+                f"[bold green]ready[/]  gRPC {server.grpc_endpoint}  "
+                f"HTTP {listen.http_host}:{http_port}  "
+                f"metrics {host}:{metrics_port}  health {host}:{health_port}"
+            )
+            console.print(f"next   llmjp chat --endpoint {server.grpc_endpoint}")
+            status = server.wait()
+            if status:
+                raise typer.Exit(1)
+
+
+def _tls(certificate: Path | None, key: Path | None) -> Tls | None:
+    from llmjp_runtime.server.listen import Tls
+
+    if (certificate is None) != (key is None):
+        raise typer.BadParameter("--tls-cert and --tls-key come together")
+    return None if certificate is None or key is None else Tls(certificate=certificate, key=key)
+
+
+@contextmanager
+def _reason_left(file: Path | None) -> Iterator[None]:
+    """Leave in `file` why the block raises: `{"code": ..., "message": ...}`."""
+    try:
+        yield
+    except Exception as exc:
+        if file is not None and not isinstance(exc, typer.Exit):
+            said = " ".join(str(exc).split())[:MOST_SAID]
+            words = {"code": type(exc).__name__, "message": said}
+            with suppress(OSError):
+                file.write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
+        raise
 
 
 def _chosen(context: typer.Context, artefact: Path, asked: Backends) -> Backend:

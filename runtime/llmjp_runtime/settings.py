@@ -48,6 +48,8 @@ class ServingSettings:
     """Threads that send responses (one `send` is a blocking round trip of about 0.1 ms)."""
     response_interval_ms: float = 20.0
     """Between two responses of one stream at least; tokens that come meanwhile leave together."""
+    drain_grace_s: float = 5.0
+    """How long new requests are still taken once the server is told to drain."""
     health_host: str = "127.0.0.1"
     health_port: int = 8003
     """Where `/readyz` and `/livez` answer."""

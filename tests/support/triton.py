@@ -9,8 +9,9 @@ from pathlib import Path
 
 from llmjp_builder.pipeline import build
 from llmjp_builder.spec import BuildSpec, Source
+from llmjp_runtime.server.listen import Listen
 from llmjp_runtime.server.preflight import free_ports
-from llmjp_runtime.server.process import Listen, TritonServer
+from llmjp_runtime.server.process import TritonServer
 from llmjp_runtime.serving import backend_of
 from llmjp_runtime.settings import ServingSettings
 from tests.support.shared import ROOT

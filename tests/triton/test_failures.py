@@ -17,8 +17,9 @@ import pytest
 
 from llmjp_client import Client, LlmJpError, Unavailable
 from llmjp_runtime.errors import PortInUse, ServerFailed
+from llmjp_runtime.server.listen import Listen
 from llmjp_runtime.server.preflight import free_ports
-from llmjp_runtime.server.process import Listen, TritonServer
+from llmjp_runtime.server.process import TritonServer
 from llmjp_runtime.settings import ServingSettings
 from tests.support.triton import serving
 

@@ -10,6 +10,7 @@ import json
 import threading
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -75,10 +76,30 @@ def liveness(
     return verdict, last
 
 
-class HealthServer:
-    """HTTP on `host:port`: 200 or 503 and a JSON object for `/readyz` and `/livez`."""
+def draining(verdict: Verdict, running: int) -> Verdict:
+    """What `/readyz` says of a server that is about to end (pure).
 
-    def __init__(self, host: str, port: int, probes: dict[str, Callable[[], Verdict]]) -> None:
+    Args:
+        verdict: what it would say otherwise.
+        running: requests whose last response has not been sent.
+    """
+    return Verdict(False, "draining", running, verdict.waiting)
+
+
+class HealthServer:
+    """HTTP on `host:port`: 200 or 503 and a JSON object for `/readyz` and `/livez`.
+
+    Orders (POST) are taken from this machine only: whoever may ask for a pod's health must not be
+    able to end its service.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        probes: dict[str, Callable[[], Verdict]],
+        orders: dict[str, Callable[[], Verdict]] | None = None,
+    ) -> None:
         """Bind and serve in a daemon thread.
 
         Raises:
@@ -89,7 +110,13 @@ class HealthServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                probe = probes.get(self.path)
+                self._answer(probes.get(self.path))
+
+            def do_POST(self) -> None:
+                ours = ip_address(self.client_address[0]).is_loopback
+                self._answer((orders or {}).get(self.path) if ours else None)
+
+            def _answer(self, probe: Callable[[], Verdict] | None) -> None:
                 verdict = probe() if probe else Verdict(False, "not found")
                 body = json.dumps(asdict(verdict)).encode()
                 self.send_response(404 if probe is None else 200 if verdict.ok else 503)

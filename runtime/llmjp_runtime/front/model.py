@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from llmjp_runtime.executor.protocol import GenerationRequest, RecordedEvents, SamplingParams
-from llmjp_runtime.front.health import HealthServer, Verdict, liveness, readiness
+from llmjp_runtime.front.health import HealthServer, Verdict, draining, liveness, readiness
 from llmjp_runtime.front.orphan import exit_with_server
 from llmjp_runtime.front.repository import SETTINGS_PARAMETER
 from llmjp_runtime.front.service import FrontService
@@ -38,12 +38,13 @@ class TritonPythonModel:
         tokenizer = load_tokenizer(settings)
         self._executor: Executor = load_executor(settings, tokenizer)
         self._progress: Progress | None = None
+        self._service = FrontService(self._executor, tokenizer, settings)
         self._health = HealthServer(
             settings.health_host,
             settings.health_port,
             {"/readyz": self._readyz, "/livez": self._livez},
+            {"/drain": self._drain},
         )
-        self._service = FrontService(self._executor, tokenizer, settings)
         first = _warm_up(self._executor)
         if settings.backend != "tensorrt":
             # An engine is a model of its own, which Triton may load after this one: waiting here
@@ -68,7 +69,13 @@ class TritonPythonModel:
         self._health.close()
 
     def _readyz(self) -> Verdict:
-        return readiness(self._executor.health())
+        verdict = readiness(self._executor.health())
+        service = self._service
+        return draining(verdict, service.num_live) if service.draining else verdict
+
+    def _drain(self) -> Verdict:
+        self._service.drain()
+        return Verdict(True, "draining", self._service.num_live)
 
     def _livez(self) -> Verdict:
         verdict, self._progress = liveness(

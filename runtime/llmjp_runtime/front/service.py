@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+DRAINING = "this server is about to end and takes no new requests"
+"""How the refusal of a draining server begins."""
+
 
 class FrontService:
     """Parses, tokenises, submits; assembles text and sends it. Thread-safe."""
@@ -40,6 +43,7 @@ class FrontService:
         self._live: dict[str, LiveRequest] = {}
         self._key_of_id: dict[str, str] = {}
         self._numbers = itertools.count(1)
+        self._drained_at_s: float | None = None
         self._senders = SenderPool(settings.sender_threads, self._forget)
         self._watch = Watch(self._snapshot, on_expired=self._expire, on_cancelled=self._cancel)
 
@@ -67,9 +71,28 @@ class FrontService:
             _log.exception("request failed")
             responder.fail(RequestError(Code.INTERNAL, f"{type(exc).__name__} in the front model"))
 
+    def drain(self) -> None:
+        """Refuse new requests after a while, for good; running ones go on to their end.
+
+        Within `drain_grace_s` of the first call they are still taken: whoever hands out this
+        server's address has not heard yet that it is going.
+        """
+        if self._drained_at_s is None:
+            self._drained_at_s = time.monotonic() + self._settings.drain_grace_s
+
+    @property
+    def draining(self) -> bool:
+        """Whether `drain` was called."""
+        return self._drained_at_s is not None
+
+    def _refuse_if_drained(self) -> None:
+        if self._drained_at_s is not None and time.monotonic() >= self._drained_at_s:
+            raise RequestError(Code.UNAVAILABLE, f"{DRAINING}: send it again, to another server")
+
     def _start(
         self, ask: Generate, responder: Responder, request_id: str, timeout_s: float
     ) -> None:
+        self._refuse_if_drained()
         self._refuse_missing_features(ask)
         prompt_ids = build_prompt(ask, self._tokenizer, self._executor.limits)
         key = f"r{next(self._numbers)}"

@@ -20,7 +20,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
@@ -29,6 +29,7 @@ from llmjp_runtime.executor.tensorrt_config import EngineConfig
 from llmjp_runtime.front.repository import model_repository, write_repository
 from llmjp_runtime.server.engine_host import check_engine_host, observe_engine_host
 from llmjp_runtime.server.installation import backend_directory, find_triton
+from llmjp_runtime.server.output import Tail
 from llmjp_runtime.server.preflight import check_interpreter, check_ports, observe_interpreter
 from llmjp_runtime.server.ranks import world_command
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from llmjp_runtime.server.installation import TritonInstallation
+    from llmjp_runtime.server.listen import Listen
     from llmjp_runtime.settings import ServingSettings
 
 PR_SET_PDEATHSIG = 1
@@ -48,27 +50,10 @@ WATCH_S = 0.5
 """How often a ready server's front model is looked for."""
 KILL_S = 10.0
 """How long mpirun may take to kill its ranks."""
+LAST_WORDS_S = 1.0
+"""How long the output of a server that ended is waited for."""
 POLL_S = 0.05
 """How often start and end are looked for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listen:
-    """Where the server listens."""
-
-    host: str = "127.0.0.1"
-    http_port: int = 8000
-    grpc_port: int = 8001
-    metrics_port: int = 8002
-
-    def options(self, health_port: int) -> dict[str, int]:
-        """Command line option to port, the front model's health port included."""
-        return {
-            "--http-port": self.http_port,
-            "--grpc-port": self.grpc_port,
-            "--metrics-port": self.metrics_port,
-            "--health-port": health_port,
-        }
 
 
 def command_line(
@@ -86,7 +71,7 @@ def command_line(
         f"--model-repository={repository}",
         f"--backend-directory={backends}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
-        f"--http-address={listen.host}",
+        f"--http-address={listen.http_host}",
         f"--http-port={listen.http_port}",
         f"--grpc-address={listen.host}",
         f"--grpc-port={listen.grpc_port}",
@@ -99,6 +84,8 @@ def command_line(
         "--grpc-http2-min-recv-ping-interval-without-data=10000",
         f"--log-info={str(verbose).lower()}",
     ]
+    if listen.tls is not None:
+        command += listen.tls.options
     if not Path("/dev/nvidiactl").exists():
         command += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
     return command
@@ -142,7 +129,7 @@ class TritonServer:
         Args:
             settings: handed to the front model.
             listen: where to listen.
-            log: file for the server's output; None passes it through to stderr.
+            log: file for the server's output; None passes it on to stderr.
             verbose: Triton's own informational lines as well.
 
         Raises:
@@ -153,7 +140,9 @@ class TritonServer:
         check_interpreter(observe_interpreter())
         engine = _checked_engine(settings, installation)
         check_ports(listen.host, listen.options(settings.health_port))
-        http = f"{_reachable(listen.host)}:{listen.http_port}"
+        if listen.tls is not None:
+            listen.tls.check()
+        http = f"{_reachable(listen.http_host)}:{listen.http_port}"
         self.settings = settings = replace(settings, triton_http=http)
         self.listen = listen
         self._log = log
@@ -176,12 +165,16 @@ class TritonServer:
             environment = server_environment(installation, os.environ, Path(sys.executable))
             with self._output() as output:
                 self._process = _spawn(command, environment, output)
+            piped = self._process.stdout
+            self._tail = None if piped is None else Tail(piped)
         except BaseException:
             shutil.rmtree(self._scratch, ignore_errors=True)
             raise
 
-    def _output(self) -> contextlib.AbstractContextManager[IO[bytes] | None]:
-        return contextlib.nullcontext() if self._log is None else self._log.open("wb")
+    def _output(self) -> contextlib.AbstractContextManager[IO[bytes] | int]:
+        if self._log is None:
+            return contextlib.nullcontext(subprocess.PIPE)
+        return self._log.open("wb")
 
     @property
     def pid(self) -> int:
@@ -208,7 +201,7 @@ class TritonServer:
             listens = _listens(self.settings.health_host, self.settings.health_port)
             if not listens and self._process.poll() is None and not self._ending:
                 self._kill()
-                raise ServerFailed("the front model's process died (its output above may say why)")
+                raise ServerFailed(f"the front model's process died{self._reason()}")
             time.sleep(WATCH_S)
         return status
 
@@ -249,9 +242,15 @@ class TritonServer:
         return f"http://{_reachable(self.settings.health_host)}:{self.settings.health_port}{path}"
 
     def _reason(self) -> str:
-        if self._log is None:
-            return " (its output above says why)"
-        return f": {failure_reason(self._log.read_text('utf-8', 'replace'))}{self._where()}"
+        return f": {failure_reason(self._said())}{self._where()}"
+
+    def _said(self) -> str:
+        """What the server printed last."""
+        if self._log is not None:
+            return self._log.read_text("utf-8", "replace")
+        assert self._tail is not None, "what has no file is piped"
+        self._tail.finish(LAST_WORDS_S)
+        return self._tail.text
 
     def _where(self) -> str:
         return f" (log: {self._log})" if self._log is not None else ""
@@ -353,7 +352,7 @@ def _failure(probe: str) -> str | None:
 
 
 def _spawn(
-    command: list[str], environment: dict[str, str], output: IO[bytes] | None
+    command: list[str], environment: dict[str, str], output: IO[bytes] | int
 ) -> subprocess.Popen[bytes]:
     libc = ctypes.CDLL(None, use_errno=True)
     parent = os.getpid()
@@ -369,7 +368,7 @@ def _spawn(
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=output,
-        stderr=subprocess.STDOUT if output else None,
+        stderr=subprocess.STDOUT,
         process_group=0,
         preexec_fn=die_with_parent,  # noqa: PLW1509  one prctl; nothing else can reach the child
     )

@@ -1,0 +1,74 @@
+"""Where a server listens, and whether it encrypts."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmjp_runtime.errors import OptionInvalid
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Files in PEM form."""
+
+    certificate: Path
+    key: Path
+
+    def check(self) -> None:
+        """Nothing, if the two belong together.
+
+        Raises:
+            OptionInvalid: a file is missing or damaged, or the key is another certificate's.
+        """
+        for name, path in (("--tls-cert", self.certificate), ("--tls-key", self.key)):
+            if not path.is_file():
+                raise OptionInvalid(f"{name}: {path} is no file")
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificate, self.key)
+        except (ssl.SSLError, OSError) as exc:
+            raise OptionInvalid(
+                f"--tls-cert {self.certificate}, --tls-key {self.key}: not a certificate and its "
+                f"key in PEM form ({exc})"
+            ) from exc
+
+    @property
+    def options(self) -> list[str]:
+        """Of tritonserver."""
+        return [
+            "--grpc-use-ssl=true",
+            f"--grpc-server-cert={self.certificate}",
+            f"--grpc-server-key={self.key}",
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Where the server listens."""
+
+    host: str = "127.0.0.1"
+    http_port: int = 8000
+    grpc_port: int = 8001
+    metrics_port: int = 8002
+    tls: Tls | None = None
+    """Encrypts gRPC. tritonserver's HTTP has no encryption, so that it then listens on this machine
+    only, for the front model."""
+
+    @property
+    def http_host(self) -> str:
+        """Where HTTP listens."""
+        return self.host if self.tls is None else "127.0.0.1"
+
+    def options(self, health_port: int) -> dict[str, int]:
+        """Command line option to port, the front model's health port included."""
+        return {
+            "--http-port": self.http_port,
+            "--grpc-port": self.grpc_port,
+            "--metrics-port": self.metrics_port,
+            "--health-port": health_port,
+        }
