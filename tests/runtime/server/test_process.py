@@ -8,8 +8,8 @@ import pytest
 
 from llmjp_runtime.errors import TritonMissing
 from llmjp_runtime.server.installation import TritonInstallation, find_triton
+from llmjp_runtime.server.listen import Listen
 from llmjp_runtime.server.process import (
-    Listen,
     command_line,
     failure_reason,
     server_environment,
