@@ -61,7 +61,7 @@ class Operator:
         async with serving(metrics, lambda: self._failure, self.port) as port:
             _log.info("ready to lead", extra={"port": port, "identity": self.settings.identity})
             leading = asyncio.create_task(
-                lead(self.settings, self.api, lambda: self._act(controller, cluster, stop))
+                lead(self.settings, cluster, lambda: self._act(controller, cluster, stop))
             )
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait((leading, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -149,7 +149,7 @@ async def run(settings: Settings, port: int) -> int:
         await config.load_kube_config()
     async with client.ApiClient() as api:
         asked = await Operator(settings, api, port).run(stop)
-    return 0 if asked and stop.is_set() else 1
+    return 0 if asked else 1
 
 
 def main() -> None:

@@ -112,7 +112,7 @@ def _claims(model: Model, facts: Facts, _settings: Settings) -> Problem | None:
     return None
 
 
-def _texts(model: Model, facts: Facts, _settings: Settings) -> Problem | None:
+def _texts(_model: Model, facts: Facts, _settings: Settings) -> Problem | None:
     if facts.texts is None or facts.texts.digest:
         return None
     return Problem(

@@ -7,6 +7,7 @@ one that will not; the builder can, and says so in its termination message.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from llmjp_builder.errors import BuilderError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from llmjp_operator.api import Model
-    from llmjp_operator.facts import Facts, JobFact, PodFact
+    from llmjp_operator.facts import Ended, Facts, JobFact, PodFact
     from llmjp_operator.records import Record
 
 C = TypeVar("C", Built, Resolution)
@@ -34,6 +35,17 @@ DEADLINE: Final = "deadline_exceeded"
 """Codes of failures that the builder could not report itself."""
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A Job that finished."""
+
+    job: JobFact
+    pod: PodFact | None
+    model: Model
+    """Whose facts it was found in."""
+    facts: Facts
+
+
 def absorbed(model: Model, facts: Facts) -> Record:
     """The record with what Jobs of this model and its store left since it was written."""
     record = facts.record
@@ -41,45 +53,45 @@ def absorbed(model: Model, facts: Facts) -> Record:
     for job in facts.jobs.values():
         if not job.finished or job.deleting:
             continue
+        end = _End(job, _pod_of(job, facts), model, facts)
         if job.name == resolve_job(model.name, asked):
-            record = _with_resolved(record, model, facts, job, asked)
+            record = _with_resolved(record, end, asked)
         elif job.request:
-            record = _with_built(record, model, facts, job)
+            record = _with_built(record, end)
     return record
 
 
-def _with_resolved(record: Record, model: Model, facts: Facts, job: JobFact, asked: str) -> Record:
+def _with_resolved(record: Record, end: _End, asked: str) -> Record:
+    model = end.model
     known = record.sources.get(model.name)
     if known is not None and known.asked == asked and known.uid == model.uid:
         return record
-    ended = _pod_of(job, facts)
-    if job.succeeded and (found := _result(ended, Resolution)):
+    if end.job.succeeded and (found := _result(end.pod, Resolution)):
         return record.with_source(model.name, Pinned(asked=asked, uid=model.uid, found=found))
-    return _with_failure(record, source_entry(model.name), asked, model, facts, job)
+    return _with_failure(record, source_entry(model.name), asked, end)
 
 
-def _with_built(record: Record, model: Model, facts: Facts, job: JobFact) -> Record:
-    if job.request in record.artefacts:
+def _with_built(record: Record, end: _End) -> Record:
+    request = end.job.request
+    if request in record.artefacts:
         return record
-    if job.succeeded and (built := _result(_pod_of(job, facts), Built)):
-        return record.with_artefact(job.request, built)
-    return _with_failure(record, job.request, job.request, model, facts, job)
+    if end.job.succeeded and (built := _result(end.pod, Built)):
+        return record.with_artefact(request, built)
+    return _with_failure(record, request, request, end)
 
 
-def _with_failure(
-    record: Record, entry: str, asked: str, model: Model, facts: Facts, job: JobFact
-) -> Record:
+def _with_failure(record: Record, entry: str, asked: str, end: _End) -> Record:
     before = record.failed.get(entry)
-    failure = failure_of(job, _pod_of(job, facts), facts.now)
-    if failure is None or (before is not None and before.job == job.uid):
+    failure = failure_of(end.job, end.pod, end.facts.now)
+    if failure is None or (before is not None and before.job == end.job.uid):
         return record
     failed = Failed(
         asked=asked,
         failure=failure,
-        attempts=job.attempt,
-        at=facts.now,
-        job=job.uid,
-        retries=tuple(sorted({m.retry for m in (model, *facts.sharing) if m.retry})),
+        attempts=end.job.attempt,
+        at=end.facts.now,
+        job=end.job.uid,
+        retries=tuple(sorted({m.retry for m in (end.model, *end.facts.sharing) if m.retry})),
     )
     return record.with_failure(entry, failed)
 
@@ -87,21 +99,24 @@ def _with_failure(
 def failure_of(job: JobFact, pod: PodFact | None, now: float) -> Failure | None:
     """Why a finished Job has no result; None while its pod may still be seen to end."""
     ended = None if pod is None else pod.ended
-    if ended is None:
-        if job.failure_reason == "DeadlineExceeded":
-            return _failure(DEADLINE, "it took longer than activeDeadlineSeconds", retryable=True)
+    if ended is not None and (said := _said(ended.message)) is not None:
+        return said
+    if job.failure_reason == "DeadlineExceeded":
+        return _failure(DEADLINE, "it took longer than activeDeadlineSeconds", retryable=True)
+    if pod is None or ended is None:
         if job.finished_at is not None and now - job.finished_at < LOST_AFTER_S:
             return None
         return _failure(LOST_POD, "its pod is gone, and with it what it said", retryable=True)
-    if (said := _said(ended.message)) is not None:
-        return said
+    return _unsaid(pod, ended)
+
+
+def _unsaid(pod: PodFact, ended: Ended) -> Failure:
+    """Why a pod ended that did not say it itself."""
     if ended.reason == "OOMKilled":
         message = "it was killed for using more memory than its limit: raise spec.build.resources"
         return _failure("not_enough_host_memory", message, retryable=False)
-    if pod is not None and pod.evicted:
+    if pod.evicted:
         return _failure(LOST_POD, "the cluster took its pod away", retryable=True)
-    if job.failure_reason == "DeadlineExceeded":
-        return _failure(DEADLINE, "it took longer than activeDeadlineSeconds", retryable=True)
     last = ended.message.strip().splitlines()[-1:] or ["it said nothing"]
     message = f"ended with exit code {ended.exit_code} ({ended.reason}): {last[0]}"
     return _failure("internal", message, retryable=True)

@@ -6,7 +6,6 @@ One way to write, server-side apply with our field manager, and one way to remov
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -18,6 +17,7 @@ from llmjp_operator.errors import ApiRefused, ApiUnreachable
 from llmjp_operator.names import API_VERSION, FIELD_MANAGER, PLURAL
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Mapping
 
     from kubernetes.aio.client import ApiClient
@@ -35,6 +35,7 @@ PLURALS: Final[Mapping[str, tuple[str, str]]] = {
     "ConfigMap": ("api/v1", "configmaps"),
     "Deployment": ("apis/apps/v1", "deployments"),
     "Job": ("apis/batch/v1", "jobs"),
+    "Lease": ("apis/coordination.k8s.io/v1", "leases"),
     "LlmJpModel": (f"apis/{API_VERSION}", PLURAL),
     "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies"),
     "PersistentVolumeClaim": ("api/v1", "persistentvolumeclaims"),
@@ -89,7 +90,7 @@ class KubeCluster:
         kind, metadata = wanted["kind"], wanted["metadata"]
         path = _path(kind, metadata["namespace"], metadata["name"]) + ("/status" if status else "")
         options = {"fieldManager": manager, "force": "true"}
-        text = await self._call("PATCH", kind, path, options, wanted, _APPLY)
+        text = await self._call("PATCH", kind, path, options, body=wanted, content_type=_APPLY)
         applied: Object = json.loads(text)
         return applied
 
@@ -99,7 +100,7 @@ class KubeCluster:
         if uid:
             options["preconditions"] = {"uid": uid}
         try:
-            await self._call("DELETE", kind, _path(kind, namespace, name), {}, options)
+            await self._call("DELETE", kind, _path(kind, namespace, name), body=options)
         except ApiRefused as exc:
             # 409: another object has the name by now.
             if exc.status not in {404, 409}:
@@ -114,6 +115,20 @@ class KubeCluster:
                 raise
             return None
         return found
+
+    async def create(self, made: Object) -> Object:
+        """See `leadership.Leases`."""
+        kind, metadata = made["kind"], made["metadata"]
+        path = _path(kind, metadata["namespace"], metadata["name"]).rpartition("/")[0]
+        stored: Object = json.loads(await self._call("POST", kind, path, body=made))
+        return stored
+
+    async def replace(self, changed: Object) -> Object:
+        """See `leadership.Leases`."""
+        kind, metadata = changed["kind"], changed["metadata"]
+        path = _path(kind, metadata["namespace"], metadata["name"])
+        stored: Object = json.loads(await self._call("PUT", kind, path, body=changed))
+        return stored
 
     async def nodes(self) -> list[Object] | None:
         """See `Cluster`."""
@@ -150,13 +165,13 @@ class KubeCluster:
         namespace, name = event["metadata"]["namespace"], event["metadata"]["name"]
         path = f"/api/v1/namespaces/{namespace}/events"
         try:
-            await self._call("POST", "Event", path, {"fieldManager": FIELD_MANAGER}, event)
+            await self._call("POST", "Event", path, body=event)
         except ApiRefused as exc:
             if exc.status != 409:
                 raise
             known = json.loads(await self._call("GET", "Event", f"{path}/{name}"))
             seen = {"count": known.get("count", 1) + 1, "lastTimestamp": event["lastTimestamp"]}
-            await self._call("PATCH", "Event", f"{path}/{name}", {}, seen, _MERGE)
+            await self._call("PATCH", "Event", f"{path}/{name}", body=seen, content_type=_MERGE)
 
     async def _call(
         self,
@@ -164,6 +179,7 @@ class KubeCluster:
         kind: str,
         path: str,
         query: Mapping[str, str] | None = None,
+        *,
         body: Object | None = None,
         content_type: str = "application/json",
         accept: str = "application/json, */*",

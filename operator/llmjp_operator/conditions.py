@@ -104,7 +104,8 @@ def _rolling_out(model: Model, facts: Facts, here: State) -> Claim:
         return Claim("Progressing", False, "RolloutStalled", message)
     if live.complete:
         return Claim("Progressing", False, "Complete", f"all pods that are wanted run {key}")
-    message = f"{live.updated} of {live.wanted} pods run {key}, {live.available} are ready{why}"
+    ready = sum(pod.ready for pod in facts.pods if pod.model == model.name and pod.key == key)
+    message = f"{ready} of {live.wanted} pods on {key} are ready{why}"
     return Claim("Progressing", True, "RollingOut", message)
 
 

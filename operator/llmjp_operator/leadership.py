@@ -1,121 +1,152 @@
 """Which of several operators acts: the one that holds the Lease.
 
-Who loses it ends at once, so that two never act together for long; Kubernetes starts it again.
+The rules are those of k8s.io/client-go/tools/leaderelection: a Lease that did not change for its
+duration, by the clock of whoever looks, is free, so clocks need not agree; a write succeeds only on
+the Lease that was read. Who cannot renew in time ends at once, well before others may take over.
+(The election of the Python client, 37.0, cannot create a Lease, and waits for calls without limit.)
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
 
-import aiohttp
-from kubernetes.aio.client.exceptions import ApiException
-from kubernetes.aio.leaderelection.electionconfig import Config
-from kubernetes.aio.leaderelection.leaderelection import LeaderElection
-from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
-
+from llmjp_operator.errors import ApiRefused, ApiUnreachable
 from llmjp_operator.names import LEASE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from kubernetes.aio.client import ApiClient
-
     from llmjp_operator.settings import Settings
+
+Object = dict[str, Any]
 
 _log = logging.getLogger(__name__)
 
 
-class _Lock(LeaseLock):  # type: ignore[misc]  # the library has no types
-    """The library's, with a limit on every call: without one, a call that hangs would outlast the
-    Lease, and two operators would act.
-    """
+class Leases(Protocol):
+    """What an election needs of an API server."""
 
-    def __init__(self, namespace: str, identity: str, api: ApiClient, limit_s: float) -> None:
-        super().__init__(LEASE, namespace, identity, api)
-        self._limit_s = limit_s
+    async def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        """An object, or None."""
 
-    async def get(self, name: str, namespace: str) -> Any:
-        return await self._limited(super().get(name, namespace), _no_answer)
+    async def create(self, made: Object) -> Object:
+        """A new object; refused where one has the name."""
 
-    async def create(self, name: str, namespace: str, election_record: Any) -> bool:
-        made = super().create(name, namespace, election_record)
-        return bool(await self._limited(made, lambda: False))
+    async def replace(self, changed: Object) -> Object:
+        """A changed object; refused where it is not the one that was read."""
 
-    async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
-        done = super().update(name, namespace, updated_record)
-        return bool(await self._limited(done, lambda: False))
 
-    async def _limited(self, call: Awaitable[Any], otherwise: Callable[[], Any]) -> Any:
+@dataclass(slots=True)
+class Election:
+    """One candidate. Seconds are of a monotonic clock."""
+
+    leases: Leases
+    namespace: str
+    identity: str
+    lease_s: float
+    _seen: tuple[str, float] = field(default=("", 0.0))
+    """Version of the Lease that was read last, and when it was first read."""
+
+    async def attempt(self, now: float) -> bool:
+        """Take or renew the Lease; whether it is ours now.
+
+        Raises:
+            ApiRefused, ApiUnreachable: nobody knows.
+        """
+        found = await self.leases.get("Lease", self.namespace, LEASE)
         try:
-            async with asyncio.timeout(self._limit_s):
-                return await call
-        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            _log.warning("the Lease could not be reached", extra={"reason": type(exc).__name__})
-            return otherwise()
+            if found is None:
+                await self.leases.create(_lease(self.namespace, self.identity, self.lease_s))
+                return True
+            if not self._is_free(found, now):
+                return False
+            await self.leases.replace(_held(found, self.identity, self.lease_s))
+        except ApiRefused as exc:
+            if exc.status == 409:  # somebody was faster
+                return False
+            raise
+        return True
+
+    def _is_free(self, lease: Object, now: float) -> bool:
+        holder = (lease.get("spec") or {}).get("holderIdentity") or ""
+        version = lease["metadata"]["resourceVersion"]
+        if self._seen[0] != version:
+            self._seen = (version, now)
+        return holder in {"", self.identity} or now - self._seen[1] >= self.lease_s
+
+    async def release(self) -> None:
+        """Hand the Lease over, so that the next candidate need not wait for it to run out."""
+        with suppress(ApiRefused, ApiUnreachable):
+            found = await self.leases.get("Lease", self.namespace, LEASE)
+            if found is not None and found["spec"].get("holderIdentity") == self.identity:
+                await self.leases.replace(_held(found, "", 1))
 
 
-def _no_answer() -> tuple[bool, ApiException]:
-    return False, ApiException(status=0, reason="no answer")
+def _lease(namespace: str, identity: str, lease_s: float) -> Object:
+    fresh: Object = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": LEASE, "namespace": namespace},
+    }
+    return _held(fresh, identity, lease_s)
 
 
-async def lead(settings: Settings, api: ApiClient, act: Callable[[], Awaitable[None]]) -> bool:
+def _held(lease: Object, identity: str, lease_s: float) -> Object:
+    before, now = lease.get("spec") or {}, datetime.now(UTC).isoformat(timespec="microseconds")
+    now = now.replace("+00:00", "Z")
+    changed = before.get("holderIdentity") != identity
+    spec = {
+        "holderIdentity": identity,
+        "leaseDurationSeconds": int(lease_s),
+        "acquireTime": now if changed else before.get("acquireTime", now),
+        "renewTime": now,
+        "leaseTransitions": before.get("leaseTransitions", -1) + int(changed and bool(identity)),
+    }
+    return {**lease, "spec": spec}
+
+
+async def lead(settings: Settings, leases: Leases, act: Callable[[], Awaitable[None]]) -> bool:
     """Wait for the Lease, then act until that ends or the Lease is lost.
 
     Returns:
         Whether it ended of itself; False: the Lease was lost.
     """
-    election = settings.leader_election
-    if not election.enabled:
+    rules = settings.leader_election
+    if not rules.enabled:
         await act()
         return True
-    ended = asyncio.Event()
-    errors: list[BaseException] = []
-
-    async def acting() -> None:
-        try:
-            await act()
-        except asyncio.CancelledError:
-            raise
-        except BaseException as exc:  # noqa: BLE001  it is raised again below
-            errors.append(exc)
-        ended.set()
-
-    async def stopped() -> None:
-        _log.error("the Lease was lost")
-
-    lock = _Lock(settings.namespace, settings.identity, api, election.retry_seconds)
-    config = Config(
-        lock,
-        lease_duration=election.lease_seconds,
-        renew_deadline=election.renew_seconds,
-        retry_period=election.retry_seconds,
-        onstarted_leading=acting,
-        onstopped_leading=stopped,
-    )
-    elected = asyncio.create_task(LeaderElection(config).run(), name="leader election")
-    finished = asyncio.create_task(ended.wait(), name="end of leadership")
+    election = Election(leases, settings.namespace, settings.identity, rules.lease_seconds)
+    clock = asyncio.get_running_loop().time
+    while not await _tried(election, clock(), rules.retry_seconds):  # noqa: ASYNC110
+        await asyncio.sleep(rules.retry_seconds)  # as the others do, who tell nobody
+    acting = asyncio.ensure_future(act())
+    renewed = clock()
     try:
-        await asyncio.wait((elected, finished), return_when=asyncio.FIRST_COMPLETED)
-        if ended.is_set():
-            await _release(lock)
-        elif elected.done():
-            elected.result()
+        while clock() - renewed < rules.renew_seconds:
+            done, _ = await asyncio.wait((acting,), timeout=rules.retry_seconds)
+            if done:
+                acting.result()
+                await election.release()
+                return True
+            if await _tried(election, clock(), rules.retry_seconds):
+                renewed = clock()
     finally:
-        for task in (elected, finished):
-            task.cancel()
-        await asyncio.gather(elected, finished, return_exceptions=True)
-    if errors:
-        raise errors[0]
-    return ended.is_set()
+        acting.cancel()
+        await asyncio.gather(acting, return_exceptions=True)
+    _log.error("the Lease was lost")
+    return False
 
 
-async def _release(lock: _Lock) -> None:
-    """Hand the Lease over, so that the next operator need not wait for it to run out."""
-    held, record = await lock.get(LEASE, lock.namespace)
-    if held and record is not None and record.holder_identity == lock.identity:
-        patch = {"spec": {"holderIdentity": None}}
-        with contextlib.suppress(ApiException, aiohttp.ClientError, OSError):
-            await lock.api_instance.patch_namespaced_lease(LEASE, lock.namespace, patch)
+async def _tried(election: Election, now: float, limit_s: float) -> bool:
+    """Whether the Lease is ours; a call that takes longer than `limit_s` counts as a no."""
+    try:
+        async with asyncio.timeout(limit_s):
+            return await election.attempt(now)
+    except (ApiRefused, ApiUnreachable, TimeoutError) as exc:
+        _log.warning("the Lease could not be had", extra={"reason": f"{type(exc).__name__}: {exc}"})
+        return False

@@ -1,4 +1,4 @@
-"""One JSON object a line: time, level, what happened, and its fields. Never a spec, never a token."""
+"""One JSON object a line: time, level, what happened, its fields. Never a spec, never a token."""
 
 from __future__ import annotations
 

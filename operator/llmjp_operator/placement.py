@@ -1,10 +1,11 @@
-"""How many GPUs pods take, on which nodes, and whether a volume lets them be there at once. Pure."""
+"""How many GPUs pods take, on which nodes, and what a volume allows at once. Pure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from llmjp_builder.spec import Backend, Kind
+from llmjp_operator.runtimes import RUNTIMES
 from llmjp_operator.settings import CPU
 
 if TYPE_CHECKING:
@@ -87,17 +88,28 @@ def storage_problem(model: Model, facts: Facts) -> str | None:
         return f"{volume}: {replicas} replicas of {pod} GPUs need {replicas * pod}; {instead}"
     if spec.serving.max_surge and replicas and (replicas + 1) * pod > most:
         return (
-            f"{volume}: an update starts a pod of {pod} GPUs beside {replicas}, which needs "
+            f"{volume}: a new pod of {pod} GPUs starts beside {replicas} old ones in an "
+            f"update, which takes "
             f"{(replicas + 1) * pod}; set serving.maxSurge: 0, or {instead}"
         )
-    served = facts.deployment is not None and facts.deployment.ready > 0
-    if served and build_gpus(spec) and replicas * pod + build_gpus(spec) > most:
-        return (
-            f"{volume}: a new engine is built beside {replicas} pods of {pod} GPUs that serve, "
-            f"which needs {replicas * pod + build_gpus(spec)}; scale to 0 for the build, or "
-            f"{instead}"
-        )
     return None
+
+
+def build_problem(model: Model, facts: Facts) -> str | None:
+    """Why a build would wait for ever for the GPUs of pods that serve; None where it would not."""
+    spec = model.spec
+    gpus, live = build_gpus(spec), facts.deployment
+    if not gpus or live is None or not on_one_node(model, facts) or facts.nodes is None:
+        return None
+    taken = live.replicas * serving_gpus(spec)
+    most = max((n.gpus for n in suitable(spec, facts.nodes, spec.build.node_selector)), default=0)
+    if not most or not taken or taken + gpus <= most:
+        return None
+    return (
+        f"the store's volume is ReadWriteOnce, so the engine is built on the node of the "
+        f"{live.replicas} pods that serve: that takes {taken + gpus} GPUs, and it has {most}; "
+        "scale to 0 for the build, or use a ReadWriteMany storage class"
+    )
 
 
 def incompatible(
@@ -110,8 +122,6 @@ def incompatible(
         built_for: `gpu_product`, `compute_capability`, `tensorrt_llm` and `tensorrt` of the engine.
         nodes: None where they cannot be looked at.
     """
-    from llmjp_operator.runtimes import RUNTIMES
-
     runtime = RUNTIMES[spec.runtime.version]
     for name, here in (("tensorrt_llm", runtime.tensorrt_llm), ("tensorrt", runtime.tensorrt)):
         there = built_for.get(name, "")

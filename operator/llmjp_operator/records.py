@@ -13,7 +13,7 @@ everything in the store.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping  # noqa: TC003 - `decode` resolves the annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -22,7 +22,7 @@ from llmjp_builder.spec import Built, Failure, Resolution, canonical_json
 from llmjp_builder.strict_json import decode as decode_contract
 from llmjp_builder.strict_json import encode as encode_contract
 from llmjp_operator.api import decode, encode
-from llmjp_operator.api.engine import Engine, Hardware, Runtime
+from llmjp_operator.api.engine import Engine, Hardware, Runtime  # noqa: TC001 - likewise
 from llmjp_operator.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _entries(
         if name.startswith(prefix):
             try:
                 yield name.removeprefix(prefix), read(json.loads(text), name)
-            except (ValueError, BuilderError, OperatorError):
+            except (TypeError, ValueError, BuilderError, OperatorError):
                 continue
 
 
@@ -176,7 +176,7 @@ def _contract(cls: type[T]) -> Callable[[object, str], T]:
 
 def _served(value: object, name: str) -> tuple[Served, ...]:
     if not isinstance(value, list):
-        raise ValueError(f"{name}: must be a list")
+        raise TypeError(f"{name}: must be a list")
     return tuple(decode(Served, item, name, strict=False) for item in value)
 
 

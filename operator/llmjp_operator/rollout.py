@@ -40,7 +40,7 @@ def served(model: Model, key: str) -> Served:
 
 
 def choice(
-    model: Model, facts: Facts, record: Record, target: Built | None, pods_of_target: str
+    model: Model, facts: Facts, record: Record, target: Built | None, *, pods_of_target: str = ""
 ) -> Choice | None:
     """What to deploy; None: nothing yet.
 

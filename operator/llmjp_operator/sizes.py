@@ -1,4 +1,4 @@
-"""What building and serving a model needs, from its config.json: `llmjp plan`'s own arithmetic. Pure.
+"""What building and serving need, by config.json and the arithmetic of `llmjp plan`. Pure.
 
 Only what the builder's planning says without a byte of weights; a kind of GPU that it does not know
 is no obstacle.
@@ -125,8 +125,9 @@ _DOES_NOT_FIT: Final = frozenset({Verdict.WEIGHTS_TOO_LARGE, Verdict.NO_SEQUENCE
 
 
 def _serving_bytes(asked: _Asked, division: Division) -> int:
-    """Weights pass through host memory once on their way to a GPU; without one they stay, as float32,
-    and so do keys and values.
+    """Weights pass through host memory on their way to a GPU.
+
+    Without one they stay there, as float32, and so do keys and values.
     """
     if asked.backend is not Backend.TORCH or asked.product is not None:
         return _RUNTIME_BYTES + division.world * _CUDA_BYTES

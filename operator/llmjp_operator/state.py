@@ -12,7 +12,7 @@ from llmjp_operator.acceptance import Problem, problem
 from llmjp_operator.attempts import absorbed
 from llmjp_operator.desired.serving import deployment, pod_digest
 from llmjp_operator.names import build_job, resolve_job
-from llmjp_operator.placement import incompatible, on_one_node
+from llmjp_operator.placement import build_problem, incompatible, on_one_node
 from llmjp_operator.records import source_entry
 from llmjp_operator.request import request_of, source_digest
 from llmjp_operator.rollout import Choice, became_ready, choice, served
@@ -76,13 +76,13 @@ def state(model: Model, facts: Facts, settings: Settings) -> State:
     pinned, asked = record.sources.get(model.name), source_digest(model.spec)
     if pinned is None or (pinned.asked, pinned.uid) != (asked, model.uid):
         failed = record.failed.get(source_entry(model.name))
-        resolving = work(resolve_job(model.name, asked), asked, failed, model, facts)
+        resolving = work(resolve_job(model.name, asked), asked, failed, model=model, facts=facts)
         return _without_target(State(record=record, resolving=resolving), model, facts, settings)
-    return _once_pinned(model, facts, settings, record, pinned.found)
+    return _once_pinned(model, facts, settings, record=record, found=pinned.found)
 
 
 def _once_pinned(
-    model: Model, facts: Facts, settings: Settings, record: Record, found: Resolution
+    model: Model, facts: Facts, settings: Settings, *, record: Record, found: Resolution
 ) -> State:
     needed = sizes(model.spec, found)
     request = request_of(model, found, facts.texts.digest if facts.texts else None)
@@ -95,24 +95,29 @@ def _once_pinned(
     if built is None:
         failed = record.failed.get(request.digest)
         name = build_job(request.digest)
-        building = work(name, request.digest, failed, model, facts)
+        waits = build_problem(model, facts) if name not in facts.jobs else None
+        if waits is not None:
+            obstacle = Problem(reason="StorageWouldDeadlock", message=waits)
+            return _without_target(_with(begun, problem=obstacle), model, facts, settings)
+        building = work(name, request.digest, failed, model=model, facts=facts)
         return _without_target(_with(begun, building=building), model, facts, settings)
     against = incompatible(model.spec, _built_for(built), facts.nodes)
-    hit = _cache_hit(model, facts, request, built)
+    hit = _cache_hit(model, request, built)
     if against is not None:
         refused = _with(begun, built=built, incompatible=against, cache_hit=hit)
         return _without_target(refused, model, facts, settings)
-    return _with_target(_with(begun, built=built, cache_hit=hit), built, model, facts, settings)
+    return _with_target(
+        _with(begun, built=built, cache_hit=hit), built, model=model, facts=facts, settings=settings
+    )
 
 
-def _cache_hit(model: Model, facts: Facts, request: Request, built: Built) -> bool:
+def _cache_hit(model: Model, request: Request, built: Built) -> bool:
     """Whether nothing was built for this model: kept from when that was first said of this key."""
     engine = model.status.engine
     if engine.key == built.key and engine.cache_hit is not None:
         return engine.cache_hit
-    job = facts.jobs.get(build_job(request.digest))
-    ours = job is not None and model.uid in job.owners
-    return built.cache_hit if ours else True
+    waited_for_it = model.status.build.job == build_job(request.digest)
+    return built.cache_hit if waited_for_it else True
 
 
 def _built_for(built: Built) -> dict[str, str]:
@@ -131,16 +136,16 @@ def _with(begun: State, **changes: Any) -> State:
 
 def _without_target(begun: State, model: Model, facts: Facts, settings: Settings) -> State:
     """What served last goes on serving."""
-    chosen = choice(model, facts, begun.record, None, "")
-    return _deployed(begun, chosen, model, facts, settings)
+    chosen = choice(model, facts, begun.record, None)
+    return _deployed(begun, chosen, model=model, facts=facts, settings=settings)
 
 
 def _with_target(
-    begun: State, built: Built, model: Model, facts: Facts, settings: Settings
+    begun: State, built: Built, *, model: Model, facts: Facts, settings: Settings
 ) -> State:
     wanted = _deployment(Choice(model=model, built=built), begun, facts, settings)
-    chosen = choice(model, facts, begun.record, built, pod_digest(wanted))
-    deployed = _deployed(begun, chosen, model, facts, settings)
+    chosen = choice(model, facts, begun.record, built, pods_of_target=pod_digest(wanted))
+    deployed = _deployed(begun, chosen, model=model, facts=facts, settings=settings)
     if (
         chosen is not None
         and not chosen.taken_back
@@ -152,7 +157,7 @@ def _with_target(
 
 
 def _deployed(
-    begun: State, chosen: Choice | None, model: Model, facts: Facts, settings: Settings
+    begun: State, chosen: Choice | None, *, model: Model, facts: Facts, settings: Settings
 ) -> State:
     together = on_one_node(model, facts)
     if chosen is None:

@@ -30,7 +30,7 @@ def status(model: Model, facts: Facts, here: State) -> Status:
     live = facts.deployment
     return Status(
         observed_generation=model.generation,
-        phase=phase(model, here, live, said),
+        phase=phase(model, here, live),
         conditions=tuple(_condition(claim, model, facts.now) for claim in said),
         source=_source(model, here),
         engine=_engine(model, here, active),
@@ -66,10 +66,11 @@ def hindered(model: Model, said: Status, message: str, now: float) -> Status:
 def endpoint(model: Model) -> Endpoint:
     """Where clients inside the cluster connect to."""
     host = f"{model.name}.{model.namespace}.svc"
-    return Endpoint(grpc=f"{host}:{GRPC_PORT}", http=f"{host}:{HTTP_PORT}", model=MODEL_NAME)
+    http = "" if model.spec.serving.tls.secret_name else f"{host}:{HTTP_PORT}"
+    return Endpoint(grpc=f"{host}:{GRPC_PORT}", http=http, model=MODEL_NAME)
 
 
-def phase(model: Model, here: State, live: DeploymentFact | None, said: tuple[Claim, ...]) -> Phase:
+def phase(model: Model, here: State, live: DeploymentFact | None) -> Phase:
     """Where a model is, in one word."""
     answers = live is not None and live.ready > 0
     trouble = Phase.DEGRADED if answers else Phase.FAILED
@@ -80,6 +81,10 @@ def phase(model: Model, here: State, live: DeploymentFact | None, said: tuple[Cl
             return trouble if work.stage is Stage.FAILED else busy
     if here.incompatible is not None or (here.choice is not None and here.choice.taken_back):
         return trouble
+    return _rollout_phase(model, here, live, trouble)
+
+
+def _rollout_phase(model: Model, here: State, live: DeploymentFact | None, trouble: Phase) -> Phase:
     if live is None or not live.observed or live.pods != here.pods:
         return Phase.ROLLING_OUT
     if live.stalled:
@@ -88,7 +93,7 @@ def phase(model: Model, here: State, live: DeploymentFact | None, said: tuple[Cl
         return Phase.SERVING
     # Pods of the right kind are missing: some ended, or some were asked for.
     unchanged = live.updated == live.replicas and model.status.engine.active == live.key
-    return Phase.DEGRADED if answers and unchanged else Phase.ROLLING_OUT
+    return Phase.DEGRADED if live.ready and unchanged else Phase.ROLLING_OUT
 
 
 def _condition(claim: Claim, model: Model, now: float) -> Condition:

@@ -1,5 +1,7 @@
-"""Notices deletions that no watch told of: after a watch that had to begin anew, kopf lists what is
-there, but says nothing of what is there no longer. Reads names only, writes nothing.
+"""Notices deletions that no watch told of. Reads names only, writes nothing.
+
+After a watch that had to begin anew kopf lists what is there, but says nothing of what is there no
+longer.
 """
 
 from __future__ import annotations

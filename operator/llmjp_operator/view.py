@@ -7,9 +7,8 @@ ours are found by namespace and the label of their model or store.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_operator.api import Model, Status, parse
 from llmjp_operator.desired.storage import claim_name
@@ -19,6 +18,9 @@ from llmjp_operator.names import FIELD_MANAGER, MODEL_LABEL, STORE_LABEL, store_
 from llmjp_operator.observed import claim_fact, deployment_fact, job_fact, pod_fact
 from llmjp_operator.ownership import digest_of, owned
 from llmjp_operator.records import Record, parse_record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Object = dict[str, Any]
 Key = tuple[str, str]

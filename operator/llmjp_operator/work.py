@@ -1,4 +1,4 @@
-"""The Jobs that pin a source and build an artefact: what one does now, and what to do about it. Pure."""
+"""The Jobs that pin a source and build an artefact: what one does, what to do about it. Pure."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ LOOK_AGAIN_S = 5.0
 """After how long a finished Job's pod is looked for again."""
 
 
-def work(name: str, asked: str, failed: Failed | None, model: Model, facts: Facts) -> Work:
+def work(name: str, asked: str, failed: Failed | None, *, model: Model, facts: Facts) -> Work:
     """What is done, and to be done, about something that is not there yet.
 
     Args:

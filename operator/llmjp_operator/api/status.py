@@ -18,7 +18,7 @@ class Phase(StrEnum):
     RESOLVING = "Resolving"
     """The source is pinned to a commit and hashed."""
     BUILDING = "Building"
-    """The first engine is built."""
+    """An engine is built; what served before goes on serving."""
     ROLLING_OUT = "RollingOut"
     """Pods start, or change to another engine."""
     SERVING = "Serving"
@@ -98,7 +98,7 @@ class Endpoint:
     grpc: str
     """`host:port`."""
     http: str
-    """`host:port`."""
+    """`host:port`; empty with TLS, which Triton's HTTP does not have."""
     model: str
     """Name of the Triton model."""
 

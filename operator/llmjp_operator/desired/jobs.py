@@ -43,12 +43,14 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 STORE: Final = "/store"
-TOKEN: Final = "/etc/llmjp/token"
+TOKEN: Final = "/etc/llmjp/token"  # noqa: S105  where it is, not what it is
 """Folder with the token's file, `token`."""
 CERTIFICATES: Final = "/etc/llmjp/ca"
 """Folder with the file of certificates, `ca.crt`."""
 SPEC: Final = "/etc/llmjp/build"
 """Folder with `spec.json`."""
+
+_BUILD: Final = ("build", "--spec", f"{SPEC}/spec.json", "--store", STORE, "--no-verify")
 
 KEPT_S: Final = 86_400
 """Finished Jobs stay so long, for whoever wants to read their logs."""
@@ -86,8 +88,10 @@ class _Pod:
 
 
 def resolve_job(model: Model, settings: Settings, *, attempt: int, together: bool) -> Object:
-    """Pins the source. Of a volume all files are hashed, and their sums remembered in the store, so
-    that the build does not hash them again.
+    """Pins the source.
+
+    Of a volume all files are hashed, and their sums remembered in the store, so that the build does
+    not hash them again.
     """
     volume, hub = model.spec.source.persistent_volume_claim, model.spec.source.hugging_face
     mounts, volumes = _source(model)
@@ -142,8 +146,7 @@ def build_job(
         name=build_name(request.digest),
         labels=labels(model, "build", request=request.digest, store=True),
         image=settings.images[builder_flavour(model.spec)].builder,
-        arguments=["build", "--spec", f"{SPEC}/spec.json", "--store", STORE, "--no-verify"]
-        + _access(model),
+        arguments=[*_BUILD, *_access(model)],
         mounts=mounts,
         volumes=volumes,
         resources=resources(

@@ -39,7 +39,7 @@ def serving_policy(model: Model, settings: Settings) -> Object | None:
         {"from": clients, "ports": [_tcp(GRPC), _tcp(HTTP)]},
         {"from": [*_peers(network.metrics_from), *clients], "ports": [_tcp(METRICS)]},
     ]
-    return _policy(model, model.name, selector(model), rules, [])
+    return _policy(model, model.name, selector(model), ingress=rules, egress=[])
 
 
 def builders_policy(model: Model, settings: Settings) -> Object | None:
@@ -56,11 +56,11 @@ def builders_policy(model: Model, settings: Settings) -> Object | None:
         "matchLabels": {MODEL_LABEL: model.name},
         "matchExpressions": [{"key": COMPONENT, "operator": "In", "values": list(BUILDERS)}],
     }
-    return _policy(model, f"{model.name}{BUILD_SUFFIX}", pods, [], rules)
+    return _policy(model, f"{model.name}{BUILD_SUFFIX}", pods, ingress=[], egress=rules)
 
 
 def _policy(
-    model: Model, name: str, pods: Object, ingress: list[Object], egress: list[Object]
+    model: Model, name: str, pods: Object, *, ingress: list[Object], egress: list[Object]
 ) -> Object:
     chosen = pods if "matchLabels" in pods else {"matchLabels": pods}
     spec: Object = {"podSelector": chosen, "policyTypes": ["Ingress", "Egress"]}

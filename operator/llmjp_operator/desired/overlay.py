@@ -1,8 +1,8 @@
 """Lays spec.serving.podTemplate over the pods, as Kubernetes merges objects. Pure.
 
-Lists that Kubernetes merges by a key are merged by it, others are replaced or, where both sides only
-add (tolerations of a topology), appended; what the operator sets for security stays as it is. Merge
-keys: `patchMergeKey` in k8s.io/api/core/v1/types.go.
+Lists that Kubernetes merges by a key are merged by it, rules of affinity join the operator's, other
+lists are replaced; what the operator sets for security stays as it is. Merge keys: `patchMergeKey`
+in k8s.io/api/core/v1/types.go.
 """
 
 from __future__ import annotations

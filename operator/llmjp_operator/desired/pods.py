@@ -1,4 +1,4 @@
-"""What all pods of ours have in common: PodSecurity `restricted`, no token, a read-only root. Pure."""
+"""What all our pods have in common: PodSecurity `restricted`, no token, a read-only root. Pure."""
 
 from __future__ import annotations
 
@@ -116,8 +116,9 @@ _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
 def _beside(model: Model) -> Object:
-    """On the node of the other pods of the store; the first one may go anywhere
-    (k8s.io/kubernetes/pkg/scheduler/framework/plugins/interpodaffinity).
+    """On the node of the other pods of the store; the first one may go anywhere.
+
+    Source: k8s.io/kubernetes/pkg/scheduler/framework/plugins/interpodaffinity.
     """
     from llmjp_operator.desired.metadata import claim_name
 

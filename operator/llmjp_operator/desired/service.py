@@ -31,8 +31,9 @@ def services(model: Model) -> tuple[Object, Object]:
 def _service(model: Model, name: str, spec: Object, annotations: dict[str, str]) -> Object:
     # HTTP/2 without TLS has a protocol of its own (kubernetes.io/docs, appProtocol).
     tls = bool(model.spec.serving.tls.secret_name)
-    grpc = "https" if tls else "kubernetes.io/h2c"
-    ports = (("grpc", GRPC, grpc), ("http", HTTP, "http"), ("metrics", METRICS, "http"))
+    ports = [("grpc", GRPC, "https" if tls else "kubernetes.io/h2c"), ("metrics", METRICS, "http")]
+    if not tls:
+        ports.insert(1, ("http", HTTP, "http"))
     return {
         "apiVersion": "v1",
         "kind": "Service",

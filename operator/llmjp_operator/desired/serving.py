@@ -37,7 +37,7 @@ TLS: Final = "/etc/llmjp/tls"
 """Folder with tls.crt and tls.key."""
 
 LOAD_BYTES_PER_S: Final = 100_000_000
-"""As slow as storage may be that weights are read from; network file systems do 100 MB/s and more."""
+"""As slow as storage of weights may be; network file systems do 100 MB/s and more."""
 START_S: Final = 300
 """For an image's first start, Python, CUDA and warming up, besides reading weights."""
 STARTUP_PERIOD_S: Final = 5
@@ -208,8 +208,9 @@ def arguments(spec: Spec) -> list[str]:
 
 
 def _gpu_environment(gpus: int) -> dict[str, str]:
-    """For mpirun without root and with a read-only root: its session folder is in /tmp, and it does
-    not look for other machines (open-mpi.org, MCA parameters).
+    """For mpirun with a read-only root: its files are in /tmp, and it looks for no other machine.
+
+    Source: open-mpi.org, MCA parameters.
     """
     if gpus <= 1:
         return {}
