@@ -9,10 +9,6 @@ never reads a Secret: pods mount tokens, pull secrets and certificates.
 - apiGroups: [serving.llmjp.dev]
   resources: [llmjpmodels/status]
   verbs: [get, patch]
-# Clusters that check blockOwnerDeletion want this of whoever names a model as an owner.
-- apiGroups: [serving.llmjp.dev]
-  resources: [llmjpmodels/finalizers]
-  verbs: [update]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
@@ -34,7 +30,7 @@ never reads a Secret: pods mount tokens, pull secrets and certificates.
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]
-- apiGroups: ["", events.k8s.io]
+- apiGroups: [""]
   resources: [events]
   verbs: [get, create, patch]
 {{- end -}}
