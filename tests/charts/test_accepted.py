@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.cluster import Cluster, Kubectl
+from e2e.cluster import Cluster, Kubectl, wait_until
 from e2e.cluster.errors import KubectlFailed
+from llmjp_operator.names import CRD
 from scripts.chart_files import NAMESPACE
 from tests.charts.charts import Chart, Object
 from tests.support.shared import ROOT
@@ -50,6 +51,22 @@ def test_a_render_is_taken(administrator: Kubectl, path: Path) -> None:
     ]
     printed = taken(administrator, objects)
     assert printed.count("serverside-applied (server dry run)") == len(objects)
+
+
+def test_install_yaml_is_enough(administrator: Kubectl) -> None:
+    """Its own namespace is restricted, and its Deployment gets its pod there."""
+    manifest = f"--filename={ROOT / 'manifests/install.yaml'}"
+    administrator("apply", "--server-side", manifest)
+    try:
+        administrator.wait(f"crd/{CRD}", "condition=Established")
+
+        def look() -> tuple[bool, Any]:
+            pods = administrator.within(NAMESPACE).get("pods")["items"]
+            return len(pods) == 1, [pod["metadata"]["name"] for pod in pods]
+
+        wait_until("the operator's pod is made", look)
+    finally:
+        administrator("delete", manifest, "--wait=false", "--ignore-not-found")
 
 
 def test_an_unknown_field_would_be_noticed(administrator: Kubectl, chart: Chart) -> None:

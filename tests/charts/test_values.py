@@ -119,6 +119,19 @@ def test_the_chart_may_be_a_part_of_another_one(chart: Chart, tmp_path: Path) ->
     assert "\n  replicas: 2\n" in done.stdout, done.stderr
 
 
+def examples() -> Iterator[str]:
+    """Every values.yaml in the page about installing."""
+    page = (ROOT / "docs/operator-install.md").read_text("utf-8")
+    yield from re.findall(r"```yaml\n# values.yaml\n(.*?)```", page, re.DOTALL)
+
+
+@pytest.mark.parametrize("text", list(examples()))
+def test_an_example_is_taken(chart: Chart, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "values.yaml"
+    path.write_text(text, "utf-8")
+    assert chart.render({}, f"--values={path}")
+
+
 @pytest.mark.parametrize("path", [None, *CI], ids=lambda path: path.name if path else "default")
 def test_lint(chart: Chart, path: Path | None) -> None:
     given = [f"--values={path}"] if path else []
