@@ -7,6 +7,7 @@ JSON object would be none.
 
 from __future__ import annotations
 
+import json
 import signal
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -74,3 +75,38 @@ def failures_left(file: Path | None, step: Callable[[], Step]) -> Iterator[None]
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def reason_left(file: Path | None) -> Iterator[None]:
+    """Leave why the block raises, for whoever runs a server: `{"code": ..., "message": ...}`.
+
+    Args:
+        file: for the message; None leaves nothing.
+    """
+    try:
+        yield
+    except Exception as exc:
+        if file is not None:
+            with suppress(OSError):
+                file.write_text(reason_of(exc), encoding="utf-8")
+        raise
+
+
+def reason_of(error: Exception) -> str:
+    """The JSON of an error, short enough (pure).
+
+    Errors that a part raises on purpose carry `exit_code` and `code`; anything else is a bug.
+    """
+    code, message = getattr(error, "code", None), " ".join(str(error).split())
+    if isinstance(error, typer.BadParameter):
+        code = "usage"
+    elif not hasattr(error, "exit_code") or not isinstance(code, str):
+        code, message = "internal", f"{type(error).__name__}: {message}"
+    # A path may hold bytes that are no text.
+    message = message.encode(errors="replace").decode()
+    while True:
+        text = json.dumps({"code": code, "message": message}, ensure_ascii=False)
+        if (too_long := len(text.encode()) - LIMIT) <= 0:
+            return text
+        message = message[: -max(too_long // 4, 1)]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,15 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from llmjp_cli.last_words import reason_left
 
-    from llmjp_runtime.server.listen import Tls
+if TYPE_CHECKING:
+    from llmjp_runtime.server.listen import Listen, Tls
     from llmjp_runtime.settings import Backend
 
 LOCAL = "127.0.0.1"
-MOST_SAID = 1200
-"""Characters of a reason; Kubernetes keeps 4096 bytes, and a Japanese character takes three."""
 
 
 class Backends(StrEnum):
@@ -81,16 +77,24 @@ def serve(
         typer.Option(help="torch: float32, bfloat16, float16; auto: float32 on CPU."),
     ] = "auto",
     num_threads: Annotated[
-        int | None, typer.Option(min=1, help="torch: CPU threads; default: all cores.")
+        int | None, typer.Option(min=1, help="torch: CPU threads; default: all that may be used.")
     ] = None,
     start_timeout: Annotated[
         float, typer.Option(min=1, help="Seconds until it must be ready; large engines load long.")
     ] = 3600,
+    drain_grace: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds for which `llmjp drain` leaves it taking requests."),
+    ] = 5,
+    exit_timeout: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds from SIGTERM until what still runs is cut off."),
+    ] = 30,
     tls_cert: Annotated[
         Path | None,
-        typer.Option(help="PEM certificate for gRPC; HTTP then answers this machine only."),
+        typer.Option(help="PEM certificates for gRPC; HTTP then answers this machine only."),
     ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its PEM key.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The first one's PEM key.")] = None,
     termination_message: Annotated[
         Path | None,
         typer.Option(
@@ -100,18 +104,22 @@ def serve(
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Triton's own log.")] = False,
 ) -> None:
-    """Serve an artefact on a real Triton, until Ctrl-C.
+    """Serve an artefact on a real Triton, until Ctrl-C or SIGTERM.
 
     Two models answer: `llmjp` with the model card's defaults and `ensemble` with NVIDIA's.
     An engine of several ranks runs one tritonserver per GPU, through mpirun.
     """
-    from llmjp_builder.uses import renewed_use
-    from llmjp_runtime.server.listen import Listen
-    from llmjp_runtime.server.process import TritonServer
-    from llmjp_runtime.serving import check_artefact
-    from llmjp_runtime.settings import ServingSettings
+    from llmjp_runtime.server.ending import Ending
 
-    with _reason_left(termination_message):
+    ending = Ending()
+    signal.signal(signal.SIGTERM, ending)
+    with reason_left(termination_message):
+        from llmjp_builder.uses import renewed_use
+        from llmjp_runtime.server.listen import Listen
+        from llmjp_runtime.server.process import TritonServer
+        from llmjp_runtime.serving import check_artefact
+        from llmjp_runtime.settings import ServingSettings
+
         chosen = _chosen(context, artefact, backend)
         check_artefact(artefact, chosen)
         settings = ServingSettings(
@@ -126,6 +134,7 @@ def serve(
             kv_cache_fraction=kv_cache_fraction,
             tensor_parallel=tp,
             pipeline_parallel=pp,
+            drain_grace_s=drain_grace,
             health_host=host,
             health_port=health_port,
         )
@@ -136,45 +145,39 @@ def serve(
             metrics_port=metrics_port,
             tls=_tls(tls_cert, tls_key),
         )
-        console = Console(stderr=True)
         user = f"llmjp serve, process {os.getpid()} on {socket.gethostname()}"[:80]
         with (
             renewed_use(artefact.resolve(), user),
-            TritonServer(settings, listen, verbose=verbose) as server,
+            TritonServer(
+                settings, listen, verbose=verbose, exit_timeout_s=exit_timeout, ending=ending
+            ) as server,
         ):
-            signal.signal(signal.SIGTERM, lambda *_: server.terminate())
             server.wait_ready(start_timeout)
-            console.print(
-                f"[bold green]ready[/]  gRPC {server.grpc_endpoint}  "
-                f"HTTP {listen.http_host}:{http_port}  "
-                f"metrics {host}:{metrics_port}  health {host}:{health_port}"
-            )
-            console.print(f"next   llmjp chat --endpoint {server.grpc_endpoint}")
-            status = server.wait()
-            if status:
-                raise typer.Exit(1)
+            _announce(listen, health_port)
+            server.wait()
+
+
+def _announce(listen: Listen, health_port: int) -> None:
+    console = Console(stderr=True)
+    host, endpoint, trust = listen.host, f"{listen.host}:{listen.grpc_port}", ""
+    if listen.tls is not None:
+        endpoint, trust = f"grpcs://{endpoint}", " --tls-ca CA.pem"
+    console.print(
+        f"[bold green]ready[/]  gRPC {endpoint}  HTTP {listen.http_host}:{listen.http_port}  "
+        f"metrics {host}:{listen.metrics_port}  health {host}:{health_port}",
+        soft_wrap=True,
+    )
+    console.print(f"next   llmjp chat --endpoint {endpoint}{trust}", soft_wrap=True)
 
 
 def _tls(certificate: Path | None, key: Path | None) -> Tls | None:
     from llmjp_runtime.server.listen import Tls
 
-    if (certificate is None) != (key is None):
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
         raise typer.BadParameter("--tls-cert and --tls-key come together")
-    return None if certificate is None or key is None else Tls(certificate=certificate, key=key)
-
-
-@contextmanager
-def _reason_left(file: Path | None) -> Iterator[None]:
-    """Leave in `file` why the block raises: `{"code": ..., "message": ...}`."""
-    try:
-        yield
-    except Exception as exc:
-        if file is not None and not isinstance(exc, typer.Exit):
-            said = " ".join(str(exc).split())[:MOST_SAID]
-            words = {"code": type(exc).__name__, "message": said}
-            with suppress(OSError):
-                file.write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
-        raise
+    return Tls(certificate=certificate.resolve(), key=key.resolve())
 
 
 def _chosen(context: typer.Context, artefact: Path, asked: Backends) -> Backend:

@@ -5,6 +5,8 @@
     +-- UnusableInterpreter    Triton's python backend cannot work in this Python
     +-- PortInUse              a port is taken
     +-- ServerFailed           tritonserver ended or did not become ready
+    +-- Terminated             it was asked to end before it was ready
+    +-- ExitTimedOut           it was asked to end, and had to be killed
     +-- ArtefactInvalid        the artefact cannot be served as it is
     +-- UnsupportedModel       the checkpoint needs what the executor cannot do
     +-- NotEnoughMemory        weights or KV cache do not fit
@@ -13,12 +15,13 @@
     +-- ExecutorClosed         work was submitted after close()
 
 Every class carries the exit code of the command line: 2 usage, 3 bad input, 4 memory or disk,
-5 not permitted, 6 unsupported, 1 anything else. Messages are one line for the person who reads
-them.
+5 not permitted, 6 unsupported, 143 ended by a signal, 1 anything else; and a `code` for programs:
+its name in small letters (`artefact_invalid`). Messages are one line for the person who reads them.
 """
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -26,6 +29,13 @@ class RuntimeFailure(Exception):
     """Base class of everything below."""
 
     exit_code: ClassVar[int] = 1
+    code: ClassVar[str] = "runtime_failure"
+    """A stable word for programs, such as those that read a container's termination message."""
+
+    def __init_subclass__(cls) -> None:
+        """Name the code after the class."""
+        super().__init_subclass__()
+        cls.code = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
 
 class TritonMissing(RuntimeFailure):
@@ -48,6 +58,16 @@ class PortInUse(RuntimeFailure):
 
 class ServerFailed(RuntimeFailure):
     """tritonserver ended by itself or did not become ready in time."""
+
+
+class Terminated(RuntimeFailure):
+    """The server was asked to end before it was ready; nothing is wrong with it."""
+
+    exit_code: ClassVar[int] = 143
+
+
+class ExitTimedOut(RuntimeFailure):
+    """The server was asked to end, and had to be killed, perhaps with requests that ran."""
 
 
 class ArtefactInvalid(RuntimeFailure):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from llmjp_client import Client, LlmJpError, Unavailable
-from llmjp_runtime.errors import PortInUse, ServerFailed
+from llmjp_runtime.errors import ArtefactInvalid, PortInUse
 from llmjp_runtime.server.listen import Listen
 from llmjp_runtime.server.preflight import free_ports
 from llmjp_runtime.server.process import TritonServer
@@ -147,7 +147,7 @@ def test_a_damaged_artefact_fails_with_its_reason(artefact: Path, tmp_path: Path
     subprocess.run(["cp", "-r", artefact, broken], check=True)
     weights = broken / "rank1.safetensors"
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
-    with pytest.raises(ServerFailed, match="rank1"), serving(broken, tmp_path / "log"):
+    with pytest.raises(ArtefactInvalid, match="rank1"), serving(broken, tmp_path / "log"):
         pass
 
 

@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from llmjp_runtime.executor.protocol import ExecutorHealth
 
@@ -76,29 +76,41 @@ def liveness(
     return verdict, last
 
 
-def draining(verdict: Verdict, running: int) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How far a server is that was told to drain."""
+
+    done: bool
+    """Whether it can be ended with nothing lost."""
+    running: int
+    """Requests whose last response has not been sent."""
+    accepts_for_s: float
+    """New requests are taken for so long, and refused afterwards."""
+
+
+def unready_while_draining(verdict: Verdict, running: int) -> Verdict:
     """What `/readyz` says of a server that is about to end (pure).
 
     Args:
         verdict: what it would say otherwise.
         running: requests whose last response has not been sent.
     """
-    return Verdict(False, "draining", running, verdict.waiting)
+    return Verdict(False, "draining", max(running - verdict.waiting, 0), verdict.waiting)
 
 
 class HealthServer:
     """HTTP on `host:port`: 200 or 503 and a JSON object for `/readyz` and `/livez`.
 
     Orders (POST) are taken from this machine only: whoever may ask for a pod's health must not be
-    able to end its service.
+    able to end its service. Those of a page in a browser on this machine are not taken either.
     """
 
     def __init__(
         self,
         host: str,
         port: int,
-        probes: dict[str, Callable[[], Verdict]],
-        orders: dict[str, Callable[[], Verdict]] | None = None,
+        probes: Mapping[str, Callable[[], Verdict]],
+        orders: Mapping[str, Callable[[], Drain]] | None = None,
     ) -> None:
         """Bind and serve in a daemon thread.
 
@@ -110,16 +122,19 @@ class HealthServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self._answer(probes.get(self.path))
+                probe = probes.get(self.path)
+                verdict = probe() if probe else None
+                self._answer(verdict, ok=verdict is not None and verdict.ok)
 
             def do_POST(self) -> None:
-                ours = ip_address(self.client_address[0]).is_loopback
-                self._answer((orders or {}).get(self.path) if ours else None)
+                self.close_connection = True  # a body, should there be one, is not read
+                ours = ip_address(self.client_address[0]).is_loopback and not self.headers["Origin"]
+                order = (orders or {}).get(self.path) if ours else None
+                self._answer(order() if order else None, ok=True)
 
-            def _answer(self, probe: Callable[[], Verdict] | None) -> None:
-                verdict = probe() if probe else Verdict(False, "not found")
-                body = json.dumps(asdict(verdict)).encode()
-                self.send_response(404 if probe is None else 200 if verdict.ok else 503)
+            def _answer(self, answer: Verdict | Drain | None, *, ok: bool) -> None:
+                body = json.dumps(asdict(answer or Verdict(False, "not found"))).encode()
+                self.send_response(404 if answer is None else 200 if ok else 503)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

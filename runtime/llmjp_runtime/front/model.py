@@ -8,7 +8,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from llmjp_runtime.executor.protocol import GenerationRequest, RecordedEvents, SamplingParams
-from llmjp_runtime.front.health import HealthServer, Verdict, draining, liveness, readiness
+from llmjp_runtime.front.health import (
+    HealthServer,
+    Verdict,
+    liveness,
+    readiness,
+    unready_while_draining,
+)
 from llmjp_runtime.front.orphan import exit_with_server
 from llmjp_runtime.front.repository import SETTINGS_PARAMETER
 from llmjp_runtime.front.service import FrontService
@@ -43,7 +49,7 @@ class TritonPythonModel:
             settings.health_host,
             settings.health_port,
             {"/readyz": self._readyz, "/livez": self._livez},
-            {"/drain": self._drain},
+            {"/drain": self._service.drain},
         )
         first = _warm_up(self._executor)
         if settings.backend != "tensorrt":
@@ -69,13 +75,8 @@ class TritonPythonModel:
         self._health.close()
 
     def _readyz(self) -> Verdict:
-        verdict = readiness(self._executor.health())
-        service = self._service
-        return draining(verdict, service.num_live) if service.draining else verdict
-
-    def _drain(self) -> Verdict:
-        self._service.drain()
-        return Verdict(True, "draining", self._service.num_live)
+        verdict, service = readiness(self._executor.health()), self._service
+        return unready_while_draining(verdict, service.num_live) if service.draining else verdict
 
     def _livez(self) -> Verdict:
         verdict, self._progress = liveness(

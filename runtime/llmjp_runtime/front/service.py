@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from llmjp_runtime.executor.protocol import FinishReason, GenerationRequest, SamplingParams
+from llmjp_runtime.front.health import Drain
 from llmjp_runtime.front.live import LiveRequest
 from llmjp_runtime.front.prompt import bias_ids, build_prompt, forbidden_ids, stop_matcher
 from llmjp_runtime.front.reply import ReplyAssembler
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 DRAINING = "this server is about to end and takes no new requests"
-"""How the refusal of a draining server begins."""
+"""How the refusal of a draining server begins: clients send the request to another one."""
 
 
 class FrontService:
@@ -43,7 +44,7 @@ class FrontService:
         self._live: dict[str, LiveRequest] = {}
         self._key_of_id: dict[str, str] = {}
         self._numbers = itertools.count(1)
-        self._drained_at_s: float | None = None
+        self._refuses_from_s: float | None = None
         self._senders = SenderPool(settings.sender_threads, self._forget)
         self._watch = Watch(self._snapshot, on_expired=self._expire, on_cancelled=self._cancel)
 
@@ -71,28 +72,28 @@ class FrontService:
             _log.exception("request failed")
             responder.fail(RequestError(Code.INTERNAL, f"{type(exc).__name__} in the front model"))
 
-    def drain(self) -> None:
+    def drain(self) -> Drain:
         """Refuse new requests after a while, for good; running ones go on to their end.
 
         Within `drain_grace_s` of the first call they are still taken: whoever hands out this
-        server's address has not heard yet that it is going.
+        server's address has not heard yet that it is going. Idempotent; tells how far it is.
         """
-        if self._drained_at_s is None:
-            self._drained_at_s = time.monotonic() + self._settings.drain_grace_s
+        with self._lock:
+            now = time.monotonic()
+            if self._refuses_from_s is None:
+                self._refuses_from_s = now + self._settings.drain_grace_s
+                _log.info("draining: %d requests are running or waiting", len(self._live))
+            left_s = max(self._refuses_from_s - now, 0.0)
+            return Drain(left_s == 0 and not self._live, len(self._live), left_s)
 
     @property
     def draining(self) -> bool:
         """Whether `drain` was called."""
-        return self._drained_at_s is not None
-
-    def _refuse_if_drained(self) -> None:
-        if self._drained_at_s is not None and time.monotonic() >= self._drained_at_s:
-            raise RequestError(Code.UNAVAILABLE, f"{DRAINING}: send it again, to another server")
+        return self._refuses_from_s is not None
 
     def _start(
         self, ask: Generate, responder: Responder, request_id: str, timeout_s: float
     ) -> None:
-        self._refuse_if_drained()
         self._refuse_missing_features(ask)
         prompt_ids = build_prompt(ask, self._tokenizer, self._executor.limits)
         key = f"r{next(self._numbers)}"
@@ -148,6 +149,8 @@ class FrontService:
 
     def _remember(self, live: LiveRequest, request_id: str) -> None:
         with self._lock:
+            if self._refuses_from_s is not None and time.monotonic() >= self._refuses_from_s:
+                raise RequestError(Code.UNAVAILABLE, f"{DRAINING}: send it again, to another")
             if len(self._live) >= self._capacity:
                 raise RequestError(
                     Code.RESOURCE_EXHAUSTED,

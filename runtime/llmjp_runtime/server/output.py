@@ -1,14 +1,20 @@
-"""What a server prints: passed on as it comes, and its end remembered for whoever asks why."""
+"""What a server prints: passed on as it comes, remembered, and read for the reason of a failure."""
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final
 
+import llmjp_runtime.text.errors  # noqa: F401  its classes are among those that are looked for
+from llmjp_runtime.errors import NotEnoughMemory, RuntimeFailure
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 KEPT_LINES: Final = 200
 
@@ -17,6 +23,7 @@ class Tail:
     """Passes a process's output on to stderr; remembers its last lines."""
 
     def __init__(self, source: IO[bytes]) -> None:
+        """Start a thread that reads until the last holder of the pipe is gone."""
         self._lines: deque[bytes] = deque(maxlen=KEPT_LINES)
         self._thread = threading.Thread(
             target=self._pass_on, args=(source,), name="server output", daemon=True
@@ -26,21 +33,70 @@ class Tail:
     @property
     def text(self) -> str:
         """The last lines."""
-        return b"".join(list(self._lines)).decode(errors="replace")
+        return b"".join(self._lines.copy()).decode(errors="replace")
+
+    def forget(self) -> None:
+        """What was said so far explains nothing that happens from here on."""
+        self._lines.clear()
 
     def finish(self, timeout_s: float) -> None:
         """Wait until everything was passed on; not longer, as children may keep the pipe open."""
         self._thread.join(timeout_s)
 
-    def _pass_on(self, source: Iterable[bytes]) -> None:
-        out = getattr(sys.stderr, "buffer", None)
-        for line in source:
-            self._lines.append(line)
-            try:
-                if out is not None:
-                    out.write(line)
-                    out.flush()
-                else:
+    def _pass_on(self, source: IO[bytes]) -> None:
+        with source:
+            for line in source:
+                self._lines.append(line)
+                # Where nobody reads it any more, the server must not stop for that.
+                with suppress(OSError, ValueError):
                     sys.stderr.write(line.decode(errors="replace"))
-            except (OSError, ValueError):
-                continue  # nobody reads it any more; the server must not stop for that
+                    sys.stderr.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a server failed, as far as its output tells."""
+
+    text: str
+    error: type[RuntimeFailure] | None = None
+    """Ours, where the front model raised one, or where the words mean one."""
+
+
+_NOISE: Final = "CudaDriverHelper has not been initialized"
+"""What tritonserver says on every machine without a GPU."""
+_PATTERNS: Final = (
+    r"TritonModelException: (.*)",
+    r"(?:Error|Exception): (.*)",
+    r"^E\d{4} [^\]]*\] (.*)",
+)
+_MEMORY: Final = re.compile(r"\b(?:OutOfMemoryError|MemoryError|out of memory)\b")
+_WHERE: Final = r"\n\nAt:"
+"""After it, Triton prints the stack, in one line with the message."""
+
+
+def cause_of(log: str) -> Cause:
+    """The line of a server's log that says why it failed, as a person would pick it (pure)."""
+    lines = [each for line in log.splitlines() if (each := line.strip()) and _NOISE not in each]
+    ours = {error.__name__: error for error in _below(RuntimeFailure)}
+    named = re.compile(rf"\b({'|'.join(ours)}): (.*)")
+    if found := [match for line in lines if (match := named.search(line))]:
+        return Cause(_bare(found[-1][2]), ours[found[-1][1]])
+    for pattern in _PATTERNS:
+        said = [match[1] for line in lines if (match := re.search(pattern, line))]
+        if said:
+            return Cause(_bare(said[-1]), _meant(lines))
+    return Cause(lines[-1] if lines else "it said nothing", _meant(lines))
+
+
+def _bare(text: str) -> str:
+    return text.partition(_WHERE)[0].strip('"').strip()
+
+
+def _meant(lines: Iterable[str]) -> type[RuntimeFailure] | None:
+    return NotEnoughMemory if any(map(_MEMORY.search, lines)) else None
+
+
+def _below(error: type[RuntimeFailure]) -> Iterator[type[RuntimeFailure]]:
+    for each in error.__subclasses__():
+        yield each
+        yield from _below(each)

@@ -1,111 +1,69 @@
-"""One tritonserver process: its command line, its life from start to end.
+"""One tritonserver process: its life from start to end.
 
 The server never outlives the process that started it: the kernel ends it when its parent dies
 (prctl PR_SET_PDEATHSIG), and the front model's process watches its own parent (`front.orphan`).
+
+Asked to end (SIGTERM), tritonserver 2.51 takes no new requests and lets those that run go on to
+their end; but once its own `--exit-timeout-secs` are over it only says so, and goes on. So whoever
+waits for it here kills it then.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import json
 import os
-import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
-from llmjp_runtime.errors import ServerFailed
+from llmjp_runtime.errors import ExitTimedOut, NotEnoughMemory, ServerFailed, Terminated
 from llmjp_runtime.executor.tensorrt_config import EngineConfig
 from llmjp_runtime.front.repository import model_repository, write_repository
+from llmjp_runtime.server.answers import answers, failure, listens, reachable
+from llmjp_runtime.server.cgroup import num_killed_for_memory, usable_threads
+from llmjp_runtime.server.command import (
+    EXIT_TIMEOUT_S,
+    command_line,
+    server_environment,
+    spawn,
+)
+from llmjp_runtime.server.ending import Ending
 from llmjp_runtime.server.engine_host import check_engine_host, observe_engine_host
 from llmjp_runtime.server.installation import backend_directory, find_triton
-from llmjp_runtime.server.output import Tail
+from llmjp_runtime.server.output import Cause, Tail, cause_of
 from llmjp_runtime.server.preflight import check_interpreter, check_ports, observe_interpreter
-from llmjp_runtime.server.ranks import world_command
+from llmjp_runtime.server.processes import (
+    alive,
+    collect_orphans,
+    descendants,
+    kill_all,
+    with_argument,
+)
+from llmjp_runtime.server.ranks import SHM_PREFIX, world_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from llmjp_runtime.server.installation import TritonInstallation
     from llmjp_runtime.server.listen import Listen
     from llmjp_runtime.settings import ServingSettings
 
-PR_SET_PDEATHSIG = 1
-"""prctl(2)."""
-ANY_ADDRESS = "0.0.0.0"  # noqa: S104  compared with, never bound by default
-"""Listening on every address."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where Triton's python backend keeps its regions
 """Folder of POSIX shared memory."""
 WATCH_S = 0.5
 """How often a ready server's front model is looked for."""
-KILL_S = 10.0
-"""How long mpirun may take to kill its ranks."""
+KILL_S = 5.0
+"""How long mpirun may take to kill its ranks; Open MPI 4.1 waits 2 s before it does."""
 LAST_WORDS_S = 1.0
 """How long the output of a server that ended is waited for."""
 POLL_S = 0.05
 """How often start and end are looked for."""
-
-
-def command_line(
-    installation: TritonInstallation,
-    *,
-    repository: Path,
-    backends: Path,
-    listen: Listen,
-    shm_prefix: str,
-    verbose: bool = False,
-) -> list[str]:
-    """The tritonserver command (pure)."""
-    command = [
-        str(installation.binary),
-        f"--model-repository={repository}",
-        f"--backend-directory={backends}",
-        f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
-        f"--http-address={listen.http_host}",
-        f"--http-port={listen.http_port}",
-        f"--grpc-address={listen.host}",
-        f"--grpc-port={listen.grpc_port}",
-        f"--metrics-address={listen.host}",
-        f"--metrics-port={listen.metrics_port}",
-        "--disable-auto-complete-config",
-        "--strict-readiness=true",
-        "--exit-timeout-secs=30",
-        "--grpc-keepalive-permit-without-calls=1",
-        "--grpc-http2-min-recv-ping-interval-without-data=10000",
-        f"--log-info={str(verbose).lower()}",
-    ]
-    if listen.tls is not None:
-        command += listen.tls.options
-    if not Path("/dev/nvidiactl").exists():
-        command += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
-    return command
-
-
-def server_environment(
-    installation: TritonInstallation, environ: Mapping[str, str], python: Path
-) -> dict[str, str]:
-    """The server's environment (pure): its libraries, and this Python first on PATH."""
-    libraries = [str(path) for path in installation.library_paths]
-    if environ.get("LD_LIBRARY_PATH"):
-        libraries.append(environ["LD_LIBRARY_PATH"])
-    return {
-        **environ,
-        "PATH": os.pathsep.join([str(python.parent), environ.get("PATH", os.defpath)]),
-        "LD_LIBRARY_PATH": os.pathsep.join(libraries),
-        # The stub's stderr is ASCII otherwise, and a log line with Japanese raises.
-        "PYTHONUTF8": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
 
 
 class TritonServer:
@@ -123,6 +81,8 @@ class TritonServer:
         *,
         log: Path | None = None,
         verbose: bool = False,
+        exit_timeout_s: float = EXIT_TIMEOUT_S,
+        ending: Ending | None = None,
     ) -> None:
         """Check what can be checked beforehand, then start. Does not wait for readiness.
 
@@ -131,6 +91,8 @@ class TritonServer:
             listen: where to listen.
             log: file for the server's output; None passes it on to stderr.
             verbose: Triton's own informational lines as well.
+            exit_timeout_s: between being asked to end and being killed.
+            ending: called when it is to end, at any time, also before this; see `terminate`.
 
         Raises:
             TritonMissing, UnusableInterpreter, PortInUse: before anything is started.
@@ -142,11 +104,17 @@ class TritonServer:
         check_ports(listen.host, listen.options(settings.health_port))
         if listen.tls is not None:
             listen.tls.check()
-        http = f"{_reachable(listen.http_host)}:{listen.http_port}"
-        self.settings = settings = replace(settings, triton_http=http)
+        self.settings = settings = replace(
+            settings,
+            triton_http=f"{reachable(listen.http_host)}:{listen.http_port}",
+            num_threads=settings.num_threads or usable_threads(),
+        )
         self.listen = listen
         self._log = log
-        self._ending = False
+        self._log_start = 0
+        self._ending = ending or Ending()
+        self._exit_timeout_s = exit_timeout_s
+        self._num_killed = num_killed_for_memory()
         self._world_size = engine.world_size if engine else 1
         self._shm_prefix = f"llmjp_{os.getpid()}_{listen.grpc_port}_"
         self._scratch = Path(tempfile.mkdtemp(prefix="llmjp-serve-"))
@@ -159,12 +127,13 @@ class TritonServer:
                 backends=backend_directory(installation, self._scratch),
                 listen=listen,
                 shm_prefix=self._shm_prefix,
+                exit_timeout_s=exit_timeout_s,
                 verbose=verbose,
             )
             command = world_command(leader, self._world_size)
             environment = server_environment(installation, os.environ, Path(sys.executable))
             with self._output() as output:
-                self._process = _spawn(command, environment, output)
+                self._process = spawn(command, environment, output)
             piped = self._process.stdout
             self._tail = None if piped is None else Tail(piped)
         except BaseException:
@@ -178,7 +147,7 @@ class TritonServer:
 
     @property
     def pid(self) -> int:
-        """Process id of tritonserver."""
+        """Process id of tritonserver; of mpirun, where there are several ranks."""
         return self._process.pid
 
     @property
@@ -188,22 +157,63 @@ class TritonServer:
 
     def poll(self) -> int | None:
         """The exit status, or None while it runs."""
-        return self._process.poll()
+        status = self._process.poll()
+        collect_orphans(self._process.pid)
+        return status
 
-    def wait(self) -> int:
-        """Wait for the ready server to end by itself; its exit status.
+    def wait(self) -> None:
+        """Wait for the ready server to end because it was asked to.
 
         Raises:
-            ServerFailed: the front model's process is gone. Triton stays up then, and never answers
-                the requests that were running, so it is ended at once.
+            ServerFailed: it ended by itself, or the front model's process is gone. Triton stays up
+                then, and never answers the requests that were running, so it is ended at once.
+            NotEnoughMemory: likewise, and the kernel killed a process.
+            ExitTimedOut: it was asked to end, and took too long.
         """
-        while (status := self._process.poll()) is None:
-            listens = _listens(self.settings.health_host, self.settings.health_port)
-            if not listens and self._process.poll() is None and not self._ending:
+        while self._ending.asked_at_s is None:
+            if (status := self.poll()) is not None:
+                raise self._died(f"tritonserver ended with status {status}")
+            if listens(self.settings.health_host, self.settings.health_port):
+                time.sleep(WATCH_S)
+            elif self.poll() is None and self._ending.asked_at_s is None:
                 self._kill()
-                raise ServerFailed(f"the front model's process died{self._reason()}")
-            time.sleep(WATCH_S)
-        return status
+                raise self._died("the front model's process died")
+        self._end(self._ending.asked_at_s + self._exit_timeout_s)
+
+    def _died(self, what: str) -> NotEnoughMemory | ServerFailed:
+        if num_killed_for_memory() > self._num_killed:
+            return NotEnoughMemory(
+                f"{what}: the kernel killed it because the container's memory limit was reached"
+            )
+        return ServerFailed(f"{what}: {self._cause().text}{self._where()}")
+
+    def _end(self, until_s: float) -> None:
+        """End in order: requests first, then the leader, then the other ranks.
+
+        mpirun would kill all ranks 2 s after a signal of its own, so only the leader gets it.
+        """
+        leader = self._leader()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(leader, signal.SIGTERM)
+        while self.poll() is None and alive(leader):
+            if time.monotonic() >= until_s:
+                self._kill()
+                raise ExitTimedOut(
+                    f"the server had not ended {self._exit_timeout_s:g} s after it was asked to: "
+                    "it was killed, with the requests that were still running"
+                )
+            time.sleep(POLL_S)
+        if leader != self.pid:
+            self._kill()
+        elif status := self._process.wait():
+            raise ServerFailed(f"tritonserver ended with status {status}: {self._cause().text}")
+
+    def _leader(self) -> int:
+        """The process that has the requests."""
+        if self._world_size == 1:
+            return self.pid
+        found = with_argument(descendants(self.pid), f"{SHM_PREFIX}{self._shm_prefix}")
+        return self.pid if found is None else found
 
     def wait_ready(
         self, timeout_s: float = 300.0, on_wait: Callable[[float], None] | None = None
@@ -215,73 +225,97 @@ class TritonServer:
             on_wait: called at every look with the seconds waited so far.
 
         Raises:
+            RuntimeFailure: what the front model raised, where it did.
             ServerFailed: it ended, cannot generate, or is not ready in time; with the reason.
+            Terminated: it was asked to end. tritonserver hears signals only when it has loaded, so
+                it is killed.
         """
         start = time.monotonic()
         while not self.is_ready():
             waited = time.monotonic() - start
-            if self._process.poll() is not None:
-                status = self._process.returncode
-                raise ServerFailed(f"tritonserver ended with status {status}{self._reason()}")
+            if self._ending.asked_at_s is not None:
+                self._kill()
+                raise Terminated("the server was asked to end before it was ready")
+            if (status := self.poll()) is not None:
+                cause, where = self._cause(), self._where()
+                if cause.error is not None:
+                    raise cause.error(f"{cause.text}{where}")
+                raise ServerFailed(f"tritonserver ended with status {status}: {cause.text}{where}")
             if waited > timeout_s:
                 raise ServerFailed(
-                    f"tritonserver is not ready after {timeout_s:.0f} s{self._reason()}"
+                    f"tritonserver is not ready after {timeout_s:.0f} s: {self._cause().text}"
+                    f"{self._where()}"
                 )
-            if (failure := _failure(self._health_url("/livez"))) is not None:
-                raise ServerFailed(f"{failure}{self._where()}")
+            if (reason := failure(self._health_url("/livez"))) is not None:
+                raise ServerFailed(f"{reason}{self._where()}")
             if on_wait:
                 on_wait(waited)
             time.sleep(POLL_S)
+        self._forget_start()
 
     def is_ready(self) -> bool:
         """Whether requests can be sent now."""
         triton = f"http://{self.settings.triton_http}"
-        return _answers(self._health_url("/readyz")) and _answers(f"{triton}/v2/health/ready")
+        return answers(self._health_url("/readyz")) and answers(f"{triton}/v2/health/ready")
 
     def _health_url(self, path: str) -> str:
-        return f"http://{_reachable(self.settings.health_host)}:{self.settings.health_port}{path}"
+        return f"http://{reachable(self.settings.health_host)}:{self.settings.health_port}{path}"
 
-    def _reason(self) -> str:
-        return f": {failure_reason(self._said())}{self._where()}"
-
-    def _said(self) -> str:
-        """What the server printed last."""
+    def _cause(self) -> Cause:
+        """What the server said last."""
         if self._log is not None:
-            return self._log.read_text("utf-8", "replace")
-        assert self._tail is not None, "what has no file is piped"
-        self._tail.finish(LAST_WORDS_S)
-        return self._tail.text
+            said = self._log.read_bytes()[self._log_start :].decode(errors="replace")
+        else:
+            assert self._tail is not None, "what has no file is piped"
+            if self._process.poll() is not None:
+                self._tail.finish(LAST_WORDS_S)
+            said = self._tail.text
+        return cause_of(said)
+
+    def _forget_start(self) -> None:
+        if self._log is not None:
+            self._log_start = self._log.stat().st_size
+        elif self._tail is not None:
+            self._tail.forget()
 
     def _where(self) -> str:
         return f" (log: {self._log})" if self._log is not None else ""
 
     def terminate(self) -> None:
-        """Ask it to finish what runs and end; returns at once."""
-        self._ending = True
+        """Ask it to finish what runs and end; returns at once. For handlers of signals."""
+        self._ending()
         with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
+            os.kill(self._leader(), signal.SIGTERM)
 
     def _kill(self) -> None:
-        """End it at once. `mpirun` is asked first: killed, it would leave its ranks behind."""
-        if self._world_size > 1:
+        """End it at once, with everything it started.
+
+        mpirun is asked first, so that it tidies up. Killed, it would leave its ranks behind, which
+        have groups of their own.
+        """
+        below = descendants(self.pid)
+        if self._world_size > 1 and self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(KILL_S)
         self._process.kill()
         self._process.wait()
+        kill_all(below)
+        # What was started since, or by a process that is gone.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self, timeout_s: float = 15.0) -> None:
         """End the server and everything it started, and remove its scratch files. Idempotent."""
         try:
+            leader, until = self._leader(), time.monotonic() + timeout_s
             self.terminate()
-            try:
-                self._process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            while self.poll() is None and alive(leader) and time.monotonic() < until:
+                time.sleep(POLL_S)
             # A server that is stopped while it loads leaves its models' processes behind.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill()
+            if self._tail is not None:
+                self._tail.finish(LAST_WORDS_S)
         finally:
             shutil.rmtree(self._scratch, ignore_errors=True)
             for region in SHARED_MEMORY.glob(f"{self._shm_prefix}*"):
@@ -303,72 +337,3 @@ def _checked_engine(
     engine.limits(settings.max_batch_size, settings.max_context)
     check_engine_host(engine, observe_engine_host(installation))
     return engine
-
-
-def failure_reason(log: str) -> str:
-    """The line of a server's log that says why it failed, as a person would pick it (pure)."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    wanted = (r"TritonModelException: (.*)", r"(?:Error|Exception): (.*)", r"^E\d{4} [^\]]*\] (.*)")
-    for pattern in wanted:
-        found = [m[1] for line in lines if (m := re.search(pattern, line))]
-        if found:
-            return found[-1].strip('"').strip()
-    return lines[-1] if lines else "it said nothing"
-
-
-def _reachable(host: str) -> str:
-    return host if host != ANY_ADDRESS else "127.0.0.1"
-
-
-def _listens(host: str, port: int) -> bool:
-    """Whether somebody accepts connections; a slow answer counts as yes."""
-    try:
-        with socket.create_connection((_reachable(host), port), timeout=5):
-            return True
-    except ConnectionRefusedError:
-        return False
-    except OSError:
-        return True
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  always http
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def _failure(probe: str) -> str | None:
-    """Why a probe fails that is answered; None where it passes or nobody answers."""
-    try:
-        with urllib.request.urlopen(probe, timeout=2):  # noqa: S310  always http
-            return None
-    except urllib.error.HTTPError as exc:
-        with exc:
-            return str(json.load(exc)["reason"])
-    except OSError:
-        return None
-
-
-def _spawn(
-    command: list[str], environment: dict[str, str], output: IO[bytes] | int
-) -> subprocess.Popen[bytes]:
-    libc = ctypes.CDLL(None, use_errno=True)
-    parent = os.getpid()
-
-    def die_with_parent() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    # A group of its own: Ctrl-C reaches us alone, and we end the server in order.
-    return subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        process_group=0,
-        preexec_fn=die_with_parent,  # noqa: PLW1509  one prctl; nothing else can reach the child
-    )

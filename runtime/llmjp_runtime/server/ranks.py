@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 MPIRUN = "mpirun"
 _LISTENING = ("--http-", "--grpc-", "--metrics-", "--allow-gpu-metrics")
-_SHM_PREFIX = "--backend-config=python,shm-region-prefix-name="
+SHM_PREFIX = "--backend-config=python,shm-region-prefix-name="
+"""Of the names that Triton's python backend gives to its regions; each rank has its own."""
 
 
 def world_command(leader: Sequence[str], world_size: int) -> list[str]:
@@ -39,7 +40,7 @@ def world_command(leader: Sequence[str], world_size: int) -> list[str]:
 
 def _follower(leader: Sequence[str], rank: int) -> list[str]:
     kept = [
-        f"{option}r{rank}_" if option.startswith(_SHM_PREFIX) else option
+        f"{option}r{rank}_" if option.startswith(SHM_PREFIX) else option
         for option in leader
         if not option.startswith(_LISTENING)
     ]

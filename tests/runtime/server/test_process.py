@@ -7,13 +7,9 @@ from pathlib import Path
 import pytest
 
 from llmjp_runtime.errors import TritonMissing
+from llmjp_runtime.server.command import command_line, server_environment
 from llmjp_runtime.server.installation import TritonInstallation, find_triton
-from llmjp_runtime.server.listen import Listen
-from llmjp_runtime.server.process import (
-    command_line,
-    failure_reason,
-    server_environment,
-)
+from llmjp_runtime.server.listen import Listen, Tls
 
 INSTALLATION = TritonInstallation(
     Path("/t/bin/tritonserver"), Path("/t/backends"), None, (Path("/t/lib"),)
@@ -41,6 +37,37 @@ def test_the_command_line_names_every_port_and_address() -> None:
         assert expected in command
 
 
+def test_with_a_certificate_http_stays_on_this_machine() -> None:
+    command = command_line(
+        INSTALLATION,
+        repository=Path("/r"),
+        backends=Path("/b"),
+        listen=Listen(host="0.0.0.0", tls=Tls(certificate=Path("/c"), key=Path("/k"))),
+        shm_prefix="p_",
+    )
+    for expected in (
+        "--grpc-use-ssl=true",
+        "--grpc-server-cert=/c",
+        "--grpc-server-key=/k",
+        "--grpc-address=0.0.0.0",
+        "--metrics-address=0.0.0.0",
+        "--http-address=127.0.0.1",
+    ):
+        assert expected in command
+
+
+def test_its_own_patience_is_in_whole_seconds_and_not_below_ours() -> None:
+    command = command_line(
+        INSTALLATION,
+        repository=Path("/r"),
+        backends=Path("/b"),
+        listen=Listen(),
+        shm_prefix="p_",
+        exit_timeout_s=2.5,
+    )
+    assert "--exit-timeout-secs=3" in command
+
+
 def test_the_environment_puts_this_python_first() -> None:
     environ = {"PATH": "/usr/bin", "LD_LIBRARY_PATH": "/cuda", "HOME": "/h"}
     result = server_environment(INSTALLATION, environ, Path("/venv/bin/python"))
@@ -59,16 +86,3 @@ def test_a_named_home_is_taken(tmp_path: Path) -> None:
     binary.parent.mkdir()
     binary.touch()
     assert find_triton({"LLMJP_TRITON_HOME": str(tmp_path)}).binary == binary
-
-
-@pytest.mark.parametrize(
-    ("log", "reason"),
-    [
-        ("", "it said nothing"),
-        ("one\n\ntwo\n", "two"),
-        ('I1\nE1123 17:36:11.2 1 server.cc:241] "port taken"\nI2\n', "port taken"),
-        ('x\nValueError: bad checkpoint\nE1123 1 a.cc:1] "later"\n', "bad checkpoint"),
-    ],
-)
-def test_the_reason_is_picked_from_the_log(log: str, reason: str) -> None:
-    assert failure_reason(log) == reason

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from llmjp_runtime.errors import RuntimeFailure, TritonMissing, UnsupportedModel
+from llmjp_runtime.server.command import command_line
 from llmjp_runtime.server.engine_host import EngineHost, check_engine_host
 from llmjp_runtime.server.listen import Listen
-from llmjp_runtime.server.process import command_line
 from llmjp_runtime.server.ranks import world_command
 from tests.runtime.executor.test_tensorrt_model import ENGINE
 from tests.runtime.server.test_process import INSTALLATION

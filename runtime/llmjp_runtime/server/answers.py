@@ -1,0 +1,49 @@
+"""Whether the two servers of a running tritonserver answer: Triton's own and the front model's."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from http import HTTPStatus
+
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104  compared with, never bound by default
+"""Listening on every address."""
+
+
+def reachable(host: str) -> str:
+    """An address at which a server that listens on `host` can be asked."""
+    return host if host != ANY_ADDRESS else "127.0.0.1"
+
+
+def listens(host: str, port: int) -> bool:
+    """Whether somebody accepts connections; a slow answer counts as yes."""
+    try:
+        with socket.create_connection((reachable(host), port), timeout=5):
+            return True
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return True
+
+
+def answers(url: str) -> bool:
+    """Whether a probe passes."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  always http
+            return bool(response.status == HTTPStatus.OK)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def failure(probe: str) -> str | None:
+    """Why a probe fails that is answered; None where it passes or nobody answers."""
+    try:
+        with urllib.request.urlopen(probe, timeout=2):  # noqa: S310  always http
+            return None
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return str(json.load(exc)["reason"])
+    except OSError:
+        return None

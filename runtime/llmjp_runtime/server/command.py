@@ -1,0 +1,107 @@
+"""What is run as a server: command line, environment, and how the process is bound to ours."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from llmjp_runtime.server.ranks import SHM_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from llmjp_runtime.server.installation import TritonInstallation
+    from llmjp_runtime.server.listen import Listen
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2)."""
+EXIT_TIMEOUT_S = 30.0
+"""How long requests may take to end, and the server after them, once it was asked to end."""
+MAX_CONNECTION_AGE_MS = 600_000
+"""A client of a Kubernetes Service stays with the pod it first reached for as long as its
+connection lives. A connection of this age, give or take a tenth, carries what runs on it to the
+end, and new calls go over a new one: so pods that were added get their share.
+"""
+
+
+def command_line(
+    installation: TritonInstallation,
+    *,
+    repository: Path,
+    backends: Path,
+    listen: Listen,
+    shm_prefix: str,
+    exit_timeout_s: float = EXIT_TIMEOUT_S,
+    verbose: bool = False,
+) -> list[str]:
+    """The tritonserver command (pure)."""
+    command = [
+        str(installation.binary),
+        f"--model-repository={repository}",
+        f"--backend-directory={backends}",
+        f"{SHM_PREFIX}{shm_prefix}",
+        f"--http-address={listen.http_host}",
+        f"--http-port={listen.http_port}",
+        f"--grpc-address={listen.host}",
+        f"--grpc-port={listen.grpc_port}",
+        f"--metrics-address={listen.host}",
+        f"--metrics-port={listen.metrics_port}",
+        "--disable-auto-complete-config",
+        "--strict-readiness=true",
+        f"--exit-timeout-secs={math.ceil(exit_timeout_s)}",
+        f"--grpc-max-connection-age={MAX_CONNECTION_AGE_MS}",
+        "--grpc-keepalive-permit-without-calls=1",
+        "--grpc-http2-min-recv-ping-interval-without-data=10000",
+        f"--log-info={str(verbose).lower()}",
+    ]
+    if listen.tls is not None:
+        command += listen.tls.options
+    if not Path("/dev/nvidiactl").exists():
+        command += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
+    return command
+
+
+def server_environment(
+    installation: TritonInstallation, environ: Mapping[str, str], python: Path
+) -> dict[str, str]:
+    """The server's environment (pure): its libraries, and this Python first on PATH."""
+    libraries = [str(path) for path in installation.library_paths]
+    if environ.get("LD_LIBRARY_PATH"):
+        libraries.append(environ["LD_LIBRARY_PATH"])
+    return {
+        **environ,
+        "PATH": os.pathsep.join([str(python.parent), environ.get("PATH", os.defpath)]),
+        "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+        # The stub's stderr is ASCII otherwise, and a log line with Japanese raises.
+        "PYTHONUTF8": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def spawn(
+    command: list[str], environment: dict[str, str], output: IO[bytes] | int
+) -> subprocess.Popen[bytes]:
+    """Start it; it ends when we do."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    parent = os.getpid()
+
+    def die_with_parent() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    # A group of its own: Ctrl-C reaches us alone, and we end the server in order.
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        process_group=0,
+        preexec_fn=die_with_parent,  # noqa: PLW1509  one prctl; nothing else can reach the child
+    )
