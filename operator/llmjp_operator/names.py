@@ -62,7 +62,7 @@ STORE_SUFFIX: Final = "-store"
 RESOLVE_INFIX: Final = "-resolve-"
 """Between a model's name and 8 hex digits."""
 BUILD_PREFIX: Final = "ljm-build-"
-"""Of build Jobs; the request's digest follows."""
+"""Of build Jobs; a digest of request and store follows."""
 COLLECT_PREFIX: Final = "ljm-collect-"
 """Of the Jobs that remove old artefacts; a digest of what is removed follows."""
 RECORD_PREFIX: Final = "ljm-store-"
@@ -99,9 +99,9 @@ def resolve_job(model: str, source: str) -> str:
     return f"{model}{RESOLVE_INFIX}{source[:8]}"
 
 
-def build_job(request: str) -> str:
-    """The Job that builds what the request asks for."""
-    return f"{BUILD_PREFIX}{request}"
+def build_job(request: str, claim: str) -> str:
+    """The Job that builds what the request asks for into the store on that claim."""
+    return f"{BUILD_PREFIX}{digest(f'{claim} {request}')}"
 
 
 def collect_job(what: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmjp_operator.acceptance import Problem, problem
 from llmjp_operator.attempts import absorbed
+from llmjp_operator.desired.metadata import claim_name
 from llmjp_operator.desired.serving import deployment, pod_digest
 from llmjp_operator.names import build_job, resolve_job
 from llmjp_operator.placement import build_problem, incompatible, on_one_node
@@ -94,7 +95,7 @@ def _once_pinned(
     built = record.artefacts.get(request.digest)
     if built is None:
         failed = record.failed.get(request.digest)
-        name = build_job(request.digest)
+        name = build_job(request.digest, claim_name(model))
         waits = build_problem(model, facts) if name not in facts.jobs else None
         if waits is not None:
             obstacle = Problem(reason="StorageWouldDeadlock", message=waits)
@@ -116,7 +117,7 @@ def _cache_hit(model: Model, request: Request, built: Built) -> bool:
     engine = model.status.engine
     if engine.key == built.key and engine.cache_hit is not None:
         return engine.cache_hit
-    waited_for_it = model.status.build.job == build_job(request.digest)
+    waited_for_it = model.status.build.job == build_job(request.digest, claim_name(model))
     return built.cache_hit if waited_for_it else True
 
 

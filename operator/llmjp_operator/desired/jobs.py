@@ -143,7 +143,7 @@ def build_job(
     given = model.spec.build.resources
     gpus = build_gpus(model.spec)
     pod = _Pod(
-        name=build_name(request.digest),
+        name=build_name(request.digest, claim_name(model)),
         labels=labels(model, "build", request=request.digest, store=True),
         image=settings.images[builder_flavour(model.spec)].builder,
         arguments=[*_BUILD, *_access(model)],

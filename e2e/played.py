@@ -1,0 +1,191 @@
+"""A stand-in for kubelets: pods of ours end or become ready as a script says, and nothing runs.
+
+For clusters without nodes, where the API server and its controllers are real. A pod that is on no
+node is removed at once when it is deleted, so that this need not be played.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+from kubernetes.aio import client, config, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Self
+
+Object = dict[str, Any]
+
+OURS: Final = "app.kubernetes.io/managed-by=llmjp-operator"
+COMPONENT: Final = "app.kubernetes.io/component"
+BUILD_SPEC: Final = "serving.llmjp.dev/build-spec"
+TINY: Final = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "max_position_embeddings": 512,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 6,
+    "num_key_value_heads": 2,
+    "torch_dtype": "bfloat16",
+    "vocab_size": 4096,
+}
+"""config.json of the example model, as far as planning reads it."""
+
+
+def ended(message: Object | str, exit_code: int = 0, container: str = "builder") -> Object:
+    """Status of a pod whose container ended."""
+    text = message if isinstance(message, str) else json.dumps(message)
+    reason = "Completed" if exit_code == 0 else "Error"
+    terminated = {"exitCode": exit_code, "reason": reason, "message": text}
+    return {
+        "phase": "Succeeded" if exit_code == 0 else "Failed",
+        "containerStatuses": [_container(container, {"terminated": terminated}, ready=False)],
+    }
+
+
+def ready(container: str = "triton") -> Object:
+    """Status of a pod that serves."""
+    return {
+        "phase": "Running",
+        "conditions": [{"type": t, "status": "True"} for t in ("Ready", "ContainersReady")],
+        "containerStatuses": [_container(container, {"running": {}}, ready=True)],
+    }
+
+
+def _container(name: str, state: Object, *, ready: bool) -> Object:
+    return {
+        "name": name,
+        "ready": ready,
+        "restartCount": 0,
+        "image": "played",
+        "imageID": "played",
+        "state": state,
+    }
+
+
+def digest(text: str) -> str:
+    """20 hex digits that stand for a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def resolution(pod: Object) -> Object:
+    """What resolving comes to: another digest for another source."""
+    asked = " ".join(pod["spec"]["containers"][0]["args"][:4])
+    return {"digest": digest(asked), "bytes": 11_000_000, "config": TINY, "revision": "0" * 40}
+
+
+def built(pod: Object) -> Object:
+    """What building comes to: another key for another spec."""
+    text = pod["metadata"]["annotations"][BUILD_SPEC]
+    spec = json.loads(text)
+    engine = spec["backend"] == "tensorrt"
+    return {
+        "key": digest(text),
+        "kind": {"tensorrt": "engine", "torch": "ranks"}.get(spec["backend"], "unified"),
+        "cache_hit": False,
+        "bytes": 11_000_000,
+        "tensor_parallel": spec["tensor_parallel"],
+        "pipeline_parallel": spec["pipeline_parallel"],
+        **(ENGINE if engine else {}),
+    }
+
+
+ENGINE: Final = {
+    "gpu_product": "NVIDIA-H100-80GB-HBM3",
+    "compute_capability": "9.0",
+    "tensorrt_llm": "1.2.1",
+    "tensorrt": "10.14.1.48",
+}
+
+
+def well(pod: Object) -> Object | None:
+    """Everything goes well, at once."""
+    match pod["metadata"]["labels"].get(COMPONENT):
+        case "resolve":
+            return ended(resolution(pod))
+        case "build":
+            return ended(built(pod))
+        case "collect":
+            return ended("")
+        case "serving":
+            return ready()
+        case _:
+            return None
+
+
+@dataclass
+class PlayedKubelets:
+    """Plays `script` to all pods of ours, from entering the block to leaving it."""
+
+    kubeconfig: Path
+    script: Callable[[Object], Object | None] = well
+    """The status a pod should have next; None leaves it as it is. May be changed at any time."""
+    played: list[str] = field(default_factory=list)
+    """Component and name of every pod whose status was set, in order."""
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=30)
+
+    async def _run(self) -> None:
+        await config.load_kube_config(str(self.kubeconfig))
+        async with client.ApiClient() as api:
+            pods = client.CoreV1Api(api)
+            while not self._stop.is_set():
+                with suppress(client.ApiException, aiohttp.ClientError, TimeoutError):
+                    await self._look(pods)
+
+    async def _look(self, pods: Any) -> None:
+        """List and watch for a second; the list repeats what a script could not say before."""
+        listed = await pods.list_pod_for_all_namespaces(label_selector=OURS)
+        for item in listed.items:
+            await self._play(pods, pods.api_client.sanitize_for_serialization(item))
+        async with watch.Watch() as events:
+            async for event in events.stream(
+                pods.list_pod_for_all_namespaces,
+                label_selector=OURS,
+                resource_version=listed.metadata.resource_version,
+                timeout_seconds=1,
+            ):
+                if event["type"] in {"ADDED", "MODIFIED"}:
+                    await self._play(pods, event["raw_object"])
+
+    async def _play(self, pods: Any, pod: Object) -> None:
+        status = pod.get("status") or {}
+        if status.get("phase") in {"Succeeded", "Failed"} or "deletionTimestamp" in pod["metadata"]:
+            return
+        wanted = self.script(pod)
+        if wanted is None or _shows(status, wanted):
+            return
+        metadata = pod["metadata"]
+        component = metadata["labels"].get(COMPONENT, "")
+        with suppress(client.ApiException):
+            await pods.patch_namespaced_pod_status(
+                metadata["name"], metadata["namespace"], {"status": wanted}
+            )
+            self.played.append(f"{component} {metadata['name']}")
+
+
+def _shows(status: Object, wanted: Object) -> bool:
+    """Whether a pod has that status already, as far as scripts care."""
+    if status.get("phase") != wanted.get("phase"):
+        return False
+    kept = {c["name"]: c.get("state", {}).keys() for c in status.get("containerStatuses") or ()}
+    return all(
+        kept.get(c["name"]) == c["state"].keys() for c in wanted.get("containerStatuses") or ()
+    )
