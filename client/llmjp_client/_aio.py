@@ -172,7 +172,8 @@ class AsyncStream(Progress):
     async def __aexit__(self, *exc_info: object) -> None:
         self.cancel()
         await self._call.code()
-        await self._hang_up()
+        line, self._line = self._line, None
+        await self._hang_up(line)
 
     def __aiter__(self) -> Self:
         return self
@@ -206,18 +207,15 @@ class AsyncStream(Progress):
         return None if response is aio.EOF else response
 
     async def _open(self) -> None:
-        before = self._line
         if self._call is not None:
             self._call.cancel()
-        line = self._lines.take(instead_of=before)
-        await self._hang_up()
-        self._line = line
-        self._call = self._start(line, *self._exchange.attempt(time.monotonic()))
+        before, self._line = self._line, self._lines.take(instead_of=self._line)
+        await self._hang_up(before)
+        self._call = self._start(self._line, *self._exchange.attempt(time.monotonic()))
         if self._exchange.cancelled:
             self._call.cancel()
 
-    async def _hang_up(self) -> None:
-        """The call is over; its line goes if nobody needs it any more."""
-        line, self._line = self._line, None
+    async def _hang_up(self, line: Line | None) -> None:
+        """The call over it has ended; the line goes if nobody needs it any more."""
         if line is not None and (done := self._lines.give(line)) is not None:
             await done.channel.close()

@@ -168,7 +168,8 @@ class Stream(Progress):
 
     def __exit__(self, *exc_info: object) -> None:
         self.cancel()
-        self._hang_up()
+        line, self._line = self._line, None
+        self._hang_up(line)
 
     def __iter__(self) -> Self:
         return self
@@ -188,18 +189,15 @@ class Stream(Progress):
         raise StopIteration
 
     def _open(self) -> None:
-        before = self._line
         if self._call is not None:
             self._call.cancel()
-        line = self._lines.take(instead_of=before)
-        self._hang_up()
-        self._line = line
-        self._call = self._start(line, *self._exchange.attempt(time.monotonic()))
+        before, self._line = self._line, self._lines.take(instead_of=self._line)
+        self._hang_up(before)
+        self._call = self._start(self._line, *self._exchange.attempt(time.monotonic()))
         if self._exchange.cancelled:
             self._call.cancel()
 
-    def _hang_up(self) -> None:
-        """The call is over; its line goes if nobody needs it any more."""
-        line, self._line = self._line, None
+    def _hang_up(self, line: Line | None) -> None:
+        """The call over it has ended; the line goes if nobody needs it any more."""
         if line is not None and (done := self._lines.give(line)) is not None:
             done.channel.close()

@@ -145,6 +145,8 @@ _IN_BAND: Final = re.compile(
 
 
 _OF_TRITON: Final[tuple[tuple[re.Pattern[str], type[LlmJpError]], ...]] = (
+    # It was asked to end: what runs goes on, and nothing new is taken.
+    (re.compile(r"Request for unknown model: .* has no available versions"), Unavailable),
     (re.compile(r"Request for unknown model: "), ModelNotFound),
     (re.compile(r"unexpected inference input "), Unsupported),
     (re.compile(r"Stub process '[^']*' is not healthy"), Unavailable),

@@ -101,7 +101,7 @@ class Configured:
         tls: bool | TLS = False,
         metadata: Mapping[str, str] | None = None,
         timeout: float | None = 600.0,
-        retries: int = 4,
+        retries: int = 5,
         channel_options: Mapping[str, int | str] | None = None,
     ) -> None:
         """Settings are read here; nothing connects before the first call.
@@ -112,7 +112,8 @@ class Configured:
             tls: True, or certificates.
             metadata: sent with every call, such as `{"authorization": "Bearer ..."}`.
             timeout: deadline in seconds of calls that set none; None waits for ever.
-            retries: how often a request that nobody answered is sent again.
+            retries: how often a request that nobody answered is sent again, over a new connection
+                each time; 5 take up to 3 s, after which a Service has heard of a pod that ended.
             channel_options: gRPC channel arguments, over our own.
 
         Raises:

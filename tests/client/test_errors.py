@@ -56,6 +56,7 @@ def test_every_status_can_be_written_in_band(code: grpc.StatusCode) -> None:
     [
         ("[request id: 7] [resource_exhausted] queue is full", Overloaded),
         ("Request for unknown model: 'nope' is not found", ModelNotFound),
+        ("Request for unknown model: 'llmjp' has no available versions", Unavailable),
         ("unexpected inference input 'top_p' for model 'llmjp'", Unsupported),
         ("Stub process 'llmjp_0_0' is not healthy.", Unavailable),
         ("[no_such_code] x", ServerError),

@@ -1,0 +1,163 @@
+"""Servers that end while others take over: what is sent again, where it goes, what stays."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from llmjp_client import Client, LlmJpError, Unavailable
+from llmjp_client._lines import Line, Lines
+from llmjp_client.testing import FakeRequest, FakeServer, InBandError, StatusError
+from tests.support.forwarder import Forwarder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .conftest import Connect
+
+REFUSALS = [
+    InBandError("[unavailable] this server is about to end and takes no new requests"),
+    InBandError("[request id: r1] Request for unknown model: 'llmjp' has no available versions"),
+    InBandError("Stub process 'llmjp_0_0' is not healthy."),
+    StatusError(grpc.StatusCode.UNAVAILABLE, "Connection reset by peer"),
+]
+
+
+class Old:
+    """A script: one stream runs to its end, whatever comes once it began is refused."""
+
+    def __init__(self, refusal: Exception) -> None:
+        self.refusal = refusal
+        self.go_on = threading.Event()
+        self.running = False
+
+    def __call__(self, request: FakeRequest) -> Iterator[str]:
+        if self.running:
+            raise self.refusal
+        self.running = True
+        yield "古い"
+        assert self.go_on.wait(30)
+        yield "まま"
+
+
+@contextmanager
+def rollout(refusal: Exception) -> Iterator[tuple[Old, FakeServer, FakeServer, Forwarder]]:
+    old = Old(refusal)
+    with (
+        FakeServer(old) as before,
+        FakeServer(["新しい"]) as after,
+        Forwarder(before.endpoint) as service,
+    ):
+        yield old, before, after, service
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=["draining", "ending", "dead", "reset"])
+def test_what_a_server_refuses_another_answers(connect: Connect, refusal: Exception) -> None:
+    with rollout(refusal) as (old, before, after, service):
+        client = connect(service.endpoint, timeout=60)
+        with client.stream("x") as running:
+            assert next(running).text == "古い"
+            service.target = after.endpoint
+            # The connection leads to the old server for as long as it lives.
+            assert client.generate("y").text == "新しい"
+            with client.stream("z") as stream:
+                assert stream.reply().text == "新しい"
+            old.go_on.set()
+            assert running.reply().text == "古いまま"
+        assert [request.prompt for request in before.requests] == ["x", "y"]
+        assert [request.prompt for request in after.requests] == ["y", "z"]
+        assert service.connections == [before.endpoint, after.endpoint]
+
+
+def test_nothing_is_sent_again_once_a_token_has_arrived(connect: Connect) -> None:
+    def script(request: FakeRequest) -> Iterator[str]:
+        yield "ここまで"
+        raise REFUSALS[0]
+
+    with FakeServer(script) as before, FakeServer() as after, Forwarder(before.endpoint) as service:
+        with connect(service.endpoint).stream("x") as stream:
+            assert next(stream).text == "ここまで"
+            service.target = after.endpoint
+            with pytest.raises(Unavailable) as raised:
+                stream.reply()
+        assert raised.value.partial_text == "ここまで"
+        assert (len(before.requests), after.requests) == (1, [])
+
+
+def test_each_attempt_has_a_connection_of_its_own(connect: Connect) -> None:
+    def script(request: FakeRequest) -> Iterator[str]:
+        yield from ()
+        raise REFUSALS[0]
+
+    with FakeServer(script) as server, Forwarder(server.endpoint) as service:
+        with pytest.raises(Unavailable, match="about to end"):
+            connect(service.endpoint, retries=2).generate("x")
+        assert len(server.requests) == 3
+        assert len(service.connections) == 3
+
+
+def test_many_that_are_refused_at_once_share_the_new_connection() -> None:
+    with rollout(REFUSALS[0]) as (old, _, after, service), Client(service.endpoint) as client:
+        texts: list[Any] = []
+
+        def ask(n: int) -> None:
+            try:
+                texts.append(client.generate(f"{n}番目").text)
+            except LlmJpError as error:
+                texts.append(error)
+
+        with client.stream("x") as running:
+            next(running)
+            service.target = after.endpoint
+            threads = [threading.Thread(target=ask, args=(n,)) for n in range(16)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+            old.go_on.set()
+            assert running.reply().text == "古いまま"
+        assert texts == ["新しい"] * 16
+        assert service.connections.count(after.endpoint) == 1
+
+
+def lines() -> tuple[Lines, list[str]]:
+    """Lines whose channels are names, and the names so far."""
+    made: list[str] = []
+
+    def make() -> Line:
+        made.append(f"channel {len(made)}")
+        return Line(made[-1], None)
+
+    return Lines(make), made
+
+
+def test_an_old_line_is_given_back_when_its_last_call_ends() -> None:
+    all_lines, made = lines()
+    first, second = all_lines.take(), all_lines.take()
+    assert first is second
+    third = all_lines.take(instead_of=first)
+    assert (third.channel, made) == ("channel 1", ["channel 0", "channel 1"])
+    assert all_lines.give(first) is None
+    assert all_lines.give(second) is second
+    assert all_lines.give(third) is None, "new calls take it"
+
+
+def test_a_line_is_replaced_once_however_many_calls_it_failed() -> None:
+    all_lines, made = lines()
+    first, second = all_lines.take(), all_lines.take()
+    assert all_lines.take(instead_of=first) is all_lines.take(instead_of=second)
+    assert len(made) == 2
+
+
+def test_closing_ends_old_and_new() -> None:
+    all_lines, made = lines()
+    first = all_lines.take()
+    second = all_lines.take(instead_of=first)
+    assert all_lines.all() == [first, second]
+    assert all_lines.give(first) is None
+    assert all_lines.all() == []
+    assert len(made) == 2
