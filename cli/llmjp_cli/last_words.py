@@ -109,4 +109,4 @@ def reason_of(error: Exception) -> str:
         text = json.dumps({"code": code, "message": message}, ensure_ascii=False)
         if (too_long := len(text.encode()) - LIMIT) <= 0:
             return text
-        message = message[: -max(too_long // 4, 1)]
+        message = message[: -max(too_long // 6, 1)]  # no character takes more bytes

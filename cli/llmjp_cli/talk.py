@@ -15,11 +15,24 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from llmjp_client import Client, Message, Options, Reply
+    from llmjp_client import TLS, Client, Message, Options, Reply
 
 Endpoint = Annotated[
     str,
     typer.Option(envvar="LLMJP_ENDPOINT", help="host:port of the gRPC port; grpcs:// for TLS."),
+]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="LLMJP_TLS_CA",
+        exists=True,
+        dir_okay=False,
+        help="PEM file of the authority to trust; encrypts.",
+    ),
+]
+TlsName = Annotated[
+    str | None,
+    typer.Option(help="Name in the server's certificate, if not the endpoint's host; encrypts."),
 ]
 Model = Annotated[str, typer.Option(help="Name of the model at the endpoint.")]
 Timeout = Annotated[float, typer.Option(help="Seconds a reply may take.", min=0.001)]
@@ -51,12 +64,20 @@ def usage_errors() -> Iterator[None]:
         raise typer.BadParameter(str(error)) from error
 
 
-def connect(endpoint: str, model: str, timeout: float) -> Client:
+def connect(endpoint: str, model: str, timeout: float, tls: TLS | None = None) -> Client:
     """The client that a command's options describe."""
     with usage_errors():
         from llmjp_client import Client
 
-        return Client(endpoint, model=model, timeout=timeout)
+        return Client(endpoint, model=model, timeout=timeout, tls=tls or False)
+
+
+def trusted(ca: Path | None, name: str | None) -> TLS | None:
+    """What the options about encryption say; None leaves it to the endpoint's scheme."""
+    with usage_errors():
+        from llmjp_client import TLS
+
+        return TLS(ca=ca, server_name=name) if ca or name else None
 
 
 def chat(
@@ -66,6 +87,8 @@ def chat(
     ] = None,
     system: Annotated[str | None, typer.Option(help="System turn; default: the model's.")] = None,
     endpoint: Endpoint = LOCAL,
+    tls_ca: TlsCa = None,
+    tls_name: TlsName = None,
     model: Model = MODEL,
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
@@ -90,7 +113,7 @@ def chat(
     opening: list[Message] = [{"role": "system", "content": system}] if system else []
     if message is None and not sys.stdin.isatty():
         message = _stdin()
-    with connect(endpoint, model, timeout) as client:
+    with connect(endpoint, model, timeout, trusted(tls_ca, tls_name)) as client:
         if message is not None:
             _answer(client, [*opening, _turn("user", message)], options)
         else:
@@ -103,6 +126,8 @@ def generate(
     stream: Annotated[bool, typer.Option(help="Print as it is generated.")] = True,
     as_json: AsJson = False,
     endpoint: Endpoint = LOCAL,
+    tls_ca: TlsCa = None,
+    tls_name: TlsName = None,
     model: Model = MODEL,
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
@@ -122,7 +147,7 @@ def generate(
         stop=stop,
     )
     text = _stdin() if prompt == "-" else prompt
-    with connect(endpoint, model, timeout) as client:
+    with connect(endpoint, model, timeout, trusted(tls_ca, tls_name)) as client:
         if as_json:
             reply = client.generate(text, **options)
             typer.echo(json.dumps(_as_object(reply), ensure_ascii=False))
@@ -145,6 +170,8 @@ def bench(
     warmup: Annotated[int, typer.Option(min=0, help="Requests before measuring.")] = 1,
     as_json: AsJson = False,
     endpoint: Endpoint = LOCAL,
+    tls_ca: TlsCa = None,
+    tls_name: TlsName = None,
     model: Model = MODEL,
     timeout: Timeout = 600.0,
 ) -> None:
@@ -169,7 +196,8 @@ def bench(
     with usage_errors():
         from llmjp_client import AsyncClient
 
-        client = AsyncClient(endpoint, model=model, timeout=timeout)
+        tls = trusted(tls_ca, tls_name) or False
+        client = AsyncClient(endpoint, model=model, timeout=timeout, tls=tls)
     console = Console(stderr=True)
     summary, errors = asyncio.run(load_run(client, load, console))
     if as_json:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,10 +15,12 @@ from llmjp_runtime.executor.protocol import ExecutorHealth
 from llmjp_runtime.front.health import (
     HEARTBEAT_LIMIT_S,
     STALL_LIMIT_S,
+    Drain,
     HealthServer,
     Verdict,
     liveness,
     readiness,
+    unready_while_draining,
 )
 
 HEALTHY = ExecutorHealth(
@@ -88,3 +92,67 @@ def test_probes_over_http() -> None:
             caught.value.close()
     finally:
         server.close()
+
+
+def test_a_draining_server_is_not_ready_and_says_what_runs() -> None:
+    ready = Verdict(True, "ready", active=2, waiting=1)
+    assert unready_while_draining(ready, 3) == Verdict(False, "draining", active=2, waiting=1)
+    assert unready_while_draining(ready, 0) == Verdict(False, "draining", active=0, waiting=1)
+
+
+@pytest.fixture
+def drained() -> Iterator[tuple[HealthServer, list[str]]]:
+    calls: list[str] = []
+
+    def order() -> Drain:
+        calls.append("drain")
+        return Drain(done=False, running=len(calls), accepts_for_s=1.5)
+
+    probes = {"/readyz": lambda: Verdict(True, "ready")}
+    server = HealthServer("0.0.0.0", 0, probes, {"/drain": order})
+    yield server, calls
+    server.close()
+
+
+def post(address: str, port: int, path: str, **headers: str) -> tuple[int, dict[str, object]]:
+    request = urllib.request.Request(
+        f"http://{address}:{port}{path}", method="POST", headers=headers, data=b"ignored"
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def test_an_order_from_this_machine(drained: tuple[HealthServer, list[str]]) -> None:
+    server, calls = drained
+    expected = {"done": False, "running": 1, "accepts_for_s": 1.5}
+    assert post("127.0.0.1", server.port, "/drain") == (200, expected)
+    assert post("127.0.0.2", server.port, "/drain")[1]["running"] == 2
+    assert calls == ["drain", "drain"]
+
+
+def test_what_is_no_order(drained: tuple[HealthServer, list[str]]) -> None:
+    server, calls = drained
+    for path in ("/readyz", "/livez", "/", "/drain/"):
+        assert post("127.0.0.1", server.port, path)[0] == 404
+    assert post("127.0.0.1", server.port, "/drain", Origin="http://example.com")[0] == 404
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"http://127.0.0.1:{server.port}/drain", timeout=5)
+    with caught.value as error:
+        assert error.code == 404
+    assert calls == []
+
+
+def test_orders_from_elsewhere_are_not_taken(drained: tuple[HealthServer, list[str]]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has no address but its own")
+        address = probe.getsockname()[0]
+    server, calls = drained
+    assert post(address, server.port, "/drain")[0] == 404
+    assert calls == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 
 from llmjp_runtime.executor.protocol import Feature, FinishReason, TokenEvent
+from llmjp_runtime.front.health import Drain
 from llmjp_runtime.front.live import LiveRequest
 from llmjp_runtime.front.reply import ReplyAssembler
-from llmjp_runtime.front.service import FrontService
+from llmjp_runtime.front.service import DRAINING, FrontService
 from llmjp_runtime.settings import ServingSettings
 from llmjp_runtime.text.stop import StopMatcher
 from llmjp_runtime.text.tokenizer import TextTokenizer
@@ -34,8 +36,9 @@ class Bench:
 
     def __init__(self, tokenizer: TextTokenizer, **executor: Any) -> None:
         self.tokenizer = tokenizer
+        grace_s = executor.pop("drain_grace_s", 0.0)
         self.executor = ScriptedExecutor(**executor)
-        settings = ServingSettings(artefact=Path("/unused"), max_queue=2)
+        settings = ServingSettings(artefact=Path("/unused"), max_queue=2, drain_grace_s=grace_s)
         self.service = FrontService(self.executor, tokenizer, settings)
 
     def ask(
@@ -305,3 +308,44 @@ def test_no_error_repeats_what_was_sent(bench: Bench, caplog: pytest.LogCaptureF
     ):
         assert secret not in str(bench.ask(**given).error)
     assert secret not in caplog.text
+
+
+def test_draining_lets_running_requests_end_and_refuses_new_ones(bench: Bench) -> None:
+    running = bench.ask(text_input="首都は", stream=True)
+    assert bench.service.drain() == Drain(done=False, running=1, accepts_for_s=0.0)
+    assert bench.service.draining
+    refused = bench.ask(text_input="首都は", stream=True)
+    assert str(refused.error) == f"[unavailable] {DRAINING}: send it again, to another"
+    bench.reply("r1", REPLY)
+    running.wait()
+    assert running.text() == REPLY
+    until_forgotten(bench)
+    assert bench.service.drain() == Drain(done=True, running=0, accepts_for_s=0.0)
+
+
+def test_new_requests_are_taken_until_everybody_has_heard(tokenizer: TextTokenizer) -> None:
+    bench = Bench(tokenizer, drain_grace_s=3600.0)
+    state = bench.service.drain()
+    assert not state.done, "nothing runs, but something may come"
+    assert 3500 < state.accepts_for_s <= 3600
+    responder = bench.ask(text_input="首都は", stream=True)
+    bench.reply("r1", REPLY)
+    responder.wait()
+    assert responder.text() == REPLY
+    assert bench.service.drain().accepts_for_s <= state.accepts_for_s
+    bench.service.close()
+
+
+def test_a_running_request_can_be_stopped_while_draining(bench: Bench) -> None:
+    bench.ask("mine", text_input="首都は", stream=True)
+    bench.service.drain()
+    assert bench.ask("mine", stop=True).error is None
+    assert bench.executor.cancelled == ["r1"]
+
+
+def until_forgotten(bench: Bench) -> None:
+    """A request is forgotten a moment after its last response."""
+    end = time.monotonic() + 30
+    while bench.service.num_live:
+        assert time.monotonic() < end
+        time.sleep(0.001)
