@@ -104,7 +104,7 @@ class Operator:
         async with _background(sweeper, *(queue.work() for _ in range(WORKERS))):
             await kopf.operator(
                 registry=registry(controller.view, queue),
-                settings=operator_settings(),
+                settings=operator_settings(clusterwide=not namespaces),
                 standalone=True,
                 clusterwide=not namespaces,
                 namespaces=namespaces,

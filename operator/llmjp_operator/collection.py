@@ -27,7 +27,7 @@ def collecting(model: Model, facts: Facts, here: State) -> tuple[frozenset[str],
     keys = superfluous(facts, here.record)
     if not keys or not _is_settled(model, facts, here):
         return frozenset(), ()
-    job = facts.jobs.get(collect_job(work_of(model, keys)))
+    job = facts.jobs.get(collection_job(model, keys))
     if job is None:
         return frozenset(), keys
     return (frozenset(keys), ()) if job.succeeded else (frozenset(), ())
@@ -47,9 +47,9 @@ def superfluous(facts: Facts, record: Record) -> tuple[str, ...]:
     return tuple(sorted((served & known) - kept))
 
 
-def work_of(model: Model, keys: tuple[str, ...]) -> str:
-    """Digest of a removal, for the name of its Job."""
-    return digest(" ".join((claim_name(model), *keys)))
+def collection_job(model: Model, keys: tuple[str, ...]) -> str:
+    """Name of the Job that removes these artefacts."""
+    return collect_job(digest(" ".join((claim_name(model), *keys))))
 
 
 def _is_settled(model: Model, facts: Facts, here: State) -> bool:

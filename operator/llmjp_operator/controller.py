@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from llmjp_operator.cluster import Cluster
     from llmjp_operator.facts import NodeFact
     from llmjp_operator.metrics import Metrics
-    from llmjp_operator.reconcile import Step
+    from llmjp_operator.reconcile import Removal, Step
     from llmjp_operator.settings import Settings
     from llmjp_operator.view import Key, Refused, Seen, View
 
@@ -202,6 +202,7 @@ class Controller:
     async def _carry_out(self, model: Model, step: Step) -> None:
         """Write everything that can be written; say what could not be, and raise it."""
         errors: list[OperatorError] = []
+        await self._remove(model, step.first)
         objects = list(step.apply)
         if step.record is not None:
             objects.insert(0, record(model, step.record))
@@ -214,9 +215,7 @@ class Controller:
                     raise  # nothing may follow from what is not recorded
         for joined in step.join:
             await self.cluster.apply(joined, manager=OWNERS_MANAGER)
-        for removal in step.remove:
-            ref = removal.ref
-            await self.cluster.remove(ref.kind, model.namespace, ref.name, removal.uid)
+        await self._remove(model, step.remove)
         final = next((e for e in errors if isinstance(e, ApiRefused) and not e.may_pass), None)
         said = (
             step.status if final is None else hindered(model, step.status, str(final), time.time())
@@ -226,6 +225,11 @@ class Controller:
             await self.cluster.tell(event(model, notice, time.time(), self.settings.identity))
         if errors:
             raise errors[0]
+
+    async def _remove(self, model: Model, removals: Iterable[Removal]) -> None:
+        for removal in removals:
+            ref = removal.ref
+            await self.cluster.remove(ref.kind, model.namespace, ref.name, removal.uid)
 
     async def _apply(self, wanted: Object) -> None:
         kind, metadata = wanted["kind"], wanted["metadata"]

@@ -96,9 +96,11 @@ async def _login(**arguments: Any) -> kopf.ConnectionInfo | None:
     return inside or kopf.login_with_kubeconfig(**arguments)
 
 
-def operator_settings() -> kopf.OperatorSettings:
+def operator_settings(*, clusterwide: bool) -> kopf.OperatorSettings:
     """How kopf watches; it posts no events and writes nothing."""
     settings = kopf.OperatorSettings()
+    # Without rights over the whole cluster it may list neither namespaces nor definitions.
+    settings.scanning.disabled = not clusterwide
     settings.posting.enabled = False
     settings.watching.server_timeout = WATCH_S
     settings.watching.client_timeout = WATCH_S + 30

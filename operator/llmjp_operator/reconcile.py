@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from llmjp_operator.collection import collecting
+from llmjp_operator.collection import collecting, collection_job, superfluous
 from llmjp_operator.desired import jobs, network, service, storage
 from llmjp_operator.facts import Ref
 from llmjp_operator.names import API_VERSION, KIND
@@ -53,6 +53,8 @@ class Removal:
 class Step:
     """What to write, in this order."""
 
+    first: tuple[Removal, ...]
+    """To remove before anything is written: Jobs whose results must not be read again."""
     record: Record | None
     """None: it has not changed."""
     apply: tuple[Object, ...]
@@ -72,6 +74,7 @@ def reconcile(model: Model, facts: Facts, settings: Settings) -> Step:
     """What to do about a model."""
     here = state(model, facts, settings)
     removed, collector = collecting(model, facts, here)
+    first = tuple(_spent(facts, here, removed))
     here = replace(here, record=here.record.without_artefacts(removed))
     wanted = list(_wanted(model, here, settings))
     if collector:
@@ -79,6 +82,7 @@ def reconcile(model: Model, facts: Facts, settings: Settings) -> Step:
     made = [obj for obj in wanted if _differs(obj, facts)]
     said = status(model, facts, here)
     return Step(
+        first=first,
         record=None if here.record == facts.record else here.record,
         apply=tuple(made),
         join=tuple(_joined(model, facts, here)),
@@ -152,6 +156,14 @@ def _running(work: Work | None, facts: Facts) -> JobFact | None:
     return None if job is None or job.deleting else job
 
 
+def _spent(facts: Facts, here: State, removed: frozenset[str]) -> Iterator[Removal]:
+    """What built an artefact that was collected."""
+    for job in facts.jobs.values():
+        built = here.record.artefacts.get(job.request)
+        if job.finished and built is not None and built.key in removed:
+            yield Removal(ref=Ref("Job", job.name), uid=job.uid)
+
+
 def _removed(model: Model, facts: Facts, here: State, wanted: list[Object]) -> Iterator[Removal]:
     """Jobs that nobody waits for, and objects that are wanted no longer."""
     for work in (here.resolving, here.building):
@@ -174,9 +186,12 @@ the model."""
 
 def _is_stale(job: JobFact, model: Model, facts: Facts, here: State) -> bool:
     """Whether this model alone had asked for a Job and asks for it no longer."""
-    if job.finished or model.uid not in job.owners:
+    if model.uid not in job.owners:
         return False
     if job.component == "collect":
+        # Its name stands for what it removes: left, it would pass for the next removal of the same.
+        return job.succeeded and job.name != collection_job(model, superfluous(facts, here.record))
+    if job.finished:
         return False
     wanted = {work.job for work in (here.resolving, here.building) if work is not None}
     if job.name in wanted or (here.problem is not None and not _for_certain(here)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any, Final, Literal
 
 from llmjp_operator.errors import BadSettings
@@ -149,11 +150,21 @@ def _network(given: dict[str, Any]) -> Network:
     cidrs = given.get("clusterCidrs")
     return Network(
         enabled=_boolean(given, "enabled", "network"),
-        cluster_cidrs=PRIVATE_RANGES if cidrs is None else _strings(cidrs, "network.clusterCidrs"),
+        cluster_cidrs=PRIVATE_RANGES if cidrs is None else _cidrs(cidrs),
         build_egress=_objects(given.get("buildEgress", []), "network.buildEgress"),
         serving_from=_objects(given.get("servingFrom", []), "network.servingFrom"),
         metrics_from=_objects(given.get("metricsFrom", []), "network.metricsFrom"),
     )
+
+
+def _cidrs(value: Any) -> tuple[str, ...]:
+    found = _strings(value, "network.clusterCidrs")
+    for cidr in found:
+        try:
+            ip_network(cidr)
+        except ValueError as exc:
+            raise BadSettings("network.clusterCidrs", f"{cidr!r} is no range: {exc}") from exc
+    return found
 
 
 def _election(given: dict[str, Any]) -> LeaderElection:

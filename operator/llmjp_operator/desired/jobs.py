@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_builder.spec import canonical_json
-from llmjp_operator.collection import work_of
+from llmjp_operator.collection import collection_job
 from llmjp_operator.desired.metadata import claim_name, labels, metadata
 from llmjp_operator.desired.pods import TERMINATION_LOG, container_security, environment, pod_spec
 from llmjp_operator.desired.quantities import mebibytes, resources
@@ -21,9 +21,6 @@ from llmjp_operator.names import (
 )
 from llmjp_operator.names import (
     build_job as build_name,
-)
-from llmjp_operator.names import (
-    collect_job as collect_name,
 )
 from llmjp_operator.names import (
     resolve_job as resolve_name,
@@ -164,7 +161,7 @@ def collect_job(model: Model, keys: Sequence[str], settings: Settings, *, togeth
     """Removes artefacts from the store; whatever somebody uses after all stays."""
     mounts, volumes = _with_store(model, [], [])
     pod = _Pod(
-        name=collect_name(work_of(model, tuple(keys))),
+        name=collection_job(model, tuple(keys)),
         labels=labels(model, "collect", store=True),
         image=settings.images[CPU].builder,
         arguments=["store", "remove", "--store", STORE, "--after-build", *keys],

@@ -1,0 +1,156 @@
+"""Models and clusters to decide about, as short as tests want to write them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from e2e.played import ENGINE, TINY
+from llmjp_builder.spec import Built, Failure, Kind, Resolution, Step
+from llmjp_operator.api import Model, Status, parse
+from llmjp_operator.facts import DeploymentFact, Ended, Facts, JobFact, NodeFact, PodFact
+from llmjp_operator.records import Failed, Record
+from llmjp_operator.settings import Images, Settings
+from tests.operator.objects import Object, model
+
+NOW = 1_800_000_000.0
+SETTINGS = Settings(
+    namespace="system",
+    identity="operator-1",
+    images={
+        "cpu": Images(builder="builder:cpu", runtime="runtime:cpu"),
+        "1.2.1": Images(builder="builder:gpu", runtime="runtime:gpu"),
+    },
+)
+FOUND = Resolution(digest="d" * 20, bytes=11_000_000, config=TINY, revision="0" * 40)
+TORCH: Object = {"engine": {"backend": "torch", "maxSeqLen": 512}, "hardware": None}
+
+
+def a_model(
+    changes: Object | None = None, name: str = "a", *, status: Status | None = None, **other: Any
+) -> Model:
+    """A model of backend torch unless the changes say something else."""
+    body = model({**TORCH, **(changes or {})}, name)
+    body["metadata"] |= {"namespace": "ns", "uid": f"uid-{name}", "generation": 1}
+    return replace(parse(body), status=status or Status(), **other)
+
+
+def engine_model(changes: Object | None = None, name: str = "a", **other: Any) -> Model:
+    """A model of backend tensorrt."""
+    hardware = {"gpuProduct": "NVIDIA-H100-80GB-HBM3"}
+    base: Object = {"engine": {"backend": "tensorrt", "maxSeqLen": 512}, "hardware": hardware}
+    return a_model(base | (changes or {}), name, **other)
+
+
+def facts(of: Model, **values: Any) -> Facts:
+    """Nothing is there but the model itself, unless `values` say so."""
+    return Facts(**{"now": NOW, "sharing": (of,), "record": Record(), **values})
+
+
+def a_job(name: str, of: Model, **values: Any) -> JobFact:
+    """A Job that runs."""
+    defaults: dict[str, Any] = {
+        "name": name,
+        "uid": f"job-{name}",
+        "component": "build",
+        "model": of.name,
+        "request": "",
+        "attempt": 1,
+        "owners": frozenset({of.uid}),
+        "succeeded": False,
+        "failed": False,
+        "failure_reason": "",
+        "finished_at": None,
+        "deleting": False,
+    }
+    return JobFact(**defaults | values)
+
+
+def a_pod(name: str = "p", **values: Any) -> PodFact:
+    """A pod of a Job that runs."""
+    defaults: dict[str, Any] = {
+        "name": name,
+        "component": "build",
+        "model": "a",
+        "job": "",
+        "key": "",
+        "phase": "Running",
+        "ready": False,
+        "deleting": False,
+        "node": "",
+        "waiting": "",
+        "restarts": 0,
+        "ended": None,
+        "evicted": False,
+    }
+    return PodFact(**defaults | values)
+
+
+def serving_pod(key: str, name: str = "s", **values: Any) -> PodFact:
+    """A ready pod that serves an artefact."""
+    return a_pod(name, **{"component": "serving", "key": key, "ready": True, **values})
+
+
+def said(message: str, exit_code: int = 0, reason: str = "") -> Ended:
+    """How a container ended."""
+    return Ended(
+        exit_code=exit_code,
+        reason=reason or ("Completed" if exit_code == 0 else "Error"),
+        message=message,
+    )
+
+
+def a_failure(code: str = "hub_failed", *, retryable: bool = True) -> Failure:
+    """A builder's last words."""
+    return Failure(code=code, step=Step.FETCH, message="no answer", retryable=retryable)
+
+
+def failed(asked: str, *, attempts: int = 1, at: float = NOW, **values: Any) -> Failed:
+    """A recorded failure."""
+    defaults: dict[str, Any] = {"failure": a_failure(), "job": "job-before"}
+    return Failed(asked=asked, attempts=attempts, at=at, **defaults | values)
+
+
+def an_artefact(key: str = "k" * 20, **values: Any) -> Built:
+    """A checkpoint."""
+    defaults: dict[str, Any] = {
+        "kind": Kind.RANKS,
+        "cache_hit": False,
+        "bytes": 11_000_000,
+        "tensor_parallel": 1,
+        "pipeline_parallel": 1,
+    }
+    return Built(key=key, **defaults | values)
+
+
+def an_engine(key: str = "e" * 20, **values: Any) -> Built:
+    """An engine for an H100."""
+    return an_artefact(key, **{"kind": Kind.ENGINE, **ENGINE, **values})
+
+
+def a_deployment(**values: Any) -> DeploymentFact:
+    """One pod wanted, one there and ready."""
+    defaults: dict[str, Any] = {
+        "observed": True,
+        "key": "k" * 20,
+        "pods": "",
+        "failed_rollout": "",
+        "wanted": 1,
+        "replicas": 1,
+        "updated": 1,
+        "ready": 1,
+        "available": 1,
+        "stalled": "",
+    }
+    return DeploymentFact(**defaults | values)
+
+
+def a_node(name: str = "n", gpus: int = 8, **values: Any) -> NodeFact:
+    """A node with H100s, as GPU feature discovery labels it."""
+    labels = {
+        "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
+        "nvidia.com/gpu.compute.major": "9",
+        "nvidia.com/gpu.compute.minor": "0",
+        **values.pop("labels", {}),
+    }
+    return NodeFact(name=name, labels=labels, gpus=gpus, **{"schedulable": True, **values})
