@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 import sys
 import threading
@@ -15,10 +14,10 @@ import pytest
 
 from llmjp_client import TLS, AsyncClient, Cancelled, Client, Unavailable
 from llmjp_client.testing import FakeRequest, FakeServer
+from tests.support.certificate import Certificate, self_signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from .conftest import Connect
 
@@ -152,24 +151,12 @@ def test_closing_a_client_twice() -> None:
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate for localhost, and its key."""
-    if not (openssl := shutil.which("openssl")):
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("tls")
-    key, pem = folder / "key.pem", folder / "cert.pem"
-    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=fake"
-    name = ["-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run(
-        [openssl, *request.split(), *name, "-keyout", str(key), "-out", str(pem)],
-        check=True,
-        capture_output=True,
-    )
-    return pem, key
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
-def secure_server(certificate: tuple[Path, Path]) -> Iterator[FakeServer]:
+def secure_server(certificate: Certificate) -> Iterator[FakeServer]:
     pem, key = (path.read_bytes() for path in certificate)
     # The certificate is its own authority: clients must show it as well.
     credentials = grpc.ssl_server_credentials([(key, pem)], pem, require_client_auth=True)
@@ -177,7 +164,7 @@ def secure_server(certificate: tuple[Path, Path]) -> Iterator[FakeServer]:
         yield server
 
 
-def test_tls(connect: Connect, secure_server: FakeServer, certificate: tuple[Path, Path]) -> None:
+def test_tls(connect: Connect, secure_server: FakeServer, certificate: Certificate) -> None:
     pem, key = certificate
     tls = TLS(ca=pem, certificate=pem, key=key)
     assert connect(secure_server.endpoint, tls=tls).generate("x").text == "秘"

@@ -23,14 +23,19 @@ class Tls:
         """Nothing, if the two belong together.
 
         Raises:
-            OptionInvalid: a file is missing or damaged, or the key is another certificate's.
+            OptionInvalid: a file is missing or damaged, the key is another certificate's, or locked
+                with a passphrase, which tritonserver cannot ask for.
         """
         for name, path in (("--tls-cert", self.certificate), ("--tls-key", self.key)):
             if not path.is_file():
                 raise OptionInvalid(f"{name}: {path} is no file")
+
+        def locked() -> str:
+            raise OptionInvalid(f"--tls-key: {self.key} is locked with a passphrase")
+
         try:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(self.certificate, self.key)
+            context.load_cert_chain(self.certificate, self.key, password=locked)
         except (ssl.SSLError, OSError) as exc:
             raise OptionInvalid(
                 f"--tls-cert {self.certificate}, --tls-key {self.key}: not a certificate and its "
