@@ -1,0 +1,12 @@
+"""The project's images, built from its Dockerfiles without Docker and without a registry.
+
+A base is made once with debootstrap; what pip needs is downloaded on this machine, so that a build
+needs no network. Every image is an archive in the cache, under a key of all that goes into it.
+"""
+
+from __future__ import annotations
+
+from e2e.images.build import Image, ImagesMissing, build, install_tools, load
+from e2e.images.recipes import IMAGES, reference
+
+__all__ = ["IMAGES", "Image", "ImagesMissing", "build", "install_tools", "load", "reference"]

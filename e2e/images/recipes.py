@@ -1,0 +1,118 @@
+"""What each image is made of. Pure but for reading the files that go into it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+SHARED: Final = ROOT.parent / "shared"
+TAG: Final = "e2e"
+
+_CODE: Final = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "scripts/requirements.py",
+    ".dockerignore",
+    "client/llmjp_client",
+    "cli/llmjp_cli",
+    "engine_builder/llmjp_builder",
+    "operator/llmjp_operator",
+    "runtime/llmjp_runtime",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One image."""
+
+    name: str
+    """`localhost/<name>:e2e`."""
+    dockerfile: str
+    base: str
+    """Name of the image it starts from; `debian` for the bare one."""
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    """Of the Dockerfile."""
+    extras: str = ""
+    """Of the project, whose dependencies are downloaded beforehand."""
+    inputs: tuple[str, ...] = _CODE
+    """Files and folders that go in, relative to the repository."""
+    outside: tuple[Path, ...] = ()
+    """Further files, from beside the repository; without them there is no image."""
+
+
+DEBIAN: Final = "debian"
+LLM: Final = "llmjp-llm"
+"""What builder and runtime share, PyTorch above all, so that a node holds it once."""
+
+RECIPES: Final[tuple[Recipe, ...]] = (
+    Recipe(
+        name="llmjp-operator",
+        dockerfile="operator/Dockerfile",
+        base=DEBIAN,
+        extras="operator",
+    ),
+    Recipe(
+        name=LLM,
+        dockerfile="e2e/images/Dockerfile",
+        base=DEBIAN,
+        extras="builder,client,runtime,triton",
+        inputs=("pyproject.toml", "scripts/requirements.py", ".dockerignore"),
+    ),
+    Recipe(
+        name="llmjp-builder",
+        dockerfile="engine_builder/Dockerfile",
+        base=LLM,
+        arguments={"DEPENDENCIES": "present"},
+    ),
+    Recipe(
+        name="llmjp-runtime",
+        dockerfile="runtime/Dockerfile",
+        base=LLM,
+        arguments={"DEPENDENCIES": "present"},
+    ),
+    Recipe(
+        name="llmjp-gpu-stand-in",
+        dockerfile="e2e/images/stand_in/Dockerfile",
+        base="llmjp-runtime",
+        inputs=("tests/__init__.py", "tests/support", "e2e/images/stand_in", ".dockerignore"),
+        outside=(SHARED / "trtllm-golden" / "trtllm_build_args_1.3.0rc3.json",),
+    ),
+)
+IMAGES: Final = tuple(recipe.name for recipe in RECIPES if recipe.name != LLM)
+
+
+def recipe(name: str) -> Recipe:
+    """The image of that name."""
+    return next(one for one in RECIPES if one.name == name)
+
+
+def reference(name: str) -> str:
+    """What a pod calls the image."""
+    return f"localhost/{name}:{TAG}"
+
+
+def key(one: Recipe, base_key: str, root: Path = ROOT) -> str:
+    """20 hex digits that stand for everything that goes into an image."""
+    total = hashlib.sha256(f"{one.base} {base_key} {sorted(one.arguments.items())}".encode())
+    for path in (root / one.dockerfile, *(p for name in one.inputs for p in _files(root / name))):
+        total.update(f"{path.relative_to(root)}\0".encode())
+        total.update(path.read_bytes())
+    for path in one.outside:
+        total.update(path.read_bytes())
+    return total.hexdigest()[:20]
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+        return
+    for found in sorted(path.rglob("*")):
+        if found.is_file() and "__pycache__" not in found.parts:
+            yield found
