@@ -104,7 +104,7 @@ class TritonServer:
         check_ports(listen.host, listen.options(settings.health_port))
         if listen.tls is not None:
             listen.tls.check()
-        self.settings = settings = replace(
+        self.settings = replace(
             settings,
             triton_http=f"{reachable(listen.http_host)}:{listen.http_port}",
             num_threads=settings.num_threads or usable_threads(),
@@ -119,26 +119,31 @@ class TritonServer:
         self._shm_prefix = f"llmjp_{os.getpid()}_{listen.grpc_port}_"
         self._scratch = Path(tempfile.mkdtemp(prefix="llmjp-serve-"))
         try:
-            repository = self._scratch / "repository"
-            write_repository(model_repository(settings, engine), repository)
-            leader = command_line(
-                installation,
-                repository=repository,
-                backends=backend_directory(installation, self._scratch),
-                listen=listen,
-                shm_prefix=self._shm_prefix,
-                exit_timeout_s=exit_timeout_s,
-                verbose=verbose,
-            )
-            command = world_command(leader, self._world_size)
-            environment = server_environment(installation, os.environ, Path(sys.executable))
-            with self._output() as output:
-                self._process = spawn(command, environment, output)
-            piped = self._process.stdout
-            self._tail = None if piped is None else Tail(piped)
+            self._process = self._started(installation, engine, verbose=verbose)
         except BaseException:
             shutil.rmtree(self._scratch, ignore_errors=True)
             raise
+        piped = self._process.stdout
+        self._tail = None if piped is None else Tail(piped)
+
+    def _started(
+        self, installation: TritonInstallation, engine: EngineConfig | None, *, verbose: bool
+    ) -> subprocess.Popen[bytes]:
+        repository = self._scratch / "repository"
+        write_repository(model_repository(self.settings, engine), repository)
+        leader = command_line(
+            installation,
+            repository=repository,
+            backends=backend_directory(installation, self._scratch),
+            listen=self.listen,
+            shm_prefix=self._shm_prefix,
+            exit_timeout_s=self._exit_timeout_s,
+            verbose=verbose,
+        )
+        command = world_command(leader, self._world_size)
+        environment = server_environment(installation, os.environ, Path(sys.executable))
+        with self._output() as output:
+            return spawn(command, environment, output)
 
     def _output(self) -> contextlib.AbstractContextManager[IO[bytes] | int]:
         if self._log is None:
