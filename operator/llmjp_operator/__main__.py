@@ -106,6 +106,8 @@ class Operator:
                 registry=registry(controller.view, queue),
                 settings=operator_settings(clusterwide=not namespaces),
                 standalone=True,
+                # Else kopf asks for the name of the user, and the image's has none.
+                identity=self.settings.identity,  # type: ignore[arg-type]
                 clusterwide=not namespaces,
                 namespaces=namespaces,
                 stop_flag=stop,

@@ -1,0 +1,138 @@
+"""What scenarios play on: a real node with the project's images, and the operator from its chart.
+
+Volumes are folders of this machine, as the node has no provisioner; images are on the node already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from e2e.cluster.kubectl import environment
+from e2e.images import reference
+from e2e.images.recipes import ROOT
+
+if TYPE_CHECKING:
+    from e2e.cluster import Cluster, Kubectl
+
+Object = dict[str, Any]
+
+SYSTEM: Final = "llmjp-system"
+RELEASE: Final = "llmjp-operator"
+CHART: Final = ROOT / "charts" / "llmjp-operator"
+USER: Final = 10001
+"""Of our pods; a folder does not get its owner from fsGroup."""
+READY_S: Final = 240.0
+"""From a spec to pods that answer, on two busy cores."""
+
+
+def image(name: str) -> Object:
+    """An image that is on the node, as the chart's values name it."""
+    path, _, tag = reference(name).partition(":")
+    registry, _, repository = path.partition("/")
+    return {"registry": registry, "repository": repository, "tag": tag}
+
+
+def values(**changes: Any) -> Object:
+    """Of the chart: our images, never pulled."""
+    gpu = image("llmjp-gpu-stand-in")
+    return {
+        "imagePullPolicy": "Never",
+        "image": image("llmjp-operator"),
+        "images": {
+            "cpu": {"builder": image("llmjp-builder"), "runtime": image("llmjp-runtime")},
+            "1.2.1": {"builder": gpu, "runtime": gpu},
+        },
+        "resyncSeconds": 20,
+        **changes,
+    }
+
+
+@dataclass
+class Stage:
+    """One cluster with the operator in it."""
+
+    cluster: Cluster
+    helm: Path
+    folders: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="llmjp-stage-")))
+    """Where volumes are."""
+
+    @property
+    def kubectl(self) -> Kubectl:
+        """With the rights of an administrator."""
+        return self.cluster.kubectl
+
+    def run_helm(self, *arguments: str, given: Object | None = None) -> str:
+        """What helm prints; `given` are values."""
+        command = [str(self.helm), f"--kubeconfig={self.kubectl.kubeconfig}", *arguments]
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            if given is not None:
+                json.dump(given, file)
+                file.flush()
+                command += ["--values", file.name]
+            done = subprocess.run(
+                command, env=environment(os.environ), capture_output=True, text=True, check=False
+            )
+        if done.returncode:
+            raise AssertionError(f"helm {' '.join(arguments)}: {done.stderr}")
+        return done.stdout
+
+    def install(self, **changes: Any) -> None:
+        """`helm install`, and the operator runs."""
+        self.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}})
+        self.run_helm(
+            *("upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM),
+            *("--wait", "--timeout", "60s"),
+            given=values(**changes),
+        )
+
+    def volume(self, kubectl: Kubectl, claim: str, size: str = "1Gi", *, make: bool = False) -> Path:
+        """A folder that the claim of that name gets; `make` also makes the claim."""
+        folder = self.folders / f"{kubectl.namespace}-{claim}"
+        folder.mkdir(parents=True)
+        shutil.chown(folder, USER, USER)
+        name = f"{kubectl.namespace}-{claim}"
+        spec: Object = {
+            "capacity": {"storage": size},
+            "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "claimRef": {"namespace": kubectl.namespace, "name": claim},
+            "hostPath": {"path": str(folder)},
+        }
+        volume = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+        kubectl.apply(volume)
+        if make:
+            kubectl.apply(
+                {
+                    "apiVersion": "v1",
+                    "kind": "PersistentVolumeClaim",
+                    "metadata": {"name": claim},
+                    "spec": {
+                        "accessModes": ["ReadWriteOnce"],
+                        "resources": {"requests": {"storage": size}},
+                        "storageClassName": "",
+                    },
+                }
+            )
+        return folder
+
+    def close(self) -> None:
+        """Remove the volumes' folders."""
+        shutil.rmtree(self.folders, ignore_errors=True)
+
+
+def own(folder: Path) -> None:
+    """Give a folder's contents to our pods."""
+    for path in (folder, *folder.rglob("*")):
+        shutil.chown(path, USER, USER)
