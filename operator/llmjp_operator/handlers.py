@@ -8,6 +8,8 @@ and a model can be deleted while no operator runs.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import kopf
@@ -15,7 +17,7 @@ import kopf
 from llmjp_operator.names import GROUP, MANAGED_BY, OPERATOR, PLURAL, VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from llmjp_operator.queue import WorkQueue
     from llmjp_operator.view import Key, View
@@ -91,9 +93,30 @@ def _teller(view: View, queue: WorkQueue[Key], kind: str) -> Callable[..., Await
     return tell
 
 
+ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
 async def _login(**arguments: Any) -> kopf.ConnectionInfo | None:
-    inside = kopf.login_with_service_account(**arguments)
+    inside = in_cluster(os.environ, ACCOUNT)
     return inside or kopf.login_with_kubeconfig(**arguments)
+
+
+def in_cluster(environ: Mapping[str, str], account: Path) -> kopf.ConnectionInfo | None:
+    """How a pod reaches its API server: by the address in its environment, as client-go does.
+
+    kopf's own way goes by the name kubernetes.default.svc, and with it by the cluster's DNS.
+    """
+    host, port = environ.get("KUBERNETES_SERVICE_HOST"), environ.get("KUBERNETES_SERVICE_PORT")
+    token = account / "token"
+    if not host or not port or not token.is_file():
+        return None
+    address = f"[{host}]" if ":" in host else host
+    return kopf.ConnectionInfo(
+        server=f"https://{address}:{port}",
+        ca_path=str(account / "ca.crt"),
+        scheme="Bearer",
+        token=token.read_text(encoding="utf-8").strip(),
+    )
 
 
 def operator_settings(*, clusterwide: bool) -> kopf.OperatorSettings:
