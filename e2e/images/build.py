@@ -126,7 +126,9 @@ def _made(one: Recipe) -> None:
         base = _local(recipe(one.base))
     _say(f"building {one.name}")
     wheels = _wheels(one)
-    arguments = {"BASE_IMAGE": base, "PIP_OPTIONS": "--no-index --find-links /wheels"}
+    arguments = {"BASE_IMAGE": base}
+    if "PIP_OPTIONS" in (ROOT / one.dockerfile).read_text(encoding="utf-8"):
+        arguments["PIP_OPTIONS"] = "--no-index --find-links /wheels"
     with tempfile.TemporaryDirectory() as scratch:
         context = Path(scratch)
         _context(one, context)
@@ -150,12 +152,12 @@ def _context(one: Recipe, folder: Path) -> None:
             shutil.copy2(source, target)
     (folder / ".dockerignore").unlink(missing_ok=True)
     for path in one.outside:
-        shutil.copy2(path, folder / one.inputs[-2] / path.name)
+        shutil.copy2(path, folder / Path(one.dockerfile).parent / path.name)
 
 
 def _wheels(one: Recipe) -> Path:
     """What pip needs for the image, downloaded with this machine's pip."""
-    extras = one.extras or ("builder" if "stand-in" in one.name else "")
+    extras = one.extras
     folder = cache() / "wheels"
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["hatchling>=1.27,<2"]
