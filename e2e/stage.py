@@ -92,7 +92,9 @@ class Stage:
             given=values(**changes),
         )
 
-    def volume(self, kubectl: Kubectl, claim: str, size: str = "1Gi", *, make: bool = False) -> Path:
+    def volume(
+        self, kubectl: Kubectl, claim: str, size: str = "1Gi", *, make: bool = False
+    ) -> Path:
         """A folder that the claim of that name gets; `make` also makes the claim."""
         folder = self.folders / f"{kubectl.namespace}-{claim}"
         folder.mkdir(parents=True)

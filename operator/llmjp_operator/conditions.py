@@ -123,7 +123,8 @@ def _said(model: Model, facts: Facts, work: Work, words: tuple[str, str, str]) -
     failed = work.failed
     if failed is not None and work.stage is Stage.FAILED:
         failure = failed.failure
-        tried = f" after {failed.attempts} attempts" if failure.retryable else ""
+        tries = "1 attempt" if failed.attempts == 1 else f"{failed.attempts} attempts"
+        tried = f" after {tries}" if failure.retryable else ""
         hint = HINT_TO_RETRY.replace("NAME", model.name)
         message = f"failed{tried} in step {failure.step}: {failure.message} ({failure.code})"
         return f"{verb}Failed", f"{message}; {hint}"

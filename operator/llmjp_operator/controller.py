@@ -89,7 +89,12 @@ class Controller:
         async with self._locks[model.namespace, claim_name(model)]:
             facts = await self._facts(model)
             step = reconcile(model, facts, self.settings)
-            await self._carry_out(model, step)
+            try:
+                await self._carry_out(model, step)
+            except ApiRefused as exc:
+                if exc.is_going:
+                    return None
+                raise
         return step.again_after_s
 
     async def _refuse(self, broken: Refused) -> None:

@@ -1,0 +1,52 @@
+"""The engine changes while ten programs stream; nobody notices. Then it changes back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from e2e.cluster.kubectl import wait_until
+from e2e.load import Load
+
+if TYPE_CHECKING:
+    from e2e.place import Place
+
+pytestmark = pytest.mark.cluster
+
+
+def test_no_request_fails_while_the_engine_changes(place: Place) -> None:
+    place.apply(place.tiny())
+    old = place.wait_for_phase("Serving")["engine"]["active"]
+
+    with Load(place.address(), streams=10) as load:
+        wait_until("load", lambda: (load.finished >= 10, load.finished))
+        place.change("llmjp-tiny-cpu", {"engine": {"tensorParallel": 2}})
+
+        # The old key serves until a pod of the new one is ready.
+        place.wait_for_reason("Progressing", "RollingOut")
+        assert place.status()["engine"]["active"] == old
+
+        status = place.wait_for_phase("Serving")
+        new = status["engine"]["active"]
+        assert new != old
+        assert status["engine"]["previous"] == old
+
+        # Load goes on until the old pod has drained and is gone.
+        def alone() -> tuple[bool, object]:
+            pods = place.kubectl.get("pods", "--selector=app.kubernetes.io/component=serving")
+            return len(pods["items"]) == 1, len(pods["items"])
+
+        wait_until("the old pod is gone", alone, timeout_s=120)
+        seen = load.finished
+        wait_until("load on the new pod", lambda: (load.finished >= seen + 20, load.finished))
+    assert load.errors == []
+    assert load.finished > 40
+
+    # Back by editing: the artefact is there, nothing is built.
+    jobs = place.jobs()
+    place.change("llmjp-tiny-cpu", {"engine": {"tensorParallel": 1}})
+    status = place.wait_for_phase("Serving")
+    assert status["engine"]["active"] == old
+    assert status["engine"]["cacheHit"] is True
+    assert place.jobs() == jobs

@@ -1,0 +1,105 @@
+"""Backend tensorrt on two pretend GPUs, with stand-ins for TensorRT-LLM: see e2e/images/stand_in.
+
+Everything of ours is real: the build Job, its GPUs, the options of `trtllm-build`, the artefact,
+the rollout under mpirun, Triton and the front model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from e2e.place import ANSWER, QUESTION
+from llmjp_client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from e2e.place import Place
+
+pytestmark = pytest.mark.cluster
+
+H100 = "NVIDIA-H100-80GB-HBM3"
+
+
+@pytest.fixture
+def gpus(place: Place) -> Iterator[None]:
+    """The node shows 4 H100."""
+    place.stage.cluster.pretend_gpus(4, product=H100, compute_capability="9.0")
+    yield
+    place.stage.cluster.pretend_gpus(0, product=H100, compute_capability="9.0")
+
+
+def engine(place: Place, **changes: Any) -> dict[str, Any]:
+    wanted = {"backend": "tensorrt", "tensorParallel": 2, "maxBatchSize": 8, "maxSeqLen": 512}
+    return place.tiny(engine=wanted, hardware={"gpuProduct": H100}, **changes)
+
+
+@pytest.mark.usefixtures("gpus")
+def test_an_engine_is_built_and_served_on_two_gpus(place: Place) -> None:
+    place.apply(engine(place))
+    status = place.wait_for_phase("Serving")
+    assert status["engine"]["computeCapability"] == "9.0"
+    assert status["engine"]["trtllmVersion"] == "1.2.1"
+
+    # Build and serving each had two GPUs, of the kind that was asked for.
+    [build] = place.kubectl.get("pods", "--selector=app.kubernetes.io/component=build")["items"]
+    [pod] = place.kubectl.get("pods", "--selector=app.kubernetes.io/component=serving")["items"]
+    for one in (build, pod):
+        assert one["spec"]["nodeSelector"]["nvidia.com/gpu.product"] == H100
+        assert one["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
+
+    with Client(place.address()) as client:
+        reply = client.chat([{"role": "user", "content": QUESTION}], top_k=1)
+        assert reply.text == ANSWER
+
+    artefact = place.store() / "artefacts" / status["engine"]["key"]
+    assert {path.name for path in artefact.glob("*.engine")} == {"rank0.engine", "rank1.engine"}
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize(
+    ("failure", "code", "retried"),
+    [
+        ("gpu_memory", "not_enough_gpu_memory", False),
+        ("disk", "not_enough_disk", False),
+        ("unsupported_gpu", "unsupported_gpu", False),
+        ("version", "version_mismatch", False),
+        ("unknown", "compile_failed", False),
+    ],
+)
+def test_every_class_of_compiler_failure_is_told(
+    place: Place, failure: str, code: str, retried: bool
+) -> None:
+    model = engine(place, build={"backoffLimit": 0})
+    folder = place.stage.volume(place.kubectl, "llmjp-tiny-cpu-store")
+    (folder / ".stand-in-failure").write_text(failure)
+    place.kubectl.apply(model)
+    condition = place.wait_for_reason("EngineReady", "BuildFailed")
+    assert f"({code})" in condition["message"]
+    status = place.status()
+    assert status["phase"] == "Failed"
+    assert status["build"]["failure"]["step"] == "compile"
+    assert status["build"]["failure"]["retryable"] is retried
+
+    (folder / ".stand-in-failure").unlink()
+    place.kubectl("annotate", "ljm/llmjp-tiny-cpu", "serving.llmjp.dev/retry=mended")
+    place.wait_for_phase("Serving")
+
+
+@pytest.mark.usefixtures("gpus")
+def test_an_engine_for_another_gpu_never_reaches_a_pod(place: Place) -> None:
+    place.apply(engine(place))
+    place.wait_for_phase("Serving")
+    place.change("llmjp-tiny-cpu", {"serving": {"replicas": 0}})
+    place.wait_for("no pods", lambda s: s.get("replicas") == 0)
+
+    # The nodes are replaced by newer ones, whose label says the same product.
+    place.stage.cluster.pretend_gpus(4, product=H100, compute_capability="10.0")
+    place.change("llmjp-tiny-cpu", {"engine": {"maxBatchSize": 4}})
+    condition = place.wait_for_reason("EngineReady", "Incompatible")
+    assert "compute capability 9.0" in condition["message"]
+    assert "has 10.0" in condition["message"]
+    pods = place.kubectl.get("pods", "--selector=app.kubernetes.io/component=serving")["items"]
+    assert pods == []

@@ -1,0 +1,165 @@
+"""The operator is killed at each of its writes, and its API server misbehaves: it all converges.
+
+On a control plane without nodes, where kubelets are played (e2e/played.py).
+"""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from e2e.cluster.kubectl import wait_until
+from e2e.faults import Faults, between, kubeconfig, operator
+from e2e.played import PlayedKubelets
+from llmjp_operator.crd.definition import definition
+from llmjp_operator.names import CRD
+from tests.support.soak import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from e2e.cluster import Cluster, Kubectl
+
+pytestmark = pytest.mark.cluster
+
+MODEL: dict[str, Any] = {
+    "apiVersion": "serving.llmjp.dev/v1alpha1",
+    "kind": "LlmJpModel",
+    "metadata": {"name": "a"},
+    "spec": {
+        "source": {"huggingFace": {"repository": "example/llama"}},
+        "engine": {"backend": "torch", "maxSeqLen": 512},
+        "storage": {"size": "1Gi", "onDelete": "Delete"},
+    },
+}
+KINDS = (
+    "deployments,jobs,services,serviceaccounts,poddisruptionbudgets,"
+    "networkpolicies.networking.k8s.io,persistentvolumeclaims,configmaps"
+)
+OURS = "--selector=app.kubernetes.io/managed-by=llmjp-operator"
+
+
+@dataclass
+class Bad:
+    """A namespace whose operator sees its API server through a bad network."""
+
+    kubectl: Kubectl
+    faults: Faults
+    folder: Path
+    config: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = operator(self.folder, self.config, self.kubectl.namespace)
+        self.faults.victim = self.process.pid
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(timeout=30)
+
+    def story(self) -> list[str]:
+        """A model is made, changed, and changed back; what is there in the end."""
+        self._settles("made")
+        self._changes(2)
+        self._changes(1)
+        found = self.kubectl.get(KINDS, OURS)["items"]
+        return sorted(f"{o['kind']}/{o['metadata']['name']}" for o in found)
+
+    def _changes(self, ranks: int) -> None:
+        patch = f'{{"spec":{{"engine":{{"tensorParallel":{ranks}}}}}}}'
+        self.kubectl("patch", "ljm", "a", "--type=merge", f"--patch={patch}")
+        self._settles(f"changed to {ranks} ranks")
+
+    def _settles(self, what: str) -> None:
+        def look() -> tuple[bool, object]:
+            if self.process is not None and self.process.poll() is not None:
+                self.start()  # as Kubernetes would
+            model = self.kubectl.get("ljm", "a")
+            status = model.get("status") or {}
+            current = status.get("observedGeneration") == model["metadata"]["generation"]
+            return current and status.get("phase") == "Serving", status
+
+        wait_until(what, look, timeout_s=120)
+
+
+@contextmanager
+def bad(plane: Cluster, folder: Path, faults: Faults) -> Iterator[Bad]:
+    """With a model that nobody has looked at yet."""
+    name = f"bad-{secrets.token_hex(3)}"
+    plane.kubectl("create", "namespace", name)
+    kubectl = plane.kubectl.within(name)
+    kubectl.apply(MODEL)
+    with between(plane.kubectl, faults) as address:
+        case = Bad(kubectl, faults, folder, kubeconfig(folder, address))
+        try:
+            case.start()
+            yield case
+        finally:
+            case.stop()
+            plane.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def plane(control_plane: Cluster) -> Iterator[Cluster]:
+    control_plane.kubectl.apply(definition())
+    control_plane.kubectl.wait(f"crd/{CRD}", "condition=Established")
+    with PlayedKubelets(control_plane.kubeconfig):
+        yield control_plane
+
+
+@pytest.fixture(scope="module")
+def undisturbed(plane: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], int]:
+    """What is there in the end, and how many writes it took."""
+    faults = Faults()
+    with bad(plane, tmp_path_factory.mktemp("undisturbed"), faults) as case:
+        return case.story(), len(faults.writes)
+
+
+MOMENTS = count(5, 60)
+"""Writes at which the operator is killed; in `make soak` all of them."""
+
+
+def test_killed_at_its_writes(
+    plane: Cluster, undisturbed: tuple[list[str], int], tmp_path: Path
+) -> None:
+    expected, writes = undisturbed
+    assert writes > 20
+    step = max(1, writes // MOMENTS)
+    for moment in range(1, writes, step):
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        faults = Faults(kill_after=moment)
+        with bad(plane, folder, faults) as case:
+            assert case.story() == expected, f"killed at write {moment}"
+        assert faults.kill_after is None, "it was killed"
+        assert builds(faults) == 2, f"killed at write {moment}: a second build of the same"
+
+
+def builds(faults: Faults) -> int:
+    """Build Jobs that were made: applied, and not known before."""
+    return len({w for w in faults.writes if w.startswith("PATCH") and "/jobs/ljm-build-" in w})
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param({"errors": (409, 429, 500)}, id="errors"),
+        pytest.param({"watch_s": 1.0}, id="cut watches"),
+        pytest.param({"watch_s": 0.7, "expired": True}, id="watches too old"),
+        pytest.param({"errors": (500,), "every": 4, "watch_s": 1.5}, id="all at once"),
+    ],
+)
+def test_an_api_server_that_misbehaves(
+    plane: Cluster, undisturbed: tuple[list[str], int], tmp_path: Path, faults: dict[str, Any]
+) -> None:
+    expected, _ = undisturbed
+    with bad(plane, tmp_path, Faults(**faults)) as case:
+        assert case.story() == expected
+        assert builds(case.faults) == 2

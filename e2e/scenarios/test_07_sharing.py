@@ -1,0 +1,63 @@
+"""Two models on one store, and two operators in one cluster: each thing is done once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from e2e.cluster.kubectl import wait_until
+from e2e.stage import RELEASE, SYSTEM
+
+if TYPE_CHECKING:
+    from e2e.place import Place
+
+pytestmark = pytest.mark.cluster
+
+SHARED = {"size": None, "accessMode": None, "onDelete": None, "existingClaim": "shared"}
+
+
+def test_two_models_need_one_build(place: Place) -> None:
+    place.stage.volume(place.kubectl, "shared", make=True)
+    place.apply(place.tiny("one", storage=SHARED), place.tiny("two", storage=SHARED))
+    keys = {place.wait_for_phase("Serving", name)["engine"]["active"] for name in ("one", "two")}
+    assert len(keys) == 1
+    assert len(place.jobs()) == 1
+    [job] = place.kubectl.get("jobs", "--selector=app.kubernetes.io/component=build")["items"]
+    created = job["status"]["startTime"]
+    assert created
+
+    # One goes, the other stays.
+    place.kubectl("delete", "ljm", "one", "--timeout=60s")
+    assert place.status("two")["phase"] == "Serving"
+
+
+def test_two_operators_and_one_leads(place: Place) -> None:
+    system = place.stage.kubectl.within(SYSTEM)
+    system("scale", f"deployment/{RELEASE}", "--replicas=2")
+    try:
+        system.wait(f"deployment/{RELEASE}", "jsonpath={.status.readyReplicas}=2")
+        leader = system.get("lease", "llmjp-operator")["spec"]["holderIdentity"]
+        pods = [
+            pod["metadata"]["name"]
+            for pod in system.get("pods", f"--selector=app.kubernetes.io/name={RELEASE}")["items"]
+        ]
+        assert leader in pods
+        place.apply(place.tiny())
+        place.wait_for_phase("Serving")
+        assert len(place.jobs()) == 1
+
+        # The leader goes; the other takes over and goes on where it was.
+        system("delete", "pod", leader, "--wait=false")
+
+        def changed() -> tuple[bool, object]:
+            holder = system.get("lease", "llmjp-operator")["spec"].get("holderIdentity")
+            return bool(holder) and holder != leader, holder
+
+        wait_until("another leader", changed, timeout_s=60)
+        place.change("llmjp-tiny-cpu", {"engine": {"tensorParallel": 2}})
+        place.wait_for_phase("Serving")
+        assert len(place.jobs()) == 2
+    finally:
+        system("scale", f"deployment/{RELEASE}", "--replicas=1")
+        system.wait(f"deployment/{RELEASE}", "condition=Available")
