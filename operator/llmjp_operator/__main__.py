@@ -11,7 +11,7 @@ import sys
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import kopf
 from kubernetes.aio import client, config
@@ -19,8 +19,9 @@ from kubernetes.aio import client, config
 from llmjp_operator.cluster import CALLS_AT_ONCE, KubeCluster
 from llmjp_operator.controller import Controller
 from llmjp_operator.errors import BadSettings, OperatorError
-from llmjp_operator.handlers import KINDS, operator_settings, registry
+from llmjp_operator.handlers import KINDS, Memories, operator_settings, registry
 from llmjp_operator.leadership import lead
+from llmjp_operator.listing import fill
 from llmjp_operator.logs import configure
 from llmjp_operator.metrics import Metrics
 from llmjp_operator.queue import WorkQueue
@@ -30,7 +31,7 @@ from llmjp_operator.sweep import sweeping
 from llmjp_operator.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
     from llmjp_operator.view import Key
 
@@ -38,6 +39,8 @@ _log = logging.getLogger("llmjp_operator")
 
 SETTINGS: Final = "LLMJP_SETTINGS"
 """Environment variable: path of settings.json."""
+LISTING_PAUSE_S: Final = 5.0
+"""Before the first listing is tried again."""
 WORKERS: Final = 8
 """Models that are reconciled at once."""
 
@@ -101,10 +104,13 @@ class Operator:
             namespaces=namespaces,
             every_s=self.settings.resync_seconds,
         )
+        if not await _unless(stop, self._fill(controller.view, cluster, queue)):
+            return
         async with _background(sweeper, *(queue.work() for _ in range(WORKERS))):
             await kopf.operator(
                 registry=registry(controller.view, queue),
                 settings=operator_settings(clusterwide=not namespaces),
+                memories=Memories(),
                 standalone=True,
                 # Else kopf asks for the name of the user, and the image's has none.
                 identity=self.settings.identity,  # type: ignore[arg-type]
@@ -112,6 +118,39 @@ class Operator:
                 namespaces=namespaces,
                 stop_flag=stop,
             )
+
+    async def _fill(self, view: View, cluster: KubeCluster, queue: WorkQueue[Key]) -> None:
+        """Until it has worked: nothing is decided on half a view."""
+        while True:
+            try:
+                await fill(
+                    view,
+                    cluster,
+                    queue,
+                    kinds=tuple(KINDS),
+                    namespaces=self.settings.watch_namespaces,
+                )
+            except OperatorError as exc:
+                _log.warning(
+                    "listing failed", extra={"reason": str(exc), "pause_s": LISTING_PAUSE_S}
+                )
+                await asyncio.sleep(LISTING_PAUSE_S)
+            else:
+                return
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether the work was done before `stop` was set; it is cancelled otherwise."""
+    working, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done()
+    finally:
+        for task in (working, stopped):
+            task.cancel()
+        await asyncio.gather(working, stopped, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from llmjp_operator.names import API_VERSION, FIELD_MANAGER, PLURAL
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from kubernetes.aio.client import ApiClient
 
@@ -142,11 +142,25 @@ class KubeCluster:
 
     async def names(self, kind: str, namespace: str, selector: str) -> tuple[int, list[Object]]:
         """See `Cluster`."""
-        api, plural = PLURALS[kind]
-        path = f"/{api}/namespaces/{namespace}/{plural}" if namespace else f"/{api}/{plural}"
         query = {"labelSelector": selector} if selector else {}
-        found = json.loads(await self._call("GET", kind, path, query, accept=_NAMES))
+        found = json.loads(
+            await self._call("GET", kind, _all(kind, namespace), query, accept=_NAMES)
+        )
         return int(found["metadata"]["resourceVersion"]), list(found["items"])
+
+    async def objects(
+        self, kind: str, namespace: str, selector: str, chunk: int
+    ) -> AsyncIterator[Object]:
+        """See `listing.Lists`."""
+        query = {"limit": str(chunk)} | ({"labelSelector": selector} if selector else {})
+        while True:
+            found = json.loads(await self._call("GET", kind, _all(kind, namespace), query))
+            for item in found["items"]:
+                yield item
+            more = found["metadata"].get("continue")
+            if not more:
+                return
+            query["continue"] = more
 
     async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str:
         """See `Cluster`."""
@@ -222,6 +236,11 @@ _NAMES = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 def _path(kind: str, namespace: str, name: str) -> str:
     api, plural = PLURALS[kind]
     return f"/{api}/namespaces/{namespace}/{plural}/{name}"
+
+
+def _all(kind: str, namespace: str) -> str:
+    api, plural = PLURALS[kind]
+    return f"/{api}/namespaces/{namespace}/{plural}" if namespace else f"/{api}/{plural}"
 
 
 def _said(text: str | bytes) -> str:

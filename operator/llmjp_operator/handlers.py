@@ -1,9 +1,9 @@
 """kopf: what it watches for us, and what becomes of it. No logic: every event leads to `reconcile`.
 
-The indexes are used for their order alone: kopf fills them from its first listings before any event
-handler runs, so nothing is decided on half a view. No handler of a kind that makes kopf write
-(create, update, delete, timers) is registered: it stores nothing in models and adds no finalizer,
-and a model can be deleted while no operator runs.
+Only event handlers are registered, none of a kind that makes kopf write (create, update, delete,
+timers): it stores nothing in models and adds no finalizer, and a model can be deleted while no
+operator runs. No indexes either: until the last object is indexed, every object's task is woken for
+every other one, which at 10,000 objects is minutes; `listing` fills the view before kopf starts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import kopf
+from kopf._core.reactor.inventory import ResourceMemories
 
+from llmjp_operator.listing import CHUNK
 from llmjp_operator.names import GROUP, MANAGED_BY, OPERATOR, PLURAL, VERSION
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ WATCH_S: Final = 270
 """A watch is asked to end after so long, and begun anew."""
 SILENCE_S: Final = 70.0
 """A watch that brings neither events nor bookmarks for so long is dead and begun anew."""
+IDLE_S: Final = 0.1
+"""kopf keeps an object's last event and a task for so long after it."""
 
 
 def registry(view: View, queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
@@ -46,25 +50,19 @@ def registry(view: View, queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers)(_login)
 
-    @kopf.index(GROUP, VERSION, PLURAL, registry=handlers, id="see-models")
-    async def see_model(body: kopf.Body, **_: Any) -> None:
-        view.see_model(dict(body))
-
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers, id="models")
-    async def model_event(event: Any, body: kopf.Body, **_: Any) -> None:
+    async def model_event(event: Any, **_: Any) -> None:
+        body = event["object"]
         metadata = body["metadata"]
         key = (metadata["namespace"], metadata["name"])
         if event["type"] == "DELETED":
             queue.forget(key)
             for other in view.lose_model(*key):
                 await queue.add(other)
-        else:
+        elif view.see_model(body) or event["type"] is not None:
             await queue.add(key)
 
     for kind, resource in KINDS.items():
-        kopf.index(*resource, registry=handlers, labels=_OURS, id=f"see-{resource[2]}")(
-            _seer(view, kind)
-        )
         kopf.on.event(*resource, registry=handlers, labels=_OURS, id=resource[2])(
             _teller(view, queue, kind)
         )
@@ -74,20 +72,17 @@ def registry(view: View, queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
 _OURS: Final = {MANAGED_BY: OPERATOR}
 
 
-def _seer(view: View, kind: str) -> Callable[..., Awaitable[None]]:
-    async def see(body: kopf.Body, **_: Any) -> None:
-        view.see(kind, dict(body))
-
-    return see
-
-
 def _teller(view: View, queue: WorkQueue[Key], kind: str) -> Callable[..., Awaitable[None]]:
-    async def tell(event: Any, body: kopf.Body, **_: Any) -> None:
+    async def tell(event: Any, **_: Any) -> None:
+        body = event["object"]
         metadata = body["metadata"]
-        namespace, labels = metadata.get("namespace", ""), dict(metadata.get("labels") or {})
+        namespace, labels = metadata.get("namespace", ""), metadata.get("labels") or {}
+        news = True
         if event["type"] == "DELETED":
             view.lose(kind, namespace, metadata["name"], metadata.get("uid", ""))
-        for key in sorted(view.concerned(namespace, labels)):
+        else:
+            news = view.see(kind, body, shown=True) or event["type"] is not None
+        for key in sorted(view.concerned(namespace, labels)) if news else ():
             await queue.add(key)
 
     return tell
@@ -119,6 +114,27 @@ def in_cluster(environ: Mapping[str, str], account: Path) -> kopf.ConnectionInfo
     )
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Nobody asks what of an object has changed; kopf would copy it twice to know."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nowhere."""
+
+
+class Memories(ResourceMemories):
+    """kopf's, but of no object: event handlers need none, and 10,000 of them are many."""
+
+    async def recall(self, raw_body: Any, **arguments: Any) -> Any:
+        """A fresh one."""
+        return await super().recall(raw_body, **{**arguments, "ephemeral": True})
+
+
 def operator_settings(*, clusterwide: bool) -> kopf.OperatorSettings:
     """How kopf watches; it posts no events and writes nothing."""
     settings = kopf.OperatorSettings()
@@ -129,7 +145,10 @@ def operator_settings(*, clusterwide: bool) -> kopf.OperatorSettings:
     settings.watching.client_timeout = WATCH_S + 30
     settings.watching.connect_timeout = 10
     settings.watching.inactivity_timeout = SILENCE_S
+    settings.watching.chunk_size = CHUNK
     settings.networking.request_timeout = 60
+    settings.queueing.idle_timeout = IDLE_S
+    settings.persistence.diffbase_storage = _NoDiffs()
     for resource in KINDS.values():
         settings.watching.label_selectors[resource] = f"{MANAGED_BY}={OPERATOR}"
     return settings

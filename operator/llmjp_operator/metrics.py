@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from llmjp_operator.view import View
 
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-"""Seconds."""
+_MS = (1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 750)
+_BUCKETS = (*(ms / 1000 for ms in _MS), 1, 1.5, 2.5, 5, 10)
+"""Seconds; fine enough to tell a slow cluster from a slow operator."""
 
 
 class _Models(Collector):

@@ -53,6 +53,8 @@ class Seen:
     """Of what the operator owns of it; empty for pods."""
     fact: JobFact | PodFact | DeploymentFact | ClaimFact | Record | None
     groups: tuple[Group, ...]
+    shown: bool = False
+    """By a list or a watch, not only as the answer to a call of our own."""
 
 
 GROUPS: Final = (MODEL_LABEL, STORE_LABEL)
@@ -63,6 +65,8 @@ class View:
     """All models, and all objects of ours."""
 
     models: dict[Key, Model | Refused] = field(default_factory=dict)
+    _versions: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    """Uid and version of every model, as last seen."""
     _objects: dict[tuple[str, str, str], Seen] = field(default_factory=dict)
     """By kind, namespace and name."""
     _groups: defaultdict[Group, set[tuple[str, str, str]]] = field(
@@ -73,10 +77,14 @@ class View:
     )
     """Models by namespace and `store_id`."""
 
-    def see_model(self, body: Object) -> Key:
-        """A model is there, or has changed."""
+    def see_model(self, body: Object) -> bool:
+        """A model is there, or has changed; False where it was seen like that before."""
         metadata = body["metadata"]
         key = (metadata["namespace"], metadata["name"])
+        version = metadata.get("uid", ""), metadata.get("resourceVersion", "")
+        if version[1] and self._versions.get(key) == version:
+            return False
+        self._versions[key] = version
         self._forget_store(key)
         try:
             model = parse(body)
@@ -89,16 +97,17 @@ class View:
                 message=str(exc),
                 status=body.get("status") or {},
             )
-            return key
+            return True
         self.models[key] = model
         self._stores[_store(model)].add(key)
-        return key
+        return True
 
     def lose_model(self, namespace: str, name: str) -> list[Key]:
         """A model is gone; those that shared its store."""
         key = (namespace, name)
         model = self.models.get(key)
         self._forget_store(key)
+        self._versions.pop(key, None)
         self.models.pop(key, None)
         return self.sharing(model) if isinstance(model, Model) else []
 
@@ -113,14 +122,21 @@ class View:
         """Models on the same store, by name."""
         return sorted(self._stores.get(_store(model), ()))
 
-    def see(self, kind: str, body: Object) -> None:
-        """An object of ours is there, or has changed."""
+    def see(self, kind: str, body: Object, *, shown: bool = False) -> bool:
+        """An object of ours is there, or has changed.
+
+        Returns:
+            False where a list or a watch has shown it like that before.
+        """
         metadata = body["metadata"]
         where = (kind, metadata.get("namespace", ""), metadata["name"])
         version = int(metadata.get("resourceVersion") or 0)
         known = self._objects.get(where)
-        if known is not None and known.uid == metadata.get("uid") and known.version > version:
-            return  # an answer to our own call was newer
+        if known is not None and known.uid == metadata.get("uid") and known.version >= version > 0:
+            if known.version == version and shown and not known.shown:
+                self._objects[where] = replace(known, shown=True)
+            # Otherwise an answer to our own call was newer.
+            return not (known.version == version and known.shown)
         self._drop(where)
         labels = metadata.get("labels") or {}
         groups = tuple((where[1], name, labels[name]) for name in GROUPS if name in labels)
@@ -131,9 +147,11 @@ class View:
             digest=digest,
             fact=_fact(kind, body),
             groups=groups,
+            shown=shown,
         )
         for group in groups:
             self._groups[group].add(where)
+        return True
 
     def digest(self, kind: str, namespace: str, name: str) -> str:
         """Of what the operator owns of an object."""
