@@ -12,7 +12,7 @@ import yaml
 from e2e.cluster.errors import KubectlFailed
 from e2e.cluster.kubectl import wait_until
 from e2e.images.recipes import ROOT
-from e2e.stage import READY_S, own
+from e2e.stage import READY_S, USER, own
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +49,39 @@ class Place:
         shutil.copytree(CHECKPOINT, folder / "checkpoint")
         own(folder)
         return folder
+
+    def sender(self, claim: str) -> Object:
+        """A pod that holds a volume for `kubectl cp`."""
+        system = self.stage.kubectl.within("llmjp-system")
+        image = system(
+            "get", "deployment/llmjp-operator", "--output=jsonpath={..containers[0].image}"
+        )
+        security = {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        container = {
+            "name": "sender",
+            "image": image,
+            "command": ["sleep", "600"],
+            "securityContext": security,
+            "volumeMounts": [{"name": "volume", "mountPath": "/volume"}],
+        }
+        volume = {"name": "volume", "persistentVolumeClaim": {"claimName": claim}}
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "sender"},
+            "spec": {
+                "automountServiceAccountToken": False,
+                "securityContext": {"fsGroup": USER},
+                "containers": [container],
+                "volumes": [volume],
+            },
+        }
 
     def tiny(self, name: str = "llmjp-tiny-cpu", **changes: Any) -> Object:
         """The manifest of the example model, with changes to parts of its spec."""

@@ -4,4 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/lint.sh
 scripts/install-modelopt.sh > /dev/null || echo "no modelopt: the tests against it skip" >&2
+scripts/install-helm.sh > /dev/null || echo "no helm: the chart's tests and the scenarios skip" >&2
 exec .venv/bin/python -m pytest -q "$@"

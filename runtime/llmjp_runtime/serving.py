@@ -92,15 +92,14 @@ def load_executor(settings: ServingSettings, tokenizer: TextTokenizer) -> Execut
 
 
 def _tensorrt_executor(settings: ServingSettings) -> Executor:
-    # Only a process of Triton's python backend can call the model beside it.
     from llmjp_runtime.executor.tensorrt_config import EngineConfig
     from llmjp_runtime.executor.tensorrt_executor import TensorRTExecutor
     from llmjp_runtime.executor.tensorrt_model import ENGINE_MODEL_NAME
-    from llmjp_runtime.front.triton import TritonModel
+    from llmjp_runtime.front.neighbour import NeighbourModel
 
     engine = EngineConfig.load(settings.artefact)
     limits = engine.limits(settings.max_batch_size, settings.max_context)
-    return TensorRTExecutor(TritonModel(ENGINE_MODEL_NAME, settings.triton_http), engine, limits)
+    return TensorRTExecutor(NeighbourModel(ENGINE_MODEL_NAME, settings), engine, limits)
 
 
 def _pytorch_executor(settings: ServingSettings) -> Executor:

@@ -55,16 +55,22 @@ class ServingSettings:
     """Where `/readyz` and `/livez` answer."""
     triton_http: str = "127.0.0.1:8000"
     """Where the front model reaches its own server's HTTP endpoint; set by whoever starts it."""
+    triton_grpc: str = "127.0.0.1:8001"
+    """Likewise its gRPC endpoint."""
+    tls_certificate: Path | None = None
+    """That the gRPC endpoint shows; None where it is not encrypted."""
     defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
 
     def to_json(self) -> str:
         """One line that `from_json` reads back."""
-        return json.dumps({**asdict(self), "artefact": str(self.artefact)}, sort_keys=True)
+        return json.dumps(asdict(self), sort_keys=True, default=str)
 
     @classmethod
     def from_json(cls, text: str) -> ServingSettings:
         """The settings `to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
         values["artefact"] = Path(values["artefact"])
+        certificate = values.get("tls_certificate")
+        values["tls_certificate"] = None if certificate is None else Path(certificate)
         values["defaults"] = SamplingDefaults(**values["defaults"])
         return cls(**values)

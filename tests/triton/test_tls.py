@@ -41,6 +41,12 @@ def test_clients_that_trust_the_certificate(secure: Served, certificate: Certifi
             assert stream.reply().usage.output_tokens <= 4
 
 
+def test_models_reach_their_own_encrypted_server(secure: Served, certificate: Certificate) -> None:
+    with Client(secure.endpoint, model="ensemble", tls=trust(certificate)) as client:
+        client.wait_until_ready(timeout=60)
+        assert client.generate(PROMPT, max_tokens=4).usage.output_tokens <= 4
+
+
 async def ask(endpoint: str, tls: TLS) -> int:
     async with AsyncClient(endpoint, tls=tls) as client:
         return (await client.generate(PROMPT, max_tokens=4)).usage.output_tokens

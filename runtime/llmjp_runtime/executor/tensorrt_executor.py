@@ -1,9 +1,9 @@
 """The executor `tensorrt`: TensorRT-LLM's C++ model beside us in the same Triton.
 
-Requests are calls from model to model (business logic scripting), each of which blocks a thread of
-a bounded pool until its last response. Such calls pass no cancellation on, so a second request with
-the same id and `stop` does that, again and again until the first one ends: TensorRT-LLM forgets a
-stop that comes before its request.
+Requests are calls through the server's own gRPC endpoint (`front.neighbour`), each of which blocks
+a thread of a bounded pool until its last response. A request is cancelled by a second one with the
+same id and `stop`, again and again until the first one ends: TensorRT-LLM forgets a stop that comes
+before its request.
 """
 
 from __future__ import annotations

@@ -4,36 +4,29 @@ Clients written for NVIDIA's `ensemble` find its defaults: greedy unless top_k o
 repetition penalty, and an unstreamed reply that begins with the prompt unless
 `exclude_input_in_output`. Everything else is `llmjp`'s.
 
-Calls from model to model pass no cancellation on (seen with Triton 2.51), so this model watches its
-own clients and stops the inner request by its id.
+Requests go to `llmjp` through the server's own gRPC endpoint (`neighbour`). This model watches its
+own clients, and cancels the inner request of one that is gone.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from llmjp_runtime.front.neighbour import CallFailed, NeighbourModel
 from llmjp_runtime.front.orphan import exit_with_server
-from llmjp_runtime.front.repository import MODEL_NAME
+from llmjp_runtime.front.repository import MODEL_NAME, SETTINGS_PARAMETER
 from llmjp_runtime.front.request import Code, RequestError, nvidia_defaults
-from llmjp_runtime.front.triton import (
-    CallFailed,
-    TritonModel,
-    TritonResponder,
-    inputs_of,
-    prepare_process,
-)
+from llmjp_runtime.front.triton import TritonResponder, inputs_of, prepare_process
+from llmjp_runtime.settings import ServingSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from llmjp_runtime.front.live import Outputs
+    from llmjp_runtime.front.neighbour import Call
     from llmjp_runtime.front.request import Tensors
 
 _log = logging.getLogger(__name__)
@@ -47,15 +40,17 @@ POLL_S = 0.1
 class TritonPythonModel:
     """Triton's entry points."""
 
-    def initialize(self, _args: dict[str, str]) -> None:
+    def initialize(self, args: dict[str, str]) -> None:
         """Start the threads."""
         prepare_process()
         exit_with_server()
-        self._model = TritonModel(MODEL_NAME)
+        parameters = json.loads(args["model_config"])["parameters"]
+        settings = ServingSettings.from_json(parameters[SETTINGS_PARAMETER]["string_value"])
+        self._model = NeighbourModel(MODEL_NAME, settings)
         self._numbers = itertools.count(1)
         self._pool = ThreadPoolExecutor(MAX_THREADS, "forward")
         self._lock = threading.Lock()
-        self._running: dict[str, TritonResponder] = {}
+        self._running: dict[Call, TritonResponder] = {}
         self._closed = threading.Event()
         self._watch = threading.Thread(target=self._run_watch, name="watch", daemon=True)
         self._watch.start()
@@ -73,30 +68,28 @@ class TritonPythonModel:
     def _forward(
         self, tensors: Tensors, inner: str, timeout_us: int, responder: TritonResponder
     ) -> None:
-        stopping = "stop" in tensors
-        if not stopping:
-            with self._lock:
-                self._running.setdefault(inner, responder)
+        call = None
         try:
-            _relay(self._model.infer(tensors, inner, timeout_us=timeout_us), responder)
+            call = self._model.infer(tensors, inner, timeout_us=timeout_us)
+            with self._lock:
+                self._running[call] = responder
+            _relay(call, responder)
         except CallFailed as exc:
-            responder.fail_as(exc.error)
+            responder.fail_with(str(exc))
         except Exception as exc:  # noqa: BLE001  a thread's edge
             _log.exception("forwarding failed")
             responder.fail(RequestError(Code.INTERNAL, f"{type(exc).__name__} in the alias"))
         finally:
             with self._lock:
-                if self._running.get(inner) is responder:
-                    del self._running[inner]
+                self._running.pop(call, None)  # type: ignore[arg-type]
 
     def _run_watch(self) -> None:
         while not self._closed.wait(POLL_S):
             with self._lock:
                 running = list(self._running.items())
-            for inner, responder in running:
+            for call, responder in running:
                 if responder.cancelled():
-                    for _ in self._model.infer({"stop": np.array([[True]])}, inner):
-                        pass
+                    call.cancel()
 
     def finalize(self) -> None:
         """End the threads."""
@@ -105,7 +98,7 @@ class TritonPythonModel:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _relay(responses: Iterator[Outputs], responder: TritonResponder) -> None:
+def _relay(responses: Call, responder: TritonResponder) -> None:
     """Pass responses on; ours carry the final flag themselves, so an empty one is only the end."""
     ended = False
     for outputs in responses:

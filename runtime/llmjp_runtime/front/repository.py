@@ -60,13 +60,12 @@ def model_repository(
     settings: ServingSettings, engine: EngineConfig | None = None
 ) -> dict[str, str]:
     """The repository's files: path below its root to text; `engine` is for backend tensorrt."""
+    told = {SETTINGS_PARAMETER: settings.to_json()}
     shim = "from llmjp_runtime.front.{module} import TritonPythonModel  # noqa: F401\n"
     files = {
-        f"{MODEL_NAME}/config.pbtxt": config_pbtxt(
-            MODEL_NAME, {SETTINGS_PARAMETER: settings.to_json()}
-        ),
+        f"{MODEL_NAME}/config.pbtxt": config_pbtxt(MODEL_NAME, told),
         f"{MODEL_NAME}/1/model.py": shim.format(module="model"),
-        f"{ALIAS_NAME}/config.pbtxt": config_pbtxt(ALIAS_NAME, {}),
+        f"{ALIAS_NAME}/config.pbtxt": config_pbtxt(ALIAS_NAME, told),
         f"{ALIAS_NAME}/1/model.py": shim.format(module="alias"),
     }
     if engine is not None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import urllib.request
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import triton_python_backend_utils as pb_utils
@@ -19,11 +17,6 @@ import triton_python_backend_utils as pb_utils
 from llmjp_runtime.front.request import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
-
     from llmjp_runtime.front.live import Outputs
     from llmjp_runtime.front.request import RequestError, Tensors
 
@@ -35,8 +28,6 @@ ERROR_CODES = {
     Code.INTERNAL: "INTERNAL",
 }
 """Names of Triton's codes; a gRPC stream brings only the message, with our code in brackets."""
-READY_S = 2.0
-"""How long the server may take to say whether a model is ready."""
 
 
 def final_flag() -> int:
@@ -47,73 +38,6 @@ def final_flag() -> int:
 def inputs_of(request: Any) -> Tensors:
     """The request's tensors as arrays."""
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-
-
-class CallFailed(Exception):
-    """Another model of this server answered with an error."""
-
-    def __init__(self, error: Any) -> None:
-        """Keep Triton's error; the message is its message."""
-        super().__init__(error.message())
-        self.error = error
-
-
-class TritonModel:
-    """Another model of this server, called from this one."""
-
-    def __init__(self, name: str, http_address: str = "") -> None:
-        """Nothing is asked of it yet; it may load later than the caller.
-
-        Args:
-            name: the model's.
-            http_address: `host:port` of this server's HTTP endpoint, for `ready`.
-        """
-        self._name = name
-        self._url = f"http://{http_address}/v2/models/{name}/ready"
-
-    def ready(self) -> bool:
-        """Whether it takes requests, over HTTP, which starts when all models are loaded.
-
-        The backend's own `is_model_ready` hangs while the calling model or the server starts, and
-        aborts a server that ends (seen with Triton 2.51).
-        """
-        try:
-            with urllib.request.urlopen(self._url, timeout=READY_S) as response:  # noqa: S310  http
-                return bool(response.status == HTTPStatus.OK)
-        except OSError:
-            return False
-
-    def infer(
-        self,
-        tensors: Mapping[str, NDArray[np.generic]],
-        request_id: str,
-        output_names: Sequence[str] = (),
-        /,
-        *,
-        timeout_us: int = 0,
-    ) -> Iterator[Outputs]:
-        """The responses to one request, as they come; blocks between them.
-
-        Args:
-            tensors: the inputs.
-            request_id: as the model will see it.
-            output_names: what to return; none means all.
-            timeout_us: the request parameter; 0 means none.
-
-        Raises:
-            CallFailed: the model answered with an error, perhaps after some responses.
-        """
-        request = pb_utils.InferenceRequest(
-            model_name=self._name,
-            requested_output_names=list(output_names),
-            inputs=[pb_utils.Tensor(name, array) for name, array in tensors.items()],
-            request_id=request_id,
-            timeout=timeout_us,
-        )
-        for response in request.exec(decoupled=True):
-            if response.has_error():
-                raise CallFailed(response.error())
-            yield {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
 
 
 class TritonResponder:
@@ -140,12 +64,17 @@ class TritonResponder:
 
     def fail(self, error: RequestError) -> None:
         """Send the error and end the request."""
-        self.fail_as(
+        self._fail(
             pb_utils.TritonError(str(error), getattr(pb_utils.TritonError, ERROR_CODES[error.code]))
         )
 
-    def fail_as(self, error: Any) -> None:
-        """Send an error of Triton's own type and end the request."""
+    def fail_with(self, message: str) -> None:
+        """Send an error in the words of another model of ours, which begin with its code."""
+        code, _, _ = message.removeprefix("[").partition("] ")
+        kind = ERROR_CODES[Code(code)] if code in set(Code) else "INTERNAL"
+        self._fail(pb_utils.TritonError(message, getattr(pb_utils.TritonError, kind)))
+
+    def _fail(self, error: Any) -> None:
         with self._lock:
             self._ended = True
             self._sender.send(pb_utils.InferenceResponse(error=error), flags=final_flag())

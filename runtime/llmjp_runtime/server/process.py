@@ -107,6 +107,8 @@ class TritonServer:
         self.settings = replace(
             settings,
             triton_http=f"{reachable(listen.http_host)}:{listen.http_port}",
+            triton_grpc=f"{reachable(listen.host)}:{listen.grpc_port}",
+            tls_certificate=None if listen.tls is None else listen.tls.certificate.absolute(),
             num_threads=settings.num_threads or usable_threads(),
         )
         self.listen = listen

@@ -1,0 +1,155 @@
+"""`make demo-cluster`: from `helm install` to streamed Japanese, on a Kubernetes that it starts.
+
+With $KUBECONFIG set it takes that cluster instead, which must be able to pull the project's images:
+LLMJP_REGISTRY names where they are (docs/images.md), and a default storage class is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+from e2e.cluster import Options, existing, install, start
+from e2e.cluster.errors import ClusterError
+from e2e.images import ImagesMissing, load
+from e2e.place import CHECKPOINT, MANIFEST, QUESTION, SOURCE, Place
+from e2e.stage import RELEASE, SYSTEM, Stage
+from llmjp_client import Client
+from scripts.chart_files import NoHelm, tools
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from e2e.cluster import Cluster
+
+NAME: Final = "llmjp-tiny-cpu"
+REGISTRY: Final = "LLMJP_REGISTRY"
+
+
+class Refused(Exception):
+    """The demo cannot run here; says what is missing."""
+
+
+def main() -> int:
+    """The exit code."""
+    try:
+        _show()
+    except (Refused, ClusterError, ImagesMissing, NoHelm) as exc:
+        print(f"demo-cluster: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _show() -> None:
+    theirs = existing(os.environ)
+    helm = tools() / "helm"
+    with _ours() if theirs is None else _theirs(theirs) as cluster:
+        stage = Stage(cluster, helm)
+        try:
+            _play(stage, ours=theirs is None)
+        finally:
+            stage.close()
+
+
+@contextmanager
+def _ours() -> Iterator[Cluster]:
+    _say("starting a one-node Kubernetes")
+    install("node", os.environ)
+    with start("node", Options()) as cluster:
+        _say("putting the images on it (the first time they are built, a few minutes)")
+        load(cluster, ("llmjp-operator", "llmjp-builder", "llmjp-runtime"))
+        yield cluster
+
+
+@contextmanager
+def _theirs(cluster: Cluster) -> Iterator[Cluster]:
+    if not os.environ.get(REGISTRY):
+        raise Refused(f"with KUBECONFIG, {REGISTRY} must name the registry of the images")
+    yield cluster
+
+
+def _play(stage: Stage, *, ours: bool) -> None:
+    _say(f"helm install {RELEASE} charts/llmjp-operator --namespace {SYSTEM}")
+    if ours:
+        stage.install()
+    else:
+        stage.install_from(os.environ[REGISTRY])
+    namespace = f"llmjp-demo-{secrets.token_hex(2)}"
+    stage.kubectl("create", "namespace", namespace)
+    place = Place(stage, stage.kubectl.within(namespace))
+    try:
+        if ours:
+            place.put_checkpoint()
+        else:
+            _send_checkpoint(place)
+        _say(f"kubectl apply -f manifests/{MANIFEST.name}")
+        model: dict[str, Any] = yaml.safe_load(MANIFEST.read_text(encoding="utf-8"))
+        if ours:
+            place.apply(model)
+        else:
+            place.kubectl.apply(model)
+        _watch(place)
+        _talk(place)
+    finally:
+        stage.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def _watch(place: Place) -> None:
+    """One line for every phase, until it serves."""
+    began, shown = time.monotonic(), ""
+
+    def seen(status: dict[str, Any]) -> bool:
+        nonlocal shown
+        phase = status.get("phase", "")
+        if phase != shown:
+            conditions = {c["type"]: c for c in status.get("conditions", ())}
+            message = conditions.get("Progressing", {}).get("message", "")
+            print(f"  {time.monotonic() - began:5.1f} s  {phase:<12} {message}", flush=True)
+            shown = phase
+        return bool(phase == "Serving")
+
+    place.wait_for("Serving", seen)
+    print(place.kubectl("get", "ljm"), end="")
+
+
+def _talk(place: Place) -> None:
+    _say(f'Client.from_resource("{NAME}")')
+    config = str(place.kubectl.kubeconfig)
+    with Client.from_resource(NAME, namespace=place.namespace, kubeconfig=config) as client:
+        print(f"  > {QUESTION}\n  ", end="")
+        with client.stream([{"role": "user", "content": QUESTION}], top_k=1) as stream:
+            for chunk in stream:
+                print(chunk.text, end="", flush=True)
+        print()
+
+
+def _send_checkpoint(place: Place) -> None:
+    """Onto a volume of the cluster's own, through a pod that does nothing else."""
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": SOURCE},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+    pod = place.sender(SOURCE)
+    place.kubectl.apply(claim, pod)
+    place.kubectl.wait("pod/sender", "condition=Ready", timeout_s=100)
+    place.kubectl("cp", str(CHECKPOINT), "sender:/volume/checkpoint")
+    place.kubectl("delete", "pod", "sender", "--grace-period=1")
+
+
+def _say(what: str) -> None:
+    print(f"\033[1m{what}\033[0m" if sys.stdout.isatty() else what, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
