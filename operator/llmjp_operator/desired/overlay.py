@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_operator.api import encode
 from llmjp_operator.desired.pods import container_security
+from llmjp_operator.desired.spelling import spelled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +56,7 @@ def overlaid(template: Object, overlay: PodTemplate) -> Object:
         ours = template["metadata"].get(kind, {})
         given = merged["metadata"].get(kind, {})
         given.update({k: v for k, v in ours.items() if k.partition("/")[0] in _OURS})
-    return merged
+    return {**merged, "spec": spelled(merged["spec"])}
 
 
 def _merged(base: Object, over: Object) -> Object:

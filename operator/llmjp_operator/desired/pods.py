@@ -55,9 +55,10 @@ def container_security() -> Object:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> list[Object]:
-    """Of a container."""
+    """Of a container. An empty value is stored as none, and means the same."""
     return [
-        {"name": name, "value": value} for name, value in {**ENVIRONMENT, **(extra or {})}.items()
+        {"name": name, **({"value": value} if value else {})}
+        for name, value in {**ENVIRONMENT, **(extra or {})}.items()
     ]
 
 

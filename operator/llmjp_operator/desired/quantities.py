@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _BINARY: Final = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL: Final = {"n": -3, "u": -2, "m": -1, "": 0, "k": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
+_KNOWN: Final = _BINARY.keys() | _DECIMAL.keys()
 _QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]{0,2})")
 
 
@@ -27,6 +28,16 @@ def canonical(quantity: str) -> str:
         return _spelled(value, 1024, dict(reversed(_BINARY.items()))) if value else "0"
     value = number * Decimal(1000) ** _DECIMAL[suffix]
     return _spelled(value, 1000, dict(reversed(_DECIMAL.items()))) if value else "0"
+
+
+def as_stored(quantity: str | float) -> str:
+    """Likewise, of what nobody has checked: the API server judges it, and it stays as it is."""
+    text = str(quantity)
+    return canonical(text) if _QUANTITY.fullmatch(text) and _suffix(text) in _KNOWN else text
+
+
+def _suffix(quantity: str) -> str:
+    return quantity.lstrip("0123456789.")
 
 
 def _spelled(value: Decimal, base: int, suffixes: Mapping[str, int]) -> str:

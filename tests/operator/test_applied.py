@@ -1,0 +1,311 @@
+"""Everything that the operator applies, on a real API server: it reads back as what was asked for,
+so that nothing is written twice, and all its pods pass PodSecurity `restricted`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.cluster import Cluster, Kubectl
+from llmjp_builder.planning.models import sized
+from llmjp_builder.spec import Kind, Resolution, canonical_json
+from llmjp_operator.api import Model, parse
+from llmjp_operator.desired import jobs, network, service, serving, storage
+from llmjp_operator.names import FIELD_MANAGER
+from llmjp_operator.ownership import digest_of, owned
+from llmjp_operator.records import Pinned, Record
+from llmjp_operator.request import request_of
+from llmjp_operator.settings import Network, Settings
+from llmjp_operator.sizes import sizes
+from tests.operator.objects import Object, model
+from tests.operator.scenes import FOUND, SETTINGS, an_artefact, an_engine, failed
+from tests.operator.test_manifests import SAMPLES, load, size_of
+
+pytestmark = pytest.mark.cluster
+
+RESOURCES = {
+    "requests": {"cpu": "1500m", "memory": "1024Mi", "ephemeral-storage": "1.5Gi"},
+    "limits": {"cpu": "2.0", "memory": "2147483648"},
+}
+TOLERATIONS = [{"key": "team", "operator": "Equal", "value": "a", "effect": "NoExecute"}]
+SIDECAR: Object = {
+    "name": "sidecar",
+    "image": "sidecar:1",
+    "command": ["run"],
+    "args": ["--all"],
+    "workingDir": "/tmp",
+    "env": [
+        {"name": "HERE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        {"name": "EMPTY", "value": ""},
+    ],
+    "envFrom": [{"configMapRef": {"name": "more", "optional": True}, "prefix": "X_"}],
+    "ports": [{"containerPort": 9000}, {"containerPort": 9001, "protocol": "UDP", "name": "udp"}],
+    "resources": {"limits": {"cpu": "1000m", "memory": "1024Mi"}, "requests": {"cpu": 1}},
+    "volumeMounts": [{"name": "more", "mountPath": "/more", "readOnly": False}],
+    "livenessProbe": {"httpGet": {"path": "/", "port": 9000}},
+    "lifecycle": {"preStop": {"exec": {"command": ["true"]}}},
+}
+EVERYTHING: Object = {
+    "source": {
+        "huggingFace": {
+            "repository": "example/llama",
+            "revision": "v1",
+            "endpoint": "http://mirror.example.com:8080",
+            "tokenSecretRef": {"name": "token"},
+            "caSecretRef": {"name": "ca"},
+        }
+    },
+    "licence": {"accepted": "llama2"},
+    "engine": {
+        "backend": "tensorrt",
+        "quantization": "fp8",
+        "kvCache": "fp8",
+        "calibration": {"configMapRef": {"name": "texts"}},
+        "tensorParallel": 2,
+        "maxSeqLen": 512,
+        "maxInputLen": 256,
+        "options": {"gemm_plugin": "auto"},
+    },
+    "build": {
+        "resources": RESOURCES,
+        "nodeSelector": {"disk": "fast"},
+        "tolerations": TOLERATIONS,
+        "activeDeadlineSeconds": 100,
+        "backoffLimit": 0,
+    },
+    "storage": {
+        "size": "1.5Ti",
+        "storageClassName": "fast",
+        "accessMode": "ReadWriteOnce",
+        "onDelete": "Delete",
+        "keepEngines": 3,
+    },
+    "serving": {
+        "replicas": 0,
+        "resources": RESOURCES,
+        "nodeSelector": {"zone": "a", "disk": "fast"},
+        "tolerations": [*TOLERATIONS, {"operator": "Exists", "effect": "NoSchedule"}],
+        "maxSurge": 0,
+        "drainSeconds": 0,
+        "kvCacheFraction": 0.5,
+        "maxQueue": 0,
+        "service": {"type": "LoadBalancer", "annotations": {"cloud.example.com/kind": "internal"}},
+        "tls": {"secretName": "tls"},
+        "podTemplate": {
+            "metadata": {"labels": {"team": "a"}, "annotations": {"note": "b"}},
+            "spec": {
+                "affinity": {
+                    "nodeAffinity": {
+                        "requiredDuringSchedulingIgnoredDuringExecution": {
+                            "nodeSelectorTerms": [
+                                {"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}
+                            ]
+                        }
+                    },
+                    "podAntiAffinity": {
+                        "preferredDuringSchedulingIgnoredDuringExecution": [
+                            {
+                                "weight": 1,
+                                "podAffinityTerm": {
+                                    "labelSelector": {"matchLabels": {"team": "a"}},
+                                    "topologyKey": "zone",
+                                },
+                            }
+                        ]
+                    },
+                },
+                "topologySpreadConstraints": [
+                    {
+                        "maxSkew": 1,
+                        "topologyKey": "zone",
+                        "whenUnsatisfiable": "ScheduleAnyway",
+                        "labelSelector": {"matchLabels": {"team": "a"}},
+                    }
+                ],
+                "schedulerName": "other",
+                "imagePullSecrets": [{"name": "mine"}],
+                "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["hub", "mirror"]}],
+                "dnsPolicy": "None",
+                "dnsConfig": {
+                    "nameservers": ["10.0.0.10"],
+                    "searches": ["example.com"],
+                    "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}],
+                },
+                "securityContext": {"fsGroup": 2000, "supplementalGroups": [3000, 4000]},
+                "volumes": [
+                    {"name": "more", "emptyDir": {"sizeLimit": "1024Mi"}},
+                    {"name": "map", "configMap": {"name": "more", "optional": True}},
+                    {"name": "secret", "secret": {"secretName": "more", "defaultMode": 256}},
+                    {"name": "claim", "persistentVolumeClaim": {"claimName": "more"}},
+                ],
+                "containers": [
+                    {
+                        "name": "triton",
+                        "env": [{"name": "HF_HOME", "value": "/other"}, {"name": "N", "value": ""}],
+                        "volumeMounts": [{"name": "map", "mountPath": "/map", "readOnly": True}],
+                    },
+                    SIDECAR,
+                ],
+                "initContainers": [
+                    {**SIDECAR, "name": "native", "restartPolicy": "Always"},
+                    {"name": "first", "image": "first:1"},
+                ],
+            },
+        },
+    },
+}
+WIDE = replace(
+    SETTINGS,
+    image_pull_secrets=("regcred",),
+    network=Network(
+        build_egress=({"to": [{"podSelector": {"matchLabels": {"app": "mirror"}}}]},),
+        serving_from=({"namespaceSelector": {}},),
+        metrics_from=({"namespaceSelector": {"matchLabels": {"name": "monitoring"}}},),
+    ),
+)
+
+
+def cases() -> Iterator[Any]:
+    for path in SAMPLES:
+        yield pytest.param(load(path), SETTINGS, id=path.stem)
+    yield pytest.param(model(EVERYTHING, "everything"), WIDE, id="everything")
+    bare = replace(SETTINGS, network=Network(enabled=False))
+    yield pytest.param(model({"engine": {"backend": "torch"}}, "torch"), bare, id="torch")
+    volume = {"huggingFace": None, "persistentVolumeClaim": {"claimName": "c", "path": "a/b/"}}
+    shared = {"size": None, "existingClaim": "shared"}
+    spec = {"source": volume, "storage": shared, "engine": {"backend": "pytorch"}}
+    yield pytest.param(model(spec, "shared"), SETTINGS, id="shared")
+
+
+def resolution(of: Model) -> Resolution:
+    """What the source is, with the shapes that decide how much memory is asked for."""
+    size = size_of(of.spec)
+    if size is None:
+        return FOUND
+    shape = sized(size).config
+    config = {
+        **FOUND.config,
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "num_hidden_layers": shape.num_layers,
+        "num_attention_heads": shape.num_heads,
+        "num_key_value_heads": shape.num_kv_heads,
+        "vocab_size": shape.vocab_size,
+        "max_position_embeddings": shape.max_position_embeddings,
+    }
+    return replace(FOUND, config=config)
+
+
+def desired(of: Model, settings: Settings) -> list[Object]:
+    """All objects of a model, whatever the time at which each is made."""
+    found = resolution(of)
+    kind = of.spec.engine.backend.kind
+    built = an_engine(bytes=345_000_000_000) if kind is Kind.ENGINE else an_artefact(kind=kind)
+    request, needs = request_of(of, found, "c" * 20), sizes(of.spec, found)
+    record = Record(
+        sources={of.name: Pinned(asked="a" * 20, uid=of.uid, found=found)},
+        artefacts={request.digest: built},
+        failed={"f" * 20: failed("f" * 20)},
+    )
+    objects = [
+        storage.record(of, record),
+        service.service_account(of),
+        network.builders_policy(of, settings),
+        storage.claim(of),
+        jobs.resolve_job(of, settings, attempt=1, together=True),
+        jobs.build_job(of, request, settings, needs=needs, attempt=2, together=True),
+        jobs.collect_job(of, ["k" * 20], settings, together=False),
+        network.serving_policy(of, settings),
+        *service.services(of),
+        service.disruption_budget(of),
+        serving.deployment(
+            of,
+            built,
+            settings,
+            host_memory_bytes=needs.serving_memory_bytes,
+            together=True,
+            failed_rollout="f" * 20,
+        ),
+    ]
+    return [obj for obj in objects if obj is not None]
+
+
+@pytest.fixture(scope="module")
+def restricted(cluster_with_crd: Cluster) -> Iterator[Kubectl]:
+    """A namespace that admits nothing but restricted pods."""
+    kubectl, name = cluster_with_crd.kubectl, f"restricted-{secrets.token_hex(4)}"
+    kubectl("create", "namespace", name)
+    kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    yield kubectl.within(name)
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+def stored(body: Object, namespace: Kubectl) -> Model:
+    """The model as the API server has it, with all its defaults."""
+    [made] = namespace.apply(body)
+    return parse(made)
+
+
+def apply(namespace: Kubectl, objects: list[Object], folder: Path) -> list[Object]:
+    """Server-side apply as the operator does it; what is stored then."""
+    file = folder / "objects.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}), "utf-8")
+    options = (f"--field-manager={FIELD_MANAGER}", "--force-conflicts", f"--filename={file}")
+    text = namespace(
+        *("apply", "--server-side", *options, "--output=json", "--show-managed-fields")
+    )
+    answer = json.loads(text)
+    return list(answer["items"]) if answer["kind"] == "List" else [answer]
+
+
+def differences(asked: Any, kept: Any, path: str) -> Iterator[str]:
+    """For whoever reads a failure."""
+    if isinstance(asked, dict) and isinstance(kept, dict):
+        for name in sorted(asked.keys() | kept.keys()):
+            yield from differences(asked.get(name), kept.get(name), f"{path}.{name}")
+    elif isinstance(asked, list) and isinstance(kept, list) and len(asked) == len(kept):
+        ordered = [sorted(items, key=canonical_json) for items in (asked, kept)]
+        for i, (one, other) in enumerate(zip(*ordered, strict=True)):
+            yield from differences(one, other, f"{path}[{i}]")
+    elif asked != kept:
+        yield f"{path}: {asked!r} was kept as {kept!r}"
+
+
+@pytest.mark.parametrize(("body", "settings"), list(cases()))
+def test_what_is_applied_reads_back(
+    restricted: Kubectl, tmp_path: Path, body: Object, settings: Settings
+) -> None:
+    wanted = desired(stored(copy.deepcopy(body), restricted), settings)
+    for asked, found in zip(wanted, apply(restricted, wanted, tmp_path), strict=True):
+        kept = owned(found, FIELD_MANAGER)
+        same = digest_of(asked) == digest_of(kept)
+        assert same, "\n".join(differences(asked["spec"], kept["spec"], asked["kind"]))
+
+
+@pytest.mark.parametrize(("body", "settings"), list(cases()))
+def test_pods_are_restricted(
+    restricted: Kubectl, tmp_path: Path, body: Object, settings: Settings
+) -> None:
+    wanted = desired(stored(copy.deepcopy(body), restricted), settings)
+    accounts = [obj for obj in wanted if obj["kind"] == "ServiceAccount"]
+    apply(restricted, accounts, tmp_path)
+    pods = [
+        {"apiVersion": "v1", "kind": "Pod", **obj["spec"]["template"]}
+        for obj in wanted
+        if "template" in obj["spec" if "spec" in obj else "metadata"]
+    ]
+    assert len(pods) == 4
+    for i, pod in enumerate(pods):
+        pod["metadata"] = {**pod["metadata"], "name": f"pod-{i}"}
+    file = tmp_path / "pods.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}), "utf-8")
+    said = restricted("create", "--dry-run=server", f"--filename={file}")
+    assert said.count("created (server dry run)") == len(pods)
