@@ -42,8 +42,9 @@ def test_canonical(written: str, kept: str) -> None:
     assert canonical(written) == kept
 
 
+BIG = ("k", "M", "G", "T", "P", "E")
 UNITS = {"m": Decimal("0.001"), "": Decimal(1)}
-UNITS |= {unit: Decimal(1000) ** i for i, unit in enumerate(("k", "M", "G", "T", "P", "E"), 1)}
+UNITS |= {unit: Decimal(1000) ** i for i, unit in enumerate(BIG, 1)}
 UNITS |= {
     unit: Decimal(1024) ** i for i, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)
 }
