@@ -218,8 +218,5 @@ def test_who_cannot_renew_ends_its_work() -> None:
         finally:
             ended.append(True)
 
-    settings = replace(
-        FAST, leader_election=LeaderElection(lease_seconds=3, renew_seconds=2, retry_seconds=1)
-    )
     assert not leading(leases, act)
     assert ended
