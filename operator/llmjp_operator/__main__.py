@@ -19,7 +19,7 @@ from kubernetes.aio import client, config
 from llmjp_operator.cluster import CALLS_AT_ONCE, KubeCluster
 from llmjp_operator.controller import Controller
 from llmjp_operator.errors import BadSettings, OperatorError
-from llmjp_operator.handlers import KINDS, Memories, operator_settings, registry
+from llmjp_operator.handlers import KINDS, operator_settings, registry
 from llmjp_operator.leadership import lead
 from llmjp_operator.listing import fill
 from llmjp_operator.logs import configure
@@ -110,7 +110,6 @@ class Operator:
             await kopf.operator(
                 registry=registry(controller.view, queue),
                 settings=operator_settings(clusterwide=not namespaces),
-                memories=Memories(),
                 standalone=True,
                 # Else kopf asks for the name of the user, and the image's has none.
                 identity=self.settings.identity,  # type: ignore[arg-type]

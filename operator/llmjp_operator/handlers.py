@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import kopf
-from kopf._core.reactor.inventory import ResourceMemories
 
 from llmjp_operator.listing import CHUNK
 from llmjp_operator.names import GROUP, MANAGED_BY, OPERATOR, PLURAL, VERSION
@@ -125,14 +124,6 @@ class _NoDiffs(kopf.DiffBaseStorage):
 
     def store(self, **_: Any) -> None:
         """Nowhere."""
-
-
-class Memories(ResourceMemories):
-    """kopf's, but of no object: event handlers need none, and 10,000 of them are many."""
-
-    async def recall(self, raw_body: Any, **arguments: Any) -> Any:
-        """A fresh one."""
-        return await super().recall(raw_body, **{**arguments, "ephemeral": True})
 
 
 def operator_settings(*, clusterwide: bool) -> kopf.OperatorSettings:

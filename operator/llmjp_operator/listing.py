@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-CHUNK: Final = 200
-"""Objects that are asked for at once: of more than these no list is ever in memory."""
+CHUNK: Final = 50
+"""Objects of a kind that are asked for at once, and are in memory at once: with 200, the process is
+a fifth larger afterwards, and not faster."""
 
 
 class Lists(Protocol):

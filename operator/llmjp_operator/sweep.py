@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from llmjp_operator.errors import OperatorError
 from llmjp_operator.names import MANAGED_BY, OPERATOR
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 KIND_OF_MODELS = "LlmJpModel"
+FIRST_S: Final = 15.0
+"""Nobody tells of what goes between our first listing and kopf's, so the first sweep is soon."""
 
 
 async def sweeping(
@@ -33,8 +35,10 @@ async def sweeping(
     every_s: float,
 ) -> None:
     """Sweep for ever."""
+    pause_s = min(FIRST_S, every_s)
     while True:
-        await asyncio.sleep(every_s)
+        await asyncio.sleep(pause_s)
+        pause_s = every_s
         try:
             await sweep(view, cluster, queue, kinds=kinds, namespaces=namespaces)
         except OperatorError as exc:
