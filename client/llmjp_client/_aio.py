@@ -15,12 +15,15 @@ from tritonclient.grpc import service_pb2_grpc
 from ._errors import Cancelled, LlmJpError
 from ._events import Exchange, Progress
 from ._lines import Line, Lines
+from ._resource import Wanted, nothing, opened_async
 from ._settings import PROBE_EVERY_S, PROBE_TIMEOUT_S, Configured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from os import PathLike
     from typing import Self, Unpack
 
+    from ._resource import Settings
     from ._types import Chunk, Message, Options, Prompt, Reply
 
 
@@ -34,6 +37,31 @@ class AsyncClient(Configured):
         ...         async for chunk in stream:
         ...             print(chunk.text, end="", flush=True)
     """
+
+    _release: Callable[[], object] = staticmethod(nothing)
+    """Ends what a connection from `from_resource` leads through."""
+
+    @classmethod
+    async def from_resource(
+        cls,
+        name: str,
+        namespace: str | None = None,
+        *,
+        wait: float = 600.0,
+        kubeconfig: str | PathLike[str] | None = None,
+        context: str | None = None,
+        **settings: Unpack[Settings],
+    ) -> Self:
+        """As `Client.from_resource`: `client = await AsyncClient.from_resource("llmjp-172b")`.
+
+        Raises:
+            ModelNotFound: there is no such LlmJpModel.
+            Unavailable: it does not serve in time, or waiting is in vain; says phase and reasons.
+            NotPermitted: the API server refuses.
+            Unsupported: the package `kubernetes` is missing.
+        """
+        wanted = Wanted(name, namespace, wait, kubeconfig, context)
+        return await opened_async(cls, wanted, settings)
 
     def _setup(self) -> None:
         self._lines = Lines(self._line)
@@ -96,6 +124,8 @@ class AsyncClient(Configured):
         """Cancel what runs and disconnect. Idempotent."""
         for line in self._lines.all():
             await line.channel.close()
+        if self._release is not nothing:
+            await asyncio.to_thread(self._release)
 
     async def __aenter__(self) -> Self:
         return self

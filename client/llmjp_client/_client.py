@@ -13,12 +13,15 @@ from tritonclient.grpc import service_pb2_grpc
 from ._errors import LlmJpError
 from ._events import Exchange, Progress
 from ._lines import Line, Lines
+from ._resource import Wanted, nothing, opened
 from ._settings import PROBE_EVERY_S, PROBE_TIMEOUT_S, Configured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from os import PathLike
     from typing import Self, Unpack
 
+    from ._resource import Settings
     from ._types import Chunk, Message, Options, Prompt, Reply
 
 
@@ -32,6 +35,42 @@ class Client(Configured):
         ...         for chunk in stream:
         ...             print(chunk.text, end="", flush=True)
     """
+
+    _release: Callable[[], object] = staticmethod(nothing)
+    """Ends what a connection from `from_resource` leads through."""
+
+    @classmethod
+    def from_resource(
+        cls,
+        name: str,
+        namespace: str | None = None,
+        *,
+        wait: float = 600.0,
+        kubeconfig: str | PathLike[str] | None = None,
+        context: str | None = None,
+        **settings: Unpack[Settings],
+    ) -> Self:
+        """A client for an LlmJpModel, once it serves; from outside the cluster as well.
+
+        Needs `pip install 'llmjp-serving[cluster]'`. Outside, connections lead through the API
+        server to a ready pod (a port-forward), for as long as the client is open.
+
+        Args:
+            name: of the LlmJpModel.
+            namespace: its namespace; that of the credentials where it is left out.
+            wait: seconds to wait for it to serve.
+            kubeconfig: a file; $KUBECONFIG, a pod's own credentials or ~/.kube/config without one.
+            context: of the kubeconfig.
+            settings: as for `Client`.
+
+        Raises:
+            ModelNotFound: there is no such LlmJpModel.
+            Unavailable: it does not serve in time, or waiting is in vain; says phase and reasons.
+            NotPermitted: the API server refuses.
+            Unsupported: the package `kubernetes` is missing.
+        """
+        wanted = Wanted(name, namespace, wait, kubeconfig, context)
+        return opened(cls, wanted, settings)
 
     def _setup(self) -> None:
         self._lines = Lines(self._line)
@@ -103,6 +142,7 @@ class Client(Configured):
         """Cancel what runs and disconnect. Idempotent."""
         for line in self._lines.all():
             line.channel.close()
+        self._release()
 
     def __enter__(self) -> Self:
         return self
