@@ -5,10 +5,8 @@ Only then is kopf started; what it lists again has the same versions and is no n
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from llmjp_operator.errors import ApiRefused
 from llmjp_operator.names import KIND, MANAGED_BY, OPERATOR
 
 if TYPE_CHECKING:
@@ -16,8 +14,6 @@ if TYPE_CHECKING:
 
     from llmjp_operator.queue import WorkQueue
     from llmjp_operator.view import Key, View
-
-_log = logging.getLogger(__name__)
 
 CHUNK: Final = 50
 """Objects of a kind that are asked for at once, and are in memory at once: with 200, the process is
@@ -50,12 +46,8 @@ async def fill(
         for kind in kinds:
             async for body in cluster.objects(kind, namespace, f"{MANAGED_BY}={OPERATOR}", CHUNK):
                 view.see(kind, body, shown=True)
-        try:
-            async for body in cluster.objects(KIND, namespace, "", CHUNK):
-                view.see_model(body)
-        except ApiRefused as exc:
-            if exc.status != 404:
-                raise
-            _log.warning("the kind LlmJpModel is not installed")
+        # Refused while the kind is not installed: kopf, started then, may never notice that it is.
+        async for body in cluster.objects(KIND, namespace, "", CHUNK):
+            view.see_model(body)
     for key in sorted(view.models):
         await queue.add(key)

@@ -177,17 +177,11 @@ def test_what_is_listed_again_is_no_news() -> None:
     assert not scene.view.see_model(a_model("a"))
 
 
-def test_a_cluster_without_the_kind_has_no_models() -> None:
-    scene = Scene()
-    scene.cluster.failures["LlmJpModel"] = ApiRefused(404, "GET", "no such kind")
-    scene.fill()
-    assert scene.queued == set()
-
-
 @pytest.mark.parametrize(
     ("kind", "failure"),
     [
         ("LlmJpModel", ApiRefused(403, "GET", "no")),
+        ("LlmJpModel", ApiRefused(404, "GET", "the kind is not installed")),
         ("Job", ApiUnreachable("away")),
         ("Job", ApiRefused(404, "GET", "no")),
     ],
