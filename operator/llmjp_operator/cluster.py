@@ -28,6 +28,12 @@ CALL_TIMEOUT_S: Final = 30.0
 """No call takes longer; the queue tries again."""
 CALLS_AT_ONCE: Final = 16
 """As many connections at most, so that a thousand models do not flood the API server."""
+NAMES_AT_ONCE: Final = 100
+"""Objects whose metadata is asked for at once; most of it is about who owns which field."""
+_APPLY: Final = "application/apply-patch+yaml"
+_MERGE: Final = "application/merge-patch+json"
+_JSON: Final = "application/json, */*"
+_NAMES: Final = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 _MOST_SAID: Final = 500
 """Characters of the API server's message that are kept."""
 
@@ -141,23 +147,32 @@ class KubeCluster:
         return list(found["items"])
 
     async def names(self, kind: str, namespace: str, selector: str) -> tuple[int, list[Object]]:
-        """See `Cluster`."""
-        query = {"labelSelector": selector} if selector else {}
-        found = json.loads(
-            await self._call("GET", kind, _all(kind, namespace), query, accept=_NAMES)
-        )
-        return int(found["metadata"]["resourceVersion"]), list(found["items"])
+        """See `Cluster`. All parts of a list are as new as its first."""
+        version, items = 0, []
+        async for part in self._parts(
+            kind, _all(kind, namespace), _chosen(selector, NAMES_AT_ONCE), accept=_NAMES
+        ):
+            version = int(part["metadata"]["resourceVersion"])
+            items += [{"metadata": _identity(item["metadata"])} for item in part["items"]]
+        return version, items
 
     async def objects(
         self, kind: str, namespace: str, selector: str, chunk: int
     ) -> AsyncIterator[Object]:
         """See `listing.Lists`."""
-        query = {"limit": str(chunk)} | ({"labelSelector": selector} if selector else {})
-        while True:
-            found = json.loads(await self._call("GET", kind, _all(kind, namespace), query))
-            for item in found["items"]:
+        async for part in self._parts(kind, _all(kind, namespace), _chosen(selector, chunk)):
+            for item in part["items"]:
                 yield item
-            more = found["metadata"].get("continue")
+
+    async def _parts(
+        self, kind: str, path: str, query: dict[str, str], *, accept: str = _JSON
+    ) -> AsyncIterator[Object]:
+        while True:
+            text = await self._call("GET", kind, path, query, accept=accept)
+            part: Object = json.loads(text)
+            # Where there are none, a list of metadata has null.
+            yield {**part, "items": part["items"] or []}
+            more = part["metadata"].get("continue")
             if not more:
                 return
             query["continue"] = more
@@ -196,7 +211,7 @@ class KubeCluster:
         *,
         body: Object | None = None,
         content_type: str = "application/json",
-        accept: str = "application/json, */*",
+        accept: str = _JSON,
     ) -> str:
         """The answer's text.
 
@@ -228,14 +243,17 @@ class KubeCluster:
         return text
 
 
-_APPLY = "application/apply-patch+yaml"
-_MERGE = "application/merge-patch+json"
-_NAMES = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
-
-
 def _path(kind: str, namespace: str, name: str) -> str:
     api, plural = PLURALS[kind]
     return f"/{api}/namespaces/{namespace}/{plural}/{name}"
+
+
+def _chosen(selector: str, chunk: int) -> dict[str, str]:
+    return {"limit": str(chunk)} | ({"labelSelector": selector} if selector else {})
+
+
+def _identity(metadata: Object) -> Object:
+    return {name: metadata[name] for name in ("namespace", "name", "uid") if name in metadata}
 
 
 def _all(kind: str, namespace: str) -> str:
