@@ -43,6 +43,8 @@ async def sweeping(
             await sweep(view, cluster, queue, kinds=kinds, namespaces=namespaces)
         except OperatorError as exc:
             _log.warning("sweep failed", extra={"reason": str(exc)})
+        except Exception:  # noqa: BLE001  one that fails must not be the last one
+            _log.exception("sweep failed")
 
 
 async def sweep(

@@ -12,7 +12,7 @@ import pytest
 from llmjp_operator.errors import ApiRefused, ApiUnreachable
 from llmjp_operator.listing import fill
 from llmjp_operator.queue import WorkQueue
-from llmjp_operator.sweep import sweep
+from llmjp_operator.sweep import sweep, sweeping
 from llmjp_operator.view import Key, View
 from tests.operator.objects import Object
 from tests.operator.test_view import SHARED, a_model, an_object
@@ -155,6 +155,34 @@ def test_what_was_swept_stays_swept() -> None:
     with pytest.raises(ApiUnreachable):
         scene.sweep()
     assert scene.queued == {("ns", "a")}
+
+
+@pytest.mark.parametrize("failure", [ApiUnreachable("away"), TypeError("a bug")])
+def test_a_sweep_that_fails_is_not_the_last_one(failure: Exception) -> None:
+    scene = a_scene(a_model("a"))
+    scene.view.see("Service", an_object(model="a"))
+    again = asyncio.Event()
+    listed = scene.cluster.names
+
+    async def names(*arguments: str) -> tuple[int, list[Object]]:
+        if not scene.cluster.failures:
+            scene.cluster.failures["Service"] = failure
+            raise failure
+        del scene.cluster.failures["Service"]
+        scene.cluster.names = listed
+        again.set()
+        answer: tuple[int, list[Object]] = await listed(*arguments)
+        return answer
+
+    async def until_swept_again() -> None:
+        scene.cluster.names = names
+        given: Any = {"kinds": KINDS, "namespaces": (), "every_s": 0.0}
+        task = asyncio.create_task(sweeping(scene.view, scene.cluster, scene.queue, **given))
+        async with asyncio.timeout(20):
+            await again.wait()
+        task.cancel()
+
+    asyncio.run(until_swept_again())
 
 
 def test_everything_is_seen_before_models_are_queued() -> None:
