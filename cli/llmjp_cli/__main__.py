@@ -16,6 +16,7 @@ from llmjp_cli.plan import plan
 from llmjp_cli.quantize import quantize
 from llmjp_cli.resolve import resolve
 from llmjp_cli.serve import serve
+from llmjp_cli.status import status
 from llmjp_cli.store import store_check, store_gc, store_ls, store_remove
 from llmjp_cli.talk import bench, chat, generate
 from llmjp_cli.verify import verify
@@ -23,6 +24,7 @@ from llmjp_cli.verify import verify
 ENGINES = "Build"
 SERVING = "Serve"
 CLIENTS = "Talk to an endpoint"
+CLUSTER = "Look into a cluster"
 
 app = typer.Typer(
     name="llmjp",
@@ -78,6 +80,7 @@ app.command(rich_help_panel=SERVING)(demo)
 app.command(rich_help_panel=CLIENTS)(chat)
 app.command(rich_help_panel=CLIENTS)(generate)
 app.command(rich_help_panel=CLIENTS)(bench)
+app.command(rich_help_panel=CLUSTER)(status)
 
 
 def main() -> None:
