@@ -10,6 +10,7 @@ import typer
 
 from llmjp_cli.build import build, convert
 from llmjp_cli.demo import demo
+from llmjp_cli.doctor import doctor
 from llmjp_cli.drain import drain
 from llmjp_cli.edge import run
 from llmjp_cli.plan import plan
@@ -81,6 +82,7 @@ app.command(rich_help_panel=CLIENTS)(chat)
 app.command(rich_help_panel=CLIENTS)(generate)
 app.command(rich_help_panel=CLIENTS)(bench)
 app.command(rich_help_panel=CLUSTER)(status)
+app.command(rich_help_panel=CLUSTER)(doctor)
 
 
 def main() -> None:

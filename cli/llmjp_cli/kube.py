@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
+JSON: Final = "application/json"
 CALL_TIMEOUT_S: Final = 30.0
 ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MODELS: Final = "serving.llmjp.dev/v1alpha1"
@@ -77,6 +80,7 @@ class Kube:
 
     def __init__(self, api: Any, namespace: str) -> None:
         self._api = api
+        self._skew = 0.0
         self.namespace = namespace
         """The context's."""
 
@@ -110,13 +114,15 @@ class Kube:
         active = next((each for each in contexts if each["name"] == context), active)
         return cls(client.ApiClient(settings), active["context"].get("namespace") or "default")
 
-    def get(self, path: str, query: Mapping[str, str] | None = None) -> Object:
+    def get(
+        self, path: str, query: Mapping[str, str] | None = None, *, accept: str = JSON
+    ) -> Object:
         """An object, or a list.
 
         Raises:
             KubeError: the API server refuses or does not answer.
         """
-        found: Object = json.loads(self._call("GET", path, query).read())
+        found: Object = json.loads(self._call("GET", path, query, accept=accept).read())
         return found
 
     def items(self, path: str, query: Mapping[str, str] | None = None) -> list[Object]:
@@ -150,10 +156,20 @@ class Kube:
         """Disconnect."""
         self._api.rest_client.pool_manager.clear()
 
+    def now(self) -> float:
+        """Seconds since 1970, by the API server's clock as far as it told."""
+        return time.time() + self._skew
+
     def _call(
-        self, method: str, path: str, query: Mapping[str, str] | None, body: Object | None = None
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Object | None = None,
+        *,
+        accept: str = JSON,
     ) -> Any:
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers = {"Accept": accept, "Content-Type": JSON}
         with _errors(path):
             request = self._api.param_serialize(
                 method,
@@ -164,6 +180,8 @@ class Kube:
                 auth_settings=["BearerToken"],
             )
             answer = self._api.call_api(*request, _request_timeout=CALL_TIMEOUT_S)
+            if date := answer.headers.get("Date"):
+                self._skew = parsedate_to_datetime(date).timestamp() - time.time()
             if answer.status >= 400:
                 raise _refused(answer.status, path, answer.read())
         return answer
