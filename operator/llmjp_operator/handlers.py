@@ -3,7 +3,7 @@
 Only event handlers are registered, none of a kind that makes kopf write (create, update, delete,
 timers): it stores nothing in models and adds no finalizer, and a model can be deleted while no
 operator runs. No indexes either: until the last object is indexed, every object's task is woken for
-every other one, which at 10,000 objects is minutes; `listing` fills the view before kopf starts.
+every other one, which grows with the square; `listing` fills the view before kopf starts.
 """
 
 from __future__ import annotations
