@@ -59,7 +59,9 @@ def available(model: Object) -> bool:
 def screen(seen: Seen, now: float) -> Group:
     """Everything about one model."""
     parts: list[RenderableType] = [_head(seen.model, now), *_build(seen.model)]
-    parts += [Text(), _conditions(seen.model, now), Text(), _facts(seen.model)]
+    parts += [Text(), _conditions(seen.model, now)]
+    if (facts := _facts(seen.model)).row_count:
+        parts += [Text(), facts]
     if seen.pods:
         parts += [Text(), _pods(seen.pods, now)]
     if seen.events:
