@@ -1,6 +1,6 @@
 # Everything a newcomer types. Details: scripts/install.sh, scripts/test.sh.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-cluster test soak lint generate format clean
+.PHONY: help install demo demo-cluster test e2e soak lint generate format clean
 
 help:     ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -16,6 +16,9 @@ demo-cluster: install  ## the same through the operator, on a Kubernetes that it
 
 test: install  ## lint, types, contracts, unit, golden and real-Triton tests
 	@exec scripts/test.sh
+
+e2e: install  ## scenarios of the operator on a real node (root; half an hour)
+	@exec .venv/bin/python -m pytest -q e2e/scenarios
 
 soak: install  ## the tests that repeat something, in full: kills, damaged files
 	@exec scripts/soak.sh

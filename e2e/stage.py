@@ -92,6 +92,14 @@ class Stage:
             given=values(**changes),
         )
 
+    def install_from(self, registry: str) -> None:
+        """The same with images that the cluster pulls: the chart's own names, in that registry."""
+        self.run_helm(
+            *("upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM),
+            *("--create-namespace", "--wait", "--timeout", "180s"),
+            given={"registry": registry},
+        )
+
     def volume(
         self, kubectl: Kubectl, claim: str, size: str = "1Gi", *, make: bool = False
     ) -> Path:

@@ -26,6 +26,7 @@ from llmjp_operator.names import (
     digest,
     record_name,
 )
+from llmjp_operator.notices import notices
 from llmjp_operator.observed import claim_fact, node_fact
 from llmjp_operator.ownership import digest_of
 from llmjp_operator.placement import serving_gpus
@@ -226,7 +227,7 @@ class Controller:
             step.status if final is None else hindered(model, step.status, str(final), time.time())
         )
         await self._say(model, said)
-        for notice in step.notices:
+        for notice in step.notices if final is None else notices(model, said):
             await self.cluster.tell(event(model, notice, time.time(), self.settings.identity))
         if errors:
             raise errors[0]

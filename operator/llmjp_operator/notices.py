@@ -26,6 +26,7 @@ WARNINGS: Final = frozenset(
         "CannotWork",
         "ClaimMissing",
         "Downtime",
+        "Hindered",
         "ImageMissing",
         "Incompatible",
         "InvalidSpec",

@@ -8,6 +8,9 @@ mkdir -p "$bin"
 install -m 755 "$here/trtllm-build" "$here/nvidia-smi" "$bin/"
 install -m 755 /opt/stand-in/tests/support/mpirun_stand_in/mpirun "$bin/mpirun"
 
+# A server's models get no PYTHONPATH.
+echo /opt/stand-in > "$site/stand-in.pth"
+
 # Versions, as pip would have recorded them.
 for one in tensorrt_llm-1.2.1 tensorrt-10.14.1.48; do
     mkdir -p "$site/$one.dist-info"
