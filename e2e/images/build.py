@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import shutil
 import subprocess
@@ -103,6 +104,13 @@ def _image(one: Recipe) -> Image:
 
 
 def _key(one: Recipe) -> str:
+    """Computed once: sources that change during a build are the next process's."""
+    return _key_of(one.name)
+
+
+@functools.cache
+def _key_of(name: str) -> str:
+    one = recipe(name)
     if missing := [path for path in one.outside if not path.is_file()]:
         raise ImagesMissing(f"{one.name}: {missing[0]} is missing")
     base = _DEBIAN_KEY if one.base == DEBIAN else _key(recipe(one.base))
