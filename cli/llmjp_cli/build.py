@@ -34,7 +34,6 @@ from llmjp_cli.source_options import (
     Revision,
     TokenFile,
     token_in,
-    trust,
 )
 
 if TYPE_CHECKING:
@@ -187,6 +186,7 @@ def build(
     Example: llmjp build llm-jp/llm-jp-3-1.8b-instruct --store ~/llmjp-store --tp 2
     """
     from llmjp_builder.pipeline import build as run
+    from llmjp_builder.sources.trust import trusting
     from llmjp_builder.spec import Step as Steps
     from llmjp_cli.progress import file_sink, reporter
 
@@ -195,7 +195,7 @@ def build(
     def remember(progress: Progress) -> None:
         last[0] = progress.step
 
-    with failures_left(termination_message, lambda: last[0]):
+    with failures_left(termination_message, lambda: last[0]), trusting(ca_file):
         about = {
             "backend": backend.value,
             "dtype": dtype.value,
@@ -215,7 +215,6 @@ def build(
             "endpoint": endpoint,
         }
         wanted = _spec_from(context, spec) or _spec_of(context, source, revision, about)
-        trust(ca_file)
         files = file_sink(progress_file or store / "progress.json")
         with reporter(remember, files) as show:
             result = run(

@@ -12,7 +12,7 @@ import signal
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -38,43 +38,73 @@ def text_of(words: Built | Failure | Resolution) -> str:
     """The JSON of a contract, short enough (pure). A failure's message is cut if it must be."""
     from llmjp_builder.spec import Failure, canonical_json
 
-    text = canonical_json(words.to_json())
-    while len(text.encode()) > LIMIT and isinstance(words, Failure):
-        too_long = len(text.encode()) - LIMIT
-        words = replace(words, message=words.message[: -max(too_long // 3, 8)])
-        text = canonical_json(words.to_json())
-    return text
+    if isinstance(words, Failure):
+        return _fitting(
+            words.message, lambda message: canonical_json(replace(words, message=message).to_json())
+        )
+    return canonical_json(words.to_json())
 
 
 def leave(file: Path | None, words: Built | Failure | Resolution) -> None:
     """Write them to `file`, if there is one; a file that cannot be written changes nothing."""
     if file is not None:
-        with suppress(OSError):
-            file.write_text(text_of(words), encoding="utf-8")
+        # One unbuffered write: a signal's handler that leaves other words meets no half of these.
+        with suppress(OSError), file.open("wb", buffering=0) as out:
+            out.write(text_of(words).encode())
+
+
+def failure_of(error: Exception, step: Step) -> Failure:
+    """What to say of an error (pure); a wrong option is the caller's, not a bug."""
+    from llmjp_builder.spec import Failure
+
+    if isinstance(error, typer.BadParameter):
+        return Failure(code="usage", step=step, message=str(error), retryable=False)
+    return Failure.of(error, step)
+
+
+class _AskedToEnd(KeyboardInterrupt):
+    """SIGTERM came. As with Ctrl-C, no part takes it for an error, and finished work is kept."""
 
 
 @contextmanager
 def failures_left(file: Path | None, step: Callable[[], Step]) -> Iterator[None]:
-    """Leave a Failure where the block raises, and where the process is asked to end meanwhile.
+    """Leave a Failure where the block raises, or where the process is asked to end (SIGTERM).
+
+    In the second case it is left at once: tidying up may take longer than the process has.
 
     Args:
         file: for the message; None leaves nothing.
-        step: what the command was at.
+        step: what the command is at.
+
+    Raises:
+        Terminated: the process was asked to end.
     """
-    from llmjp_builder.errors import Terminated
-    from llmjp_builder.spec import Failure
+    asked = False
 
     def end(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated("it was asked to end before it was done; the next run goes on from here")
+        nonlocal asked
+        if not asked:
+            asked = True
+            leave(file, failure_of(_terminated(), step()))
+            raise _AskedToEnd
 
-    before: Any = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
-    except Exception as exc:
-        leave(file, Failure.of(exc, step()))
+    except BaseException as exc:
+        if asked:
+            raise _terminated() from exc
+        if isinstance(exc, Exception):
+            leave(file, failure_of(exc, step()))
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _terminated() -> Exception:
+    from llmjp_builder.errors import Terminated
+
+    return Terminated("it was asked to end before it was done; the next run goes on from here")
 
 
 @contextmanager
@@ -103,10 +133,16 @@ def reason_of(error: Exception) -> str:
         code = "usage"
     elif not hasattr(error, "exit_code") or not isinstance(code, str):
         code, message = "internal", f"{type(error).__name__}: {message}"
-    # A path may hold bytes that are no text.
-    message = message.encode(errors="replace").decode()
-    while True:
-        text = json.dumps({"code": code, "message": message}, ensure_ascii=False)
-        if (too_long := len(text.encode()) - LIMIT) <= 0:
-            return text
+    return _fitting(
+        message, lambda cut: json.dumps({"code": code, "message": cut}, ensure_ascii=False)
+    )
+
+
+def _fitting(message: str, render: Callable[[str], str]) -> str:
+    """What `render` makes of as much of a message as there is room for."""
+    message = message.encode(errors="replace").decode()  # a path may hold bytes that are no text
+    text = render(message)
+    while message and (too_long := len(text.encode()) - LIMIT) > 0:
         message = message[: -max(too_long // 6, 1)]  # no character takes more bytes
+        text = render(message)
+    return text

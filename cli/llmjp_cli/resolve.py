@@ -16,7 +16,6 @@ from llmjp_cli.source_options import (
     Revision,
     TokenFile,
     token_in,
-    trust,
 )
 
 
@@ -50,27 +49,29 @@ def resolve(
     """
     from llmjp_builder.hashing import HashCache
     from llmjp_builder.sources.resolution import resolution_of
-    from llmjp_builder.sources.resolve import parse_source
-    from llmjp_builder.sources.resolve import resolve as pin
+    from llmjp_builder.sources.resolve import parse_source, pinned
+    from llmjp_builder.sources.trust import trusting
     from llmjp_builder.spec import Step, canonical_json
     from llmjp_builder.store import Store
     from llmjp_cli.progress import reporter
 
-    memory = HashCache(cache_folder() / "hashes.json") if store is None else Store(store).hash_cache
-    with failures_left(termination_message, lambda: Step.FETCH), reporter() as show:
-        trust(ca_file)
-        token = token_in(token_file)
-        resolved = pin(
+    with (
+        failures_left(termination_message, lambda: Step.FETCH),
+        trusting(ca_file),
+        reporter() as show,
+    ):
+        sums = cache_folder() / "hashes.json"
+        found = pinned(
             parse_source(source, revision),
             endpoint=endpoint,
-            token=token,
+            token=token_in(token_file),
             accepted_licence=accept_licence,
-            hash_cache=memory,
+            hash_cache=HashCache(sums) if store is None else Store(store).hash_cache,
             on_progress=show,
         )
         if termination_message is not None:
-            leave(termination_message, resolution_of(resolved, endpoint=endpoint, token=token))
-    typer.echo(canonical_json(resolved.to_json()))
+            leave(termination_message, resolution_of(found))
+    typer.echo(canonical_json(found.resolved.to_json()))
 
 
 def cache_folder() -> Path:

@@ -45,11 +45,3 @@ def token_in(file: Path | None) -> str | None:
     from llmjp_builder.sources.hub import read_token
 
     return None if file is None else read_token(file)
-
-
-def trust(file: Path | None) -> None:
-    """Trust the authorities in a file as well, from here on."""
-    from llmjp_builder.sources.trust import trust_also
-
-    if file is not None:
-        trust_also(file)

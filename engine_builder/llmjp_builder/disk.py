@@ -108,12 +108,21 @@ def read_json_object(path: Path) -> dict[str, Any]:
         raise BadConfig(f"{path}: {size:,} bytes are too many for a JSON file of a checkpoint")
     with os_errors(path):
         text = path.read_bytes()
+    return parse_json_object(text, str(path))
+
+
+def parse_json_object(text: bytes, where: str) -> dict[str, Any]:
+    """The JSON object that `text` is (pure).
+
+    Raises:
+        BadConfig: it is not JSON, or not an object.
+    """
     try:
         value = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as exc:
-        raise BadConfig(f"{path}: not valid JSON: {exc}") from exc
+        raise BadConfig(f"{where}: not valid JSON: {exc}") from exc
     if not isinstance(value, dict):
-        raise BadConfig(f"{path}: expected a JSON object, found {type(value).__name__}")
+        raise BadConfig(f"{where}: expected a JSON object, found {type(value).__name__}")
     return value
 
 

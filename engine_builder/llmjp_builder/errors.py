@@ -16,6 +16,7 @@
     |   |-- MissingRepository                    missing_repository
     |   |-- CorruptDownload                      corrupt_download
     |   `-- HubFailed                            hub_failed
+    |       `-- HubUntrusted                     hub_untrusted
     |-- NotEnoughDisk                 4          not_enough_disk
     |-- NotEnoughGpuMemory            4          not_enough_gpu_memory
     |-- NotEnoughHostMemory           4          not_enough_host_memory
@@ -166,6 +167,13 @@ class HubFailed(BadInput):
 
     code = "hub_failed"
     retryable = True
+
+
+class HubUntrusted(HubFailed):
+    """The hub, or a host that it sends to, has a certificate that is not believed here."""
+
+    code = "hub_untrusted"
+    retryable = False
 
 
 class NotEnoughDisk(BuilderError):

@@ -31,3 +31,19 @@ def self_signed(folder: Path, name: str = "localhost", passphrase: str = "") -> 
         [openssl, *request.split(), *lock, *names, *files], check=True, capture_output=True
     )
     return made
+
+
+def signed(folder: Path, authority: Certificate, name: str = "localhost") -> Certificate:
+    """A server's certificate that `authority` signed."""
+    made, request = self_signed(folder, name), folder / "tls.csr"
+    extensions = folder / "extensions"
+    extensions.write_text(f"basicConstraints=CA:FALSE\nsubjectAltName=DNS:{name}\n")
+    _openssl("req", "-new", "-key", made.key, "-subj", "/CN=server", "-out", request)
+    by = ("-CA", authority.certificate, "-CAkey", authority.key, "-CAcreateserial", "-days", "2")
+    _openssl("x509", "-req", "-in", request, *by, "-extfile", extensions, "-out", made.certificate)
+    return made
+
+
+def _openssl(*arguments: str | Path) -> None:
+    command = [shutil.which("openssl") or "openssl", *map(str, arguments)]
+    subprocess.run(command, check=True, capture_output=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import ssl
 import threading
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -19,7 +20,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
+
+    from tests.support.certificate import Certificate
 
 _LISTING = re.compile(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?")
 _TREE = re.compile(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)")
@@ -100,14 +102,21 @@ class Hub:
         token: the one that is known; it may read private repositories, and gated ones if `granted`.
         granted: whether its account got access to gated repositories.
         redirect: whether files in LFS lie on another origin, as they do at the real hub.
+        certificates: of the hub and of its storage; None speaks plainly.
     """
 
     def __init__(
-        self, *, token: str = "hf_right", granted: bool = True, redirect: bool = False
+        self,
+        *,
+        token: str = "hf_right",
+        granted: bool = True,
+        redirect: bool = False,
+        certificates: tuple[Certificate, Certificate] | None = None,
     ) -> None:
         self.token = token
         self.granted = granted
         self.redirect = redirect
+        self.certificates = certificates
         self.repositories: dict[str, Repository] = {}
         self.requests: list[Request] = []
         self._faults: list[_Planned] = []
@@ -115,19 +124,18 @@ class Hub:
         self._servers: list[ThreadingHTTPServer] = []
 
     def __enter__(self) -> Self:
-        for _ in range(2):
+        for certificate in self.certificates or (None, None):
             server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
             server.daemon_threads = True
+            if certificate is not None:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(certificate.certificate, certificate.key)
+                server.socket = context.wrap_socket(server.socket, server_side=True)
             threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
             self._servers.append(server)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         for server in self._servers:
             server.shutdown()
             server.server_close()
@@ -135,12 +143,16 @@ class Hub:
     @property
     def endpoint(self) -> str:
         """Address of the hub."""
-        return f"http://127.0.0.1:{self._servers[0].server_port}"
+        return self._address(0)
 
     @property
     def storage(self) -> str:
         """Address of the host that large files are redirected to."""
-        return f"http://127.0.0.1:{self._servers[1].server_port}"
+        return self._address(1)
+
+    def _address(self, index: int) -> str:
+        host = "https://localhost" if self.certificates else "http://127.0.0.1"
+        return f"{host}:{self._servers[index].server_port}"
 
     def publish(
         self,
@@ -201,9 +213,8 @@ def git_blob_id(data: bytes) -> str:
 
 def _lfs_pointer(data: bytes) -> bytes:
     oid = hashlib.sha256(data).hexdigest()
-    return (
-        f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(data)}\n".encode()
-    )
+    version = "https://git-lfs.github.com/spec/v1"
+    return f"version {version}\noid sha256:{oid}\nsize {len(data)}\n".encode()
 
 
 def _sibling(name: str, data: bytes, *, blobs: bool) -> dict[str, Any]:
@@ -224,11 +235,8 @@ def _tree_entry(name: str, data: bytes) -> dict[str, Any]:
     sibling = _sibling(name, data, blobs=True)
     entry = {"type": "file", "path": name, "size": len(data), "oid": sibling["blobId"]}
     if lfs := sibling.get("lfs"):
-        entry["lfs"] = {
-            "oid": lfs["sha256"],
-            "size": lfs["size"],
-            "pointerSize": lfs["pointerSize"],
-        }
+        sizes = {"size": lfs["size"], "pointerSize": lfs["pointerSize"]}
+        entry["lfs"] = {"oid": lfs["sha256"], **sizes}
     return entry
 
 
@@ -355,8 +363,8 @@ class _Handler(BaseHTTPRequestHandler):
         message: str = "",
         extra: Mapping[str, str] | None = None,
     ) -> None:
-        headers = {"X-Error-Code": code, "X-Error-Message": message}
-        self._head(status, {k: v for k, v in headers.items() if v} | dict(extra or {}), 0)
+        said = {"X-Error-Code": code, "X-Error-Message": message}
+        self._head(status, {k: v for k, v in said.items() if v} | dict(extra or {}), 0)
 
     def _head(self, status: int, headers: Mapping[str, str], length: int) -> None:
         self.send_response(status)

@@ -177,9 +177,9 @@ def _rope(document: Mapping[str, Any], fields: _Fields) -> tuple[float, Mapping[
 
 
 def _stored_dtype(document: Mapping[str, Any], where: str) -> str | None:
-    found = document.get("dtype", document.get("torch_dtype"))
-    match found:
-        case None | "bfloat16" | "float16" | "float32":
-            return found
-        case _:
-            raise Unsupported(f"{where}: dtype is {found!r}; supported: bfloat16, float16, float32")
+    found = document.get("dtype")
+    match found if found is not None else document.get("torch_dtype"):
+        case None | "bfloat16" | "float16" | "float32" as known:
+            return known
+        case other:
+            raise Unsupported(f"{where}: dtype is {other!r}; supported: bfloat16, float16, float32")

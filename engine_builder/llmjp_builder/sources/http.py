@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import importlib
 import re
+import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from llmjp_builder.errors import HubFailed
+from llmjp_builder.errors import HubFailed, HubUntrusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 _PIECE = 1 << 14
 """Read at once through requests, which loses what has arrived of a piece when it is cut."""
 _LIBRARIES = ("httpx2", "httpx", "requests")
+_UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21})
+"""OpenSSL's codes for a chain that ends at nobody who is trusted."""
 
 
 class TryAgain(Exception):
@@ -63,6 +67,7 @@ def streamed_get(url: str, headers: Mapping[str, str], *, stall_s: float) -> Ite
 
     Raises:
         TryAgain: the connection failed, was cut or stalled, here or while the block reads.
+        HubUntrusted: the server's certificate is not believed.
         HubFailed: HF_HUB_OFFLINE forbids requests.
     """
     from huggingface_hub import get_session
@@ -92,6 +97,7 @@ def translated() -> Iterator[None]:
 
     Raises:
         TryAgain: the connection failed, was cut or stalled.
+        HubUntrusted: the server's certificate is not believed.
         HubFailed: HF_HUB_OFFLINE forbids requests.
     """
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
@@ -106,17 +112,54 @@ def translated() -> Iterator[None]:
             "is in the store"
         ) from exc
     except _transport_errors() as exc:
+        if (cause := _disbelief(exc)) is not None:
+            raise _untrusted(cause, exc) from exc
         # Addresses of storage hosts carry signatures in their query.
         said = re.sub(r"\?\S+", "?...", str(exc)) or "no answer"
         raise TryAgain(f"{type(exc).__name__}: {said}") from exc
 
 
-def _transport_errors() -> tuple[type[Exception], ...]:
-    """The base classes of what huggingface_hub's HTTP library raises while it talks to a server."""
+def library() -> str:
+    """The name of huggingface_hub's HTTP library; empty for one that is not known here."""
     from huggingface_hub import get_session
 
-    for owner in type(get_session()).__mro__:
-        if (name := owner.__module__.partition(".")[0]) in _LIBRARIES:
-            library = importlib.import_module(name)
-            return (getattr(library, "RequestError", None) or library.RequestException,)
-    return ()
+    owners = (owner.__module__.partition(".")[0] for owner in type(get_session()).__mro__)
+    return next((name for name in owners if name in _LIBRARIES), "")
+
+
+def forget_session() -> None:
+    """The next request sees the environment as it is then: certificates, proxies."""
+    import huggingface_hub.utils
+
+    reset = "close_session" if hasattr(huggingface_hub.utils, "close_session") else "reset_sessions"
+    getattr(huggingface_hub.utils, reset)()
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """The base classes of what huggingface_hub's HTTP library raises while it talks to a server."""
+    if not (name := library()):
+        return ()
+    module = importlib.import_module(name)
+    return (getattr(module, "RequestError", None) or module.RequestException,)
+
+
+def _disbelief(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """What is behind an error, if it is a certificate."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _untrusted(cause: ssl.SSLCertVerificationError, error: Exception) -> HubUntrusted:
+    url = urlsplit(str(getattr(getattr(error, "request", None), "url", "")))
+    advice = (
+        "; give the authority that signed it with --ca-file (caSecretRef of an LlmJpModel)"
+        if cause.verify_code in _UNKNOWN_AUTHORITY
+        else ""
+    )
+    return HubUntrusted(
+        f"{url.scheme}://{url.netloc.rpartition('@')[2]}: its certificate is not trusted: "
+        f"{cause.verify_message}{advice}"
+    )

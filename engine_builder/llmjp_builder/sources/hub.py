@@ -40,6 +40,9 @@ _USER_AGENT = "llmjp-serving"
 _MAX_IN_MEMORY = 64 << 20
 """A file that git itself holds has at most 10 MB on the hub; an index in LFS hardly more."""
 
+_MAX_SIZE = 1 << 60
+"""Of a file, in bytes: no disk holds more."""
+
 
 def is_commit(revision: str | None) -> bool:
     """Whether a revision is a full commit id, which never means anything else later."""
@@ -239,7 +242,7 @@ def _listing(repository: str, info: Any) -> Listing:
     for sibling in info.siblings or ():
         size, lfs, blob_id = sibling.size, sibling.lfs, sibling.blob_id
         sha256 = lfs.sha256 if lfs is not None else None
-        if not isinstance(size, int) or size < 0:
+        if not isinstance(size, int) or not 0 <= size < _MAX_SIZE:
             continue
         if isinstance(sha256, str) and _SHA256.fullmatch(sha256):
             files[sibling.rfilename] = HubFile(size=size, sha256=sha256, blob_id=None)

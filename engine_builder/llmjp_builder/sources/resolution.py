@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from llmjp_builder.checkpoint import CONFIG
 from llmjp_builder.convert.model_config import parse_model_config
-from llmjp_builder.disk import read_json_object
+from llmjp_builder.disk import parse_json_object
 from llmjp_builder.errors import BadConfig
-from llmjp_builder.sources.hub import Hub
+from llmjp_builder.sources.selection import CONFIG
 from llmjp_builder.spec import Resolution, canonical_json
 
 if TYPE_CHECKING:
-    from llmjp_builder.sources.resolve import ResolvedSource
+    from llmjp_builder.sources.resolve import Pinned
 
 PLANNED_BY: Final = (
     "architectures",
@@ -41,49 +38,54 @@ PLANNED_BY: Final = (
 """What `convert.model_config` reads; a test holds the two together."""
 _MOST: Final = 3000
 """Bytes of the JSON; a Job's termination message has room for 4096 in all."""
+_DEEPEST: Final = 8
+"""Objects and lists within each other; the scaling of RoPE has three, for a kind of layer each."""
 
 
-def resolution_of(
-    resolved: ResolvedSource, *, endpoint: str | None = None, token: str | None = None
-) -> Resolution:
+def resolution_of(pinned: Pinned) -> Resolution:
     """What a Job that resolves has to say.
-
-    Args:
-        resolved: the source.
-        endpoint: of the hub that it was resolved at.
-        token: for the hub.
 
     Raises:
         Unsupported, BadConfig: config.json describes no model that can be built.
+        SourceChanged: config.json was written to after it was hashed.
         BuilderError: config.json cannot be read.
     """
-    where, document = _config(resolved, endpoint, token)
-    parse_model_config(document, where)
-    config = {name: document[name] for name in PLANNED_BY if document.get(name) is not None}
-    if len(canonical_json(config).encode()) > _MOST:
-        raise BadConfig(f"{where}: its entries about the model's shape are longer than any model's")
+    resolved = pinned.resolved
+    place = resolved.source.path or resolved.source.repository
+    where = f"{place}/{CONFIG}"
     return Resolution(
         digest=resolved.digest,
         bytes=sum(record.size for record in resolved.files.values()),
-        config=config,
+        config=planned_part(parse_json_object(pinned.read_config(), where), where),
         revision=resolved.source.revision,
     )
 
 
-def _config(
-    resolved: ResolvedSource, endpoint: str | None, token: str | None
-) -> tuple[str, dict[str, Any]]:
-    source = resolved.source
-    if source.path is not None:
-        path = Path(source.path) / CONFIG
-        return str(path), read_json_object(path)
-    assert source.repository is not None, "one of the two is there"
-    where = f"{source.repository}: {CONFIG}"
-    hub = Hub(endpoint=endpoint or "", token=token)
+def planned_part(document: dict[str, Any], where: str) -> dict[str, Any]:
+    """What of a config.json says as much to `convert.model_config` as the whole (pure).
+
+    Raises:
+        Unsupported, BadConfig: it describes no model that can be built.
+    """
+    parse_model_config(document, where)
+    part = {name: document[name] for name in PLANNED_BY if document.get(name) is not None}
+    if _is_deep(part, _DEEPEST):
+        raise BadConfig(f"{where}: its entries about the model's shape are nested too deeply")
     try:
-        document = json.loads(hub.read(hub.listing(source.repository, source.revision), CONFIG))
-    except (ValueError, RecursionError) as exc:
-        raise BadConfig(f"{where}: no JSON: {exc}") from exc
-    if not isinstance(document, dict):
-        raise BadConfig(f"{where}: must be a JSON object")
-    return where, document
+        size = len(canonical_json(part).encode())
+    except ValueError as exc:
+        raise BadConfig(f"{where}: holds text that is none: {exc}") from exc
+    if size > _MOST:
+        raise BadConfig(f"{where}: its entries about the model's shape are longer than any model's")
+    return part
+
+
+def _is_deep(value: object, levels: int) -> bool:
+    match value:
+        case dict():
+            inner = list(value.values())
+        case list():
+            inner = value
+        case _:
+            return False
+    return levels == 0 or any(_is_deep(item, levels - 1) for item in inner)

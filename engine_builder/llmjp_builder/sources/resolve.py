@@ -7,26 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping  # noqa: TC003 - `decode` resolves the annotations
+from collections.abc import Callable, Mapping  # noqa: TC003 - `decode` resolves annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.disk import os_errors
-from llmjp_builder.errors import InvalidSpec, MissingFile
+from llmjp_builder.errors import InvalidSpec, MissingFile, SourceChanged
 from llmjp_builder.hashing import hash_files
 from llmjp_builder.progress import Reporter
 from llmjp_builder.sources.hub import Hub, is_commit
 from llmjp_builder.sources.licence import require_accepted
-from llmjp_builder.sources.selection import INDEX, content_digest, needed_files
+from llmjp_builder.sources.selection import CONFIG, INDEX, content_digest, needed_files
 from llmjp_builder.spec import FileRecord, Source, Step
 from llmjp_builder.strict_json import decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from llmjp_builder.hashing import HashCache
-    from llmjp_builder.sources.hub import Listing
     from llmjp_builder.spec import Progress
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -63,6 +60,15 @@ class ResolvedSource:
         """
         decoded: ResolvedSource = decode(cls, value, cls.__name__)
         return decoded
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A source that was resolved just now."""
+
+    resolved: ResolvedSource
+    read_config: Callable[[], bytes]
+    """Its config.json, the one whose sum is in `resolved`; a hub is hardly ever asked again."""
 
 
 def parse_source(text: str, revision: str | None = None) -> Source:
@@ -109,11 +115,42 @@ def resolve(
         MissingFile, BadConfig, BadTensors, Unsupported: no checkpoint to build from is there.
         SourceChanged: a file of the folder was written to while it was hashed.
     """
+    return pinned(
+        source,
+        endpoint=endpoint,
+        token=token,
+        accepted_licence=accepted_licence,
+        hash_cache=hash_cache,
+        on_progress=on_progress,
+    ).resolved
+
+
+def pinned(
+    source: Source,
+    *,
+    endpoint: str | None = None,
+    token: str | None = None,
+    accepted_licence: str | None = None,
+    hash_cache: HashCache | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Pinned:
+    """What `source` is now, with the config.json that it has; see `resolve`."""
     if source.path is not None:
-        return resolve_folder(Path(source.path), hash_cache, Reporter(on_progress))
+        folder = Path(source.path)
+        found = resolve_folder(folder, hash_cache, Reporter(on_progress))
+        return Pinned(found, lambda: _config_in(folder, found))
     assert source.repository is not None
     require_accepted(source.repository, accepted_licence)
-    return resolve_repository(Hub(endpoint=endpoint or "", token=token), source)
+    return _pinned_repository(Hub(endpoint=endpoint or "", token=token), source)
+
+
+def _config_in(folder: Path, found: ResolvedSource) -> bytes:
+    path = folder / CONFIG
+    with os_errors(path):
+        data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != found.files[CONFIG].sha256:
+        raise SourceChanged(f"{path}: was written to after it was hashed; try again")
+    return data
 
 
 def resolve_folder(
@@ -142,28 +179,35 @@ def resolve_folder(
 
 def resolve_repository(hub: Hub, source: Source) -> ResolvedSource:
     """A repository's files at the commit of now; see `resolve`. The licence is the caller's."""
+    return _pinned_repository(hub, source).resolved
+
+
+def _pinned_repository(hub: Hub, source: Source) -> Pinned:
     repository = source.repository
     if repository is None or not _REPOSITORY.fullmatch(repository):
         raise InvalidSpec(f"source.repository: expected OWNER/NAME, found {repository!r}")
     listing = hub.listing(repository, source.revision)
     where = f"{repository} at {listing.commit[:12]}"
-    read: dict[str, bytes] = {}
+    kept: dict[str, bytes] = {}
 
-    def read_index() -> bytes:
-        read[INDEX] = hub.read(listing, INDEX)
-        return read[INDEX]
+    def read(name: str) -> bytes:
+        if name not in kept:
+            kept[name] = hub.read(listing, name)
+        return kept[name]
 
-    names = needed_files(listing.names, read_index, where)
-    files = {name: _record(hub, listing, name, read.get(name)) for name in names}
-    return _resolved(Source(repository=repository, revision=listing.commit), files)
+    def record(name: str) -> FileRecord:
+        file = listing[name]
+        if file.sha256 is not None:
+            return FileRecord(size=file.size, sha256=file.sha256)
+        contents = read(name) if name in {CONFIG, INDEX} else hub.read(listing, name)
+        return FileRecord(size=len(contents), sha256=hashlib.sha256(contents).hexdigest())
 
-
-def _record(hub: Hub, listing: Listing, name: str, data: bytes | None) -> FileRecord:
-    file = listing[name]
-    if file.sha256 is not None:
-        return FileRecord(size=file.size, sha256=file.sha256)
-    contents = hub.read(listing, name) if data is None else data
-    return FileRecord(size=len(contents), sha256=hashlib.sha256(contents).hexdigest())
+    names = needed_files(listing.names, lambda: read(INDEX), where)
+    resolved = _resolved(
+        Source(repository=repository, revision=listing.commit),
+        {name: record(name) for name in names},
+    )
+    return Pinned(resolved, lambda: read(CONFIG))
 
 
 def _resolved(source: Source, files: Mapping[str, FileRecord]) -> ResolvedSource:

@@ -91,7 +91,7 @@ def _shards(index: bytes, where: str) -> tuple[str, ...]:
         raise BadConfig(f"{where}: weight_map must be an object that names at least one tensor")
     for tensor, shard in placed.items():
         plain = isinstance(shard, str) and PurePosixPath(shard).name == shard
-        if not plain or not shard.endswith(".safetensors"):
+        if not plain or not shard.isprintable() or not shard.endswith(".safetensors"):
             raise BadConfig(
                 f"{where}: {tensor}: expected the name of a safetensors file beside it, "
                 f"found {shard!r}"

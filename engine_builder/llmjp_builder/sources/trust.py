@@ -3,51 +3,106 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from llmjp_builder.disk import os_errors
 from llmjp_builder.errors import BadInput
+from llmjp_builder.sources.http import forget_session, library
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Iterator
 
 VARIABLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 """Where the HTTP libraries under huggingface_hub look for a file of all authorities: httpx and
-OpenSSL the first, requests the second."""
+httpx2 the first, requests the second."""
+
+_FOLDER: Final = "SSL_CERT_DIR"
+_SYSTEM: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Of Debian, Fedora, SUSE and Alpine."""
+_CERTIFICATE: Final = re.compile(
+    rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----"
+)
 
 
-def trust_also(file: Path, environ: MutableMapping[str, str] | None = None) -> Path:
-    """Trust the authorities in `file` besides those that were trusted before.
+@contextmanager
+def trusting(file: Path | None) -> Iterator[None]:
+    """In the block the authorities in `file` are trusted besides those that are anyway.
 
-    Both go into one new file, which the environment names from here on: call this before anything
-    is downloaded.
+    Both go into one temporary file that the environment names meanwhile: it is what all the HTTP
+    libraries read. The block must be entered by one thread alone.
+
+    Args:
+        file: in PEM form; None changes nothing.
 
     Raises:
-        BadInput: it holds no certificates.
+        BadInput: it holds no certificates, or damaged ones.
         MissingFile: it is not there.
     """
-    settings = os.environ if environ is None else environ
+    if file is None:
+        yield
+        return
+    own = _authorities(file)
+    before = {name: os.environ.get(name) for name in VARIABLES}
+    with os_errors(Path(tempfile.gettempdir())):
+        folder = tempfile.TemporaryDirectory(prefix="llmjp-ca-")
+    with folder as place:
+        bundle = Path(place) / "ca.crt"
+        with os_errors(bundle):
+            bundle.write_bytes(_trusted_anyway() + b"\n" + own + b"\n")
+        try:
+            os.environ.update(dict.fromkeys(VARIABLES, str(bundle)))
+            forget_session()
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
+            forget_session()
+
+
+def _authorities(file: Path) -> bytes:
+    """The certificates in a file, without the words and keys that may stand around them."""
     with os_errors(file):
-        own = file.read_bytes()
+        found = _certificates_in(file)
+    if not found:
+        raise BadInput(f"{file}: no certificate in PEM form, -----BEGIN CERTIFICATE-----, is in it")
     try:
-        ssl.create_default_context().load_verify_locations(cadata=own.decode("ascii"))
-    except (ssl.SSLError, ValueError) as exc:
-        raise BadInput(f"{file}: no certificates in PEM form: {exc}") from exc
-    both = Path(tempfile.mkdtemp(prefix="llmjp-ca-")) / "ca.crt"
-    with os_errors(both):
-        both.write_bytes(_trusted_before(settings) + b"\n" + own)
-    for name in VARIABLES:
-        settings[name] = str(both)
-    return both
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=found.decode())
+    except ssl.SSLError as exc:
+        raise BadInput(f"{file}: a certificate in it is damaged: {exc.reason or exc}") from exc
+    return found
 
 
-def _trusted_before(environ: MutableMapping[str, str]) -> bytes:
-    import certifi
+def _trusted_anyway() -> bytes:
+    """What huggingface_hub's HTTP library trusts by itself."""
+    named = (os.environ.get(name) for name in (*VARIABLES, _FOLDER))
+    place = Path(next(filter(None, named), None) or _public())
+    with os_errors(place):
+        files = sorted(place.iterdir()) if place.is_dir() else [place]
+        return b"\n".join(_certificates_in(path) for path in files if path.is_file())
 
-    named = next((environ[name] for name in VARIABLES if environ.get(name)), certifi.where())
-    path = Path(named)
-    with os_errors(path):
-        return path.read_bytes()
+
+def _public() -> str:
+    """The file or folder of the public authorities: the system's, or a package's."""
+    if library() != "httpx2":
+        import certifi
+
+        return certifi.where()
+    paths = ssl.get_default_verify_paths()
+    places = (paths.openssl_cafile, *_SYSTEM, paths.openssl_capath)
+    return next(filter(os.path.exists, places), os.devnull)
+
+
+def _certificates_in(file: Path) -> bytes:
+    return b"\n".join(_CERTIFICATE.findall(file.read_bytes()))

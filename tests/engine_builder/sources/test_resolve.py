@@ -232,7 +232,7 @@ def test_offline_is_said(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported
     program = (
         "import sys\n"
-        "from llmjp_builder.sources import parse_source, resolve\n"
+        "from llmjp_builder.sources.resolve import parse_source, resolve\n"
         "resolve(parse_source(sys.argv[1]), endpoint=sys.argv[2])\n"
     )
     command = [sys.executable, "-c", program, REPOSITORY, hub.endpoint]
