@@ -28,7 +28,6 @@ from tritonclient.utils import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
     from typing import Self
 
     from numpy.typing import NDArray
@@ -57,10 +56,17 @@ class NeighbourModel:
     """A model of this server. Thread-safe; connects at the first call."""
 
     def __init__(self, name: str, settings: ServingSettings) -> None:
-        """Nothing is asked of it yet; it may load later than the caller."""
+        """Nothing is asked of it yet; it may load later than the caller.
+
+        The certificate is read now: the server read it a moment ago and shows that one for as long
+        as it runs, whatever the file holds by the time of the first call.
+        """
         self._name = name
         self._address = settings.triton_grpc
-        self._certificate = settings.tls_certificate
+        certificate = settings.tls_certificate
+        self._certificate = (
+            None if certificate is None else certificate.read_text("ascii", "ignore")
+        )
         self._url = f"http://{settings.triton_http}/v2/models/{name}/ready"
         self._lock = threading.Lock()
         self._stub: Any = None
@@ -111,7 +117,7 @@ class NeighbourModel:
             return grpc.insecure_channel(self._address, options=options)
         name = own_name(self._address, self._certificate)
         options.append(("grpc.ssl_target_name_override", name))
-        trusted = grpc.ssl_channel_credentials(self._certificate.read_bytes())
+        trusted = grpc.ssl_channel_credentials(self._certificate.encode())
         return grpc.secure_channel(self._address, trusted, options=options)
 
 
@@ -146,8 +152,12 @@ class Call:
         return dict(_outputs(response.infer_response))
 
 
-def own_name(address: str, certificate: Path) -> str:
+def own_name(address: str, certificate: str) -> str:
     """A name that the server's certificate is for, for calls that go to a loopback address.
+
+    Args:
+        address: the server's `host:port`.
+        certificate: in PEM form; those that signed it may follow.
 
     Raises:
         OSError: the server shows another certificate, or none.
@@ -155,7 +165,7 @@ def own_name(address: str, certificate: Path) -> str:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.load_verify_locations(certificate)
+    context.load_verify_locations(cadata=certificate)
     context.set_alpn_protocols(["h2"])
     host, _, port = address.rpartition(":")
     with (
