@@ -124,5 +124,7 @@ def test_serve_ends_when_its_model_dies_so_that_no_client_waits(artefact: Path) 
             stream.reply()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "front model's process died" in err.splitlines()[-1]
+    # Triton 2.51 aborts now and then where it was sending to a process that is killed.
+    died = "the front model's process died", "tritonserver ended with status -6: Signal (6)"
+    assert any(each in err.splitlines()[-1] for each in died)
     assert "Traceback" not in err

@@ -64,6 +64,8 @@ class Cause:
 
 _NOISE: Final = "CudaDriverHelper has not been initialized"
 """What tritonserver says on every machine without a GPU."""
+_FRAME: Final = re.compile(r"\d+# ")
+"""How a line of the stack begins that tritonserver prints where it aborts."""
 _PATTERNS: Final = (
     r"TritonModelException: (.*)",
     r"(?:Error|Exception): (.*)",
@@ -76,7 +78,8 @@ _WHERE: Final = r"\n\nAt:"
 
 def cause_of(log: str) -> Cause:
     """The line of a server's log that says why it failed, as a person would pick it (pure)."""
-    lines = [each for line in log.splitlines() if (each := line.strip()) and _NOISE not in each]
+    nonempty = [each for line in log.splitlines() if (each := line.strip())]
+    lines = [each for each in nonempty if _NOISE not in each and not _FRAME.match(each)]
     ours = {error.__name__: error for error in _below(RuntimeFailure)}
     named = re.compile(rf"\b({'|'.join(ours)}): (.*)")
     if found := [match for line in lines if (match := named.search(line))]:
