@@ -62,12 +62,20 @@ def test_larger_artefacts_may_start_longer() -> None:
     small, large = (
         a_deployment(a_model(), built=an_artefact(bytes=size)) for size in (0, 345_000_000_000)
     )
-    assert small["spec"]["progressDeadlineSeconds"] == 360
-    assert large["spec"]["progressDeadlineSeconds"] == 360 + 3450
+    assert small["spec"]["progressDeadlineSeconds"] == 390
+    assert large["spec"]["progressDeadlineSeconds"] == 390 + 3450
     for made in (small, large):
         probe = main(made)["startupProbe"]
         allowed = probe["failureThreshold"] * probe["periodSeconds"]
-        assert allowed < made["spec"]["progressDeadlineSeconds"]
+        server = int(value(main(made)["args"], "--start-timeout"))
+        assert server < allowed < made["spec"]["progressDeadlineSeconds"]
+
+
+def test_images_for_gpus_take_longer_to_pull() -> None:
+    one = a_deployment(a_model(), built=an_artefact(bytes=0))
+    other = a_deployment(engine_model(), built=an_engine(bytes=0))
+    waits = [made["spec"]["progressDeadlineSeconds"] for made in (one, other)]
+    assert waits == [390, 630]
 
 
 def test_a_pod_has_time_to_drain() -> None:
@@ -108,7 +116,7 @@ def test_only_the_model_changes_its_pods() -> None:
 def test_the_server_gets_what_its_backend_reads(
     changes: Object, there: list[str], missing: list[str]
 ) -> None:
-    found = serving.arguments(a_model({"engine": changes}).spec)
+    found = serving.arguments(a_model({"engine": changes}).spec, an_artefact())
     assert found[:2] == ["serve", "/artefact"]
     assert value(found, "--max-batch-size") == str(a_model().spec.engine.max_batch_size)
     assert set(there) <= set(found)
@@ -271,6 +279,24 @@ def test_builds_reach_their_hub(endpoint: str | None, ports: list[int]) -> None:
     assert (four["cidr"], six["cidr"]) == ("0.0.0.0/0", "::/0")
     assert "10.0.0.0/8" in four["except"]
     assert all(":" in cidr for cidr in six["except"])
+
+
+@pytest.mark.parametrize(
+    ("cidrs", "reached"),
+    [
+        ((), [{"cidr": "0.0.0.0/0"}, {"cidr": "::/0"}]),
+        (("::/0", "10.0.0.0/8"), [{"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}]),
+        (("0.0.0.0/0", "::/0"), None),
+    ],
+    ids=["everything", "no IPv6", "nothing"],
+)
+def test_ranges_that_builds_may_not_reach(cidrs: tuple[str, ...], reached: Any) -> None:
+    """The API server takes no exception as large as its range."""
+    settings = replace(SETTINGS, network=Network(cluster_cidrs=cidrs))
+    made = network.builders_policy(a_model(), settings)
+    assert made is not None
+    found = [rule["to"] for rule in made["spec"]["egress"] if "to" in rule]
+    assert found == ([] if reached is None else [[{"ipBlock": block} for block in reached]])
 
 
 def test_builds_of_a_volume_reach_only_names() -> None:

@@ -113,6 +113,15 @@ def test_what_is_given_wins(requests: Any, limits: Any, expected: Any) -> None:
     assert resources(ESTIMATE, (requests, limits), 0, GPU) == expected
 
 
+@pytest.mark.parametrize("name", ["rdma/ib", "hugepages-2Mi"])
+def test_a_request_for_devices_is_a_limit_too(name: str) -> None:
+    assert resources({}, ({name: "1"}, None), 0, GPU) == {
+        "requests": {name: "1"},
+        "limits": {name: "1"},
+    }
+    assert resources({}, (None, {name: "1"}), 0, GPU) == {"limits": {name: "1"}}
+
+
 def test_gpus_are_the_engines() -> None:
     found = resources({}, ({GPU: "1"}, None), 4, GPU)
     assert found == {"requests": {GPU: "4"}, "limits": {GPU: "4"}}

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 from llmjp_builder.spec import canonical_json
 from llmjp_operator.collection import collection_job
 from llmjp_operator.desired.metadata import claim_name, labels, metadata
-from llmjp_operator.desired.pods import TERMINATION_LOG, container_security, environment, pod_spec
+from llmjp_operator.desired.pods import (
+    STORE_VOLUME,
+    TERMINATION_LOG,
+    container_security,
+    environment,
+    pod_spec,
+)
 from llmjp_operator.desired.quantities import mebibytes, resources
 from llmjp_operator.names import (
     ATTEMPT,
@@ -265,8 +271,8 @@ def _with_store(
 ) -> tuple[list[Object], list[Object]]:
     claim = {"claimName": claim_name(model)}
     return (
-        [*mounts, {"name": "store", "mountPath": STORE}],
-        [*volumes, {"name": "store", "persistentVolumeClaim": claim}],
+        [*mounts, {"name": STORE_VOLUME, "mountPath": STORE}],
+        [*volumes, {"name": STORE_VOLUME, "persistentVolumeClaim": claim}],
     )
 
 

@@ -39,7 +39,8 @@ def serving_policy(model: Model, settings: Settings) -> Object | None:
         {"from": clients, "ports": [_tcp(GRPC), _tcp(HTTP)]},
         {"from": [*_peers(network.metrics_from), *clients], "ports": [_tcp(METRICS)]},
     ]
-    return _policy(model, model.name, selector(model), ingress=rules, egress=[])
+    named = metadata(model, model.name, labels(model, "serving"))
+    return _policy(named, {"matchLabels": selector(model)}, ingress=rules, egress=[])
 
 
 def builders_policy(model: Model, settings: Settings) -> Object | None:
@@ -49,37 +50,38 @@ def builders_policy(model: Model, settings: Settings) -> Object | None:
         return None
     # Addresses of DNS are the cluster's own, and where it runs differs: any peer, but these ports.
     rules: list[Object] = [{"ports": [{"port": _DNS, "protocol": "UDP"}, _tcp(_DNS)]}]
-    if model.spec.source.hugging_face is not None:
-        rules.append({"to": _outside(network.cluster_cidrs), "ports": _hub_ports(model)})
+    outside = _outside(network.cluster_cidrs)
+    if model.spec.source.hugging_face is not None and outside:
+        rules.append({"to": outside, "ports": _hub_ports(model)})
     rules += _peers(network.build_egress)
     pods: Object = {
         "matchLabels": {MODEL_LABEL: model.name},
         "matchExpressions": [{"key": COMPONENT, "operator": "In", "values": list(BUILDERS)}],
     }
-    return _policy(model, f"{model.name}{BUILD_SUFFIX}", pods, ingress=[], egress=rules)
+    named = metadata(model, f"{model.name}{BUILD_SUFFIX}", labels(model, "build"))
+    return _policy(named, pods, ingress=[], egress=rules)
 
 
-def _policy(
-    model: Model, name: str, pods: Object, *, ingress: list[Object], egress: list[Object]
-) -> Object:
-    chosen = pods if "matchLabels" in pods else {"matchLabels": pods}
-    spec: Object = {"podSelector": chosen, "policyTypes": ["Ingress", "Egress"]}
+def _policy(named: Object, pods: Object, *, ingress: list[Object], egress: list[Object]) -> Object:
+    spec: Object = {"podSelector": pods, "policyTypes": ["Ingress", "Egress"]}
     # An empty list is stored as none at all, and means the same.
     spec |= {"ingress": ingress} if ingress else {}
     spec |= {"egress": egress} if egress else {}
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": metadata(model, name, labels(model, "serving")),
+        "metadata": named,
         "spec": spec,
     }
 
 
 def _outside(cidrs: tuple[str, ...]) -> list[Object]:
-    """Everywhere but the cluster's own ranges."""
-    peers = []
+    """Everywhere but the cluster's own ranges; nowhere where these are everything."""
+    peers: list[Object] = []
     for everywhere, version in (("0.0.0.0/0", 4), ("::/0", 6)):
-        inside = sorted(cidr for cidr in cidrs if ip_network(cidr).version == version)
+        inside = sorted({cidr for cidr in cidrs if ip_network(cidr).version == version})
+        if everywhere in inside:
+            continue
         block: Object = {"cidr": everywhere}
         peers.append({"ipBlock": block | ({"except": inside} if inside else {})})
     return peers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from llmjp_operator.desired.metadata import claim_name
 from llmjp_operator.names import GPU, STORE_LABEL, store_id
 from llmjp_operator.placement import HOSTNAME
 
@@ -20,6 +21,10 @@ USER: Final = 10001
 """uid, gid and group of volumes; the images' own."""
 TERMINATION_LOG: Final = "/dev/termination-log"
 SCRATCH: Final = "/tmp"  # noqa: S108  an emptyDir of the pod
+STORE_VOLUME: Final = "store"
+"""Name of the volume of the store, in every pod that mounts it."""
+ARTEFACT: Final = "/artefact"
+"""Where the artefact that is served is mounted."""
 GPU_PRODUCT: Final = "nvidia.com/gpu.product"
 """Label of nodes, by NVIDIA's GPU feature discovery."""
 
@@ -121,17 +126,16 @@ def _beside(model: Model) -> Object:
 
     Source: k8s.io/kubernetes/pkg/scheduler/framework/plugins/interpodaffinity.
     """
-    from llmjp_operator.desired.metadata import claim_name
-
     store = store_id(claim_name(model))
     return {"labelSelector": {"matchLabels": {STORE_LABEL: store}}, "topologyKey": HOSTNAME}
 
 
 def _toleration(given: Toleration) -> Object:
+    """An empty value is stored as none, and means the same."""
     found = {
         "key": given.key,
         "operator": given.operator,
-        "value": given.value,
+        "value": given.value or None,
         "effect": given.effect,
         "tolerationSeconds": given.toleration_seconds,
     }

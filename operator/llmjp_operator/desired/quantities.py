@@ -65,7 +65,7 @@ def resources(
     Args:
         estimate: `requests` and `limits`.
         given: requests and limits of the spec; these win. A limit below an estimated request takes
-            the request down with it.
+            the request down with it, and a request above an estimated limit the limit up.
         gpus: how many.
         gpu: name of the resource.
     """
@@ -77,6 +77,9 @@ def resources(
     for name, request in (given[0] or {}).items():
         if name in limits and name not in (given[1] or {}) and _less(limits[name], request):
             limits[name] = request
+    for name, request in (given[0] or {}).items():
+        if _is_counted(name):
+            limits.setdefault(name, request)
     if gpus:
         requests[gpu] = limits[gpu] = str(gpus)
     found = {"requests": requests, "limits": limits}
@@ -85,6 +88,11 @@ def resources(
         for kind, values in found.items()
         if values
     }
+
+
+def _is_counted(name: str) -> bool:
+    """Whether the API server wants a limit beside a request: devices, and pages of their own."""
+    return "/" in name or name.startswith("hugepages-")
 
 
 def _less(one: str, other: str) -> bool:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 from llmjp_builder.spec import Backend, canonical_json
 from llmjp_operator.desired.metadata import claim_name, labels, metadata
 from llmjp_operator.desired.overlay import overlaid
-from llmjp_operator.desired.pods import TERMINATION_LOG, container_security, environment, pod_spec
+from llmjp_operator.desired.pods import (
+    ARTEFACT,
+    STORE_VOLUME,
+    TERMINATION_LOG,
+    container_security,
+    environment,
+    pod_spec,
+)
 from llmjp_operator.desired.quantities import mebibytes, resources
 from llmjp_operator.names import (
     COMPONENT,
@@ -32,7 +39,6 @@ HTTP: Final = 8000
 METRICS: Final = 8002
 HEALTH: Final = 8003
 
-ARTEFACT: Final = "/artefact"
 TLS: Final = "/etc/llmjp/tls"
 """Folder with tls.crt and tls.key."""
 
@@ -41,6 +47,12 @@ LOAD_BYTES_PER_S: Final = 100_000_000
 START_S: Final = 300
 """For an image's first start, Python, CUDA and warming up, besides reading weights."""
 STARTUP_PERIOD_S: Final = 5
+STARTUP_MARGIN_S: Final = 30
+"""How much longer the kubelet waits than `llmjp serve`, so that it says itself what was missing."""
+PULL_S: Final = 60
+"""Until a pod's container starts."""
+GPU_PULL_S: Final = 300
+"""Likewise, where NVIDIA's image of 14 GB may have to be pulled and unpacked first."""
 DRAIN_MARGIN_S: Final = 45
 """For Triton to end once all streams have; `llmjp serve` kills it after 30 s."""
 _UNKNOWN_MEMORY: Final = 4 << 30
@@ -84,7 +96,7 @@ def deployment(
         "spec": {
             "replicas": serving.replicas,
             "revisionHistoryLimit": 3,
-            "progressDeadlineSeconds": start_limit_s(built) + 60,
+            "progressDeadlineSeconds": _probed_s(built) + _pull_limit_s(model.spec),
             "selector": {"matchLabels": {COMPONENT: "serving", MODEL_LABEL: model.name}},
             "strategy": {
                 "type": "RollingUpdate",
@@ -102,9 +114,18 @@ def pod_digest(made: Object) -> str:
 
 
 def start_limit_s(built: Built) -> int:
-    """How long a pod may take to become ready."""
+    """How long a server may take to become ready."""
     seconds = START_S + built.bytes // LOAD_BYTES_PER_S
     return -(-seconds // STARTUP_PERIOD_S) * STARTUP_PERIOD_S
+
+
+def _probed_s(built: Built) -> int:
+    return start_limit_s(built) + STARTUP_MARGIN_S
+
+
+def _pull_limit_s(spec: Spec) -> int:
+    """A rollout counts as stalled no sooner: with maxSurge 0 that takes it back."""
+    return GPU_PULL_S if serving_gpus(spec) else PULL_S
 
 
 def _template(
@@ -136,7 +157,7 @@ def _template(
 
 def _store(model: Model) -> Object:
     claim = {"claimName": claim_name(model), "readOnly": True}
-    return {"name": "store", "persistentVolumeClaim": claim}
+    return {"name": STORE_VOLUME, "persistentVolumeClaim": claim}
 
 
 def _shared_memory(gpus: int) -> str:
@@ -151,7 +172,7 @@ def _container(
         {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
         {
-            "name": "store",
+            "name": STORE_VOLUME,
             "mountPath": ARTEFACT,
             "subPath": f"artefacts/{built.key}",
             "readOnly": True,
@@ -165,7 +186,7 @@ def _container(
         "name": SERVING_CONTAINER,
         "image": settings.images[flavour(model.spec)].runtime,
         "imagePullPolicy": settings.image_pull_policy,
-        "args": arguments(model.spec),
+        "args": arguments(model.spec, built),
         "env": environment(_gpu_environment(gpus)),
         "ports": [
             {"name": name, "containerPort": port, "protocol": "TCP"}
@@ -183,16 +204,14 @@ def _container(
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
-        "startupProbe": _probe(
-            "/readyz", STARTUP_PERIOD_S, start_limit_s(built) // STARTUP_PERIOD_S
-        ),
+        "startupProbe": _probe("/readyz", STARTUP_PERIOD_S, _probed_s(built) // STARTUP_PERIOD_S),
         "readinessProbe": _probe("/readyz", 5, 2),
         "livenessProbe": _probe("/livez", 10, 6),
         "lifecycle": {"preStop": {"exec": {"command": drain}}},
     }
 
 
-def arguments(spec: Spec) -> list[str]:
+def arguments(spec: Spec, built: Built) -> list[str]:
     """The command line of `llmjp serve`; only what the backend reads."""
     engine, serving = spec.engine, spec.serving
     found = ["serve", ARTEFACT, "--host", "0.0.0.0", "--backend", engine.backend.value]  # noqa: S104
@@ -204,13 +223,14 @@ def arguments(spec: Spec) -> list[str]:
         found += ["--kv-cache-fraction", f"{serving.kv_cache_fraction:g}"]
     if serving.tls.secret_name:
         found += ["--tls-cert", f"{TLS}/tls.crt", "--tls-key", f"{TLS}/tls.key"]
+    found += ["--start-timeout", str(start_limit_s(built))]
     return [*found, "--termination-message", TERMINATION_LOG]
 
 
 def _gpu_environment(gpus: int) -> dict[str, str]:
     """For mpirun with a read-only root: its files are in /tmp, and it looks for no other machine.
 
-    Source: open-mpi.org, MCA parameters.
+    Without ssh in the image it ends at once unless the agent is empty (tried with Open MPI 4.1.4).
     """
     if gpus <= 1:
         return {}

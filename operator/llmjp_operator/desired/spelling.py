@@ -1,17 +1,55 @@
 """Parts of pods as the API server gives them back, where people may spell them otherwise. Pure.
 
 What is spelled differently is written once more after every start of the operator. Nothing else
-comes of it, so these are the parts that people do write: environment, mounts, sizes.
-Defaults: k8s.io/kubernetes/pkg/apis/core/v1/defaults.go.
+comes of it, so these are the parts that people do write.
+Defaults: k8s.io/kubernetes/pkg/apis/core/v1/defaults.go; `omitempty`: k8s.io/api/core/v1/types.go.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from llmjp_operator.desired.quantities import as_stored
 
 Object = dict[str, Any]
+
+_MAPS: Final = frozenset({"matchLabels", "labels", "annotations", "limits", "requests"})
+"""Fields that are maps: empty values in them say something, an empty map does not."""
+_VERBATIM: Final = frozenset({"httpHeaders"})
+"""Fields in which empty values are kept."""
+_ZEROS: Final = frozenset(
+    {
+        "failureThreshold",
+        "hostPort",
+        "initialDelaySeconds",
+        "periodSeconds",
+        "successThreshold",
+        "timeoutSeconds",
+    }
+)
+"""Fields where 0 is the same as nothing. Elsewhere it is not: `defaultMode`, `fsGroup`."""
+
+
+def said(value: Any) -> Any:
+    """What a person wrote, without what says nothing and is not stored: `readOnly: false`.
+
+    An empty object says something: `emptyDir: {}`.
+    """
+    if isinstance(value, list):
+        return [said(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: item if name in _MAPS | _VERBATIM else said(item)
+        for name, item in value.items()
+        if not _says_nothing(name, item)
+    }
+
+
+def _says_nothing(name: str, value: Any) -> bool:
+    if value is None or value is False or value in ("", []):  # a set would want hashable values
+        return True
+    return (name in _MAPS and value == {}) or (name in _ZEROS and value == 0)
 
 
 def spelled(spec: Object) -> Object:

@@ -1,26 +1,17 @@
-"""Everything that the operator applies, on a real API server: it reads back as what was asked for,
-so that nothing is written twice, and all its pods pass PodSecurity `restricted`.
-"""
+"""Models to make the objects of: the samples, and what they do not have."""
 
 from __future__ import annotations
 
-import copy
-import json
-import secrets
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from e2e.cluster import Cluster, Kubectl
 from llmjp_builder.planning.models import sized
-from llmjp_builder.spec import Kind, Resolution, canonical_json
+from llmjp_builder.spec import Kind, Resolution
 from llmjp_operator.api import Model, parse
 from llmjp_operator.desired import jobs, network, service, serving, storage
-from llmjp_operator.names import FIELD_MANAGER
-from llmjp_operator.ownership import digest_of, owned
 from llmjp_operator.records import Pinned, Record
 from llmjp_operator.request import request_of
 from llmjp_operator.settings import Network, Settings
@@ -28,8 +19,6 @@ from llmjp_operator.sizes import sizes
 from tests.operator.objects import Object, model
 from tests.operator.scenes import FOUND, SETTINGS, an_artefact, an_engine, failed
 from tests.operator.test_manifests import SAMPLES, load, size_of
-
-pytestmark = pytest.mark.cluster
 
 RESOURCES = {
     "requests": {"cpu": "1500m", "memory": "1024Mi", "ephemeral-storage": "1.5Gi"},
@@ -204,8 +193,15 @@ def resolution(of: Model) -> Resolution:
     return replace(FOUND, config=config)
 
 
+def read(body: Object) -> Model:
+    """The model as the operator sees it, with what the API server adds."""
+    metadata = {**body["metadata"], "namespace": "ns", "uid": "uid-1", "generation": 1}
+    return parse({**body, "metadata": metadata})
+
+
 def desired(of: Model, settings: Settings) -> list[Object]:
     """All objects of a model, whatever the time at which each is made."""
+    together = of.spec.storage.made_with == "ReadWriteOnce"
     found = resolution(of)
     kind = of.spec.engine.backend.kind
     built = an_engine(bytes=345_000_000_000) if kind is Kind.ENGINE else an_artefact(kind=kind)
@@ -220,9 +216,9 @@ def desired(of: Model, settings: Settings) -> list[Object]:
         service.service_account(of),
         network.builders_policy(of, settings),
         storage.claim(of),
-        jobs.resolve_job(of, settings, attempt=1, together=True),
-        jobs.build_job(of, request, settings, needs=needs, attempt=2, together=True),
-        jobs.collect_job(of, ["k" * 20], settings, together=False),
+        jobs.resolve_job(of, settings, attempt=1, together=together),
+        jobs.build_job(of, request, settings, needs=needs, attempt=2, together=together),
+        jobs.collect_job(of, ["k" * 20], settings, together=together),
         network.serving_policy(of, settings),
         *service.services(of),
         service.disruption_budget(of),
@@ -231,81 +227,8 @@ def desired(of: Model, settings: Settings) -> list[Object]:
             built,
             settings,
             host_memory_bytes=needs.serving_memory_bytes,
-            together=True,
+            together=together,
             failed_rollout="f" * 20,
         ),
     ]
     return [obj for obj in objects if obj is not None]
-
-
-@pytest.fixture(scope="module")
-def restricted(cluster_with_crd: Cluster) -> Iterator[Kubectl]:
-    """A namespace that admits nothing but restricted pods."""
-    kubectl, name = cluster_with_crd.kubectl, f"restricted-{secrets.token_hex(4)}"
-    kubectl("create", "namespace", name)
-    kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    yield kubectl.within(name)
-    kubectl("delete", "namespace", name, "--wait=false")
-
-
-def stored(body: Object, namespace: Kubectl) -> Model:
-    """The model as the API server has it, with all its defaults."""
-    [made] = namespace.apply(body)
-    return parse(made)
-
-
-def apply(namespace: Kubectl, objects: list[Object], folder: Path) -> list[Object]:
-    """Server-side apply as the operator does it; what is stored then."""
-    file = folder / "objects.json"
-    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}), "utf-8")
-    options = (f"--field-manager={FIELD_MANAGER}", "--force-conflicts", f"--filename={file}")
-    text = namespace(
-        *("apply", "--server-side", *options, "--output=json", "--show-managed-fields")
-    )
-    answer = json.loads(text)
-    return list(answer["items"]) if answer["kind"] == "List" else [answer]
-
-
-def differences(asked: Any, kept: Any, path: str) -> Iterator[str]:
-    """For whoever reads a failure."""
-    if isinstance(asked, dict) and isinstance(kept, dict):
-        for name in sorted(asked.keys() | kept.keys()):
-            yield from differences(asked.get(name), kept.get(name), f"{path}.{name}")
-    elif isinstance(asked, list) and isinstance(kept, list) and len(asked) == len(kept):
-        ordered = [sorted(items, key=canonical_json) for items in (asked, kept)]
-        for i, (one, other) in enumerate(zip(*ordered, strict=True)):
-            yield from differences(one, other, f"{path}[{i}]")
-    elif asked != kept:
-        yield f"{path}: {asked!r} was kept as {kept!r}"
-
-
-@pytest.mark.parametrize(("body", "settings"), list(cases()))
-def test_what_is_applied_reads_back(
-    restricted: Kubectl, tmp_path: Path, body: Object, settings: Settings
-) -> None:
-    wanted = desired(stored(copy.deepcopy(body), restricted), settings)
-    for asked, found in zip(wanted, apply(restricted, wanted, tmp_path), strict=True):
-        kept = owned(found, FIELD_MANAGER)
-        same = digest_of(asked) == digest_of(kept)
-        assert same, "\n".join(differences(asked["spec"], kept["spec"], asked["kind"]))
-
-
-@pytest.mark.parametrize(("body", "settings"), list(cases()))
-def test_pods_are_restricted(
-    restricted: Kubectl, tmp_path: Path, body: Object, settings: Settings
-) -> None:
-    wanted = desired(stored(copy.deepcopy(body), restricted), settings)
-    accounts = [obj for obj in wanted if obj["kind"] == "ServiceAccount"]
-    apply(restricted, accounts, tmp_path)
-    pods = [
-        {"apiVersion": "v1", "kind": "Pod", **obj["spec"]["template"]}
-        for obj in wanted
-        if "template" in obj["spec" if "spec" in obj else "metadata"]
-    ]
-    assert len(pods) == 4
-    for i, pod in enumerate(pods):
-        pod["metadata"] = {**pod["metadata"], "name": f"pod-{i}"}
-    file = tmp_path / "pods.json"
-    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}), "utf-8")
-    said = restricted("create", "--dry-run=server", f"--filename={file}")
-    assert said.count("created (server dry run)") == len(pods)
