@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from llmjp_builder.disk import os_errors, replace_atomically
 from llmjp_builder.errors import BuilderError, SourceChanged
 from llmjp_builder.spec import FileRecord
-from llmjp_builder.threads import in_threads
+from llmjp_builder.threads import go_on, in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -103,6 +103,7 @@ def sha256_of(path: Path, on_bytes: Callable[[int], None]) -> str:
     view = memoryview(buffer)
     with os_errors(path), path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
+            go_on()
             digest.update(view[:count])
             on_bytes(count)
     return digest.hexdigest()

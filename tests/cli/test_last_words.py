@@ -1,15 +1,20 @@
-"""Why a server failed, as Kubernetes keeps it."""
+"""What commands leave for Kubernetes to keep: results, and why there is none."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import typer
 
-from llmjp_builder.errors import BadArtefact
-from llmjp_cli.last_words import LIMIT, reason_left, reason_of
+from llmjp_builder.errors import BadArtefact, HubFailed
+from llmjp_builder.errors import Terminated as AskedToEnd
+from llmjp_builder.spec import Failure, Step
+from llmjp_cli.last_words import LIMIT, failures_left, leave, reason_left, reason_of, text_of
 from llmjp_runtime.errors import ArtefactInvalid, NotEnoughMemory, OptionInvalid, Terminated
 from llmjp_runtime.text.errors import UnusableTokenizer
 
@@ -62,4 +67,89 @@ def test_where_nothing_can_be_left_the_error_still_goes_on(tmp_path: Path) -> No
 def test_nothing_is_left_where_nothing_failed(tmp_path: Path) -> None:
     with reason_left(tmp_path / "log"):
         pass
+    assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.parametrize("character", ["a", "長", "🍣", '"', "\\", "\x01", "\udcff"])
+@pytest.mark.parametrize("length", [1, 1300, 4000, 4096, 100_000])
+def test_a_failure_is_json_and_fits(character: str, length: int, tmp_path: Path) -> None:
+    failure = Failure.of(RuntimeError(character * length), Step.CONVERT)
+    leave(tmp_path / "log", failure)
+    data = (tmp_path / "log").read_bytes()
+    assert data.decode() == text_of(failure)
+    assert len(data) <= LIMIT
+    said = Failure.from_json(json.loads(data))
+    whole = failure.message.encode(errors="replace").decode()
+    assert (said.code, said.step, said.retryable) == ("internal", Step.CONVERT, False)
+    assert whole.startswith(said.message)
+    assert said.message == whole or len(data) > LIMIT / 2, "no more is cut off than must be"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retryable"),
+    [
+        (HubFailed("x"), "hub_failed", True),
+        (BadArtefact("x"), "bad_artefact", False),
+        (typer.BadParameter("x"), "usage", False),
+        (KeyError("x"), "internal", False),
+    ],
+)
+def test_a_failed_step(error: Exception, code: str, retryable: bool, tmp_path: Path) -> None:
+    with pytest.raises(type(error)), failures_left(tmp_path / "log", lambda: Step.COMPILE):
+        raise error
+    said = Failure.from_json(json.loads((tmp_path / "log").read_text()))
+    assert (said.code, said.step, said.retryable) == (code, Step.COMPILE, retryable)
+
+
+def terminated(file: Path) -> bool:
+    said = Failure.from_json(json.loads(file.read_text()))
+    return (said.code, said.step, said.retryable) == ("terminated", Step.CONVERT, True)
+
+
+def ask_to_end() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_asked_to_end_it_says_so_at_once_and_once(tmp_path: Path) -> None:
+    before, file = signal.getsignal(signal.SIGTERM), tmp_path / "log"
+
+    def work() -> None:
+        try:
+            ask_to_end()
+            pytest.fail("it goes on")
+        finally:
+            assert terminated(file), "while tidying up may still take its time"
+            ask_to_end()
+
+    with pytest.raises(AskedToEnd) as caught, failures_left(file, lambda: Step.CONVERT):
+        work()
+    assert caught.value.exit_code == 143
+    assert terminated(file)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_fails_because_of_the_end_is_no_reason(tmp_path: Path) -> None:
+    def work() -> None:
+        try:
+            ask_to_end()
+        except KeyboardInterrupt as exc:
+            raise BadArtefact("half of it is missing") from exc
+
+    with pytest.raises(AskedToEnd), failures_left(tmp_path / "log", lambda: Step.CONVERT):
+        work()
+    assert terminated(tmp_path / "log")
+
+
+def test_no_part_takes_the_end_for_an_error() -> None:
+    with (
+        pytest.raises(AskedToEnd),
+        failures_left(None, lambda: Step.CONVERT),
+        suppress(Exception),
+    ):
+        ask_to_end()
+
+
+def test_an_interrupt_is_no_failure(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), failures_left(tmp_path / "log", lambda: Step.FETCH):
+        raise KeyboardInterrupt
     assert not (tmp_path / "log").exists()

@@ -11,7 +11,8 @@ import typer
 from llmjp_cli.build import build, convert
 from llmjp_cli.edge import run
 from llmjp_cli.quantize import quantize
-from llmjp_cli.store import store_check, store_gc, store_ls
+from llmjp_cli.resolve import resolve
+from llmjp_cli.store import store_check, store_gc, store_ls, store_remove
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,10 @@ class CommandLine:
 
     def __call__(self, *arguments: str | Path) -> Ended:
         app = typer.Typer(pretty_exceptions_enable=False)
-        for command in (build, convert, quantize):
+        for command in (build, convert, quantize, resolve):
             app.command()(command)
-        for name, stored in (("ls", store_ls), ("gc", store_gc), ("check", store_check)):
-            app.command(f"store-{name}")(stored)
+        for stored in (store_ls, store_gc, store_check, store_remove):
+            app.command(stored.__name__.replace("_", "-"))(stored)
         self.captured.readouterr()
         exit_code = run(lambda: app([str(argument) for argument in arguments]))
         said = self.captured.readouterr()
