@@ -1,18 +1,30 @@
-"""`python -m e2e.images [NAME...]`: builds images and prints their archives."""
+"""`python -m e2e.images [NAME...]`: builds images (all) and prints their names and archives.
+
+`python -m e2e.images pin`: writes the newest versions that the project's ranges allow to
+constraints.txt.
+"""
 
 from __future__ import annotations
 
 import sys
 
 from e2e.images import IMAGES, ImagesMissing, build
+from e2e.images.recipes import CONSTRAINTS, ROOT
+from e2e.images.wheels import pin
+
+PREFIX = "llmjp-"
 
 
-def main(names: list[str]) -> int:
+def main(words: list[str]) -> int:
     """The exit code."""
-    if unknown := sorted(set(names) - set(IMAGES)):
-        print(f"no image {unknown[0]}; there are {', '.join(IMAGES)}", file=sys.stderr)
-        return 2
     try:
+        if words == ["pin"]:
+            (ROOT / CONSTRAINTS).write_text(pin(), encoding="utf-8")
+            return 0
+        names = [word if word.startswith(PREFIX) else f"{PREFIX}{word}" for word in words]
+        if unknown := sorted(set(names) - set(IMAGES)):
+            print(f"no image {unknown[0]}; there are {', '.join(IMAGES)}", file=sys.stderr)
+            return 2
         for image in build(names or IMAGES).values():
             print(f"{image.name}\t{image.archive}")
     except ImagesMissing as exc:

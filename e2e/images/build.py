@@ -6,30 +6,24 @@ import fcntl
 import functools
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from e2e.images.recipes import DEBIAN, RECIPES, ROOT, SHARED, Recipe, key, recipe, reference
+from e2e.images import debian
+from e2e.images.recipes import DEBIAN, LLM, RECIPES, ROOT, Recipe, key, needs, recipe, reference
+from e2e.images.tools import EPOCH, ImagesMissing, buildah, cache, install, say
+from e2e.images.wheels import downloaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from e2e.cluster import Cluster
 
-TOOLS: Final = ("buildah", "debootstrap")
-_PACKAGES: Final = "python3,python3-venv,python3-pip,libpython3.11,ca-certificates"
-_SUITE: Final = "bookworm"
-_DEBIAN_KEY: Final = f"{_SUITE}-1"
-"""Of the base; raise the number to make it anew."""
-
-
-class ImagesMissing(Exception):
-    """This machine cannot build images; says what is needed."""
+KEPT: Final = 3
+"""Archives of one image, the last used: other checkouts have other sources."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,47 +35,26 @@ class Image:
     archive: Path
 
 
-def cache() -> Path:
-    """Of this user (XDG Base Directory Specification)."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(root) if root else Path.home() / ".cache"
-    return base / "llmjp-serving" / "images"
-
-
-def install_tools() -> None:
-    """Put the tools in place.
-
-    Raises:
-        ImagesMissing: not root, or no Debian.
-    """
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if os.geteuid() != 0:
-        raise ImagesMissing("building images needs root (buildah with chroot isolation)")
-    if not missing:
-        return
-    if shutil.which("apt-get") is None:
-        raise ImagesMissing(
-            f"{', '.join(missing)} missing; Debian: apt-get install {' '.join(missing)}"
-        )
-    _say(f"installing {', '.join(missing)}")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    _run(["apt-get", "update", "-qq"], environment)
-    _run(["apt-get", "install", "-qqy", "--no-install-recommends", *missing], environment)
-
-
 def build(names: Iterable[str]) -> dict[str, Image]:
     """The images of these names, made if they are not in the cache; by name.
 
     Raises:
         ImagesMissing: this machine cannot.
     """
-    wanted = [one.name for one in RECIPES if one.name in set(names)]
+    wanted = set(names)
     with _alone():
-        return {name: _image(recipe(name)) for name in wanted}
+        images = {one.name: _image(one) for one in RECIPES if one.name in wanted}
+        if any(_prune(name) for name in images):
+            _prune_storage()
+    return images
 
 
 def load(cluster: Cluster, names: Iterable[str]) -> dict[str, str]:
-    """Put images on a node of ours; how pods call them, by name."""
+    """Put images on a node of ours; how pods call them, by name.
+
+    Raises:
+        ImagesMissing: this machine cannot build them.
+    """
     made = build(names)
     for image in made.values():
         cluster.import_image(image.archive)
@@ -89,64 +62,70 @@ def load(cluster: Cluster, names: Iterable[str]) -> dict[str, str]:
 
 
 def _image(one: Recipe) -> Image:
-    archive = cache() / f"{one.name}-{_key(one)}.tar"
-    if not archive.exists():
-        install_tools()
+    archive = _archive(one)
+    if archive.exists():
+        os.utime(archive)
+    else:
+        install()
         _made(one)
         partial = archive.with_suffix(".partial")
         partial.unlink(missing_ok=True)
-        _buildah("push", _local(one), f"oci-archive:{partial}:{reference(one.name)}")
+        target = f"oci-archive:{partial}:{reference(one.name)}"
+        buildah("push", "--compression-format", "zstd", _local(one), target)
         partial.rename(archive)
-    for old in cache().glob(f"{one.name}-*.tar"):
-        if old != archive:
-            old.unlink(missing_ok=True)
     return Image(name=reference(one.name), archive=archive)
 
 
-def _key(one: Recipe) -> str:
-    """Computed once: sources that change during a build are the next process's."""
-    return _key_of(one.name)
+def _archive(one: Recipe) -> Path:
+    return cache() / f"{one.name}-{_key(one.name)}.tar"
 
 
 @functools.cache
-def _key_of(name: str) -> str:
+def _key(name: str) -> str:
+    """Computed once: sources that change during a build are the next process's."""
     one = recipe(name)
     if missing := [path for path in one.outside if not path.is_file()]:
         raise ImagesMissing(f"{one.name}: {missing[0]} is missing")
-    base = _DEBIAN_KEY if one.base == DEBIAN else _key(recipe(one.base))
-    return key(one, base)
+    return key(one, debian.KEY if one.base == DEBIAN else _key(one.base))
 
 
 def _local(one: Recipe) -> str:
     """What buildah calls it."""
-    return f"localhost/{one.name}:{_key(one)}"
+    return f"localhost/{one.name}:{_key(one.name)}"
 
 
 def _made(one: Recipe) -> None:
     """The image in buildah's storage."""
     if _has(_local(one)):
         return
-    if one.base == DEBIAN:
-        _debian()
-        base = f"localhost/{DEBIAN}:{_DEBIAN_KEY}"
-    else:
+    if not _has(debian.NAME):
+        debian.make()
+    if one.base != DEBIAN:
         _made(recipe(one.base))
-        base = _local(recipe(one.base))
-    _say(f"building {one.name}")
-    wheels = _wheels(one)
-    arguments = {"BASE_IMAGE": base}
-    if "PIP_OPTIONS" in (ROOT / one.dockerfile).read_text(encoding="utf-8"):
-        arguments["PIP_OPTIONS"] = "--no-index --find-links /wheels"
+    base = debian.NAME if one.base == DEBIAN else _local(recipe(one.base))
+    say(f"building {one.name}")
     with tempfile.TemporaryDirectory() as scratch:
         context = Path(scratch)
         _context(one, context)
-        _buildah(
+        buildah(
             "bud",
-            *("--isolation", "chroot", "--layers", "--timestamp", "315532800"),
-            *("--volume", f"{wheels}:/wheels:ro"),
-            *(f"--build-arg={n}={v}" for n, v in (arguments | dict(one.arguments)).items()),
+            *("--isolation", "chroot", "--layers", "--timestamp", EPOCH),
+            *("--volume", f"{downloaded(one)}:/wheels:ro"),
+            *(f"--build-arg={name}={value}" for name, value in _arguments(one, base).items()),
             *("--file", str(ROOT / one.dockerfile), "--tag", _local(one), str(context)),
         )
+
+
+def _arguments(one: Recipe, base: str) -> dict[str, str]:
+    """Of the Dockerfile: those that it knows."""
+    text = (ROOT / one.dockerfile).read_text(encoding="utf-8")
+    general = {
+        "BASE_IMAGE": base,
+        "PYTHON_IMAGE": debian.NAME,
+        "PIP_OPTIONS": "--no-index --find-links /wheels",
+    }
+    known = {name: value for name, value in general.items() if f"ARG {name}" in text}
+    return known | dict(one.arguments)
 
 
 def _context(one: Recipe, folder: Path) -> None:
@@ -158,88 +137,37 @@ def _context(one: Recipe, folder: Path) -> None:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, target)
-    (folder / ".dockerignore").unlink(missing_ok=True)
     for path in one.outside:
         shutil.copy2(path, folder / Path(one.dockerfile).parent / path.name)
-
-
-def _wheels(one: Recipe) -> Path:
-    """What pip needs for the image, downloaded with this machine's pip."""
-    extras = one.extras
-    folder = cache() / "wheels"
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = ["hatchling>=1.27,<2"]
-    if extras:
-        script = [sys.executable, str(ROOT / "scripts/requirements.py"), extras]
-        found = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=True)
-        lines += found.stdout.split("\n")
-    links = SHARED / "wheels"
-    _run(
-        [
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder)),
-            *("--find-links", str(folder)),
-            *(("--find-links", str(links)) if links.is_dir() else ()),
-            *filter(None, lines),
-        ],
-        dict(os.environ),
-    )
-    return folder
-
-
-def _debian() -> None:
-    name = f"localhost/{DEBIAN}:{_DEBIAN_KEY}"
-    if _has(name):
-        return
-    archive = cache() / f"{DEBIAN}-{_DEBIAN_KEY}.tar"
-    if not archive.exists():
-        _say("making a Debian with debootstrap")
-        with tempfile.TemporaryDirectory(dir=cache()) as scratch:
-            rootfs = Path(scratch) / "rootfs"
-            options = ["--variant=minbase", f"--include={_PACKAGES}"]
-            _run(["debootstrap", *options, _SUITE, str(rootfs), _mirror()], dict(os.environ))
-            shutil.rmtree(rootfs / "var/cache/apt", ignore_errors=True)
-            shutil.rmtree(rootfs / "var/lib/apt/lists", ignore_errors=True)
-            partial = archive.with_suffix(".partial")
-            _run(["tar", "-C", str(rootfs), "-cf", str(partial), "."], dict(os.environ))
-            partial.rename(archive)
-    with tempfile.TemporaryDirectory() as scratch:
-        context = Path(scratch)
-        shutil.copy2(archive, context / "base.tar")
-        (context / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n", encoding="utf-8")
-        _buildah("bud", "--isolation", "chroot", "--tag", name, str(context))
-
-
-def _mirror() -> str:
-    """Where this machine's own packages come from."""
-    asked = ["apt-get", "indextargets", "--format", "$(SITE)", f"Codename: {_SUITE}"]
-    found = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
-    if not found:
-        raise ImagesMissing(f"no package source of Debian {_SUITE} is set up on this machine")
-    return found[0]
+    (folder / "requirements.txt").write_text(needs(one), encoding="utf-8")
 
 
 def _has(name: str) -> bool:
-    done = subprocess.run(
-        ["buildah", *_storage(), "inspect", "--type", "image", name],
-        capture_output=True,
-        check=False,
+    try:
+        buildah("inspect", "--type", "image", name)
+    except ImagesMissing:
+        return False
+    return True
+
+
+def _prune(name: str) -> bool:
+    """Remove an image's archives but the last used; whether there were others."""
+    archives = sorted(
+        cache().glob(f"{name}-{'[0-9a-f]' * 20}.tar"), key=lambda p: p.stat().st_mtime
     )
-    return done.returncode == 0
+    for old in archives[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return len(archives) > KEPT
 
 
-def _storage() -> list[str]:
-    return ["--root", str(cache() / "buildah"), "--runroot", "/run/llmjp-images"]
-
-
-def _buildah(command: str, *arguments: str) -> None:
-    _run(["buildah", *_storage(), command, *arguments], dict(os.environ))
-
-
-def _run(command: list[str], environment: dict[str, str]) -> None:
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-        raise ImagesMissing(f"{' '.join(command[:6])} ... failed ({done.returncode}):\n{last}")
+def _prune_storage() -> None:
+    """Remove from buildah's storage what no kept archive was made of, and nothing is made on."""
+    kept = {debian.NAME, _local(recipe(LLM))}
+    for name in buildah("images", "--format", "{{.Name}}:{{.Tag}}").splitlines():
+        archive = f"{name.rpartition('/')[2].replace(':', '-')}.tar"
+        if name.startswith("localhost/") and name not in kept and not (cache() / archive).exists():
+            buildah("rmi", name)
+    buildah("rmi", "--prune")
 
 
 @contextmanager
@@ -249,7 +177,3 @@ def _alone() -> Iterator[None]:
     with (cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _say(what: str) -> None:
-    print(f"e2e.images: {what}", file=sys.stderr, flush=True)

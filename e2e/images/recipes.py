@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from scripts.requirements import requirements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -13,13 +16,16 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).resolve().parents[2]
 SHARED: Final = ROOT.parent / "shared"
 TAG: Final = "e2e"
+CONSTRAINTS: Final = "constraints.txt"
+_FORMAT: Final = "2"
+"""Of the archives; raise the number when build.py makes them otherwise."""
 
 _CODE: Final = (
     "pyproject.toml",
+    CONSTRAINTS,
     "README.md",
     "LICENSE",
     "scripts/requirements.py",
-    ".dockerignore",
     "client/llmjp_client",
     "cli/llmjp_cli",
     "engine_builder/llmjp_builder",
@@ -39,7 +45,7 @@ class Recipe:
     """Name of the image it starts from; `debian` for the bare one."""
     arguments: Mapping[str, str] = field(default_factory=dict)
     """Of the Dockerfile."""
-    extras: str = ""
+    extras: tuple[str, ...] = ()
     """Of the project, whose dependencies are downloaded beforehand."""
     inputs: tuple[str, ...] = _CODE
     """Files and folders that go in, relative to the repository."""
@@ -56,32 +62,32 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         name="llmjp-operator",
         dockerfile="operator/Dockerfile",
         base=DEBIAN,
-        extras="operator",
+        extras=("operator",),
     ),
     Recipe(
         name=LLM,
         dockerfile="e2e/images/Dockerfile",
         base=DEBIAN,
-        extras="builder,client,runtime,triton",
-        inputs=("pyproject.toml", "scripts/requirements.py", ".dockerignore"),
+        extras=("builder", "client", "runtime", "triton"),
+        inputs=(CONSTRAINTS,),
     ),
     Recipe(
         name="llmjp-builder",
         dockerfile="engine_builder/Dockerfile",
         base=LLM,
-        arguments={"DEPENDENCIES": "present"},
+        arguments={"DEPENDENCIES": "missing"},
     ),
     Recipe(
         name="llmjp-runtime",
         dockerfile="runtime/Dockerfile",
         base=LLM,
-        arguments={"DEPENDENCIES": "present"},
+        arguments={"DEPENDENCIES": "missing"},
     ),
     Recipe(
         name="llmjp-gpu-stand-in",
         dockerfile="e2e/images/stand_in/Dockerfile",
         base="llmjp-runtime",
-        inputs=("tests/__init__.py", "tests/support", "e2e/images/stand_in", ".dockerignore"),
+        inputs=("tests/__init__.py", "tests/support", "e2e/images/stand_in"),
         outside=(SHARED / "trtllm-golden" / "trtllm_build_args_1.3.0rc3.json",),
     ),
 )
@@ -98,9 +104,16 @@ def reference(name: str) -> str:
     return f"localhost/{name}:{TAG}"
 
 
+def needs(one: Recipe, root: Path = ROOT) -> str:
+    """The requirements of its extras, one a line: what its dependencies need of pyproject.toml."""
+    document = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+    return "".join(f"{line}\n" for line in requirements(document, one.extras))
+
+
 def key(one: Recipe, base_key: str, root: Path = ROOT) -> str:
     """20 hex digits that stand for everything that goes into an image."""
-    total = hashlib.sha256(f"{one.base} {base_key} {sorted(one.arguments.items())}".encode())
+    words = (_FORMAT, one.base, base_key, str(sorted(one.arguments.items())), needs(one, root))
+    total = hashlib.sha256("\0".join(words).encode())
     for path in (root / one.dockerfile, *(p for name in one.inputs for p in _files(root / name))):
         total.update(f"{path.relative_to(root)}\0".encode())
         total.update(path.read_bytes())
