@@ -1,4 +1,4 @@
-"""Into a cluster from outside: calls to its API server, and connections through it to pods.
+"""Into a cluster from outside: connections through its API server to pods.
 
 Everything runs on one event loop in a thread of its own, so that both clients share it, and so that
 closing it ends whatever is under way. Needs the extra `cluster`; imported by `from_resource` only.
@@ -7,52 +7,33 @@ closing it ends whatever is under way. Needs the extra `cluster`; imported by `f
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import aiohttp
-from kubernetes.aio import client, config
-from kubernetes.aio.stream import WsApiClient
 
-from ._errors import InvalidRequest, LlmJpError, NotPermitted, Unavailable
+from ._errors import LlmJpError, NotPermitted, Unavailable
+from ._kube_api import NotFound, hang_up
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine
+
+    from ._kube_api import Api
 
 Object = dict[str, Any]
 T = TypeVar("T")
 
-CALL_TIMEOUT_S: Final = 30.0
-"""No call to the API server takes longer, watches excepted."""
 FAREWELL_S: Final = 1.0
 """What the API server may take to answer that a connection ends."""
 CHUNK: Final = 1 << 16
 """Bytes that are passed on at once."""
 DATA, ERROR = 0, 1
-"""Channels of a forwarded port (kubelet, v4.channel.k8s.io)."""
-_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where pods find their credentials."""
+"""Channels of a forwarded port."""
 
 _log = logging.getLogger(__name__)
-
-
-class NotFound(LlmJpError):
-    """The API server knows no such object."""
-
-
-class NotConfigured(InvalidRequest):
-    """There is no kubeconfig, or it names no cluster."""
-
-
-def in_pod() -> bool:
-    """Whether this process has a pod's credentials."""
-    return "KUBERNETES_SERVICE_HOST" in os.environ and (_ACCOUNT / "token").is_file()
 
 
 class Background:
@@ -102,166 +83,6 @@ class Background:
             await self._closers.pop()()
 
 
-class Api:
-    """Calls to one API server, as plain objects."""
-
-    def __init__(self, settings: Any, namespace: str, *, inside: bool) -> None:
-        self.namespace = namespace
-        """That of the credentials."""
-        self.inside = inside
-        """Whether this process is a pod of that cluster."""
-        self._api = client.ApiClient(settings)
-        self._streams = WsApiClient(settings)
-
-    @classmethod
-    async def connect(cls, kubeconfig: str | os.PathLike[str] | None, context: str | None) -> Api:
-        """With a kubeconfig, or with a pod's own credentials where nobody names one.
-
-        Raises:
-            NotConfigured: there is neither.
-        """
-        settings = client.Configuration()
-        inside = kubeconfig is None and context is None and "KUBECONFIG" not in os.environ
-        try:
-            if inside and in_pod():
-                config.load_incluster_config(client_configuration=settings)
-                namespace = (_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
-                return cls(settings, namespace, inside=True)
-            path = None if kubeconfig is None else os.fspath(kubeconfig)
-            await config.load_kube_config(
-                path, context=context, client_configuration=settings, persist_config=False
-            )
-            contexts, active = config.list_kube_config_contexts(path)
-        except (config.ConfigException, OSError) as error:
-            raise NotConfigured(f"no access to a cluster: {error}") from error
-        if context is not None:
-            active = next((each for each in contexts if each["name"] == context), active)
-        return cls(settings, active["context"].get("namespace") or "default", inside=False)
-
-    async def close(self) -> None:
-        """Disconnect."""
-        await self._api.close()
-        await self._streams.close()
-
-    async def get(self, path: str, query: Mapping[str, str] | None = None) -> Object:
-        """An object or a list.
-
-        Raises:
-            NotFound, NotPermitted, Unavailable: the API server refuses or does not answer.
-        """
-        answer = await self._call(self._api, path, query or {}, CALL_TIMEOUT_S)
-        found: Object = json.loads(await self._text(answer, path))
-        return found
-
-    async def watch(
-        self, path: str, query: Mapping[str, str], seconds: int
-    ) -> AsyncGenerator[Object, None]:
-        """Events as they happen, for so many seconds at most; errors as for `get`."""
-        asked = {**query, "watch": "true", "timeoutSeconds": str(seconds)}
-        answer = await self._call(
-            self._api, path, asked, seconds + CALL_TIMEOUT_S, _preload_content=False
-        )
-        response = getattr(answer, "response", answer)
-        try:
-            if response.status >= 400:
-                raise _refused(response.status, path, await response.text())
-            async for line in response.content:
-                yield json.loads(line)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _unreachable(error) from error
-        finally:
-            _hang_up(response.connection)
-            response.close()
-
-    async def open_port(self, path: str, port: int) -> aiohttp.ClientWebSocketResponse:
-        """A connection to a port of a pod.
-
-        Raises:
-            LlmJpError: there is none.
-        """
-        request = await self._streams.param_serialize(
-            "GET",
-            f"{path}/portforward",
-            query_params=[("ports", str(port))],
-            header_params={},
-            auth_settings=["BearerToken"],
-        )
-        try:
-            answer = await self._streams.call_api(*request, _preload_content=False)
-            connection: aiohttp.ClientWebSocketResponse = await asyncio.wait_for(
-                answer.response, CALL_TIMEOUT_S
-            )
-        except aiohttp.WSServerHandshakeError as error:
-            raise _refused(error.status, path, error.message) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _unreachable(error) from error
-        return connection
-
-    async def _call(
-        self, api: Any, path: str, query: Mapping[str, str], timeout_s: float, **how: Any
-    ) -> Any:
-        try:
-            request = await api.param_serialize(
-                "GET",
-                path,
-                query_params=list(query.items()),
-                header_params={"Accept": "application/json"},
-                auth_settings=["BearerToken"],
-            )
-            return await api.call_api(*request, _request_timeout=timeout_s, **how)
-        except client.ApiException as error:
-            raise _refused(error.status or 0, path, error.body or error.reason or "") from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _unreachable(error) from error
-
-    @staticmethod
-    async def _text(answer: Any, path: str) -> str:
-        try:
-            data = await answer.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _unreachable(error) from error
-        text: str = (data or b"").decode(errors="replace")
-        if answer.status >= 400:
-            raise _refused(answer.status, path, text)
-        return text
-
-
-def _hang_up(connection: Any) -> None:
-    """End a connection at once: the farewell of TLS would outlast the event loop."""
-    transport = getattr(connection, "transport", None)
-    if transport is not None:
-        transport.abort()
-
-
-class ApiForbidden(NotPermitted):
-    """The API server knows who asks, or not, and refuses."""
-
-    hint = "the rights that are needed are listed in docs/client.md"
-
-
-class ApiUnreachable(Unavailable):
-    """The API server does not answer."""
-
-    hint = "check the kubeconfig and the way to the cluster's API server"
-
-
-def _unreachable(error: BaseException) -> ApiUnreachable:
-    return ApiUnreachable(f"the API server cannot be reached: {type(error).__name__}: {error}")
-
-
-def _refused(status: int, path: str, body: str | bytes) -> LlmJpError:
-    """What the API server's answer comes to (pure)."""
-    text = body.decode(errors="replace") if isinstance(body, bytes) else body
-    with suppress(ValueError, KeyError, TypeError):
-        text = json.loads(text)["message"]
-    said = f"the API server answers {status} for {path}: {text}"
-    if status == 404:
-        return NotFound(said)
-    if status in {401, 403}:
-        return ApiForbidden(said)
-    return ApiUnreachable(said)
-
-
 def ready_pods(pods: list[Object]) -> list[Object]:
     """Those that answer and are not about to end, by name (pure)."""
     return sorted(
@@ -300,6 +121,15 @@ class Forward:
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=CHUNK)
         self._server = server
         return int(server.sockets[0].getsockname()[1])
+
+    async def check(self) -> None:
+        """Try a connection: a right that is missing is named then, instead of one that breaks.
+
+        Raises:
+            NotPermitted: it is.
+        """
+        with suppress(Unavailable, NotFound):  # a pod may be there in a moment
+            await _farewell(await self._reach())
 
     async def close(self) -> None:
         """Stop listening, end all connections."""
@@ -352,7 +182,6 @@ async def _bridge(
     pod: aiohttp.ClientWebSocketResponse,
 ) -> None:
     """Pass on both ways until either side ends; what the pod sent before its end arrives."""
-    connection = getattr(pod, "_conn", None)  # gone from the public surface once it is closed
     down = asyncio.create_task(_down(pod, writer))
     up = asyncio.create_task(_up(reader, pod))
     try:
@@ -361,10 +190,17 @@ async def _bridge(
         for task in (down, up):
             task.cancel()
         await asyncio.gather(down, up, return_exceptions=True)
+        await _farewell(pod)
+
+
+async def _farewell(pod: aiohttp.ClientWebSocketResponse) -> None:
+    connection = getattr(pod, "_conn", None)  # gone from the public surface once it is closed
+    try:
         with suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_S):
                 await pod.close()
-        _hang_up(connection)
+    finally:
+        hang_up(connection)
 
 
 async def _up(reader: asyncio.StreamReader, pod: aiohttp.ClientWebSocketResponse) -> None:

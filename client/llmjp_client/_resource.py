@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
     from os import PathLike
 
-    from ._forward import Api, Background
+    from ._forward import Background
+    from ._kube_api import Api
 
 Object = dict[str, Any]
 C = TypeVar("C")
@@ -210,13 +211,13 @@ async def locate(behind: Background, wanted: Wanted, given: Settings) -> Found:
         ModelNotServed: it does not serve in time, or waiting is in vain.
         LlmJpError: the API server refuses or does not answer.
     """
-    from ._forward import Api
+    from ._kube_api import Api
 
     api = await Api.connect(wanted.kubeconfig, wanted.context)
     try:
         namespace = wanted.namespace or api.namespace
         resource = await _served(api, namespace, wanted.name, wanted.wait)
-        address = await _direct(api, namespace, wanted.name, resource)
+        address = await direct(api, namespace, wanted.name, resource)
         if address is None:
             return await _forwarded(behind, api, (namespace, resource), given)
     except BaseException:
@@ -253,7 +254,7 @@ async def _versions(api: Api, namespace: str, name: str) -> AsyncGenerator[Objec
     Yields:
         It.
     """
-    from ._forward import ApiUnreachable, NotFound
+    from ._kube_api import ApiUnreachable, NotFound
 
     path = f"/apis/{API}/namespaces/{namespace}/{PLURAL}"
     reached = False
@@ -280,10 +281,15 @@ async def _versions(api: Api, namespace: str, name: str) -> AsyncGenerator[Objec
         await asyncio.sleep(AGAIN_S)
 
 
-async def _direct(api: Api, namespace: str, name: str, resource: Resource) -> str | None:
+async def direct(api: Api, namespace: str, name: str, resource: Resource) -> str | None:
     """The name or address to connect to; None where no packet of ours gets there.
 
     Outside, a name counts only where it leads to the Service: some resolvers answer for any name.
+
+    It is the Service's, not that of the headless one, which gRPC would balance over: after a
+    rollout a Service leads to the new pod within a second or so, while a name may stand for the old
+    one for as long as resolvers remember it (30 s are usual), and what a pod refuses because it is
+    about to end is sent again for 3 s.
     """
     from ._errors import LlmJpError
 
@@ -315,5 +321,6 @@ async def _forwarded(
     forward = Forward(api, namespace, resource.selector, resource.port)
     port = await forward.start()
     behind.at_close(forward.close)
+    await forward.check()
     settings = settings_for(resource, given, other_address=True)
     return Found(f"127.0.0.1:{port}", settings, forwarded=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -82,3 +83,11 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
         yield open_client
         for client in clients:
             client.close()
+
+
+@pytest.fixture
+def no_leaks() -> Iterator[None]:
+    """Threads of port-forwards are gone after the test."""
+    before = set(threading.enumerate())
+    yield
+    assert {t for t in threading.enumerate() if t.name.startswith("llmjp-client")} <= before

@@ -39,6 +39,10 @@ class FakeCluster:
     requests: list[str] = field(default_factory=list)
     reached: list[str] = field(default_factory=list)
     watched: threading.Event = field(default_factory=threading.Event)
+    token: str = "secret"
+    """Any other one has run out."""
+    forbidden: str = "nothing"
+    """What the end of a path must not be."""
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -53,6 +57,7 @@ class FakeCluster:
         self._thread.join()
 
     def kubeconfig(self, folder: Path) -> Path:
+        """A file with the token of now."""
         path = folder / "kubeconfig"
         cluster = {"server": f"http://127.0.0.1:{self.port}"}
         document = {
@@ -63,7 +68,7 @@ class FakeCluster:
                 {"name": "fake", "context": {"cluster": "c", "user": "u", "namespace": "mine"}}
             ],
             "clusters": [{"name": "c", "cluster": cluster}],
-            "users": [{"name": "u", "user": {"token": "secret"}}],
+            "users": [{"name": "u", "user": {"token": self.token}}],
         }
         path.write_text(json.dumps(document))
         return path
@@ -87,7 +92,10 @@ class FakeCluster:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request.path)
-        assert request.headers["Authorization"] == "Bearer secret"
+        if request.headers["Authorization"] != f"Bearer {self.token}":
+            return web.json_response({"message": "Unauthorized"}, status=401)
+        if request.path.endswith(self.forbidden):
+            return web.json_response({"message": f"no {self.forbidden} for you"}, status=403)
         match request.path.split("/")[1:]:
             case ["api", "v1", "namespaces", "mine", "pods"]:
                 return web.json_response({"items": self.pods})
@@ -107,6 +115,8 @@ class FakeCluster:
         if name not in self.targets:
             return web.json_response({"message": f'pods "{name}" not found'}, status=404)
         assert request.query["ports"] == "1"
+        if request.headers.get("Accept") == "application/json":
+            return web.Response(status=406)  # as the API server does
         socket = web.WebSocketResponse(protocols=["v4.channel.k8s.io"])
         await socket.prepare(request)
         for channel in (0, 1):
