@@ -203,7 +203,7 @@ def _job(model: Model, settings: Settings, pod: _Pod, *, together: bool) -> Obje
         grace_s=GRACE_S,
         together=together,
     )
-    template: Object = {"labels": pod.labels}
+    template: Object = {"labels": dict(pod.labels)}
     if pod.annotations:
         template["annotations"] = dict(pod.annotations)
     return {

@@ -34,10 +34,10 @@ def serving_policy(model: Model, settings: Settings) -> Object | None:
     network = settings.network
     if not network.enabled:
         return None
-    clients = _peers(network.serving_from) or [{"podSelector": {}}]
+    clients = network.serving_from or ({"podSelector": {}},)
     rules = [
-        {"from": clients, "ports": [_tcp(GRPC), _tcp(HTTP)]},
-        {"from": [*_peers(network.metrics_from), *clients], "ports": [_tcp(METRICS)]},
+        {"from": _peers(clients), "ports": [_tcp(GRPC), _tcp(HTTP)]},
+        {"from": _peers((*network.metrics_from, *clients)), "ports": [_tcp(METRICS)]},
     ]
     named = metadata(model, model.name, labels(model, "serving"))
     return _policy(named, {"matchLabels": selector(model)}, ingress=rules, egress=[])

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from llmjp_builder.planning.models import sized
-from llmjp_builder.spec import Kind, Resolution
+from llmjp_builder.spec import Built, Kind, Resolution
 from llmjp_operator.api import Model, parse
 from llmjp_operator.desired import jobs, network, service, serving, storage
 from llmjp_operator.records import Pinned, Record
-from llmjp_operator.request import request_of
+from llmjp_operator.request import request_of, source_digest
 from llmjp_operator.settings import Network, Settings
 from llmjp_operator.sizes import sizes
 from tests.operator.objects import Object, model
@@ -190,7 +190,21 @@ def resolution(of: Model) -> Resolution:
         "vocab_size": shape.vocab_size,
         "max_position_embeddings": shape.max_position_embeddings,
     }
-    return replace(FOUND, config=config)
+    return replace(FOUND, config=config, bytes=int(float(size[:-1]) * 2e9))
+
+
+def artefact(of: Model, found: Resolution) -> Built:
+    """What a build of it would have made."""
+    engine = of.spec.engine
+    kind = engine.backend.kind
+    values: dict[str, Any] = {
+        "bytes": found.bytes // 2 if engine.quantization == "fp8" else found.bytes,
+        "tensor_parallel": 1 if kind is Kind.UNIFIED else engine.tensor_parallel,
+        "pipeline_parallel": 1 if kind is Kind.UNIFIED else engine.pipeline_parallel,
+    }
+    if kind is Kind.ENGINE:
+        return an_engine(gpu_product=of.spec.hardware.gpu_product, **values)
+    return an_artefact(kind=kind, **values)
 
 
 def read(body: Object) -> Model:
@@ -203,13 +217,13 @@ def desired(of: Model, settings: Settings) -> list[Object]:
     """All objects of a model, whatever the time at which each is made."""
     together = of.spec.storage.made_with == "ReadWriteOnce"
     found = resolution(of)
-    kind = of.spec.engine.backend.kind
-    built = an_engine(bytes=345_000_000_000) if kind is Kind.ENGINE else an_artefact(kind=kind)
-    request, needs = request_of(of, found, "c" * 20), sizes(of.spec, found)
+    built, taken_back = artefact(of, found), of.spec.serving.max_surge == 0
+    texts = "c" * 20 if of.spec.engine.calibration is not None else None
+    request, needs = request_of(of, found, texts), sizes(of.spec, found)
     record = Record(
-        sources={of.name: Pinned(asked="a" * 20, uid=of.uid, found=found)},
+        sources={of.name: Pinned(asked=source_digest(of.spec), uid=of.uid, found=found)},
         artefacts={request.digest: built},
-        failed={"f" * 20: failed("f" * 20)},
+        failed={"f" * 20: failed("f" * 20)} if taken_back else {},
     )
     objects = [
         storage.record(of, record),
@@ -228,7 +242,7 @@ def desired(of: Model, settings: Settings) -> list[Object]:
             settings,
             host_memory_bytes=needs.serving_memory_bytes,
             together=together,
-            failed_rollout="f" * 20,
+            failed_rollout="f" * 20 if taken_back else "",
         ),
     ]
     return [obj for obj in objects if obj is not None]
