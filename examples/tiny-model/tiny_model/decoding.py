@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,6 +48,7 @@ def _decoded(
     model: LlamaForCausalLM, prompts: Sequence[Sequence[int]], penalty: float
 ) -> list[list[int]]:
     width, device, cache = max(map(len, prompts)), model.device, None
+    cache_name = _name_of_cache(model)
     # Filled up on the left with an id that every prompt has: the penalty meets no other.
     rows = [[BOS_ID] * (width - len(prompt)) + list(prompt) for prompt in prompts]
     ids = torch.tensor(rows, device=device)
@@ -57,16 +59,22 @@ def _decoded(
             input_ids=fed,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=cache,
+            **{cache_name: cache},
             use_cache=True,
             logits_to_keep=1,
         )
-        cache, positions = output.past_key_values, positions[:, -1:] + 1
+        cache, positions = output[cache_name], positions[:, -1:] + 1
         fed = penalised(output.logits[:, -1].float(), ids, penalty).argmax(1, keepdim=True)
         ids, mask = torch.cat([ids, fed], dim=1), torch.cat([mask, mask[:, -1:]], dim=1)
         if (ids[:, width:] == EOS_ID).any(1).all():
             break
     return [_until_end(row) for row in ids[:, width:].tolist()]
+
+
+def _name_of_cache(model: LlamaForCausalLM) -> str:
+    """What transformers calls keys and values: `cache` since 5.24, `past_key_values` before."""
+    known = inspect.signature(model.forward).parameters
+    return "cache" if "cache" in known else "past_key_values"
 
 
 def _until_end(reply: list[int]) -> list[int]:
