@@ -16,11 +16,14 @@ import pytest
 from e2e.cluster import Cluster, Kubectl
 from llmjp_builder.spec import canonical_json
 from llmjp_operator.api import Model, parse
+from llmjp_operator.desired import serving
 from llmjp_operator.names import FIELD_MANAGER
 from llmjp_operator.ownership import digest_of, owned
 from llmjp_operator.settings import Settings
+from tests.operator.desired.overlays import OVERLAYS
 from tests.operator.desired.samples import cases, desired
-from tests.operator.objects import Object
+from tests.operator.objects import Object, model
+from tests.operator.scenes import SETTINGS, TORCH, an_artefact
 
 pytestmark = pytest.mark.cluster
 
@@ -84,15 +87,82 @@ def test_pods_are_restricted(
     wanted = desired(stored(copy.deepcopy(body), restricted), settings)
     accounts = [obj for obj in wanted if obj["kind"] == "ServiceAccount"]
     apply(restricted, accounts, tmp_path)
+    templates = [obj["spec"]["template"] for obj in wanted if obj["kind"] in {"Deployment", "Job"}]
+    assert len(templates) == 4
+    assert admitted(restricted, templates, tmp_path) == len(templates)
+
+
+def admitted(namespace: Kubectl, templates: list[Object], folder: Path) -> int:
+    """How many pods of such templates could be created."""
     pods = [
-        {"apiVersion": "v1", "kind": "Pod", **obj["spec"]["template"]}
-        for obj in wanted
-        if "template" in obj["spec" if "spec" in obj else "metadata"]
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {**template["metadata"], "name": f"pod-{i}"},
+            "spec": template["spec"],
+        }
+        for i, template in enumerate(templates)
     ]
-    assert len(pods) == 4
-    for i, pod in enumerate(pods):
-        pod["metadata"] = {**pod["metadata"], "name": f"pod-{i}"}
-    file = tmp_path / "pods.json"
+    file = folder / "pods.json"
     file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}), "utf-8")
-    said = restricted("create", "--dry-run=server", f"--filename={file}")
-    assert said.count("created (server dry run)") == len(pods)
+    said = namespace("create", "--dry-run=server", f"--filename={file}")
+    return said.count("created (server dry run)")
+
+
+@pytest.fixture(scope="module")
+def laid(
+    restricted: Kubectl, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Object, Object]]:
+    """Deployments with every overlay: as they were asked for, and as they are stored."""
+    bodies = [
+        model({**TORCH, "serving": {"podTemplate": overlay}}, f"overlay-{i}")
+        for i, overlay in enumerate(OVERLAYS.values())
+    ]
+    wanted = [
+        serving.deployment(
+            parse(body), an_artefact(), SETTINGS, host_memory_bytes=None, together=True
+        )
+        for body in restricted.apply(*bodies)
+    ]
+    found = apply(restricted, wanted, tmp_path_factory.mktemp("laid"))
+    return dict(zip(OVERLAYS, zip(wanted, found, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("name", list(OVERLAYS))
+def test_an_overlay_reads_back(laid: dict[str, tuple[Object, Object]], name: str) -> None:
+    asked, found = laid[name]
+    kept = owned(found, FIELD_MANAGER)
+    same = digest_of(asked) == digest_of(kept)
+    assert same, "\n".join(differences(asked["spec"], kept["spec"], "Deployment"))
+
+
+def test_pods_with_overlays_are_restricted(
+    restricted: Kubectl, laid: dict[str, tuple[Object, Object]], tmp_path: Path
+) -> None:
+    templates = [asked["spec"]["template"] for asked, _ in laid.values()]
+    accounts = [
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": template["spec"]["serviceAccountName"]},
+        }
+        for template in templates
+    ]
+    apply(restricted, accounts, tmp_path)
+    assert admitted(restricted, templates, tmp_path) == len(templates)
+
+
+def test_containers_change_places(restricted: Kubectl, tmp_path: Path) -> None:
+    """Server-side apply takes the new order of a list whose items have keys."""
+    orders = []
+    for names in (["z", "a"], ["a", "z"]):
+        first = [{"name": name, "image": name} for name in names]
+        overlay = {"spec": {"initContainers": first}}
+        of = stored(model({**TORCH, "serving": {"podTemplate": overlay}}, "places"), restricted)
+        made = serving.deployment(
+            of, an_artefact(), SETTINGS, host_memory_bytes=None, together=False
+        )
+        [found] = apply(restricted, [made], tmp_path)
+        assert digest_of(made) == digest_of(owned(found, FIELD_MANAGER))
+        orders.append([c["name"] for c in found["spec"]["template"]["spec"]["initContainers"]])
+    assert orders == [["z", "a"], ["a", "z"]]
