@@ -1,4 +1,4 @@
-"""`llmjp store ls|gc|check`. Nothing heavy at import."""
+"""`llmjp store ls|gc|remove|check`. Nothing heavy at import."""
 
 from __future__ import annotations
 
@@ -145,27 +145,32 @@ def store_remove(
     """
     from llmjp_builder.collection import Policy, collect
     from llmjp_builder.publishing import BUILDER
-    from llmjp_builder.uses import release_use, uses_of
 
+    disregard = frozenset({BUILDER} if after_build else ())
     now = time.time()
-    for name in names if after_build and not dry_run else ():
-        if any(use.user == BUILDER for use in uses_of(store, name)):
-            release_use(store, name, BUILDER, now=now)
-    done = collect(store, Policy(names=frozenset(names)), dry_run=dry_run, now=now)
-    _tell(store, done, now, dry_run=dry_run, as_json=as_json)
+    policy = Policy(names=frozenset(names), disregard=disregard)
+    done = collect(store, policy, dry_run=dry_run, now=now)
     known = {item.name for item in (*done.removed, *done.in_use)}
-    for name in sorted(set(names) - known):
-        if not as_json:
-            typer.echo(f"not there: {name}", err=True)
+    absent = [name for name in dict.fromkeys(names) if name not in known]
+    _tell(store, done, now, dry_run=dry_run, as_json=as_json, absent=absent)
 
 
-def _tell(store: Path, done: Collected, now: float, *, dry_run: bool, as_json: bool) -> None:
+def _tell(
+    store: Path,
+    done: Collected,
+    now: float,
+    *,
+    dry_run: bool,
+    as_json: bool,
+    absent: list[str] | None = None,
+) -> None:
     """What a collection did."""
     if as_json:
         document = {
             "removed": [_as_json(store, item) for item in done.removed],
             "in_use": [_as_json(store, item) for item in done.in_use],
             "bytes_left": done.bytes_left,
+            **({} if absent is None else {"not_there": absent}),
         }
         typer.echo(json.dumps(document, ensure_ascii=False))
         return
@@ -177,7 +182,10 @@ def _tell(store: Path, done: Collected, now: float, *, dry_run: bool, as_json: b
     freed = _bytes(sum(item.size for item in done.removed))
     typer.echo(f"{freed} {'would be ' if dry_run else ''}freed, {_bytes(done.bytes_left)} left")
     for item in done.in_use:
-        typer.echo(f"kept, in use: {item.name}  {_users(item)}", err=True)
+        why = _users(item) or "a process builds or reads it, or you said to keep it"
+        typer.echo(f"kept, in use: {item.name}  {why}", err=True)
+    for name in absent or ():
+        typer.echo(f"not there: {name}", err=True)
 
 
 def store_check(
@@ -221,7 +229,7 @@ def _described(store: Path, item: Item) -> dict[str, Any]:
     from llmjp_builder.uses import label_of
 
     about: dict[str, Any] = {"kind": item.what.value, "model": label_of(store, item.name)}
-    if item.what is not What.ARTEFACT:
+    if item.what is not What.ARTEFACT or not item.path.exists():
         return about
     try:
         found = Manifest.load(item.path)

@@ -7,6 +7,7 @@ half removed is taken for whole; a killed collection is completed by the next on
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import uuid
@@ -71,6 +72,8 @@ class Policy:
     """Remove what has one of these names."""
     keep: Collection[str] = frozenset()
     """Names of what is in use, whatever the records say."""
+    disregard: Collection[str] = frozenset()
+    """Users whose records do not count; what a process holds is in use all the same."""
 
     def wants(self, item: Item, total: int, now: float) -> bool:
         """Whether `item` should go while `total` bytes are there."""
@@ -130,7 +133,8 @@ def collect(root: Path, policy: Policy, *, dry_run: bool = False, now: float) ->
         for item in found:
             if not policy.wants(item, total, now):
                 continue
-            if item.users or item.name in policy.keep or not _remove(root, item, dry_run, now):
+            kept = item.name in policy.keep or not set(item.users) <= set(policy.disregard)
+            if kept or not _remove(root, item, policy, dry_run=dry_run, now=now):
                 in_use.append(item)
                 continue
             removed.append(item)
@@ -140,7 +144,7 @@ def collect(root: Path, policy: Policy, *, dry_run: bool = False, now: float) ->
     return Collected(removed=tuple(removed), in_use=tuple(in_use), bytes_left=total)
 
 
-def _remove(root: Path, item: Item, dry_run: bool, now: float) -> bool:  # noqa: FBT001
+def _remove(root: Path, item: Item, policy: Policy, *, dry_run: bool, now: float) -> bool:
     """Whether it was (or would be) removed: nobody makes it, and nobody uses it."""
     trash = root / "trash" / f"{uuid.uuid4().hex}-{item.path.name}"
     with ExitStack() as stack:
@@ -149,7 +153,8 @@ def _remove(root: Path, item: Item, dry_run: bool, now: float) -> bool:  # noqa:
                 continue
             if not stack.enter_context(locked(lock, on_wait=None)):
                 return False
-        if any(use.is_current(now) for use in uses_of(root, item.name)):
+        uses = uses_of(root, item.name)
+        if any(use.is_current(now) and use.user not in policy.disregard for use in uses):
             return False
         if not item.path.exists():
             return False  # published, or renamed, since it was found
@@ -158,6 +163,7 @@ def _remove(root: Path, item: Item, dry_run: bool, now: float) -> bool:  # noqa:
         with os_errors(item.path):
             item.path.rename(trash)
         sync_directory(item.path.parent)
+        forget_uses(root, item.name, keep_last=False, now=math.inf)
     remove(trash)
     return True
 

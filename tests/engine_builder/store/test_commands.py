@@ -1,4 +1,4 @@
-"""`llmjp store ls|gc|check` as a person and a program read them."""
+"""`llmjp store ls|gc|remove|check` as a person and a program read them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 from llmjp_builder.pipeline import BuildResult, build
 from llmjp_builder.spec import BuildSpec, Source
-from llmjp_builder.uses import record_use, release_use
+from llmjp_builder.uses import record_use, release_use, uses_of
 from llmjp_cli.store import duration, size
 from tests.engine_builder.checkpoints import tree
 from tests.engine_builder.command_line import CommandLine
@@ -107,6 +107,42 @@ def test_gc_as_json_keeps_what_it_is_told(
     said = json.loads(llmjp("store-gc", "--store", store, *options).out)
     assert [row["name"] for row in said["in_use"]] == [one.key, two.key]
     assert (said["removed"], one.path.exists()) == ([], True)
+
+
+def test_remove(
+    artefacts: tuple[BuildResult, BuildResult], store: Path, llmjp: CommandLine
+) -> None:
+    one, two = artefacts
+    remove = ("store-remove", "--store", store)
+    planned = llmjp(*remove, one.key, "--dry-run")
+    assert "would be freed" in planned.out
+    assert one.path.exists()
+    done = llmjp(*remove, one.key, two.key, "0" * 20)
+    assert (done.exit_code, one.path.exists(), two.path.exists()) == (0, False, True)
+    assert one.key in done.out
+    assert f"kept, in use: {two.key}  llmjp build" in done.err
+    assert f"not there: {'0' * 20}" in done.err
+    assert uses_of(store, one.key) == []
+
+
+def test_remove_what_was_just_built(
+    artefacts: tuple[BuildResult, BuildResult], store: Path, llmjp: CommandLine
+) -> None:
+    """The operator's own Job: the hour's grace of a build is over, other users still count."""
+    one, two = artefacts
+    remove = ("store-remove", "--store", store, "--after-build", "--json")
+    record_use(store, two.key, "serving/pod-7")
+    planned = json.loads(llmjp(*remove, "--dry-run", two.key).out)
+    assert [row["name"] for row in planned["in_use"]] == [two.key]
+    release_use(store, two.key, "serving/pod-7", now=time.time())
+
+    planned = json.loads(llmjp(*remove, "--dry-run", two.key).out)
+    assert [row["name"] for row in planned["removed"]] == [two.key]
+    assert two.path.exists()
+    said = json.loads(llmjp(*remove, two.key, two.key, "gone", "gone").out)
+    assert [row["name"] for row in said["removed"]] == [two.key]
+    assert said["not_there"] == ["gone"]
+    assert (one.path.exists(), two.path.exists()) == (True, False)
 
 
 def test_check(artefacts: tuple[BuildResult, BuildResult], store: Path, llmjp: CommandLine) -> None:
