@@ -18,8 +18,13 @@ class TritonPythonModel(model.TritonPythonModel):
         config = json.loads(args["model_config"])
         engine = Path(config["parameters"][NAME]["string_value"])
         folder = Path(tempfile.mkdtemp(prefix="stand-in-"))
+        (folder / "checkpoint").mkdir()
         with tarfile.open(engine / "rank0.engine") as tar:
-            tar.extractall(folder / "checkpoint", filter="data")
+            # Debian's Python 3.11.2 has no filters for extractall().
+            for member in filter(tarfile.TarInfo.isfile, tar):
+                content = tar.extractfile(member)
+                assert content is not None
+                (folder / "checkpoint" / Path(member.name).name).write_bytes(content.read())
         (folder / "config.json").write_bytes((engine / "config.json").read_bytes())
         order = {"checkpoint": str(folder / "checkpoint"), "broken": False}
         (folder / "rank0.engine").write_text(json.dumps(order))
