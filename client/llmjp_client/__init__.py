@@ -8,6 +8,7 @@ Errors (`exit_code` is what the `llmjp` command exits with):
     |-- NotPermitted         5  credentials are missing or do not suffice
     |-- Unsupported          6  this server cannot do what was asked
     |-- Unavailable          1  nobody answers, or the connection broke
+    |   `-- ModelNotServed   1  the LlmJpModel does not serve; has its `phase` and `conditions`
     |-- Overloaded           1  the server answers, but has no room now
     |-- DeadlineExceeded     1  the time was up
     |-- Cancelled            1  the call was cancelled while someone read from it
@@ -32,6 +33,7 @@ from ._errors import (
     InvalidRequest,
     LlmJpError,
     ModelNotFound,
+    ModelNotServed,
     NotPermitted,
     Overloaded,
     ProtocolError,
@@ -53,6 +55,7 @@ __all__ = [
     "LlmJpError",
     "Message",
     "ModelNotFound",
+    "ModelNotServed",
     "NotPermitted",
     "Options",
     "Overloaded",

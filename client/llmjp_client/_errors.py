@@ -6,6 +6,7 @@
     |-- NotPermitted         5  credentials are missing or do not suffice
     |-- Unsupported          6  this server cannot do what was asked
     |-- Unavailable          1  nobody answers, or the connection broke
+    |   `-- ModelNotServed   1  the LlmJpModel does not serve; has its `phase` and `conditions`
     |-- Overloaded           1  the server answers, but has no room now
     |-- DeadlineExceeded     1  the time was up
     |-- Cancelled            1  the call was cancelled while someone read from it
@@ -18,7 +19,7 @@ The number is `exit_code`, which the command line exits with.
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import grpc
 
@@ -87,6 +88,23 @@ class Unavailable(LlmJpError):
         "check that the server runs, that this is its gRPC port (8001 unless changed), "
         "and that both sides use TLS or neither"
     )
+
+
+class ModelNotServed(Unavailable):
+    """The LlmJpModel does not serve: it cannot before somebody does something, or not yet."""
+
+    hint = "`llmjp status` shows what it waits for"
+
+    phase: str
+    conditions: tuple[dict[str, Any], ...]
+    """As the operator wrote them."""
+
+    def __init__(
+        self, reason: str, phase: str = "", conditions: tuple[dict[str, Any], ...] = ()
+    ) -> None:
+        super().__init__(reason)
+        self.phase = phase
+        self.conditions = conditions
 
 
 class Overloaded(LlmJpError):

@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 
-from ._errors import ModelNotFound, Unavailable, Unsupported
+from ._errors import ModelNotFound, ModelNotServed, Unsupported
 from ._types import TLS
 
 if TYPE_CHECKING:
@@ -40,21 +40,6 @@ class Settings(TypedDict, total=False):
     timeout: float | None
     retries: int
     channel_options: Mapping[str, int | str] | None
-
-
-class ModelNotServed(Unavailable):
-    """The LlmJpModel does not serve: it cannot before somebody does something, or not yet."""
-
-    hint = "`llmjp status` shows what it waits for"
-
-    phase: str
-    conditions: tuple[Object, ...]
-    """As the operator wrote them."""
-
-    def __init__(self, reason: str, phase: str = "", conditions: tuple[Object, ...] = ()) -> None:
-        super().__init__(reason)
-        self.phase = phase
-        self.conditions = conditions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

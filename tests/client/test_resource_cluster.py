@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from e2e.cluster import Cluster, ImageConfig, Kubectl, image_archive, wait_until
-from llmjp_client import Client
-from llmjp_client._resource import ModelNotServed
+from llmjp_client import Client, ModelNotServed
 from llmjp_operator.crd.definition import definition
 from llmjp_operator.names import CRD
 from tests.client.resources import SERVES, Object, condition, said
