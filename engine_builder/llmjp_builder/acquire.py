@@ -23,7 +23,7 @@ from llmjp_builder.quantize.activations import activation_amax, given_amax
 from llmjp_builder.quantize.unified import prepare_unified
 from llmjp_builder.sources.fetch import FetchedSource, fetch
 from llmjp_builder.sources.selection import CONFIG
-from llmjp_builder.spec import Kind
+from llmjp_builder.spec import Kind, download_name
 from llmjp_builder.tokenizer import tokenizer_files
 from llmjp_builder.uses import release_use
 
@@ -65,6 +65,8 @@ class Acquired:
     """Of every file that is read, by name."""
     fingerprints: Mapping[str, Fingerprint]
     """From before they were hashed."""
+    download: str | None = None
+    """Its name in the store, if it came from a hub."""
 
     def require_unchanged(self) -> None:
         """Nothing, if nobody wrote to the files since.
@@ -104,7 +106,7 @@ def acquired(spec: BuildSpec, store: Store, access: Access, require: Require) ->
         found = _acquired(_prepared(spec, got.path, require), got)
         yield _calibrated(found, spec, store, access)
         with suppress(BuilderError):
-            name, label = f"source-{got.resolved.digest}", spec.source.repository
+            name, label = download_name(got.resolved.digest), spec.source.repository
             release_use(store.root, name, "llmjp build", label=label)
 
 
@@ -153,7 +155,7 @@ def _kept(
     """A downloaded source that is not collected; fetched again if it was just before that."""
     while True:
         got = _fetched(spec, store, access, require)
-        with store.in_use(f"source-{got.resolved.digest}"):
+        with store.in_use(download_name(got.resolved.digest)):
             if got.path.is_dir():
                 yield got
                 return
@@ -202,6 +204,9 @@ def _acquired(prepared: _Prepared, got: FetchedSource) -> Acquired:
         tokenizer=prepared.tokenizer,
         sha256={name: record.sha256 for name, record in files.items()},
         fingerprints=fingerprints,
+        download=None
+        if got.resolved.source.repository is None
+        else download_name(got.resolved.digest),
     )
 
 

@@ -76,7 +76,8 @@ def build(
     with acquired(spec, place := Store(store), access, require) as got:
         checkpoint = _checkpoint_order(got, reporter)
         if compiler is None:
-            return found_or_made(checkpoint, place, reporter, verify=verify)
+            made = found_or_made(checkpoint, place, reporter, verify=verify)
+            return replace(made, download=got.download)
         for warning in compiler.warnings(got):
             on_warning(warning)
 
@@ -86,7 +87,8 @@ def build(
         with place.in_use(checkpoint.inputs.key):
             limits = _Limits(place.root, compile_limit_s, on_progress)
             engine = compiler.order(checkpoint.inputs, got, ranks, limits)
-            return found_or_made(engine, place, reporter, verify=verify)
+            made = found_or_made(engine, place, reporter, verify=verify)
+            return replace(made, download=got.download)
 
 
 def _nothing(_: Mapping[str, Any]) -> None:

@@ -33,6 +33,8 @@ class BuildResult:
     cache_hit: bool
     """Whether it was there already."""
     manifest: Manifest
+    download: str | None = None
+    """Name in the store of the source, if it came from a hub."""
 
     @property
     def built(self) -> Built:
@@ -49,6 +51,7 @@ class BuildResult:
             compute_capability=None if engine is None else engine.compute_capability,
             tensorrt_llm=None if engine is None else engine.tensorrt_llm,
             tensorrt=None if engine is None else engine.tensorrt,
+            made_from=tuple(filter(None, (self.download, self.manifest.checkpoint_key))),
         )
 
 

@@ -278,6 +278,11 @@ class Progress(_Contract):
     message: str = ""
 
 
+def download_name(digest: str) -> str:
+    """Of the files that a source was pinned to, in the store: for locks, uses, `llmjp store`."""
+    return f"source-{digest}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution(_Contract):
     """What a source was pinned to: the termination message of a Job that resolves."""
@@ -309,6 +314,9 @@ class Built(_Contract):
     compute_capability: str | None = None
     tensorrt_llm: str | None = None
     tensorrt: str | None = None
+    made_from: tuple[str, ...] = ()
+    """What else this build left in the store: its download and, of an engine, its checkpoint; by
+    the names that `llmjp store ls --all` shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

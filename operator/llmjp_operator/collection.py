@@ -2,13 +2,15 @@
 
 What anybody needs stays: what a pod has mounted, what serves or is to serve, and of every model as
 many as `keepEngines` says. Artefacts that no model's history has are not touched: a model that was
-deleted may come back.
+deleted may come back. With the last artefact that was made from them go a download and, of engines,
+a checkpoint.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmjp_builder.spec import download_name
 from llmjp_operator.desired.storage import claim_name
 from llmjp_operator.names import collect_job, digest
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def collecting(model: Model, facts: Facts, here: State) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Keys whose removal is done, and those to remove now.
+    """Names in the store whose removal is done, and those to remove now.
 
     Nothing is removed while the model itself is on its way to something else.
     """
@@ -34,7 +36,19 @@ def collecting(model: Model, facts: Facts, here: State) -> tuple[frozenset[str],
 
 
 def superfluous(facts: Facts, record: Record) -> tuple[str, ...]:
-    """Keys of artefacts that some model served, and that none keeps or uses; sorted."""
+    """Artefacts that some model served, and that none keeps or uses, with what only they need."""
+    gone = _artefacts(facts, record)
+    left = {
+        name for built in record.artefacts.values() if built.key in gone for name in built.made_from
+    }
+    stays = [built for built in record.artefacts.values() if built.key not in gone]
+    needed = {name for built in stays for name in (built.key, *built.made_from)}
+    needed.update(download_name(pinned.found.digest) for pinned in record.sources.values())
+    return tuple(sorted(gone | (left - needed)))
+
+
+def _artefacts(facts: Facts, record: Record) -> set[str]:
+    """Keys."""
     known = {built.key for built in record.artefacts.values()}
     kept = {pod.key for pod in facts.pods if pod.key}
     served: set[str] = set()
@@ -44,7 +58,7 @@ def superfluous(facts: Facts, record: Record) -> tuple[str, ...]:
         kept.update(keys[: model.spec.storage.keep_engines])
         engine = model.status.engine
         kept.update(filter(None, (engine.key, engine.active, engine.previous)))
-    return tuple(sorted((served & known) - kept))
+    return (served & known) - kept
 
 
 def collection_job(model: Model, keys: tuple[str, ...]) -> str:

@@ -20,7 +20,7 @@ from llmjp_builder.sources.hub import Hub, is_commit
 from llmjp_builder.sources.licence import require_accepted
 from llmjp_builder.sources.resolve import ResolvedSource, resolve_folder, resolve_repository
 from llmjp_builder.sources.selection import CONFIG
-from llmjp_builder.spec import Step, pretty_json
+from llmjp_builder.spec import Step, download_name, pretty_json
 from llmjp_builder.store import Store
 from llmjp_builder.workfolder import locked
 
@@ -114,7 +114,7 @@ def _downloaded(
     def on_wait() -> None:
         reporter.begin(Step.FETCH, 0, f"another process downloads {resolved.digest}; waiting")
 
-    with locked(store / "locks" / f"source-{resolved.digest}", on_wait=on_wait):
+    with locked(store / "locks" / download_name(resolved.digest), on_wait=on_wait):
         if found := _stored(target):
             return FetchedSource(target, found)
         work = target.with_name(f"{target.name}.partial")

@@ -78,6 +78,7 @@ class TestResults:
                 "bytes": sum(sizes),
                 "tensor_parallel": 2,
                 "pipeline_parallel": 1,
+                "made_from": [],
             }
 
     @pytest.mark.usefixtures("gpu_machine")
@@ -90,6 +91,28 @@ class TestResults:
         assert (built.kind, built.tensor_parallel) == ("engine", 2)
         assert (built.gpu_product, built.compute_capability) == ("NVIDIA-H100-80GB-HBM3", "9.0")
         assert (built.tensorrt_llm, built.tensorrt) == ("1.2.1", "10.14.1.48")
+
+    @pytest.mark.usefixtures("gpu_machine")
+    def test_an_engine_says_what_it_was_made_from(
+        self, hub: Hub, said: Path, tmp_path: Path, llmjp: CommandLine
+    ) -> None:
+        """Its names are those by which a Job removes it."""
+        store = tmp_path / "store"
+        endpoint = ("--endpoint", hub.endpoint)
+        llmjp(
+            "build", REPOSITORY, *endpoint, "--store", store, *ENGINE, "--termination-message", said
+        )
+        built = Built.from_json(json.loads(said.read_text()))
+        listed = json.loads(llmjp("store-ls", "--store", store, "--all", "--json").out)
+        kinds = {row["name"]: row["kind"] for row in listed}
+        assert [kinds[name] for name in built.made_from] == ["source", "ranks"]
+        remove = ("store-remove", "--store", store, "--after-build")
+        llmjp(*remove, built.key, *built.made_from)
+        left = {
+            row["kind"]
+            for row in json.loads(llmjp("store-ls", "--store", store, "--all", "--json").out)
+        }
+        assert left <= {"log", "timing-cache"}
 
 
 @pytest.mark.parametrize(
