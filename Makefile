@@ -14,10 +14,10 @@ demo: install  ## build, serve with a real Triton, stream Japanese
 demo-cluster: install  ## the same through the operator, on a Kubernetes that it starts, or on $$KUBECONFIG
 	@exec .venv/bin/python -m e2e.demo
 
-test: install  ## lint, types, contracts, unit, golden and real-Triton tests
+test: install  ## lint, types, contracts, then every test: a real Triton, a real Kubernetes (half an hour)
 	@exec scripts/test.sh
 
-e2e: install  ## scenarios of the operator on a real node (root; half an hour)
+e2e: install  ## only the scenarios of the operator, on a real node (root)
 	@exec .venv/bin/python -m pytest -q e2e/scenarios
 
 soak: install  ## the tests that repeat something, in full: kills, damaged files

@@ -1,7 +1,7 @@
 """`make demo-cluster`: from `helm install` to streamed Japanese, on a Kubernetes that it starts.
 
 With $KUBECONFIG set it takes that cluster instead, which must be able to pull the project's images:
-LLMJP_REGISTRY names where they are (docs/images.md), and a default storage class is needed.
+LLMJP_REGISTRY names where they are (docs/container-images.md). A default storage class is needed.
 """
 
 from __future__ import annotations

@@ -169,6 +169,15 @@ class Place:
         self.wait_for(f"{kind} {reason}", seen, name)
         return self.condition(kind, name)
 
+    def wait_for_failure(self, code: str, name: str = "llmjp-tiny-cpu") -> Object:
+        """Until the build failed in that way; the status."""
+
+        def seen(status: Object) -> bool:
+            failure = (status.get("build") or {}).get("failure") or {}
+            return bool(failure.get("code") == code)
+
+        return self.wait_for(f"failure {code}", seen, name)
+
     def jobs(self, component: str = "build") -> dict[str, str]:
         """The uids of Jobs of that kind, by name."""
         label = f"app.kubernetes.io/component={component}"

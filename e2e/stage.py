@@ -5,16 +5,18 @@ Volumes are folders of this machine, as the node has no provisioner; images are 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from e2e.cluster.kubectl import environment
+from e2e.cluster.kubectl import environment, wait_until
 from e2e.images import reference
 from e2e.images.recipes import ROOT
 
@@ -92,6 +94,26 @@ class Stage:
             given=values(**changes),
         )
 
+    def uninstall(self) -> None:
+        """`helm uninstall`, and no pod of the operator is left."""
+        self.run_helm("uninstall", RELEASE, "--namespace", SYSTEM, "--wait", "--timeout", "60s")
+        wait_until("the operator is gone", lambda: (not self.operators(), self.operators()))
+
+    def operators(self) -> dict[str, Object]:
+        """The operator's pods by name."""
+        label = f"--selector=app.kubernetes.io/name={RELEASE}"
+        found = self.kubectl.within(SYSTEM).get("pods", label)["items"]
+        return {pod["metadata"]["name"]: pod for pod in found}
+
+    def kill_operator(self) -> None:
+        """SIGKILL to its processes, as the kernel does when memory runs out."""
+        [pod] = self.operators().values()
+        uid = pod["metadata"]["uid"]
+        victims = [process for process in _processes_of(uid) if process != os.getpid()]
+        assert victims, f"no process of pod {uid}"
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
+
     def install_from(self, registry: str) -> None:
         """The same with images that the cluster pulls: the chart's own names, in that registry."""
         self.run_helm(
@@ -140,6 +162,17 @@ class Stage:
     def close(self) -> None:
         """Remove the volumes' folders."""
         shutil.rmtree(self.folders, ignore_errors=True)
+
+
+def _processes_of(uid: str) -> list[int]:
+    """Processes of a pod's containers but for the one that holds its network."""
+    found = []
+    for group in Path("/proc").glob("[0-9]*/cgroup"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            theirs = group.read_text("utf-8").replace("_", "-")
+            if uid in theirs and b"llmjp_operator" in group.with_name("cmdline").read_bytes():
+                found.append(int(group.parent.name))
+    return found
 
 
 def own(folder: Path) -> None:

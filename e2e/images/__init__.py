@@ -6,8 +6,17 @@ needs no network. Every image is an archive in the cache, under a key of all tha
 
 from __future__ import annotations
 
-from e2e.images.build import Image, build, load
+from e2e.images.build import Image, build, load, reproduced
 from e2e.images.recipes import IMAGES, reference
 from e2e.images.tools import ImagesMissing, install
 
-__all__ = ["IMAGES", "Image", "ImagesMissing", "build", "install", "load", "reference"]
+__all__ = [
+    "IMAGES",
+    "Image",
+    "ImagesMissing",
+    "build",
+    "install",
+    "load",
+    "reference",
+    "reproduced",
+]

@@ -1,5 +1,7 @@
 """`python -m e2e.images [NAME...]`: builds images (all) and prints their names and archives.
 
+`python -m e2e.images reproduce [NAME...]`: builds them again, and says whether layers are equal.
+
 `python -m e2e.images pin`: writes the newest versions that the project's ranges allow to
 constraints.txt.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-from e2e.images import IMAGES, ImagesMissing, build
+from e2e.images import IMAGES, ImagesMissing, build, reproduced
 from e2e.images.recipes import CONSTRAINTS, ROOT
 from e2e.images.wheels import pin
 
@@ -21,16 +23,28 @@ def main(words: list[str]) -> int:
         if words == ["pin"]:
             (ROOT / CONSTRAINTS).write_text(pin(), encoding="utf-8")
             return 0
+        again = words[:1] == ["reproduce"]
+        words = words[1:] if again else words
         names = [word if word.startswith(PREFIX) else f"{PREFIX}{word}" for word in words]
         if unknown := sorted(set(names) - set(IMAGES)):
             print(f"no image {unknown[0]}; there are {', '.join(IMAGES)}", file=sys.stderr)
             return 2
+        if again:
+            return _again(names or list(IMAGES))
         for image in build(names or IMAGES).values():
             print(f"{image.name}\t{image.archive}")
     except ImagesMissing as exc:
         print(f"e2e.images: {exc}", file=sys.stderr)
         return 1
     return 0
+
+
+def _again(names: list[str]) -> int:
+    """The exit code: 1 if one differs."""
+    equal = {name: reproduced(name) for name in names}
+    for name, same in equal.items():
+        print(f"{name}\t{'equal' if same else 'differs'}")
+    return 0 if all(equal.values()) else 1
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import json
 import os
 import shutil
 import tempfile
@@ -61,6 +62,30 @@ def load(cluster: Cluster, names: Iterable[str]) -> dict[str, str]:
     return {name: image.name for name, image in made.items()}
 
 
+def reproduced(name: str) -> bool:
+    """Whether an image that is made again, without any cache, has the same layers.
+
+    Raises:
+        ImagesMissing: this machine cannot.
+    """
+    one, again = recipe(name), f"localhost/{name}:again"
+    with _alone():
+        install()
+        _made(one)
+        say(f"building {name} again")
+        _run(one, again, "--no-cache")
+        try:
+            return _layers(again) == _layers(_local(one))
+        finally:
+            buildah("rmi", again)
+
+
+def _layers(name: str) -> list[str]:
+    document = json.loads(buildah("inspect", "--type", "image", name))
+    layers: list[str] = document["OCIv1"]["rootfs"]["diff_ids"]
+    return layers
+
+
 def _image(one: Recipe) -> Image:
     archive = _archive(one)
     if archive.exists():
@@ -102,8 +127,13 @@ def _made(one: Recipe) -> None:
         debian.make()
     if one.base != DEBIAN:
         _made(recipe(one.base))
-    base = debian.NAME if one.base == DEBIAN else _local(recipe(one.base))
     say(f"building {one.name}")
+    _run(one, _local(one))
+
+
+def _run(one: Recipe, tag: str, *options: str) -> None:
+    """buildah, over the base that is there."""
+    base = debian.NAME if one.base == DEBIAN else _local(recipe(one.base))
     with tempfile.TemporaryDirectory() as scratch:
         context = Path(scratch)
         _context(one, context)
@@ -112,7 +142,9 @@ def _made(one: Recipe) -> None:
             *("--isolation", "chroot", "--layers", "--timestamp", EPOCH),
             *("--volume", f"{downloaded(one)}:/wheels:ro"),
             *(f"--build-arg={name}={value}" for name, value in _arguments(one, base).items()),
-            *("--file", str(ROOT / one.dockerfile), "--tag", _local(one), str(context)),
+            *("--file", str(ROOT / one.dockerfile), "--tag", tag),
+            *options,
+            str(context),
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2e.place import ANSWER, QUESTION
+from e2e.stage import RELEASE, SYSTEM
 from llmjp_client import Client
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ pytestmark = pytest.mark.cluster
 
 def test_a_manifest_becomes_an_endpoint_that_answers(place: Place) -> None:
     place.apply(place.tiny())
+
+    # helm test llmjp-operator: its pod asks the API server what the operator needs.
+    told = place.stage.run_helm("test", RELEASE, "--namespace", SYSTEM)
+    assert "Phase:          Succeeded" in told
 
     # kubectl wait --for=condition=Available ljm/llmjp-tiny-cpu
     status = place.wait_for_phase("Serving")

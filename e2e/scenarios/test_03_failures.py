@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.cluster
 
-_LITTLE = {"requests": {"memory": "60Mi"}}
+_LITTLE = {"requests": {"memory": "20Mi"}}
 NEVER = "http://198.18.0.1:9"
 """Nobody listens there."""
 

@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.cluster
 
 H100 = "NVIDIA-H100-80GB-HBM3"
+FAILURES = (
+    # what the stand-in does (tests/support/trtllm_build/failures.py), how it is told, retryable
+    ("gpu_memory", "not_enough_gpu_memory", False),
+    ("disk", "not_enough_disk", True),
+    ("unsupported_gpu", "unsupported_gpu", False),
+    ("driver", "version_mismatch", False),
+    ("terminated", "compile_killed", True),
+    ("unknown", "compile_failed", False),
+    ("permission", "not_permitted", False),
+    ("host_memory", "not_enough_host_memory", False),
+)
+"""No two neighbours have one code."""
 
 
 @pytest.fixture
@@ -59,47 +71,58 @@ def test_an_engine_is_built_and_served_on_two_gpus(place: Place) -> None:
 
 
 @pytest.mark.usefixtures("gpus")
-@pytest.mark.parametrize(
-    ("failure", "code", "retried"),
-    [
-        ("gpu_memory", "not_enough_gpu_memory", False),
-        ("disk", "not_enough_disk", False),
-        ("unsupported_gpu", "unsupported_gpu", False),
-        ("version", "version_mismatch", False),
-        ("unknown", "compile_failed", False),
-    ],
-)
-def test_every_class_of_compiler_failure_is_told(
-    place: Place, failure: str, code: str, retried: bool
-) -> None:
-    model = engine(place, build={"backoffLimit": 0})
+def test_every_class_of_compiler_failure_is_told(place: Place) -> None:
+    """One after another; each time the annotation asks for another attempt with nothing changed."""
     folder = place.stage.volume(place.kubectl, "llmjp-tiny-cpu-store")
-    (folder / ".stand-in-failure").write_text(failure)
-    place.kubectl.apply(model)
-    condition = place.wait_for_reason("EngineReady", "BuildFailed")
-    assert f"({code})" in condition["message"]
-    status = place.status()
-    assert status["phase"] == "Failed"
-    assert status["build"]["failure"]["step"] == "compile"
-    assert status["build"]["failure"]["retryable"] is retried
+    order = folder / ".stand-in-failure"
+    for i, (failure, code, retryable) in enumerate(FAILURES):
+        order.write_text(failure)
+        if i == 0:
+            place.kubectl.apply(engine(place, build={"backoffLimit": 0}))
+        else:
+            retry(place, failure)
+        told = place.wait_for_failure(code)
+        assert told["phase"] == "Failed"
+        assert told["build"]["failure"]["step"] == "compile"
+        assert told["build"]["failure"]["retryable"] is retryable
+        condition = place.condition("EngineReady")
+        assert condition["reason"] == "BuildFailed"
+        assert f"({code})" in condition["message"]
 
-    (folder / ".stand-in-failure").unlink()
-    place.kubectl("annotate", "ljm/llmjp-tiny-cpu", "serving.llmjp.dev/retry=mended")
+    order.unlink()
+    retry(place, "mended")
     place.wait_for_phase("Serving")
+
+
+def retry(place: Place, word: str) -> None:
+    """What the condition tells people to do."""
+    annotation = f"serving.llmjp.dev/retry={word}"
+    place.kubectl("annotate", "--overwrite", "ljm/llmjp-tiny-cpu", annotation)
 
 
 @pytest.mark.usefixtures("gpus")
 def test_an_engine_for_another_gpu_never_reaches_a_pod(place: Place) -> None:
     place.apply(engine(place))
-    place.wait_for_phase("Serving")
-    place.change("llmjp-tiny-cpu", {"serving": {"replicas": 0}})
-    place.wait_for("no pods", lambda s: s.get("replicas") == 0)
+    old = place.wait_for_phase("Serving")["engine"]["active"]
 
-    # The nodes are replaced by newer ones, whose label says the same product.
+    # Nodes are replaced by newer ones, whose label says the same product.
     place.stage.cluster.pretend_gpus(4, product=H100, compute_capability="10.0")
     place.change("llmjp-tiny-cpu", {"engine": {"maxBatchSize": 4}})
     condition = place.wait_for_reason("EngineReady", "Incompatible")
     assert "compute capability 9.0" in condition["message"]
     assert "has 10.0" in condition["message"]
+    status = place.status()
+    assert status["engine"]["key"] != old
+    assert keys_of_pods(place) == {old}
+    assert (status["phase"], status["engine"]["active"]) == ("Degraded", old)
+
+    # The right ones are back, and the rollout goes on by itself.
+    place.stage.cluster.pretend_gpus(4, product=H100, compute_capability="9.0")
+    status = place.wait_for_phase("Serving")
+    assert status["engine"]["active"] == status["engine"]["key"] != old
+
+
+def keys_of_pods(place: Place) -> set[str]:
+    """Of the engines that pods serve, or are to serve."""
     pods = place.kubectl.get("pods", "--selector=app.kubernetes.io/component=serving")["items"]
-    assert pods == []
+    return {pod["metadata"]["labels"]["serving.llmjp.dev/key"] for pod in pods}

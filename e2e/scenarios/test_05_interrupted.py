@@ -66,7 +66,7 @@ class Bad:
 
     def story(self) -> list[str]:
         """A model is made, changed, and changed back; what is there in the end."""
-        self._settles("made")
+        self.settles("made")
         self._changes(2)
         self._changes(1)
         found = self.kubectl.get(KINDS, OURS)["items"]
@@ -75,9 +75,11 @@ class Bad:
     def _changes(self, ranks: int) -> None:
         patch = f'{{"spec":{{"engine":{{"tensorParallel":{ranks}}}}}}}'
         self.kubectl("patch", "ljm", "a", "--type=merge", f"--patch={patch}")
-        self._settles(f"changed to {ranks} ranks")
+        self.settles(f"changed to {ranks} ranks")
 
-    def _settles(self, what: str) -> None:
+    def settles(self, what: str) -> None:
+        """It serves, as the spec is now."""
+
         def look() -> tuple[bool, object]:
             if self.process is not None and self.process.poll() is not None:
                 self.start()  # as Kubernetes would
@@ -163,3 +165,22 @@ def test_an_api_server_that_misbehaves(
     with bad(plane, tmp_path, Faults(**faults)) as case:
         assert case.story() == expected
         assert builds(case.faults) == 2
+
+
+def test_the_definition_goes_and_comes_back(plane: Cluster, tmp_path: Path) -> None:
+    """All models go with it, and what was made for them; the operator stays, and sees new ones."""
+    with bad(plane, tmp_path, Faults()) as case:
+        case.settles("made")
+        plane.kubectl("delete", "crd", CRD, "--timeout=60s")
+
+        def collected() -> tuple[bool, object]:
+            left = case.kubectl.get("deployments,jobs", OURS)["items"]
+            return not left, [o["metadata"]["name"] for o in left]
+
+        wait_until("all is gone", collected)
+        plane.kubectl.apply(definition())
+        plane.kubectl.wait(f"crd/{CRD}", "condition=Established")
+        case.kubectl.apply(MODEL)
+        case.settles("made again")
+        assert case.process is not None
+        assert case.process.poll() is None, "it was not started again"

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2e.cluster.kubectl import wait_until
+from e2e.place import ANSWER, QUESTION
 from e2e.stage import RELEASE, SYSTEM
+from llmjp_client import Client
 
 if TYPE_CHECKING:
     from e2e.place import Place
@@ -43,10 +45,7 @@ def test_a_model_and_all_of_it(place: Place, on_delete: str, running: bool) -> N
         system("scale", f"deployment/{RELEASE}", "--replicas=0")
         wait_until(
             "no operator",
-            lambda: (
-                not system.get("pods", f"--selector=app.kubernetes.io/name={RELEASE}")["items"],
-                "",
-            ),
+            lambda: (not place.stage.operators(), ""),
         )
     try:
         place.kubectl("delete", "ljm", "llmjp-tiny-cpu", "--timeout=60s")
@@ -72,3 +71,38 @@ def test_a_retained_store_is_found_again(place: Place) -> None:
     status = place.wait_for_phase("Serving")
     assert status["engine"]["key"] == key
     assert status["engine"]["cacheHit"] is True
+
+
+def test_uninstalling_leaves_nothing_stuck(place: Place) -> None:
+    """Models and what they serve stay; they can be deleted, and are found by the next operator."""
+    place.apply(place.tiny("goes"), place.tiny("stays"))
+    for name in ("goes", "stays"):
+        place.wait_for_phase("Serving", name)
+    stage = place.stage
+    jobs = place.jobs()
+    stage.uninstall()
+    try:
+        release = f"--selector=app.kubernetes.io/instance={RELEASE}"
+        kinds = (
+            "deployments,services,serviceaccounts,configmaps,secrets,roles,rolebindings,"
+            "poddisruptionbudgets,networkpolicies.networking.k8s.io"
+        )
+        assert stage.kubectl.within(SYSTEM).get(kinds, release)["items"] == []
+        assert stage.kubectl.get("clusterroles,clusterrolebindings", release)["items"] == []
+
+        place.kubectl("delete", "ljm", "goes", "--timeout=60s")
+        wait_until("it is gone", lambda: (of(place, "goes") == [], of(place, "goes")))
+        with Client(place.address("stays")) as client:
+            assert client.chat([{"role": "user", "content": QUESTION}], top_k=1).text == ANSWER
+    finally:
+        stage.install()
+    place.change("stays", {"serving": {"drainSeconds": 21}})
+    place.wait_for_phase("Serving", "stays")
+    assert jobs.items() >= place.jobs().items(), "nothing is built again"
+
+
+def of(place: Place, name: str) -> list[str]:
+    """Objects of one model but for its store, which is asked to be kept."""
+    label = f"--selector=serving.llmjp.dev/model={name}"
+    found = place.kubectl.get("deployments,pods,services,serviceaccounts", label)["items"]
+    return [f"{o['kind']}/{o['metadata']['name']}" for o in found]

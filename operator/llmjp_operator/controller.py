@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_builder.errors import BuilderError
@@ -50,6 +50,8 @@ _log = logging.getLogger(__name__)
 
 NODES_EVERY_S: Final = 15.0
 """How long a list of the nodes is good for."""
+NODES_AFRESH_S: Final = 1.0
+"""The same, before pods are made: they must not meet GPUs that have been exchanged."""
 FORGET_S: Final = 600.0
 """After how long the progress of a build that is not asked for is forgotten."""
 LOG_LINES: Final = 20
@@ -90,6 +92,8 @@ class Controller:
         async with self._locks[model.namespace, claim_name(model)]:
             facts = await self._facts(model)
             step = reconcile(model, facts, self.settings)
+            if step.makes_pods and (nodes := await self._nodes_for(model, NODES_AFRESH_S)):
+                step = reconcile(model, replace(facts, nodes=nodes), self.settings)
             try:
                 await self._carry_out(model, step)
             except ApiRefused as exc:
@@ -161,12 +165,14 @@ class Controller:
                 found[name] = claim_fact(body)
         return found
 
-    async def _nodes_for(self, model: Model) -> tuple[NodeFact, ...] | None:
+    async def _nodes_for(
+        self, model: Model, age_s: float = NODES_EVERY_S
+    ) -> tuple[NodeFact, ...] | None:
         """Only where the GPUs of nodes decide something."""
         if not serving_gpus(model.spec):
             return None
         now = time.monotonic()
-        if self._nodes is None or now - self._nodes[0] > NODES_EVERY_S:
+        if self._nodes is None or now - self._nodes[0] > age_s:
             nodes = await self.cluster.nodes()
             known = None if nodes is None else tuple(node_fact(node) for node in nodes)
             self._nodes = (now, known)

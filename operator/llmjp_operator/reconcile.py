@@ -69,6 +69,11 @@ class Step:
     again_after_s: float | None
     """When to look again though nothing happened; None: not before something happens."""
 
+    @property
+    def makes_pods(self) -> bool:
+        """Whether pods may be made of what is written."""
+        return any(obj["kind"] in {"Deployment", "Job"} for obj in self.apply)
+
 
 def reconcile(model: Model, facts: Facts, settings: Settings) -> Step:
     """What to do about a model."""
