@@ -152,6 +152,25 @@ class Kube:
         finally:
             answer.response.close()
 
+    def model(self, namespace: str, name: str) -> Object:
+        """An LlmJpModel.
+
+        Raises:
+            NotFound: there is none of that name, or the cluster does not know the kind.
+            KubeError: it may not be looked at, or nobody answers.
+        """
+        try:
+            return self.get(f"{models_path(namespace)}/{name}")
+        except NotFound as error:
+            if f'"{name}" not found' in str(error):
+                raise NotFound(
+                    f"no LlmJpModel {name} in namespace {namespace}: `llmjp status -A` lists all"
+                ) from error
+            raise NotFound(
+                "this cluster has no kind LlmJpModel: install the operator, or "
+                "`llmjp doctor` tells what is missing"
+            ) from error
+
     def close(self) -> None:
         """Disconnect."""
         self._api.rest_client.pool_manager.clear()

@@ -97,7 +97,7 @@ def _watch(kube: Kube, namespace: str, name: str) -> None:
     if not sys.stdout.isatty():
         said = ""
         while True:
-            model = kube.get(f"{models_path(namespace)}/{name}")
+            model = kube.model(namespace, name)
             if (now := line(model)) != said:
                 said = now
                 typer.echo(f"{datetime.now(UTC):%H:%M:%SZ}  {said}")
@@ -136,7 +136,7 @@ def look(kube: Kube, namespace: str, name: str) -> Seen:
     """
     from llmjp_cli.status_screen import Seen
 
-    model = kube.get(f"{models_path(namespace)}/{name}")
+    model = kube.model(namespace, name)
     unknown: list[str] = []
 
     def listed(what: str, query: Mapping[str, str]) -> list[Object]:

@@ -218,6 +218,23 @@ def test_on_a_cluster(models: Kubectl) -> None:
     missing = llmjp(models, "c", *here)
     assert isinstance(missing.exception, kube.NotFound)
     assert missing.exception.exit_code == 3
+    assert f"no LlmJpModel c in namespace {models.namespace}" in str(missing.exception)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('llmjpmodels.serving.llmjp.dev "a" not found', "no LlmJpModel a in namespace ns"),
+        ("404 page not found", "no kind LlmJpModel: install the operator"),
+    ],
+)
+def test_what_is_missing(said: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(_: kube.Kube, path: str) -> None:
+        raise kube.NotFound(f"the API server answers 404 for {path}: {said}")
+
+    monkeypatch.setattr(kube.Kube, "get", get)
+    with pytest.raises(kube.NotFound, match=told):
+        kube.Kube(None, "ns").model("ns", "a")
 
 
 @pytest.mark.cluster
