@@ -124,7 +124,7 @@ def undisturbed(plane: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tup
         return case.story(), len(faults.writes)
 
 
-MOMENTS = count(5, 60)
+MOMENTS = count(8, 200)
 """Writes at which the operator is killed; in `make soak` all of them."""
 
 
