@@ -45,6 +45,8 @@ class Faults:
     """Watches are cut after so long, without a word."""
     expired: bool = False
     """Watches that go on from somewhere are told that it is too old."""
+    refused: bool = False
+    """Watches are refused with 410 before they begin, which no API server does and kopf ends of."""
     kill_after: int | None = None
     """The process is killed when so many writes have reached the API server."""
     writes: list[str] = field(default_factory=list)
@@ -92,8 +94,10 @@ class _Proxy:
         # Reads are never in conflict.
         if status is not None and (status != 409 or request.method in WRITES):
             return _refused(status)
-        if watch and self.faults.expired and request.query.get("resourceVersion"):
+        if watch and self.faults.refused:
             return _refused(410)
+        if watch and self.faults.expired and request.query.get("resourceVersion"):
+            return await _expired(request)
         body = await request.read() or None
         headers = {k: v for k, v in request.headers.items() if k.lower() in _PASSED}
         timeout = aiohttp.ClientTimeout(total=None, sock_read=None)
@@ -137,15 +141,32 @@ class _Proxy:
 _PASSED: Final = frozenset({"content-type", "accept"})
 
 
-def _refused(status: int) -> web.Response:
-    body = {
+def _status(code: int) -> Object:
+    return {
         "kind": "Status",
         "apiVersion": "v1",
         "status": "Failure",
-        "message": f"a fault of the test: {status}",
-        "reason": REASONS[status],
-        "code": status,
+        "message": f"a fault of the test: {code}",
+        "reason": REASONS[code],
+        "code": code,
     }
+
+
+async def _expired(request: web.Request) -> web.StreamResponse:
+    """As the API server says it: an event in a stream that has begun well.
+
+    kubernetes/kubernetes, staging/src/k8s.io/apiserver/pkg/storage/cacher/cacher.go, `Watch`.
+    """
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    event = {"type": "ERROR", "object": _status(410)}
+    await response.write(json.dumps(event).encode() + b"\n")
+    await response.write_eof()
+    return response
+
+
+def _refused(status: int) -> web.Response:
+    body = _status(status)
     headers = {"Content-Type": "application/json"}
     if status == 429:
         headers["Retry-After"] = "1"

@@ -18,7 +18,7 @@ from kubernetes.aio import client, config
 
 from llmjp_operator.cluster import CALLS_AT_ONCE, KubeCluster
 from llmjp_operator.controller import Controller
-from llmjp_operator.errors import BadSettings, OperatorError
+from llmjp_operator.errors import ApiRefused, BadSettings, OperatorError, WatchFailed
 from llmjp_operator.handlers import KINDS, operator_settings, registry
 from llmjp_operator.leadership import lead
 from llmjp_operator.listing import fill
@@ -39,8 +39,10 @@ _log = logging.getLogger("llmjp_operator")
 
 SETTINGS: Final = "LLMJP_SETTINGS"
 """Environment variable: path of settings.json."""
-LISTING_PAUSE_S: Final = 5.0
-"""Before the first listing is tried again."""
+LISTING_PAUSE_S: Final = 1.0
+"""Before a list of the start is asked for again."""
+REFUSED_PAUSE_S: Final = 5.0
+"""The same where somebody must do something first, such as grant a right."""
 WORKERS: Final = 8
 """Models that are reconciled at once."""
 
@@ -96,6 +98,8 @@ class Operator:
 
         queue: WorkQueue[Key] = WorkQueue(step, failed)
         metrics.waiting.set_function(lambda: queue.depth)
+        if not await _unless(stop, self._fill(controller.view, cluster, queue)):
+            return
         sweeper = sweeping(
             controller.view,
             cluster,
@@ -104,11 +108,19 @@ class Operator:
             namespaces=namespaces,
             every_s=self.settings.resync_seconds,
         )
-        if not await _unless(stop, self._fill(controller.view, cluster, queue)):
-            return
         async with _background(sweeper, *(queue.work() for _ in range(WORKERS))):
+            await self._watch(controller.view, queue, stop)
+
+    async def _watch(self, view: View, queue: WorkQueue[Key], stop: asyncio.Event) -> None:
+        """kopf, until `stop` is set.
+
+        Raises:
+            WatchFailed: it ended by itself.
+        """
+        namespaces = self.settings.watch_namespaces
+        try:
             await kopf.operator(
-                registry=registry(controller.view, queue),
+                registry=registry(view, queue),
                 settings=operator_settings(clusterwide=not namespaces),
                 standalone=True,
                 # Else kopf asks for the name of the user, and the image's has none.
@@ -117,25 +129,26 @@ class Operator:
                 namespaces=namespaces,
                 stop_flag=stop,
             )
+        except Exception as exc:  # kopf's own have no public base
+            raise WatchFailed(f"a watch failed: {exc}") from exc
 
     async def _fill(self, view: View, cluster: KubeCluster, queue: WorkQueue[Key]) -> None:
         """Until it has worked: nothing is decided on half a view."""
-        while True:
-            try:
-                await fill(
-                    view,
-                    cluster,
-                    queue,
-                    kinds=tuple(KINDS),
-                    namespaces=self.settings.watch_namespaces,
-                )
-            except OperatorError as exc:
-                _log.warning(
-                    "listing failed", extra={"reason": str(exc), "pause_s": LISTING_PAUSE_S}
-                )
-                await asyncio.sleep(LISTING_PAUSE_S)
-            else:
-                return
+
+        async def wait(exc: OperatorError) -> None:
+            passes = not isinstance(exc, ApiRefused) or exc.may_pass
+            pause_s = LISTING_PAUSE_S if passes else REFUSED_PAUSE_S
+            _log.warning("listing failed", extra={"reason": str(exc), "pause_s": pause_s})
+            await asyncio.sleep(pause_s)
+
+        await fill(
+            view,
+            cluster,
+            queue,
+            kinds=tuple(KINDS),
+            namespaces=self.settings.watch_namespaces,
+            wait=wait,
+        )
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
@@ -188,7 +201,11 @@ async def run(settings: Settings, port: int) -> int:
     except config.ConfigException:
         await config.load_kube_config()
     async with client.ApiClient() as api:
-        asked = await Operator(settings, api, port).run(stop)
+        try:
+            asked = await Operator(settings, api, port).run(stop)
+        except OperatorError as exc:
+            _log.error("ended", extra={"reason": str(exc)}, exc_info=exc.__cause__)
+            return exc.exit_code
     return 0 if asked else 1
 
 

@@ -4,7 +4,8 @@ OperatorError           exit code
 |-- InvalidModel        3
 |-- BadSettings         3
 |-- ApiRefused          1
-`-- ApiUnreachable      1
+|-- ApiUnreachable      1
+`-- WatchFailed         1
 """
 
 from __future__ import annotations
@@ -64,3 +65,7 @@ class ApiRefused(OperatorError):
 
 class ApiUnreachable(OperatorError):
     """The API server did not answer."""
+
+
+class WatchFailed(OperatorError):
+    """A watch ended in a way that kopf does not recover from; the process must be started again."""

@@ -40,6 +40,10 @@ WATCH_S: Final = 270
 """A watch is asked to end after so long, and begun anew."""
 SILENCE_S: Final = 70.0
 """A watch that brings neither events nor bookmarks for so long is dead and begun anew."""
+EXIT_S: Final = 15.0
+"""So long kopf may take to end once a watch has failed for good; then the process is killed, and
+the kubelet starts it again. kopf has got stuck there, by its default for ten minutes, in which no
+other operator can lead."""
 IDLE_S: Final = 0.1
 """kopf keeps an object's last event and a task for so long after it."""
 
@@ -132,6 +136,7 @@ def operator_settings(*, clusterwide: bool) -> kopf.OperatorSettings:
     # Without rights over the whole cluster it may list neither namespaces nor definitions.
     settings.scanning.disabled = not clusterwide
     settings.posting.enabled = False
+    settings.process.ultimate_exiting_timeout = EXIT_S
     settings.watching.server_timeout = WATCH_S
     settings.watching.client_timeout = WATCH_S + 30
     settings.watching.connect_timeout = 10

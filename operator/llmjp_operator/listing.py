@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from llmjp_operator.errors import OperatorError
 from llmjp_operator.names import KIND, MANAGED_BY, OPERATOR
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from llmjp_operator.queue import WorkQueue
     from llmjp_operator.view import Key, View
@@ -36,18 +37,39 @@ async def fill(
     *,
     kinds: tuple[str, ...],
     namespaces: tuple[str, ...],
+    wait: Callable[[OperatorError], Awaitable[None]],
 ) -> None:
     """See all models and all objects of ours, then queue every model.
 
-    Raises:
-        OperatorError: the API server could not be asked; to be begun anew.
+    A list that fails is asked for again, those before it are not: where every third call fails, ten
+    lists in a row hardly ever succeed.
+
+    Args:
+        view: what is filled.
+        cluster: who is asked.
+        queue: gets every model.
+        kinds: of our objects.
+        namespaces: empty: all.
+        wait: told why a list failed; returns when it is to be asked for again.
     """
+
+    async def listed(kind: str, namespace: str, selector: str) -> None:
+        while True:
+            try:
+                async for body in cluster.objects(kind, namespace, selector, CHUNK):
+                    if kind == KIND:
+                        view.see_model(body)
+                    else:
+                        view.see(kind, body, shown=True)
+            except OperatorError as exc:
+                await wait(exc)
+            else:
+                return
+
     for namespace in namespaces or ("",):
         for kind in kinds:
-            async for body in cluster.objects(kind, namespace, f"{MANAGED_BY}={OPERATOR}", CHUNK):
-                view.see(kind, body, shown=True)
+            await listed(kind, namespace, f"{MANAGED_BY}={OPERATOR}")
         # Refused while the kind is not installed: kopf, started then, may never notice that it is.
-        async for body in cluster.objects(KIND, namespace, "", CHUNK):
-            view.see_model(body)
+        await listed(KIND, namespace, "")
     for key in sorted(view.models):
         await queue.add(key)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmjp_operator.errors import ApiRefused, ApiUnreachable
+from llmjp_operator.errors import ApiRefused, ApiUnreachable, OperatorError
 from llmjp_operator.listing import fill
 from llmjp_operator.queue import WorkQueue
 from llmjp_operator.sweep import sweep, sweeping
@@ -60,14 +60,25 @@ class Scene:
     cluster: Any = field(default_factory=FakeCluster)
     view: View = field(default_factory=View)
     queue: WorkQueue[Key] = field(default_factory=lambda: WorkQueue(_never, _told))
+    failed: list[OperatorError] = field(default_factory=list)
+    mended: bool = False
+    """Whether a list that failed works the next time."""
 
     def sweep(self, namespaces: tuple[str, ...] = ()) -> None:
         given: Any = {"kinds": KINDS, "namespaces": namespaces}
         asyncio.run(sweep(self.view, self.cluster, self.queue, **given))
 
     def fill(self, namespaces: tuple[str, ...] = ()) -> None:
-        given: Any = {"kinds": KINDS, "namespaces": namespaces}
+        given: Any = {"kinds": KINDS, "namespaces": namespaces, "wait": self.wait}
         asyncio.run(fill(self.view, self.cluster, self.queue, **given))
+
+    async def wait(self, exc: OperatorError) -> None:
+        """What failed works the next time, or nobody waits for it any longer."""
+        self.failed.append(exc)
+        if self.mended:
+            self.cluster.failures.clear()
+        else:
+            raise exc
 
     @property
     def queued(self) -> set[Key]:
@@ -221,6 +232,20 @@ def test_half_a_listing_is_none(kind: str, failure: Exception) -> None:
     with pytest.raises(type(failure)):
         scene.fill()
     assert scene.queued == set()
+
+
+def test_a_list_that_failed_is_asked_for_again_and_no_other() -> None:
+    scene = Scene(mended=True)
+    scene.cluster.there = {"LlmJpModel": [a_model("a")]}
+    scene.cluster.failures[KINDS[1]] = ApiRefused(429, "GET", "slow down")
+    scene.fill()
+    assert [str(exc) for exc in scene.failed] == ["GET: 429 slow down"]
+    asked = [kind for kind, _, _ in scene.cluster.asked]
+    assert {kind: asked.count(kind) for kind in asked} == {
+        **dict.fromkeys((*KINDS, "LlmJpModel"), 1),
+        KINDS[1]: 2,
+    }
+    assert scene.queued == {("ns", "a")}
 
 
 def test_every_namespace_is_listed() -> None:
