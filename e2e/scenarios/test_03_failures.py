@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.cluster
 
 _LITTLE = {"requests": {"memory": "20Mi"}}
-NEVER = "http://198.18.0.1:9"
-"""Nobody listens there."""
+NEVER = "http://127.0.0.1:9"
+"""In a pod nobody listens there, and it is told so at once."""
 
 
 @pytest.mark.parametrize(

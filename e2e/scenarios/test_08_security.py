@@ -23,7 +23,7 @@ def test_a_token_is_seen_by_nobody(place: Place) -> None:
     place.kubectl("create", "secret", "generic", "hf-token", f"--from-literal=token={TOKEN}")
     hub = {
         "repository": "example/tiny",
-        "endpoint": "http://198.18.0.1:9",
+        "endpoint": "http://127.0.0.1:9",
         "tokenSecretRef": {"name": "hf-token"},
     }
     model = place.tiny(source={"persistentVolumeClaim": None, "huggingFace": hub})
