@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmjp_builder.disk import os_errors, sync_directory
+from llmjp_builder.spec import download_name
 from llmjp_builder.store import Store, remove
 from llmjp_builder.uses import forget_uses, lock_of_use, uses_of
 from llmjp_builder.workfolder import locked
@@ -187,11 +188,11 @@ def _sources(root: Path) -> Iterator[Item]:
         digest, _, partial = path.name.partition(".")
         yield Item(
             what=What.DOWNLOAD if partial else What.SOURCE,
-            name=f"{'download' if partial else 'source'}-{digest}",
+            name=f"download-{digest}" if partial else download_name(digest),
             path=path,
             size=size,
             last_use=newest,
-            locks=(f"source-{digest}",),
+            locks=(download_name(digest),),
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from llmjp_builder.spec import Backend, BuildSpec, Source
 from tests.engine_builder.checkpoints import Tiny, add_tokenizer, write_checkpoint
 from tests.support.hub import Hub
 from tests.support.shared import ROOT, shared
@@ -16,6 +17,17 @@ from tests.support.shared import ROOT, shared
 REPOSITORY = "llm-jp/llm-jp-3-150m"
 STANDIN = ROOT / "tests" / "support" / "trtllm_build" / "bin"
 MODEL = Tiny(hidden=32, inter=64, heads=4, kv_heads=4, head_size=8, vocab=11)
+
+
+def engine_from(hub: Hub) -> BuildSpec:
+    """An engine for two ranks, of the hub's repository."""
+    return BuildSpec(
+        source=Source(repository=REPOSITORY),
+        endpoint=hub.endpoint,
+        backend=Backend.TENSORRT,
+        tensor_parallel=2,
+        max_seq_len=64,
+    )
 
 
 @pytest.fixture

@@ -20,14 +20,11 @@ from llmjp_builder import hashing
 from llmjp_builder.errors import Terminated
 from llmjp_builder.pipeline import build
 from llmjp_builder.spec import (
-    Backend,
-    BuildSpec,
     Built,
     Failure,
     Manifest,
     Progress,
     Resolution,
-    Source,
     Step,
 )
 from llmjp_builder.store import Store, check_artefact
@@ -35,7 +32,7 @@ from llmjp_cli.last_words import failures_left
 from tests.engine_builder.checkpoints import tree
 from tests.engine_builder.command_line import CommandLine
 from tests.engine_builder.compile.processes import new_mark, wait_for_count
-from tests.engine_builder.pipeline.conftest import MODEL, REPOSITORY
+from tests.engine_builder.pipeline.conftest import MODEL, REPOSITORY, engine_from
 from tests.support.hub import Hang, Hub
 
 TOU = "llm-jp/llm-jp-3-172b-instruct3"
@@ -207,13 +204,7 @@ def test_asked_to_end_during_a_step(
 ) -> None:
     """What was finished is kept, what was not is removed, and the next build goes on from there."""
     store, seen = tmp_path / "store", list[Progress]()
-    spec = BuildSpec(
-        source=Source(repository=REPOSITORY),
-        endpoint=hub.endpoint,
-        backend=Backend.TENSORRT,
-        tensor_parallel=2,
-        max_seq_len=64,
-    )
+    spec = engine_from(hub)
 
     def ask(progress: Progress) -> None:
         seen.append(progress)

@@ -21,7 +21,7 @@ from llmjp_builder.spec import Backend, BuildSpec, Source
 from llmjp_builder.store import Store, check_artefact
 from tests.engine_builder.calibrate.models import add_letters, written
 from tests.engine_builder.checkpoints import tree
-from tests.engine_builder.pipeline.conftest import REPOSITORY
+from tests.engine_builder.pipeline.conftest import engine_from
 from tests.support.hub import Hub
 from tests.support.soak import count
 
@@ -122,13 +122,7 @@ CASES = ["engine from a hub", "calibrated FP8 for vLLM"]
 @pytest.fixture(params=CASES[: count(1, 2)])
 def case(request: pytest.FixtureRequest, gpu_machine: None, hub: Hub, tmp_path: Path) -> Case:
     if request.param == "engine from a hub":
-        spec = BuildSpec(
-            source=Source(repository=REPOSITORY),
-            endpoint=hub.endpoint,
-            backend=Backend.TENSORRT,
-            tensor_parallel=2,
-            max_seq_len=64,
-        )
+        spec = engine_from(hub)
     else:
         texts = tmp_path / "texts.txt"
         texts.write_text("いろはにほへと\n\nちりぬるを\n", encoding="utf-8")

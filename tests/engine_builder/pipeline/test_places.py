@@ -18,7 +18,7 @@ from llmjp_builder.spec import Backend, BuildSpec, Progress, Source
 from llmjp_builder.store import Store, check_artefact
 from tests.engine_builder.calibrate.models import add_letters, written
 from tests.engine_builder.checkpoints import tree
-from tests.engine_builder.pipeline.conftest import REPOSITORY
+from tests.engine_builder.pipeline.conftest import engine_from
 from tests.support.hub import Hub
 
 Mount = Callable[..., Path]
@@ -92,13 +92,7 @@ MOMENTS = [
 def test_a_disk_that_fills_up_during_a_step(
     step: str, words: str, hub: Hub, mount: Mount, tmp_path: Path
 ) -> None:
-    spec = BuildSpec(
-        source=Source(repository=REPOSITORY),
-        endpoint=hub.endpoint,
-        backend=Backend.TENSORRT,
-        tensor_parallel=2,
-        max_seq_len=64,
-    )
+    spec = engine_from(hub)
     disk = mount("disk", "size=2m")
     fill = FillsUp(disk, step, words)
     store = disk / "store"
