@@ -92,8 +92,10 @@ class Controller:
         async with self._locks[model.namespace, claim_name(model)]:
             facts = await self._facts(model)
             step = reconcile(model, facts, self.settings)
-            if step.makes_pods and (nodes := await self._nodes_for(model, NODES_AFRESH_S)):
-                step = reconcile(model, replace(facts, nodes=nodes), self.settings)
+            if step.makes_pods:
+                nodes = await self._nodes_for(model, NODES_AFRESH_S)
+                if nodes != facts.nodes:
+                    step = reconcile(model, replace(facts, nodes=nodes), self.settings)
             try:
                 await self._carry_out(model, step)
             except ApiRefused as exc:
