@@ -27,8 +27,21 @@ SOURCE: Final = "llmjp-tiny"
 """The claim with the checkpoint."""
 CHECKPOINT: Final = ROOT / "examples" / "tiny-model" / "checkpoint"
 MANIFEST: Final = ROOT / "manifests" / "llmjp-tiny-cpu.yaml"
+OBJECTS: Final = (
+    "deployments,jobs,services,serviceaccounts,poddisruptionbudgets,"
+    "networkpolicies.networking.k8s.io,persistentvolumeclaims,configmaps"
+)
+"""What the operator makes itself."""
+WITH_PODS: Final = f"{OBJECTS},replicasets,pods"
+"""And what Kubernetes makes of that."""
 QUESTION: Final = "日本の首都はどこですか。"
 ANSWER: Final = "日本の首都は東京です。"
+
+
+def made(kubectl: Kubectl, kinds: str = WITH_PODS) -> list[str]:
+    """What is there of any model, as Kind/name."""
+    found = kubectl.get(kinds, "--selector=app.kubernetes.io/managed-by=llmjp-operator")["items"]
+    return sorted(f"{o['kind']}/{o['metadata']['name']}" for o in found)
 
 
 @dataclass
@@ -183,6 +196,12 @@ class Place:
         label = f"app.kubernetes.io/component={component}"
         found = self.kubectl.get("jobs", f"--selector={label}")["items"]
         return {job["metadata"]["name"]: job["metadata"]["uid"] for job in found}
+
+    def serving_pods(self) -> list[Object]:
+        """Pods that serve, or are to serve, or end."""
+        selector = "--selector=app.kubernetes.io/component=serving"
+        pods: list[Object] = self.kubectl.get("pods", selector)["items"]
+        return pods
 
     def address(self, name: str = "llmjp-tiny-cpu") -> str:
         """Of the Service's gRPC port, as this machine reaches it."""

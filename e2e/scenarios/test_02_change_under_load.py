@@ -34,8 +34,8 @@ def test_no_request_fails_while_the_engine_changes(place: Place) -> None:
 
         # Load goes on until the old pod has drained and is gone.
         def alone() -> tuple[bool, object]:
-            pods = place.kubectl.get("pods", "--selector=app.kubernetes.io/component=serving")
-            return len(pods["items"]) == 1, len(pods["items"])
+            pods = len(place.serving_pods())
+            return pods == 1, pods
 
         wait_until("the old pod is gone", alone, timeout_s=120)
         seen = load.finished

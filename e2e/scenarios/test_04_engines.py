@@ -57,7 +57,7 @@ def test_an_engine_is_built_and_served_on_two_gpus(place: Place) -> None:
 
     # Build and serving each had two GPUs, of the kind that was asked for.
     [build] = place.kubectl.get("pods", "--selector=app.kubernetes.io/component=build")["items"]
-    [pod] = place.kubectl.get("pods", "--selector=app.kubernetes.io/component=serving")["items"]
+    [pod] = place.serving_pods()
     for one in (build, pod):
         assert one["spec"]["nodeSelector"]["nvidia.com/gpu.product"] == H100
         assert one["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
@@ -124,5 +124,5 @@ def test_an_engine_for_another_gpu_never_reaches_a_pod(place: Place) -> None:
 
 def keys_of_pods(place: Place) -> set[str]:
     """Of the engines that pods serve, or are to serve."""
-    pods = place.kubectl.get("pods", "--selector=app.kubernetes.io/component=serving")["items"]
+    pods = place.serving_pods()
     return {pod["metadata"]["labels"]["serving.llmjp.dev/key"] for pod in pods}

@@ -15,6 +15,7 @@ import pytest
 
 from e2e.cluster.kubectl import wait_until
 from e2e.faults import Faults, between, kubeconfig, operator
+from e2e.place import OBJECTS, made
 from e2e.played import PlayedKubelets
 from llmjp_operator.crd.definition import definition
 from llmjp_operator.names import CRD
@@ -38,11 +39,6 @@ MODEL: dict[str, Any] = {
         "storage": {"size": "1Gi", "onDelete": "Delete"},
     },
 }
-KINDS = (
-    "deployments,jobs,services,serviceaccounts,poddisruptionbudgets,"
-    "networkpolicies.networking.k8s.io,persistentvolumeclaims,configmaps"
-)
-OURS = "--selector=app.kubernetes.io/managed-by=llmjp-operator"
 
 
 @dataclass
@@ -69,8 +65,7 @@ class Bad:
         self.settles("made")
         self._changes(2)
         self._changes(1)
-        found = self.kubectl.get(KINDS, OURS)["items"]
-        return sorted(f"{o['kind']}/{o['metadata']['name']}" for o in found)
+        return made(self.kubectl, OBJECTS)
 
     def _changes(self, ranks: int) -> None:
         patch = f'{{"spec":{{"engine":{{"tensorParallel":{ranks}}}}}}}'
@@ -194,8 +189,8 @@ def test_the_definition_goes_and_comes_back(plane: Cluster, tmp_path: Path) -> N
         plane.kubectl("delete", "crd", CRD, "--timeout=60s")
 
         def collected() -> tuple[bool, object]:
-            left = case.kubectl.get("deployments,jobs", OURS)["items"]
-            return not left, [o["metadata"]["name"] for o in left]
+            left = made(case.kubectl, "deployments,jobs")
+            return not left, left
 
         wait_until("all is gone", collected)
         plane.kubectl.apply(definition())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2e.cluster.kubectl import wait_until
-from e2e.place import ANSWER, QUESTION
+from e2e.place import ANSWER, QUESTION, made
 from llmjp_client import Client
 
 if TYPE_CHECKING:
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from e2e.place import Place
 
 pytestmark = pytest.mark.cluster
-
-KINDS = (
-    "deployments,replicasets,pods,jobs,services,serviceaccounts,poddisruptionbudgets,"
-    "networkpolicies.networking.k8s.io,persistentvolumeclaims,configmaps"
-)
-OURS = "--selector=app.kubernetes.io/managed-by=llmjp-operator"
 
 
 def test_three_kills_change_nothing_in_the_end(place: Place) -> None:
@@ -67,9 +61,7 @@ def restarts(place: Place, pod: str) -> int:
 
 def of_models(place: Place) -> list[str]:
     """What is there of models, without the models' names, digests, and what Kubernetes appends."""
-    found = place.kubectl.get(KINDS, OURS)["items"]
-    names = (f"{o['kind']}/{o['metadata']['name']}" for o in found)
     return sorted(
         re.sub(r"calm|shook", "x", re.sub(r"-[0-9a-z]*\d[0-9a-z]*|-[a-z]{5}$", "", n))
-        for n in names
+        for n in made(place.kubectl)
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2e.cluster.kubectl import wait_until
-from e2e.place import ANSWER, QUESTION
+from e2e.place import ANSWER, QUESTION, made
 from e2e.stage import RELEASE, SYSTEM
 from llmjp_client import Client
 
@@ -16,20 +16,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.cluster
 
-KINDS = "deployments,replicasets,pods,jobs,services,serviceaccounts,poddisruptionbudgets"
-OURS = "--selector=app.kubernetes.io/managed-by=llmjp-operator"
-
-
-def left(place: Place) -> list[str]:
-    """What is there of any model."""
-    kinds = f"{KINDS},networkpolicies.networking.k8s.io,persistentvolumeclaims,configmaps"
-    found = place.kubectl.get(kinds, OURS)["items"]
-    return sorted(f"{o['kind']}/{o['metadata']['name']}" for o in found)
-
 
 def wait_until_left(place: Place, expected: list[str]) -> None:
     def look() -> tuple[bool, object]:
-        now = left(place)
+        now = made(place.kubectl)
         return now == expected, now
 
     wait_until(f"left is {expected}", look, timeout_s=120)

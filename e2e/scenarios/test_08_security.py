@@ -50,7 +50,7 @@ def test_pods_pass_restricted_admission(place: Place) -> None:
     place.kubectl("label", "namespace", place.namespace, level)
     place.apply(place.tiny())
     place.wait_for_phase("Serving")
-    [pod] = place.kubectl.get("pods", "--selector=app.kubernetes.io/component=serving")["items"]
+    [pod] = place.serving_pods()
     assert pod["spec"]["automountServiceAccountToken"] is False
     mounts = pod["spec"]["containers"][0]["volumeMounts"]
     assert not [m for m in mounts if "serviceaccount" in m["mountPath"]]
