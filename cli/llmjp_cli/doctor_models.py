@@ -62,8 +62,8 @@ def _model(body: Object, found: Found) -> Iterator[Finding]:
 
 
 def _gpus(check: str, model: Model, found: Found) -> Iterator[Finding]:
-    from llmjp_operator.observed import node_fact
-    from llmjp_operator.placement import build_gpus, serving_gpus, suitable
+    from llmjp_operator.decide.placement import build_gpus, serving_gpus, suitable
+    from llmjp_operator.observe.parsing import node_fact
 
     spec = model.spec
     need = max(serving_gpus(spec), build_gpus(spec))

@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Any, Final
 import kopf
 from kubernetes.aio import client, config
 
-from llmjp_operator.cluster import CALLS_AT_ONCE, KubeCluster
-from llmjp_operator.controller import Controller
+from llmjp_operator.act.api_client import CALLS_AT_ONCE, KubeCluster
+from llmjp_operator.act.controller import Controller
+from llmjp_operator.act.http_server import PORT, serving
+from llmjp_operator.act.initial_list import fill
+from llmjp_operator.act.json_logging import configure
+from llmjp_operator.act.kopf_watch import KINDS, operator_settings, registry
+from llmjp_operator.act.leadership import lead
+from llmjp_operator.act.metrics import Metrics
+from llmjp_operator.act.resync import sweeping
+from llmjp_operator.act.work_queue import WorkQueue
 from llmjp_operator.errors import ApiRefused, BadSettings, OperatorError, WatchFailed
-from llmjp_operator.handlers import KINDS, operator_settings, registry
-from llmjp_operator.leadership import lead
-from llmjp_operator.listing import fill
-from llmjp_operator.logs import configure
-from llmjp_operator.metrics import Metrics
-from llmjp_operator.queue import WorkQueue
-from llmjp_operator.server import PORT, serving
+from llmjp_operator.observe.cache import View
 from llmjp_operator.settings import Settings, parse_settings
-from llmjp_operator.sweep import sweeping
-from llmjp_operator.view import View
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
-    from llmjp_operator.view import Key
+    from llmjp_operator.observe.cache import Key
 
 _log = logging.getLogger("llmjp_operator")
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from llmjp_operator.metrics import Metrics
+from llmjp_operator.act.metrics import Metrics
+from llmjp_operator.observe.cache import View
 from llmjp_operator.runtimes import RUNTIMES
 from llmjp_operator.settings import Settings, parse_settings
-from llmjp_operator.view import View
 from scripts.chart_files import CHART, renders
 from tests.charts.charts import Chart
 from tests.support.shared import ROOT

@@ -11,7 +11,7 @@ import yaml
 
 from e2e.cluster import Kubectl, wait_until
 from e2e.cluster.errors import KubectlFailed
-from llmjp_operator.handlers import KINDS
+from llmjp_operator.act.kopf_watch import KINDS
 from llmjp_operator.names import GROUP, LEASE, PLURAL
 from tests.charts.charts import Releases
 from tests.support.shared import ROOT
@@ -37,7 +37,7 @@ MODELS = rights(
     ("", "events", ("get", "create", "patch")),
     *((group, plural, (*READ, *WRITE)) for group, _, plural in KINDS.values() if plural != "pods"),
 )
-"""Where models are: what `llmjp_operator.cluster` calls for the kinds of `handlers`."""
+"""Where models are: what `llmjp_operator.act.api_client` calls for the kinds of `handlers`."""
 TURNS: set[Right] = {
     ("coordination.k8s.io", "leases", "create", ""),
     *(("coordination.k8s.io", "leases", verb, LEASE) for verb in ("get", "update")),

@@ -8,8 +8,8 @@ from typing import Any
 from e2e.played import ENGINE, TINY
 from llmjp_builder.spec import Built, Failure, Kind, Resolution, Step
 from llmjp_operator.api import Model, Status, parse
-from llmjp_operator.facts import DeploymentFact, Ended, Facts, JobFact, NodeFact, PodFact
-from llmjp_operator.records import Failed, Record
+from llmjp_operator.observe.snapshot import DeploymentFact, Ended, Facts, JobFact, NodeFact, PodFact
+from llmjp_operator.observe.store_record import Failed, Record
 from llmjp_operator.settings import Images, Settings
 from tests.operator.objects import Object, model
 

@@ -10,7 +10,7 @@ from llmjp_builder.convert.layout import FP8_MULTIPLE, MAX_WORLD, layout
 from llmjp_builder.errors import Unsupported
 from llmjp_builder.planning.gpus import GPU_TYPES, GpuType
 from llmjp_builder.planning.models import SIZES, sized
-from llmjp_operator import families
+from llmjp_operator.api import model_shapes
 from llmjp_operator.api.engine import MAX_RANKS
 from llmjp_operator.api.spec import BEFORE_ADA
 from llmjp_operator.names import HEADLESS_SUFFIX, MAX_MODEL_NAME, STORE_SUFFIX
@@ -30,14 +30,14 @@ def accepted(size: str, *, fp8: bool) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_shapes_allow_what_a_conversion_allows(size: str) -> None:
-    shape = families.SHAPES[size]
+    shape = model_shapes.SHAPES[size]
     assert shape.tensor_parallel == accepted(size, fp8=False)
     assert shape.fp8_tensor_parallel == accepted(size, fp8=True)
 
 
 def test_limits_are_those_of_the_builder() -> None:
-    assert set(families.SHAPES) == set(SIZES)
-    assert (families.FP8_MULTIPLE, MAX_RANKS) == (FP8_MULTIPLE, MAX_WORLD)
+    assert set(model_shapes.SHAPES) == set(SIZES)
+    assert (model_shapes.FP8_MULTIPLE, MAX_RANKS) == (FP8_MULTIPLE, MAX_WORLD)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_limits_are_those_of_the_builder() -> None:
     ],
 )
 def test_repositories_of_a_size(repository: str, size: str | None) -> None:
-    patterns = {size: families.repository_pattern(size) for size in families.SHAPES}
+    patterns = {size: model_shapes.repository_pattern(size) for size in model_shapes.SHAPES}
     matching = [name for name, pattern in patterns.items() if re.fullmatch(pattern, repository)]
     assert matching == ([] if size is None else [size])
 

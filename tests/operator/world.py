@@ -10,15 +10,15 @@ from typing import Any
 
 from e2e.played import ended, ready, well
 from llmjp_operator.api import Model, Status
-from llmjp_operator.desired.metadata import claim_name
-from llmjp_operator.desired.storage import record
-from llmjp_operator.facts import Facts, JobFact, Ref
 from llmjp_operator.names import KEY_LABEL, record_name
-from llmjp_operator.notices import Notice
-from llmjp_operator.observed import claim_fact, deployment_fact, job_fact, pod_fact
-from llmjp_operator.ownership import digest_of
-from llmjp_operator.reconcile import Step, reconcile
-from llmjp_operator.records import Record, parse_record
+from llmjp_operator.observe.managed_fields import digest_of
+from llmjp_operator.observe.parsing import claim_fact, deployment_fact, job_fact, pod_fact
+from llmjp_operator.observe.snapshot import Facts, JobFact, Ref
+from llmjp_operator.observe.store_record import Record, parse_record
+from llmjp_operator.plan import Step, reconcile
+from llmjp_operator.render.metadata import claim_name
+from llmjp_operator.render.storage import record
+from llmjp_operator.report.notices import Notice
 from tests.operator.objects import Object
 from tests.operator.scenes import NOW, SETTINGS
 

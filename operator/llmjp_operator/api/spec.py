@@ -6,10 +6,10 @@ from typing import ClassVar, Final
 
 from llmjp_operator.api.engine import Engine, Hardware, Runtime
 from llmjp_operator.api.markers import Rule
+from llmjp_operator.api.model_shapes import SHAPES, repository_pattern
 from llmjp_operator.api.serving import Serving
 from llmjp_operator.api.source import Licence, Source
 from llmjp_operator.api.storage import Build, Storage
-from llmjp_operator.families import SHAPES, repository_pattern
 
 BEFORE_ADA: Final = (
     "^(Tesla-.*|(NVIDIA-)?(TITAN|V100|T4|A2|A10G?|A16|A30|A40|A100|A800|RTX-A[0-9]+)(-.*)?)$"

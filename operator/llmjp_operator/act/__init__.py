@@ -1,0 +1,1 @@
+"""The parts that talk to the world: the API server, kopf, Prometheus, the clock."""

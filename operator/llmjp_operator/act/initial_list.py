@@ -1,0 +1,75 @@
+"""What is there, before anything is decided: fills the view in chunks, then queues all models.
+
+Only then is kopf started; what it lists again has the same versions and is no news.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from llmjp_operator.errors import OperatorError
+from llmjp_operator.names import KIND, MANAGED_BY, OPERATOR
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from llmjp_operator.act.work_queue import WorkQueue
+    from llmjp_operator.observe.cache import Key, View
+
+CHUNK: Final = 50
+"""Objects of a kind that are asked for at once, and are in memory at once: with 200, the process is
+a fifth larger afterwards, and not faster."""
+
+
+class Lists(Protocol):
+    """What a listing needs of an API server."""
+
+    def objects(
+        self, kind: str, namespace: str, selector: str, chunk: int
+    ) -> AsyncIterator[dict[str, Any]]:
+        """All objects of a kind, so many at a call; an empty namespace is all."""
+
+
+async def fill(
+    view: View,
+    cluster: Lists,
+    queue: WorkQueue[Key],
+    *,
+    kinds: tuple[str, ...],
+    namespaces: tuple[str, ...],
+    wait: Callable[[OperatorError], Awaitable[None]],
+) -> None:
+    """See all models and all objects of ours, then queue every model.
+
+    A list that fails is asked for again, those before it are not: where every third call fails, ten
+    lists in a row hardly ever succeed.
+
+    Args:
+        view: what is filled.
+        cluster: who is asked.
+        queue: gets every model.
+        kinds: of our objects.
+        namespaces: empty: all.
+        wait: told why a list failed; returns when it is to be asked for again.
+    """
+
+    async def listed(kind: str, namespace: str, selector: str) -> None:
+        while True:
+            try:
+                async for body in cluster.objects(kind, namespace, selector, CHUNK):
+                    if kind == KIND:
+                        view.see_model(body)
+                    else:
+                        view.see(kind, body, shown=True)
+            except OperatorError as exc:
+                await wait(exc)
+            else:
+                return
+
+    for namespace in namespaces or ("",):
+        for kind in kinds:
+            await listed(kind, namespace, f"{MANAGED_BY}={OPERATOR}")
+        # Refused while the kind is not installed: kopf, started then, may never notice that it is.
+        await listed(KIND, namespace, "")
+    for key in sorted(view.models):
+        await queue.add(key)

@@ -1,0 +1,1 @@
+"""What is to happen to a model, decided from a snapshot. Pure; renders no object."""

@@ -1,0 +1,170 @@
+"""What finished Jobs mean: results and failures into the record, and when to try again. Pure.
+
+Kubernetes retries no Job of ours (backoffLimit 0), as it cannot tell a failure that may pass from
+one that will not; the builder can, and says so in its termination message.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from llmjp_builder.errors import BuilderError
+from llmjp_builder.spec import Built, Failure, Resolution, Step
+from llmjp_operator.decide.build_request import source_digest
+from llmjp_operator.names import resolve_job
+from llmjp_operator.observe.store_record import Failed, Pinned, source_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llmjp_operator.api import Model
+    from llmjp_operator.observe.snapshot import Ended, Facts, JobFact, PodFact
+    from llmjp_operator.observe.store_record import Record
+
+C = TypeVar("C", Built, Resolution)
+
+FIRST_PAUSE_S: Final = 10.0
+"""Before the first retry; it doubles each time."""
+LONGEST_PAUSE_S: Final = 600.0
+LOST_AFTER_S: Final = 30.0
+"""A finished Job's pod that was not seen to end by then is gone, and its message with it."""
+LOST_POD: Final = "pod_lost"
+DEADLINE: Final = "deadline_exceeded"
+"""Codes of failures that the builder could not report itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A Job that finished."""
+
+    job: JobFact
+    pod: PodFact | None
+    model: Model
+    """Whose facts it was found in."""
+    facts: Facts
+
+
+def absorbed(model: Model, facts: Facts) -> Record:
+    """The record with what Jobs of this model and its store left since it was written."""
+    record = facts.record
+    asked = source_digest(model.spec)
+    for job in facts.jobs.values():
+        if not job.finished or job.deleting:
+            continue
+        end = _End(job, _pod_of(job, facts), model, facts)
+        if job.name == resolve_job(model.name, asked):
+            record = _with_resolved(record, end, asked)
+        elif job.request:
+            record = _with_built(record, end)
+    return record
+
+
+def _with_resolved(record: Record, end: _End, asked: str) -> Record:
+    model = end.model
+    known = record.sources.get(model.name)
+    if known is not None and known.asked == asked and known.uid == model.uid:
+        return record
+    if end.job.succeeded and (found := _result(end.pod, Resolution)):
+        return record.with_source(model.name, Pinned(asked=asked, uid=model.uid, found=found))
+    return _with_failure(record, source_entry(model.name), asked, end)
+
+
+def _with_built(record: Record, end: _End) -> Record:
+    request = end.job.request
+    if request in record.artefacts:
+        return record
+    if end.job.succeeded and (built := _result(end.pod, Built)):
+        return record.with_artefact(request, built)
+    return _with_failure(record, request, request, end)
+
+
+def _with_failure(record: Record, entry: str, asked: str, end: _End) -> Record:
+    before = record.failed.get(entry)
+    failure = failure_of(end.job, end.pod, end.facts.now)
+    if failure is None or (before is not None and before.job == end.job.uid):
+        return record
+    failed = Failed(
+        asked=asked,
+        failure=failure,
+        attempts=end.job.attempt,
+        at=end.facts.now,
+        job=end.job.uid,
+        retries=tuple(sorted({m.retry for m in (end.model, *end.facts.sharing) if m.retry})),
+    )
+    return record.with_failure(entry, failed)
+
+
+def failure_of(job: JobFact, pod: PodFact | None, now: float) -> Failure | None:
+    """Why a finished Job has no result; None while its pod may still be seen to end."""
+    ended = None if pod is None else pod.ended
+    if ended is not None and (said := _said(ended.message)) is not None:
+        return said
+    if job.failure_reason == "DeadlineExceeded":
+        return _failure(DEADLINE, "it took longer than activeDeadlineSeconds", retryable=True)
+    if pod is None or ended is None:
+        if job.finished_at is not None and now - job.finished_at < LOST_AFTER_S:
+            return None
+        return _failure(LOST_POD, "its pod is gone, and with it what it said", retryable=True)
+    return _unsaid(pod, ended)
+
+
+def _unsaid(pod: PodFact, ended: Ended) -> Failure:
+    """Why a pod ended that did not say it itself."""
+    if ended.reason == "OOMKilled":
+        message = "it was killed for using more memory than its limit: raise spec.build.resources"
+        return _failure("not_enough_host_memory", message, retryable=False)
+    if pod.evicted:
+        return _failure(LOST_POD, "the cluster took its pod away", retryable=True)
+    last = ended.message.strip().splitlines()[-1:] or ["it said nothing"]
+    message = f"ended with exit code {ended.exit_code} ({ended.reason}): {last[0]}"
+    return _failure("internal", message, retryable=True)
+
+
+def next_attempt(failed: Failed | None, asked: str, model: Model) -> tuple[int, float] | None:
+    """Number and time of the next try; None: it is not tried again.
+
+    Args:
+        failed: what was recorded; of something else than `asked` it does not count.
+        asked: digest of what is to be done.
+        model: what asks.
+    """
+    if failed is None or failed.asked != asked:
+        return 1, 0.0
+    if model.retry and model.retry not in failed.retries:
+        return 1, 0.0
+    if not failed.failure.retryable or failed.attempts > model.spec.build.backoff_limit:
+        return None
+    pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (failed.attempts - 1))
+    return failed.attempts + 1, failed.at + pause
+
+
+def pods_of(job: JobFact, facts: Facts) -> Iterator[PodFact]:
+    """All pods of a Job."""
+    return (pod for pod in facts.pods if pod.job == job.uid)
+
+
+def _pod_of(job: JobFact, facts: Facts) -> PodFact | None:
+    pods = list(pods_of(job, facts))
+    return next((pod for pod in pods if pod.ended is not None), pods[0] if pods else None)
+
+
+def _result(pod: PodFact | None, cls: type[C]) -> C | None:
+    if pod is None or pod.ended is None:
+        return None
+    try:
+        return cls.from_json(json.loads(pod.ended.message))
+    except (ValueError, BuilderError):
+        return None
+
+
+def _said(message: str) -> Failure | None:
+    try:
+        return Failure.from_json(json.loads(message))
+    except (ValueError, BuilderError):
+        return None
+
+
+def _failure(code: str, message: str, *, retryable: bool) -> Failure:
+    return Failure(code=code, step=Step.FETCH, message=message, retryable=retryable)

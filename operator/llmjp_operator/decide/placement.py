@@ -1,0 +1,153 @@
+"""How many GPUs pods take, on which nodes, and what a volume allows at once. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from llmjp_builder.spec import Backend, Kind
+from llmjp_operator.runtimes import RUNTIMES
+from llmjp_operator.settings import CPU
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from llmjp_operator.api import Model, Spec
+    from llmjp_operator.observe.snapshot import Facts, NodeFact
+
+HOSTNAME: Final = "kubernetes.io/hostname"
+"""Label of nodes, unique for each."""
+_MANY: Final = frozenset({"ReadWriteMany"})
+
+
+def serving_gpus(spec: Spec) -> int:
+    """GPUs of one pod that serves."""
+    if spec.engine.backend is Backend.TORCH:
+        return 0 if spec.hardware.gpu_product is None else 1
+    return spec.engine.tensor_parallel * spec.engine.pipeline_parallel
+
+
+def build_gpus(spec: Spec) -> int:
+    """GPUs of the pod that builds: only engines are made on one, several ranks at once."""
+    if spec.engine.backend.kind is not Kind.ENGINE:
+        return 0
+    world = spec.engine.tensor_parallel * spec.engine.pipeline_parallel
+    return min(world, spec.hardware.gpus_per_node)
+
+
+def flavour(spec: Spec) -> str:
+    """Of the image that serves: a key of `Settings.images`."""
+    return spec.runtime.version if serving_gpus(spec) else CPU
+
+
+def builder_flavour(spec: Spec) -> str:
+    """Of the image that builds."""
+    return spec.runtime.version if build_gpus(spec) else CPU
+
+
+def suitable(
+    spec: Spec, nodes: Iterable[NodeFact], *selectors: Mapping[str, str] | None
+) -> list[NodeFact]:
+    """Nodes that take new pods, with the GPU and all labels that are asked for."""
+    wanted = {key: value for selector in selectors for key, value in (selector or {}).items()}
+    product = spec.hardware.gpu_product
+    return [
+        node
+        for node in nodes
+        if node.schedulable
+        and (product is None or node.gpu_product == product)
+        and all(node.labels.get(key) == value for key, value in wanted.items())
+    ]
+
+
+def on_one_node(model: Model, facts: Facts) -> bool:
+    """Whether only one node at a time can mount the store."""
+    existing = model.spec.storage.existing_claim
+    if existing is None:
+        return model.spec.storage.made_with == "ReadWriteOnce"
+    found = facts.claims.get(existing)
+    return found is not None and not _MANY.intersection(found.access_modes)
+
+
+def storage_problem(model: Model, facts: Facts) -> str | None:
+    """Why pods would wait for each other for ever; None where they would not, or nobody knows.
+
+    A volume that one node at a time can mount ties building and serving to that node, and then its
+    GPUs must be enough for whatever runs there at once.
+    """
+    if not on_one_node(model, facts) or facts.nodes is None:
+        return None
+    spec = model.spec
+    pod, replicas = serving_gpus(spec), spec.serving.replicas
+    nodes = suitable(spec, facts.nodes, spec.serving.node_selector)
+    if pod == 0 or not nodes:
+        return None
+    most = max(node.gpus for node in nodes)
+    volume = f"the store's volume is ReadWriteOnce, so all pods share one node of {most} GPUs"
+    instead = "use a ReadWriteMany storage class"
+    if replicas * pod > most:
+        return f"{volume}: {replicas} replicas of {pod} GPUs need {replicas * pod}; {instead}"
+    if spec.serving.max_surge and replicas and (replicas + 1) * pod > most:
+        return (
+            f"{volume}: a new pod of {pod} GPUs starts beside {replicas} old ones in an "
+            f"update, which takes "
+            f"{(replicas + 1) * pod}; set serving.maxSurge: 0, or {instead}"
+        )
+    return None
+
+
+def build_problem(model: Model, facts: Facts) -> str | None:
+    """Why a build would wait for ever for the GPUs of pods that serve; None where it would not."""
+    spec = model.spec
+    gpus, live = build_gpus(spec), facts.deployment
+    if not gpus or live is None or not on_one_node(model, facts) or facts.nodes is None:
+        return None
+    taken = live.replicas * serving_gpus(spec)
+    most = max((n.gpus for n in suitable(spec, facts.nodes, spec.build.node_selector)), default=0)
+    if not most or not taken or taken + gpus <= most:
+        return None
+    return (
+        f"the store's volume is ReadWriteOnce, so the engine is built on the node of the "
+        f"{live.replicas} pods that serve: that takes {taken + gpus} GPUs, and it has {most}; "
+        "scale to 0 for the build, or use a ReadWriteMany storage class"
+    )
+
+
+def incompatible(
+    spec: Spec, built_for: Mapping[str, str], nodes: Iterable[NodeFact] | None
+) -> str | None:
+    """Why an engine would not load where its pods would go; None where nothing is known against it.
+
+    Args:
+        spec: what is asked for.
+        built_for: `gpu_product`, `compute_capability`, `tensorrt_llm` and `tensorrt` of the engine.
+        nodes: None where they cannot be looked at.
+    """
+    runtime = RUNTIMES[spec.runtime.version]
+    for name, here in (("tensorrt_llm", runtime.tensorrt_llm), ("tensorrt", runtime.tensorrt)):
+        there = built_for.get(name, "")
+        if there and there != here:
+            return (
+                f"the engine was built with {name.replace('_', '-')} {there}, but runtime "
+                f"{spec.runtime.version} serves with {here}: the builder image does not fit the "
+                "runtime table"
+            )
+    wanted, product = spec.hardware.gpu_product, built_for.get("gpu_product", "")
+    if wanted and product and _label(product) != _label(wanted):
+        return (
+            f"the engine was built on {product}, but the model asks for nodes labelled "
+            f"nvidia.com/gpu.product={wanted}: the label and the GPU do not agree"
+        )
+    capability = built_for.get("compute_capability", "")
+    for node in suitable(spec, nodes or (), spec.serving.node_selector):
+        if capability and node.compute_capability and node.compute_capability != capability:
+            return (
+                f"the engine is for compute capability {capability}, but node {node.name} has "
+                f"{node.compute_capability}: pods there would not start; narrow "
+                "spec.serving.nodeSelector to nodes of one kind"
+            )
+    return None
+
+
+def _label(product: str) -> str:
+    """As GPU feature discovery spells it: dashes for spaces."""
+    return "-".join(product.split()).casefold()

@@ -1,0 +1,245 @@
+"""What the watches have shown so far: of every object only what reconciling needs.
+
+Handlers put in, the controller reads out; nothing here waits or talks to the API server. Objects of
+ours are found by namespace and the label of their model or store.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from llmjp_operator.api import Model, Status, parse
+from llmjp_operator.errors import InvalidModel
+from llmjp_operator.names import FIELD_MANAGER, MODEL_LABEL, STORE_LABEL, store_id
+from llmjp_operator.observe.managed_fields import digest_of, owned
+from llmjp_operator.observe.parsing import claim_fact, deployment_fact, job_fact, pod_fact
+from llmjp_operator.observe.snapshot import ClaimFact, DeploymentFact, JobFact, PodFact, Ref
+from llmjp_operator.observe.store_record import Record, parse_record
+from llmjp_operator.render.storage import claim_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Object = dict[str, Any]
+Key = tuple[str, str]
+"""Namespace and name."""
+Group = tuple[str, str, str]
+"""Namespace, label and its value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A model that this operator does not understand."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    message: str
+    status: Object
+    """As it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One object of ours."""
+
+    uid: str
+    version: int
+    """Of the resource, to tell old sights from new ones."""
+    digest: str
+    """Of what the operator owns of it; empty for pods."""
+    fact: JobFact | PodFact | DeploymentFact | ClaimFact | Record | None
+    groups: tuple[Group, ...]
+    shown: bool = False
+    """By a list or a watch, not only as the answer to a call of our own."""
+
+
+GROUPS: Final = (MODEL_LABEL, STORE_LABEL)
+
+
+@dataclass(slots=True)
+class View:
+    """All models, and all objects of ours."""
+
+    models: dict[Key, Model | Refused] = field(default_factory=dict)
+    _versions: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    """Uid and version of every model, as last seen."""
+    _objects: dict[tuple[str, str, str], Seen] = field(default_factory=dict)
+    """By kind, namespace and name."""
+    _groups: defaultdict[Group, set[tuple[str, str, str]]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+    _stores: defaultdict[tuple[str, str], set[Key]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+    """Models by namespace and `store_id`."""
+
+    def see_model(self, body: Object) -> bool:
+        """A model is there, or has changed; False where it was seen like that before."""
+        metadata = body["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        version = metadata.get("uid", ""), metadata.get("resourceVersion", "")
+        if version[1] and self._versions.get(key) == version:
+            return False
+        self._versions[key] = version
+        self._forget_store(key)
+        try:
+            model = parse(body)
+        except InvalidModel as exc:
+            self.models[key] = Refused(
+                name=key[1],
+                namespace=key[0],
+                uid=metadata.get("uid", ""),
+                generation=metadata.get("generation", 0),
+                message=str(exc),
+                status=body.get("status") or {},
+            )
+            return True
+        self.models[key] = model
+        self._stores[_store(model)].add(key)
+        return True
+
+    def lose_model(self, namespace: str, name: str) -> list[Key]:
+        """A model is gone; those that shared its store."""
+        key = (namespace, name)
+        model = self.models.get(key)
+        self._forget_store(key)
+        self._versions.pop(key, None)
+        self.models.pop(key, None)
+        return self.sharing(model) if isinstance(model, Model) else []
+
+    def _forget_store(self, key: Key) -> None:
+        before = self.models.get(key)
+        if isinstance(before, Model):
+            self._stores[_store(before)].discard(key)
+            if not self._stores[_store(before)]:
+                del self._stores[_store(before)]
+
+    def sharing(self, model: Model) -> list[Key]:
+        """Models on the same store, by name."""
+        return sorted(self._stores.get(_store(model), ()))
+
+    def see(self, kind: str, body: Object, *, shown: bool = False) -> bool:
+        """An object of ours is there, or has changed.
+
+        Returns:
+            False where a list or a watch has shown it like that before.
+        """
+        metadata = body["metadata"]
+        where = (kind, metadata.get("namespace", ""), metadata["name"])
+        version = int(metadata.get("resourceVersion") or 0)
+        known = self._objects.get(where)
+        if known is not None and known.uid == metadata.get("uid") and known.version >= version > 0:
+            if known.version == version and shown and not known.shown:
+                self._objects[where] = replace(known, shown=True)
+            # Otherwise an answer to our own call was newer.
+            return not (known.version == version and known.shown)
+        self._drop(where)
+        labels = metadata.get("labels") or {}
+        groups = tuple((where[1], name, labels[name]) for name in GROUPS if name in labels)
+        digest = "" if kind == "Pod" else digest_of(owned(body, FIELD_MANAGER))
+        self._objects[where] = Seen(
+            uid=metadata.get("uid", ""),
+            version=version,
+            digest=digest,
+            fact=_fact(kind, body),
+            groups=groups,
+            shown=shown,
+        )
+        for group in groups:
+            self._groups[group].add(where)
+        return True
+
+    def digest(self, kind: str, namespace: str, name: str) -> str:
+        """Of what the operator owns of an object."""
+        seen = self._objects.get((kind, namespace, name))
+        return "" if seen is None else seen.digest
+
+    def said(self, model: Model, status: Status) -> None:
+        """A model's status was written; the watch will show it later."""
+        key = (model.namespace, model.name)
+        known = self.models.get(key)
+        if isinstance(known, Model) and known.uid == model.uid:
+            self.models[key] = replace(known, status=status)
+
+    def lose(self, kind: str, namespace: str, name: str, uid: str = "") -> None:
+        """An object of ours is gone, if it is still the one of that uid."""
+        where = (kind, namespace, name)
+        known = self._objects.get(where)
+        if known is not None and (not uid or known.uid == uid):
+            self._drop(where)
+
+    def lost(
+        self, kind: str, namespaces: tuple[str, ...], listed: dict[Key, str], version: int
+    ) -> list[tuple[str, Seen]]:
+        """Forget objects that a newer list does not have; each with its namespace.
+
+        Args:
+            kind: of the objects.
+            namespaces: that were listed; empty for all.
+            listed: namespace and name to uid.
+            version: of the list; what was seen later is not judged by it.
+        """
+        gone = []
+        for where, one in list(self._objects.items()):
+            key = (where[1], where[2])
+            asked = where[0] == kind and (not namespaces or where[1] in namespaces)
+            if asked and one.version <= version and listed.get(key) != one.uid:
+                self._drop(where)
+                gone.append((where[1], one))
+        return gone
+
+    def _drop(self, where: tuple[str, str, str]) -> None:
+        known = self._objects.pop(where, None)
+        for group in known.groups if known else ():
+            self._groups[group].discard(where)
+            if not self._groups[group]:
+                del self._groups[group]
+
+    def concerned(self, namespace: str, labels: dict[str, str]) -> set[Key]:
+        """Models that an object with such labels is about."""
+        found = set()
+        if (name := labels.get(MODEL_LABEL)) and (namespace, name) in self.models:
+            found.add((namespace, name))
+        if store := labels.get(STORE_LABEL):
+            found |= self._stores.get((namespace, store), set())
+        return found
+
+    def record(self, namespace: str, name: str) -> Record:
+        """What a store's ConfigMap says; an empty one where there is none."""
+        seen = self._objects.get(("ConfigMap", namespace, name))
+        return seen.fact if seen is not None and isinstance(seen.fact, Record) else Record()
+
+    def of(self, model: Model) -> Iterator[tuple[Ref, Seen]]:
+        """Every object about the model or its store, each once."""
+        groups = ((MODEL_LABEL, model.name), (STORE_LABEL, _store(model)[1]))
+        found: set[tuple[str, str, str]] = set()
+        for label, value in groups:
+            found |= self._groups.get((model.namespace, label, value), set())
+        for where in sorted(found):
+            yield Ref(where[0], where[2]), self._objects[where]
+
+
+def _store(model: Model) -> tuple[str, str]:
+    return model.namespace, store_id(claim_name(model))
+
+
+def _fact(
+    kind: str, body: Object
+) -> JobFact | PodFact | DeploymentFact | ClaimFact | Record | None:
+    match kind:
+        case "Job":
+            return job_fact(body)
+        case "Pod":
+            return pod_fact(body)
+        case "Deployment":
+            return deployment_fact(body)
+        case "PersistentVolumeClaim":
+            return claim_fact(body)
+        case "ConfigMap":
+            return parse_record(body.get("data") or {})
+        case _:
+            return None

@@ -1,0 +1,179 @@
+"""The API server's objects as facts. Pure; a field that is missing is as good as empty."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from llmjp_operator.names import (
+    ATTEMPT,
+    COMPONENT,
+    FAILED_ROLLOUT,
+    GPU,
+    KEY_LABEL,
+    MODEL_LABEL,
+    POD_DIGEST,
+    REQUEST_LABEL,
+)
+from llmjp_operator.observe.snapshot import (
+    MAIN_CONTAINERS,
+    ClaimFact,
+    DeploymentFact,
+    Ended,
+    JobFact,
+    NodeFact,
+    PodFact,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Object = dict[str, Any]
+
+_JOB_LABEL = "batch.kubernetes.io/controller-uid"
+_STALLED = "ProgressDeadlineExceeded"
+_NOT_ITS_FAULT = {"DisruptionTarget"}
+"""Pod conditions of evictions, preemptions and lost nodes
+(kubernetes.io/docs/concepts/workloads/pods/disruptions)."""
+_STARTING = {"ContainerCreating", "PodInitializing"}
+"""Reasons to wait that are no problem."""
+
+
+def pod_fact(pod: Mapping[str, Any]) -> PodFact:
+    """A pod of ours."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    labels = metadata.get("labels") or {}
+    component = labels.get(COMPONENT, "")
+    main = _main(status, component)
+    return PodFact(
+        name=metadata["name"],
+        component=component,
+        model=labels.get(MODEL_LABEL, ""),
+        job=labels.get(_JOB_LABEL, ""),
+        key=labels.get(KEY_LABEL, ""),
+        phase=status.get("phase", ""),
+        ready=_condition(status, "Ready").get("status") == "True",
+        deleting="deletionTimestamp" in metadata,
+        node=(pod.get("spec") or {}).get("nodeName", ""),
+        waiting=_waiting(status, main),
+        restarts=main.get("restartCount", 0),
+        ended=_ended(main),
+        evicted=status.get("reason") == "Evicted"
+        or any(_condition(status, name).get("status") == "True" for name in _NOT_ITS_FAULT),
+    )
+
+
+def job_fact(job: Mapping[str, Any]) -> JobFact:
+    """A Job of ours."""
+    metadata, status = job["metadata"], job.get("status") or {}
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    failed, complete = _condition(status, "Failed"), _condition(status, "Complete")
+    attempt = annotations.get(ATTEMPT, "")
+    return JobFact(
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        component=labels.get(COMPONENT, ""),
+        model=labels.get(MODEL_LABEL, ""),
+        request=labels.get(REQUEST_LABEL, ""),
+        attempt=int(attempt) if attempt.isdecimal() else 1,
+        owners=frozenset(o.get("uid", "") for o in metadata.get("ownerReferences") or ()),
+        succeeded=complete.get("status") == "True",
+        failed=failed.get("status") == "True",
+        failure_reason=failed.get("reason", ""),
+        finished_at=_seconds((failed or complete).get("lastTransitionTime")),
+        deleting="deletionTimestamp" in metadata,
+    )
+
+
+def deployment_fact(deployment: Mapping[str, Any]) -> DeploymentFact:
+    """A model's Deployment."""
+    metadata, spec = deployment["metadata"], deployment.get("spec") or {}
+    status, annotations = deployment.get("status") or {}, metadata.get("annotations") or {}
+    progressing = _condition(status, "Progressing")
+    template = (spec.get("template") or {}).get("metadata") or {}
+    stalled = progressing.get("status") == "False" and progressing.get("reason") == _STALLED
+    return DeploymentFact(
+        observed=status.get("observedGeneration", 0) >= metadata.get("generation", 1),
+        key=(template.get("labels") or {}).get(KEY_LABEL, ""),
+        pods=annotations.get(POD_DIGEST, ""),
+        failed_rollout=annotations.get(FAILED_ROLLOUT, ""),
+        wanted=spec.get("replicas", 1),
+        replicas=status.get("replicas", 0),
+        updated=status.get("updatedReplicas", 0),
+        ready=status.get("readyReplicas", 0),
+        available=status.get("availableReplicas", 0),
+        stalled=progressing.get("message", _STALLED) if stalled else "",
+    )
+
+
+def claim_fact(claim: Mapping[str, Any]) -> ClaimFact:
+    """A PersistentVolumeClaim."""
+    metadata, spec = claim["metadata"], claim.get("spec") or {}
+    status = claim.get("status") or {}
+    resizing = next(
+        (c.get("message", "") for c in status.get("conditions") or () if "Resize" in c["type"]), ""
+    )
+    return ClaimFact(
+        name=metadata["name"],
+        phase=status.get("phase", ""),
+        access_modes=tuple(status.get("accessModes") or spec.get("accessModes") or ()),
+        deleting="deletionTimestamp" in metadata,
+        resizing=resizing,
+    )
+
+
+def node_fact(node: Mapping[str, Any]) -> NodeFact:
+    """A node."""
+    status, spec = node.get("status") or {}, node.get("spec") or {}
+    gpus = str((status.get("allocatable") or {}).get(GPU, "0"))
+    return NodeFact(
+        name=node["metadata"]["name"],
+        labels=node["metadata"].get("labels") or {},
+        gpus=int(gpus) if gpus.isdecimal() else 0,
+        schedulable=not spec.get("unschedulable", False),
+    )
+
+
+def _condition(status: Mapping[str, Any], kind: str) -> Object:
+    found = (c for c in status.get("conditions") or () if c.get("type") == kind)
+    return next(found, {})
+
+
+def _main(status: Mapping[str, Any], component: str) -> Object:
+    """Status of the main container."""
+    name = MAIN_CONTAINERS.get(component, "builder")
+    found = (c for c in status.get("containerStatuses") or () if c.get("name") == name)
+    return next(found, {})
+
+
+def _seconds(time: str | None) -> float | None:
+    """Of RFC 3339, as Kubernetes writes it."""
+    return None if time is None else datetime.fromisoformat(time).timestamp()
+
+
+def _ended(container: Object) -> Ended | None:
+    for when in ("state", "lastState"):
+        if (ended := (container.get(when) or {}).get("terminated")) is not None:
+            return Ended(
+                exit_code=ended.get("exitCode", 0),
+                reason=ended.get("reason", ""),
+                message=ended.get("message", ""),
+            )
+    return None
+
+
+def _waiting(status: Mapping[str, Any], main: Object) -> str:
+    """Why a pod does not run: it is on no node, or a container cannot start."""
+    scheduled = _condition(status, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return f"{scheduled.get('reason', 'Unschedulable')}: {scheduled.get('message', '')}"
+    others = (
+        *(status.get("initContainerStatuses") or ()),
+        *(status.get("containerStatuses") or ()),
+    )
+    for container in (main, *others):
+        state = (container.get("state") or {}).get("waiting") or {}
+        reason = state.get("reason", "")
+        if reason and reason not in _STARTING:
+            return f"{reason}: {state.get('message', '')}".rstrip(": ")
+    return ""

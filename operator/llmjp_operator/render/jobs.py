@@ -1,0 +1,281 @@
+"""The Jobs: pin a source, build an artefact, collect old ones. Pure.
+
+Kubernetes retries none of them: what may be tried again is decided by what failed (`job_results`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from llmjp_builder.spec import canonical_json
+from llmjp_operator.decide.build_request import CALIBRATION_FILE, SOURCE_FOLDER, source_digest
+from llmjp_operator.decide.garbage import collection_job
+from llmjp_operator.decide.placement import build_gpus, builder_flavour
+from llmjp_operator.names import (
+    ATTEMPT,
+    BUILD_SPEC,
+    GPU,
+    SOURCE_LABEL,
+)
+from llmjp_operator.names import (
+    build_job as build_name,
+)
+from llmjp_operator.names import (
+    resolve_job as resolve_name,
+)
+from llmjp_operator.render.metadata import claim_name, labels, metadata
+from llmjp_operator.render.pods import (
+    STORE_VOLUME,
+    TERMINATION_LOG,
+    container_security,
+    environment,
+    pod_spec,
+)
+from llmjp_operator.render.quantities import mebibytes, resources
+from llmjp_operator.settings import CPU
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from llmjp_operator.api import Model
+    from llmjp_operator.decide.build_request import Request
+    from llmjp_operator.decide.sizing import Sizes
+    from llmjp_operator.settings import Settings
+
+Object = dict[str, Any]
+
+STORE: Final = "/store"
+TOKEN: Final = "/etc/llmjp/token"  # noqa: S105  where it is, not what it is
+"""Folder with the token's file, `token`."""
+CERTIFICATES: Final = "/etc/llmjp/ca"
+"""Folder with the file of certificates, `ca.crt`."""
+SPEC: Final = "/etc/llmjp/build"
+"""Folder with `spec.json`."""
+
+_BUILD: Final = ("build", "--spec", f"{SPEC}/spec.json", "--store", STORE, "--no-verify")
+
+KEPT_S: Final = 86_400
+"""Finished Jobs stay so long, for whoever wants to read their logs."""
+GRACE_S: Final = 30
+"""How long a builder may take to end; it loses nothing when it is killed."""
+RESOLVE_LIMIT_S: Final = 3600
+"""Hashing a folder of 345 GB (172b) takes an hour at 100 MB/s."""
+COLLECT_LIMIT_S: Final = 3600
+_SMALL: Final = {
+    "requests": {"cpu": "100m", "memory": "256Mi"},
+    "limits": {"memory": "2Gi"},
+}
+"""For Jobs that read names and hash files."""
+_UNKNOWN_MEMORY: Final = 16 << 30
+"""Of a build whose needs are not known."""
+_PAGES: Final = 1 << 30
+"""Room for pages of files beside what a build allocates; the kernel takes them back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pod:
+    """What tells the pods of the Jobs from each other."""
+
+    name: str
+    labels: dict[str, str]
+    image: str
+    arguments: list[str]
+    mounts: list[Object]
+    volumes: list[Object]
+    resources: Object
+    limit_s: int
+    attempt: int = 1
+    gpus: int = 0
+    annotations: Mapping[str, str] | None = None
+
+
+def resolve_job(model: Model, settings: Settings, *, attempt: int, together: bool) -> Object:
+    """Pins the source.
+
+    Of a volume all files are hashed, and their sums remembered in the store, so that the build does
+    not hash them again.
+    """
+    volume, hub = model.spec.source.persistent_volume_claim, model.spec.source.hugging_face
+    mounts, volumes = _source(model)
+    arguments = ["resolve"]
+    if volume is not None:
+        arguments += [f"{SOURCE_FOLDER}/{volume.path}".rstrip("/"), "--store", STORE]
+        mounts, volumes = _with_store(model, mounts, volumes)
+    elif hub is not None:
+        arguments += [hub.repository, "--revision", hub.revision]
+        arguments += ["--endpoint", hub.endpoint] if hub.endpoint else []
+        accepted = model.spec.licence.accepted
+        arguments += ["--accept-licence", accepted] if accepted else []
+    asked = source_digest(model.spec)
+    labelled = labels(model, "resolve", store=volume is not None) | {SOURCE_LABEL: asked}
+    pod = _Pod(
+        name=resolve_name(model.name, asked),
+        labels=labelled,
+        image=settings.images[CPU].builder,
+        arguments=[*arguments, *_access(model)],
+        mounts=mounts,
+        volumes=volumes,
+        resources=resources(_SMALL, (None, None), 0, GPU),
+        limit_s=RESOLVE_LIMIT_S,
+        attempt=attempt,
+    )
+    return _job(model, settings, pod, together=together and volume is not None)
+
+
+def build_job(
+    model: Model,
+    request: Request,
+    settings: Settings,
+    *,
+    needs: Sizes,
+    attempt: int,
+    together: bool,
+) -> Object:
+    """Builds what the request asks for; the spec reaches it as a file made of an annotation."""
+    mounts, volumes = _with_store(model, *_source(model))
+    mounts = [*mounts, {"name": "spec", "mountPath": SPEC, "readOnly": True}]
+    volumes = [*volumes, _spec_file()]
+    calibration = model.spec.engine.calibration
+    ref = None if calibration is None else calibration.config_map_ref
+    if ref is not None:
+        folder, _, name = CALIBRATION_FILE.rpartition("/")
+        mounts.append({"name": "calibration", "mountPath": folder, "readOnly": True})
+        items = [{"key": ref.key, "path": name}]
+        volumes.append({"name": "calibration", "configMap": {"name": ref.name, "items": items}})
+    given = model.spec.build.resources
+    gpus = build_gpus(model.spec)
+    pod = _Pod(
+        name=build_name(request.digest, claim_name(model)),
+        labels=labels(model, "build", request=request.digest, store=True),
+        image=settings.images[builder_flavour(model.spec)].builder,
+        arguments=[*_BUILD, *_access(model)],
+        mounts=mounts,
+        volumes=volumes,
+        resources=resources(
+            _build_estimate(needs, gpus), (given.requests, given.limits), gpus, GPU
+        ),
+        limit_s=model.spec.build.active_deadline_seconds,
+        attempt=attempt,
+        gpus=gpus,
+        annotations={BUILD_SPEC: canonical_json(request.spec.to_json())},
+    )
+    return _job(model, settings, pod, together=together)
+
+
+def collect_job(model: Model, keys: Sequence[str], settings: Settings, *, together: bool) -> Object:
+    """Removes artefacts from the store; whatever somebody uses after all stays."""
+    mounts, volumes = _with_store(model, [], [])
+    pod = _Pod(
+        name=collection_job(model, tuple(keys)),
+        labels=labels(model, "collect", store=True),
+        image=settings.images[CPU].builder,
+        arguments=["store", "remove", "--store", STORE, "--after-build", *keys],
+        mounts=mounts,
+        volumes=volumes,
+        resources=resources(_SMALL, (None, None), 0, GPU),
+        limit_s=COLLECT_LIMIT_S,
+    )
+    return _job(model, settings, pod, together=together)
+
+
+def _job(model: Model, settings: Settings, pod: _Pod, *, together: bool) -> Object:
+    container: Object = {
+        "name": "builder",
+        "image": pod.image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": pod.arguments,
+        "env": environment(),
+        "resources": pod.resources,
+        "securityContext": container_security(),
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}, *pod.mounts],  # noqa: S108
+    }
+    spec = pod_spec(
+        model,
+        settings,
+        container,
+        pod.volumes,
+        node_selector=model.spec.build.node_selector,
+        tolerations=model.spec.build.tolerations,
+        gpus=pod.gpus,
+        grace_s=GRACE_S,
+        together=together,
+    )
+    template: Object = {"labels": dict(pod.labels)}
+    if pod.annotations:
+        template["annotations"] = dict(pod.annotations)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(model, pod.name, pod.labels, {ATTEMPT: str(pod.attempt)}),
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": pod.limit_s,
+            "ttlSecondsAfterFinished": KEPT_S,
+            "podReplacementPolicy": "Failed",
+            "template": {"metadata": template, "spec": {**spec, "restartPolicy": "Never"}},
+        },
+    }
+
+
+def _build_estimate(needs: Sizes, gpus: int) -> dict[str, dict[str, str]]:
+    """Processors for the threads that convert and compile, memory as the plan says."""
+    memory = needs.memory_bytes or _UNKNOWN_MEMORY
+    return {
+        "requests": {"cpu": "8" if gpus else "2", "memory": mebibytes(memory)},
+        "limits": {"memory": mebibytes(memory + memory // 4 + _PAGES)},
+    }
+
+
+def _access(model: Model) -> list[str]:
+    """How a hub is asked, and where a Job leaves its last words."""
+    hub = model.spec.source.hugging_face
+    found = ["--termination-message", TERMINATION_LOG]
+    if hub is not None and hub.token_secret_ref is not None:
+        found += ["--token-file", f"{TOKEN}/token"]
+    if hub is not None and hub.ca_secret_ref is not None:
+        found += ["--ca-file", f"{CERTIFICATES}/ca.crt"]
+    return found
+
+
+def _source(model: Model) -> tuple[list[Object], list[Object]]:
+    """Mounts and volumes of what a checkpoint is read from: secrets of a hub, or a volume."""
+    mounts: list[Object] = []
+    volumes: list[Object] = []
+    hub, volume = model.spec.source.hugging_face, model.spec.source.persistent_volume_claim
+    if volume is not None:
+        mounts.append({"name": "source", "mountPath": SOURCE_FOLDER, "readOnly": True})
+        claim = {"claimName": volume.claim_name, "readOnly": True}
+        volumes.append({"name": "source", "persistentVolumeClaim": claim})
+    if hub is not None and hub.token_secret_ref is not None:
+        mounts.append({"name": "token", "mountPath": TOKEN, "readOnly": True})
+        volumes.append(
+            _secret("token", hub.token_secret_ref.name, hub.token_secret_ref.key, "token")
+        )
+    if hub is not None and hub.ca_secret_ref is not None:
+        mounts.append({"name": "ca", "mountPath": CERTIFICATES, "readOnly": True})
+        volumes.append(_secret("ca", hub.ca_secret_ref.name, hub.ca_secret_ref.key, "ca.crt"))
+    return mounts, volumes
+
+
+def _secret(volume: str, name: str, key: str, path: str) -> Object:
+    items = [{"key": key, "path": path}]
+    secret = {"secretName": name, "items": items, "defaultMode": 0o440}
+    return {"name": volume, "secret": secret}
+
+
+def _with_store(
+    model: Model, mounts: list[Object], volumes: list[Object]
+) -> tuple[list[Object], list[Object]]:
+    claim = {"claimName": claim_name(model)}
+    return (
+        [*mounts, {"name": STORE_VOLUME, "mountPath": STORE}],
+        [*volumes, {"name": STORE_VOLUME, "persistentVolumeClaim": claim}],
+    )
+
+
+def _spec_file() -> Object:
+    field = {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{BUILD_SPEC}']"}
+    return {"name": "spec", "downwardAPI": {"items": [{"path": "spec.json", "fieldRef": field}]}}

@@ -1,0 +1,102 @@
+"""Who may talk to the pods, and whom they may talk to. Pure.
+
+Policies are enforced by the cluster's network plugin; where it does none they are there and do
+nothing. Probes come from the node itself, which no policy keeps out
+(kubernetes.io/docs/concepts/services-networking/network-policies).
+"""
+
+from __future__ import annotations
+
+import copy
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from llmjp_operator.names import BUILD_SUFFIX, COMPONENT, MODEL_LABEL
+from llmjp_operator.render.metadata import labels, metadata
+from llmjp_operator.render.service import selector
+from llmjp_operator.render.serving import GRPC, HTTP, METRICS
+
+if TYPE_CHECKING:
+    from llmjp_operator.api import Model
+    from llmjp_operator.settings import Settings
+
+Object = dict[str, Any]
+
+BUILDERS: Final = ("build", "collect", "resolve")
+"""Components whose pods fetch and build."""
+_HTTPS: Final = 443
+_DNS: Final = 53
+
+
+def serving_policy(model: Model, settings: Settings) -> Object | None:
+    """Clients reach the serving ports, Prometheus the metrics, and the pods reach nobody."""
+    network = settings.network
+    if not network.enabled:
+        return None
+    clients = network.serving_from or ({"podSelector": {}},)
+    rules = [
+        {"from": _peers(clients), "ports": [_tcp(GRPC), _tcp(HTTP)]},
+        {"from": _peers((*network.metrics_from, *clients)), "ports": [_tcp(METRICS)]},
+    ]
+    named = metadata(model, model.name, labels(model, "serving"))
+    return _policy(named, {"matchLabels": selector(model)}, ingress=rules, egress=[])
+
+
+def builders_policy(model: Model, settings: Settings) -> Object | None:
+    """Builds reach a hub outside the cluster, and nobody reaches them."""
+    network = settings.network
+    if not network.enabled:
+        return None
+    # Addresses of DNS are the cluster's own, and where it runs differs: any peer, but these ports.
+    rules: list[Object] = [{"ports": [{"port": _DNS, "protocol": "UDP"}, _tcp(_DNS)]}]
+    outside = _outside(network.cluster_cidrs)
+    if model.spec.source.hugging_face is not None and outside:
+        rules.append({"to": outside, "ports": _hub_ports(model)})
+    rules += _peers(network.build_egress)
+    pods: Object = {
+        "matchLabels": {MODEL_LABEL: model.name},
+        "matchExpressions": [{"key": COMPONENT, "operator": "In", "values": list(BUILDERS)}],
+    }
+    named = metadata(model, f"{model.name}{BUILD_SUFFIX}", labels(model, "build"))
+    return _policy(named, pods, ingress=[], egress=rules)
+
+
+def _policy(named: Object, pods: Object, *, ingress: list[Object], egress: list[Object]) -> Object:
+    spec: Object = {"podSelector": pods, "policyTypes": ["Ingress", "Egress"]}
+    # An empty list is stored as none at all, and means the same.
+    spec |= {"ingress": ingress} if ingress else {}
+    spec |= {"egress": egress} if egress else {}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": named,
+        "spec": spec,
+    }
+
+
+def _outside(cidrs: tuple[str, ...]) -> list[Object]:
+    """Everywhere but the cluster's own ranges; nowhere where these are everything."""
+    peers: list[Object] = []
+    for everywhere, version in (("0.0.0.0/0", 4), ("::/0", 6)):
+        inside = sorted({cidr for cidr in cidrs if ip_network(cidr).version == version})
+        if everywhere in inside:
+            continue
+        block: Object = {"cidr": everywhere}
+        peers.append({"ipBlock": block | ({"except": inside} if inside else {})})
+    return peers
+
+
+def _hub_ports(model: Model) -> list[Object]:
+    hub = model.spec.source.hugging_face
+    endpoint = urlsplit((hub.endpoint if hub else None) or "https://hub")
+    port = endpoint.port or (80 if endpoint.scheme == "http" else _HTTPS)
+    return [_tcp(number) for number in sorted({_HTTPS, port})]
+
+
+def _tcp(port: int) -> Object:
+    return {"port": port, "protocol": "TCP"}
+
+
+def _peers(given: tuple[Any, ...]) -> list[Object]:
+    return [copy.deepcopy(dict(item)) for item in given]

@@ -1,0 +1,146 @@
+"""Lays spec.serving.podTemplate over the pods, as Kubernetes merges objects. Pure.
+
+Lists that Kubernetes merges by a key are merged by it, rules of affinity join the operator's, other
+lists are replaced. What the operator sets for security stays as it is, and what would raise
+privileges is left out, also where a namespace does not enforce PodSecurity. Merge keys:
+`patchMergeKey` and `listMapKey` in k8s.io/api/core/v1/types.go.
+"""
+
+from __future__ import annotations
+
+import copy
+from posixpath import normpath
+from typing import TYPE_CHECKING, Any, Final
+
+from llmjp_operator.api import encode
+from llmjp_operator.render.pods import ARTEFACT, STORE_VOLUME, container_security
+from llmjp_operator.render.spelling import said, spelled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from llmjp_operator.api.pod_template import PodTemplate
+
+Object = dict[str, Any]
+
+MERGE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "containers": ("name",),
+    "initContainers": ("name",),
+    "volumes": ("name",),
+    "env": ("name",),
+    "volumeMounts": ("mountPath",),
+    "ports": ("containerPort", "protocol"),
+    "imagePullSecrets": ("name",),
+    "hostAliases": ("ip",),
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+}
+"""Fields whose lists are merged, by the fields that tell their items apart."""
+_DEFAULTS: Final = {"protocol": "TCP"}
+"""Of fields that are keys."""
+_WHOLE: Final = frozenset({"env", "volumes"})
+"""Whose items are of one sort each: another one replaces what was there, and does not join it."""
+_FIXED: Final = {"volumes": frozenset({(STORE_VOLUME,)}), "volumeMounts": frozenset({(ARTEFACT,)})}
+"""The artefact, which nobody may write to or put another in the place of."""
+_APPENDED: Final = frozenset(
+    {
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        "preferredDuringSchedulingIgnoredDuringExecution",
+    }
+)
+"""Of pod affinity: all must hold, so both sides' do."""
+_OURS: Final = frozenset({"serving.llmjp.dev", "app.kubernetes.io"})
+"""Prefixes of labels and annotations that are the operator's."""
+_RAISING: Final = ("container.apparmor.security.beta.kubernetes.io",)
+"""Prefixes of annotations that take a container's confinement away (PodSecurity baseline)."""
+_HOOKS: Final = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle")
+"""With what the kubelet calls: the pod, and not, in the node's name, a host of somebody's choice
+(PodSecurity baseline)."""
+
+
+def overlaid(template: Object, overlay: PodTemplate) -> Object:
+    """The pod template with the overlay."""
+    over: Object = said(encode(overlay))
+    if not over:
+        return template
+    merged = _merged(template, over)
+    for kind in ("initContainers", "containers"):
+        if kind in merged["spec"]:
+            merged["spec"][kind] = [_confined(container) for container in merged["spec"][kind]]
+    for kind in ("labels", "annotations"):
+        merged["metadata"][kind] = _allowed(
+            template["metadata"].get(kind, {}), merged["metadata"].get(kind, {})
+        )
+    return {**merged, "spec": spelled(merged["spec"])}
+
+
+def _allowed(ours: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Labels or annotations without what raises privileges; the operator's own as they were."""
+    kept = {name: value for name, value in given.items() if _prefix(name) not in _RAISING}
+    return kept | {name: value for name, value in ours.items() if _prefix(name) in _OURS}
+
+
+def _prefix(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def _confined(container: Object) -> Object:
+    """As restricted as ours, on no port of the node."""
+    found = {"securityContext": container_security(), **container}
+    if "ports" in found:
+        node = {"hostPort", "hostIP"}
+        found["ports"] = [{k: v for k, v in p.items() if k not in node} for p in found["ports"]]
+    return found | {hook: _of_this_pod(found[hook]) for hook in _HOOKS if hook in found}
+
+
+def _of_this_pod(hook: Any) -> Any:
+    """A probe or the like, without the host that httpGet and tcpSocket would go to."""
+    if not isinstance(hook, dict):
+        return hook
+    return {
+        name: {k: v for k, v in value.items() if k != "host"}
+        if name in {"httpGet", "tcpSocket"} and isinstance(value, dict)
+        else _of_this_pod(value)
+        for name, value in hook.items()
+    }
+
+
+def _merged(base: Object, over: Object) -> Object:
+    result = copy.deepcopy(base)
+    for name, value in over.items():
+        before = result.get(name)
+        if isinstance(value, dict):
+            result[name] = _merged(before if isinstance(before, dict) else {}, value)
+        elif isinstance(value, list):
+            result[name] = _merged_lists(name, before if isinstance(before, list) else [], value)
+        else:
+            result[name] = value
+    return result
+
+
+def _merged_lists(name: str, base: list[Any], over: list[Any]) -> list[Any]:
+    if name in _APPENDED:
+        return [*base, *copy.deepcopy(over)]
+    keys = MERGE_KEYS.get(name)
+    if keys is None or not all(isinstance(item, dict) for item in over):
+        return copy.deepcopy(over)
+    result = list(base)
+    places = {_key(item, keys): place for place, item in enumerate(base)}
+    fixed = _FIXED.get(name, frozenset()) & places.keys()
+    for item in over:
+        key = _key(item, keys)
+        if key in fixed:
+            continue
+        if key not in places:
+            places[key] = len(result)
+            result.append({})
+        before = {} if name in _WHOLE else result[places[key]]
+        result[places[key]] = _merged(before, item)
+    return result
+
+
+def _key(item: Object, names: tuple[str, ...]) -> tuple[Any, ...]:
+    """What tells an item apart; as text, since nobody has checked what it is."""
+    texts = {name: str(item.get(name, _DEFAULTS.get(name))) for name in names}
+    if "mountPath" in texts:
+        texts["mountPath"] = normpath(texts["mountPath"])
+    return tuple(texts.values())

@@ -1,0 +1,79 @@
+"""How a model is reached, what its pods run as, and how many may be away at once. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmjp_operator.names import COMPONENT, HEADLESS_SUFFIX, MODEL_LABEL
+from llmjp_operator.render.metadata import labels, metadata
+from llmjp_operator.render.serving import GRPC, HTTP, METRICS
+
+if TYPE_CHECKING:
+    from llmjp_operator.api import Model
+
+Object = dict[str, Any]
+
+
+def selector(model: Model) -> dict[str, str]:
+    """The pods that serve the model."""
+    return {COMPONENT: "serving", MODEL_LABEL: model.name}
+
+
+def services(model: Model) -> tuple[Object, Object]:
+    """One address for all pods, and one name that resolves to each of them."""
+    wanted = model.spec.serving.service
+    annotations = dict(wanted.annotations or {})
+    one = _service(model, model.name, {"type": wanted.type}, annotations)
+    each = _service(model, f"{model.name}{HEADLESS_SUFFIX}", {"clusterIP": "None"}, {})
+    return one, each
+
+
+def _service(model: Model, name: str, spec: Object, annotations: dict[str, str]) -> Object:
+    # HTTP/2 without TLS has a protocol of its own (kubernetes.io/docs, appProtocol).
+    tls = bool(model.spec.serving.tls.secret_name)
+    ports = [("grpc", GRPC, "https" if tls else "kubernetes.io/h2c"), ("metrics", METRICS, "http")]
+    if not tls:
+        ports.insert(1, ("http", HTTP, "http"))
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(model, name, labels(model, "serving"), annotations),
+        "spec": {
+            **spec,
+            "selector": selector(model),
+            "ports": [
+                {
+                    "name": port,
+                    "port": number,
+                    "targetPort": port,
+                    "protocol": "TCP",
+                    "appProtocol": protocol,
+                }
+                for port, number, protocol in ports
+            ],
+        },
+    }
+
+
+def service_account(model: Model) -> Object:
+    """What all pods of the model run as: an account without rights, whose token nobody mounts."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": metadata(model, model.name, labels(model, "serving")),
+        "automountServiceAccountToken": False,
+    }
+
+
+def disruption_budget(model: Model) -> Object:
+    """Nodes are drained one pod at a time, and pods that do not answer never hinder it."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata(model, model.name, labels(model, "serving")),
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": selector(model)},
+        },
+    }

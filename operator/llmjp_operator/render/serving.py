@@ -1,0 +1,251 @@
+"""The Deployment that serves an artefact. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from llmjp_builder.spec import Backend, canonical_json
+from llmjp_operator.decide.placement import flavour, serving_gpus
+from llmjp_operator.names import (
+    COMPONENT,
+    FAILED_ROLLOUT,
+    GPU,
+    MODEL_LABEL,
+    POD_DIGEST,
+    SERVING_CONTAINER,
+    digest,
+)
+from llmjp_operator.render.metadata import claim_name, labels, metadata
+from llmjp_operator.render.overlay import overlaid
+from llmjp_operator.render.pods import (
+    ARTEFACT,
+    STORE_VOLUME,
+    TERMINATION_LOG,
+    container_security,
+    environment,
+    pod_spec,
+)
+from llmjp_operator.render.quantities import mebibytes, resources
+
+if TYPE_CHECKING:
+    from llmjp_builder.spec import Built
+    from llmjp_operator.api import Model, Spec
+    from llmjp_operator.settings import Settings
+
+Object = dict[str, Any]
+
+GRPC: Final = 8001
+HTTP: Final = 8000
+METRICS: Final = 8002
+HEALTH: Final = 8003
+
+TLS: Final = "/etc/llmjp/tls"
+"""Folder with tls.crt and tls.key."""
+
+LOAD_BYTES_PER_S: Final = 100_000_000
+"""As slow as storage of weights may be; network file systems do 100 MB/s and more."""
+START_S: Final = 300
+"""For an image's first start, Python, CUDA and warming up, besides reading weights."""
+STARTUP_PERIOD_S: Final = 5
+STARTUP_MARGIN_S: Final = 30
+"""How much longer the kubelet waits than `llmjp serve`, so that it says itself what was missing."""
+PULL_S: Final = 60
+"""Until a pod's container starts."""
+GPU_PULL_S: Final = 300
+"""Likewise, where NVIDIA's image of 14 GB may have to be pulled and unpacked first."""
+DRAIN_MARGIN_S: Final = 45
+"""For Triton to end once all streams have; `llmjp serve` kills it after 30 s."""
+_UNKNOWN_MEMORY: Final = 4 << 30
+_SHARED_MEMORY: Final = 1 << 30
+"""Of /dev/shm for each rank: NCCL's rings and Triton's regions (NVIDIA/TensorRT-LLM#408, #1702)."""
+_SHARED_MEMORY_CPU: Final = 256 << 20
+
+
+def deployment(
+    model: Model,
+    built: Built,
+    settings: Settings,
+    *,
+    host_memory_bytes: int | None,
+    together: bool,
+    failed_rollout: str = "",
+) -> Object:
+    """Pods that serve the artefact.
+
+    Args:
+        model: what is asked for.
+        built: the artefact.
+        settings: images.
+        host_memory_bytes: what a pod needs; None where it is not known.
+        together: whether all pods that mount the store must be on one node.
+        failed_rollout: digest of pods that were tried and taken back.
+    """
+    serving = model.spec.serving
+    template = overlaid(
+        _template(model, built, settings, host_memory_bytes, together=together),
+        serving.pod_template,
+    )
+    annotations = {POD_DIGEST: digest(canonical_json(template))}
+    if failed_rollout:
+        annotations[FAILED_ROLLOUT] = failed_rollout
+    surge = serving.max_surge
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(model, model.name, labels(model, "serving", store=True), annotations),
+        "spec": {
+            "replicas": serving.replicas,
+            "revisionHistoryLimit": 3,
+            "progressDeadlineSeconds": _probed_s(built) + _pull_limit_s(model.spec),
+            "selector": {"matchLabels": {COMPONENT: "serving", MODEL_LABEL: model.name}},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": surge, "maxUnavailable": 1 - surge},
+            },
+            "template": template,
+        },
+    }
+
+
+def pod_digest(made: Object) -> str:
+    """Digest of the pods that a Deployment of ours is to run."""
+    found: str = made["metadata"]["annotations"][POD_DIGEST]
+    return found
+
+
+def start_limit_s(built: Built) -> int:
+    """How long a server may take to become ready."""
+    seconds = START_S + built.bytes // LOAD_BYTES_PER_S
+    return -(-seconds // STARTUP_PERIOD_S) * STARTUP_PERIOD_S
+
+
+def _probed_s(built: Built) -> int:
+    return start_limit_s(built) + STARTUP_MARGIN_S
+
+
+def _pull_limit_s(spec: Spec) -> int:
+    """A rollout counts as stalled no sooner: with maxSurge 0 that takes it back."""
+    return GPU_PULL_S if serving_gpus(spec) else PULL_S
+
+
+def _template(
+    model: Model, built: Built, settings: Settings, host_memory_bytes: int | None, *, together: bool
+) -> Object:
+    gpus = serving_gpus(model.spec)
+    volumes = [
+        _store(model),
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(gpus)}},
+    ]
+    if secret := model.spec.serving.tls.secret_name:
+        volumes.append({"name": "tls", "secret": {"secretName": secret, "defaultMode": 0o440}})
+    serving = model.spec.serving
+    spec = pod_spec(
+        model,
+        settings,
+        _container(model, built, settings, host_memory_bytes),
+        volumes,
+        node_selector=serving.node_selector,
+        tolerations=serving.tolerations,
+        gpus=gpus,
+        grace_s=serving.drain_seconds + DRAIN_MARGIN_S,
+        together=together,
+    )
+    labelled = labels(model, "serving", key=built.key, store=True)
+    annotations = {"prometheus.io/port": str(METRICS), "prometheus.io/scrape": "true"}
+    return {"metadata": {"labels": labelled, "annotations": annotations}, "spec": spec}
+
+
+def _store(model: Model) -> Object:
+    claim = {"claimName": claim_name(model), "readOnly": True}
+    return {"name": STORE_VOLUME, "persistentVolumeClaim": claim}
+
+
+def _shared_memory(gpus: int) -> str:
+    return mebibytes(_SHARED_MEMORY * gpus if gpus else _SHARED_MEMORY_CPU)
+
+
+def _container(
+    model: Model, built: Built, settings: Settings, host_memory_bytes: int | None
+) -> Object:
+    serving, gpus = model.spec.serving, serving_gpus(model.spec)
+    mounts: list[Object] = [
+        {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+        {
+            "name": STORE_VOLUME,
+            "mountPath": ARTEFACT,
+            "subPath": f"artefacts/{built.key}",
+            "readOnly": True,
+        },
+    ]
+    if serving.tls.secret_name:
+        mounts.append({"name": "tls", "mountPath": TLS, "readOnly": True})
+    given = serving.resources
+    drain = ["llmjp", "drain", "--timeout", str(serving.drain_seconds)]
+    return {
+        "name": SERVING_CONTAINER,
+        "image": settings.images[flavour(model.spec)].runtime,
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": arguments(model.spec, built),
+        "env": environment(_gpu_environment(gpus)),
+        "ports": [
+            {"name": name, "containerPort": port, "protocol": "TCP"}
+            for name, port in (
+                ("grpc", GRPC),
+                ("http", HTTP),
+                ("metrics", METRICS),
+                ("health", HEALTH),
+            )
+        ],
+        "resources": resources(
+            _estimate(host_memory_bytes, gpus), (given.requests, given.limits), gpus, GPU
+        ),
+        "securityContext": container_security(),
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts,
+        "startupProbe": _probe("/readyz", STARTUP_PERIOD_S, _probed_s(built) // STARTUP_PERIOD_S),
+        "readinessProbe": _probe("/readyz", 5, 2),
+        "livenessProbe": _probe("/livez", 10, 6),
+        "lifecycle": {"preStop": {"exec": {"command": drain}}},
+    }
+
+
+def arguments(spec: Spec, built: Built) -> list[str]:
+    """The command line of `llmjp serve`; only what the backend reads."""
+    engine, serving = spec.engine, spec.serving
+    found = ["serve", ARTEFACT, "--host", "0.0.0.0", "--backend", engine.backend.value]  # noqa: S104
+    found += ["--max-batch-size", str(engine.max_batch_size)]
+    found += ["--max-queue", str(serving.max_queue), "--max-context", str(engine.max_seq_len)]
+    if engine.backend is Backend.PYTORCH:
+        found += ["--tp", str(engine.tensor_parallel), "--pp", str(engine.pipeline_parallel)]
+    if engine.backend is not Backend.TORCH:
+        found += ["--kv-cache-fraction", f"{serving.kv_cache_fraction:g}"]
+    if serving.tls.secret_name:
+        found += ["--tls-cert", f"{TLS}/tls.crt", "--tls-key", f"{TLS}/tls.key"]
+    found += ["--start-timeout", str(start_limit_s(built))]
+    return [*found, "--termination-message", TERMINATION_LOG]
+
+
+def _gpu_environment(gpus: int) -> dict[str, str]:
+    """For mpirun with a read-only root: its files are in /tmp, and it looks for no other machine.
+
+    Without ssh in the image it ends at once unless the agent is empty (tried with Open MPI 4.1.4).
+    """
+    if gpus <= 1:
+        return {}
+    return {"OMPI_MCA_orte_tmpdir_base": "/tmp", "OMPI_MCA_plm_rsh_agent": ""}  # noqa: S108
+
+
+def _estimate(host_memory_bytes: int | None, gpus: int) -> dict[str, dict[str, str]]:
+    memory = mebibytes(host_memory_bytes or _UNKNOWN_MEMORY)
+    return {"requests": {"cpu": str(4 * gpus) if gpus else "1", "memory": memory}}
+
+
+def _probe(path: str, period_s: int, failures: int) -> Object:
+    return {
+        "httpGet": {"path": path, "port": "health", "scheme": "HTTP"},
+        "periodSeconds": period_s,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }

@@ -1,0 +1,152 @@
+"""What the operator says about a model: phase, conditions, numbers. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from llmjp_operator.api import Condition, Phase, Status
+from llmjp_operator.api.status import BuildStatus, Endpoint, EngineStatus, SourceStatus
+from llmjp_operator.decide.rollout import active_key
+from llmjp_operator.decide.work import Stage
+from llmjp_operator.names import COMPONENT, MODEL_LABEL
+from llmjp_operator.report.conditions import Claim, claims
+
+if TYPE_CHECKING:
+    from llmjp_operator.api import Model
+    from llmjp_operator.decide.decision import State
+    from llmjp_operator.observe.snapshot import DeploymentFact, Facts
+
+GRPC_PORT, HTTP_PORT = 8001, 8000
+MODEL_NAME = "llmjp"
+"""Of the Triton model."""
+
+
+def status(model: Model, facts: Facts, here: State) -> Status:
+    """The whole status."""
+    active = active_key(facts, here.record, model)
+    said = claims(model, facts, here, active)
+    live = facts.deployment
+    return Status(
+        observed_generation=model.generation,
+        phase=phase(model, here, live),
+        conditions=tuple(_condition(claim, model, facts.now) for claim in said),
+        source=_source(model, here),
+        engine=_engine(model, here, active),
+        build=_build(facts, here),
+        replicas=0 if live is None else live.replicas,
+        ready_replicas=0 if live is None else live.ready,
+        selector=f"{MODEL_LABEL}={model.name},{COMPONENT}=serving",
+        endpoint=None if here.deployment is None else endpoint(model),
+    )
+
+
+def refused(model: Model, message: str, now: float) -> Status:
+    """The status of a model whose spec this operator does not understand; the rest stays."""
+    claim = Claim("Accepted", holds=False, reason="InvalidSpec", message=message)
+    others = tuple(c for c in model.status.conditions if c.type != "Accepted")
+    return replace(
+        model.status,
+        observed_generation=model.generation,
+        phase=Phase.DEGRADED if model.status.ready_replicas else Phase.BLOCKED,
+        conditions=(_condition(claim, model, now), *others),
+    )
+
+
+def hindered(model: Model, said: Status, message: str, now: float) -> Status:
+    """A status, where the API server refuses what follows from it: a quota, or an admission."""
+    claim = Claim("Progressing", holds=False, reason="Hindered", message=message)
+    conditions = tuple(
+        _condition(claim, model, now) if c.type == "Progressing" else c for c in said.conditions
+    )
+    return replace(said, conditions=conditions)
+
+
+def endpoint(model: Model) -> Endpoint:
+    """Where clients inside the cluster connect to."""
+    host = f"{model.name}.{model.namespace}.svc"
+    http = "" if model.spec.serving.tls.secret_name else f"{host}:{HTTP_PORT}"
+    return Endpoint(grpc=f"{host}:{GRPC_PORT}", http=http, model=MODEL_NAME)
+
+
+def phase(model: Model, here: State, live: DeploymentFact | None) -> Phase:
+    """Where a model is, in one word."""
+    answers = live is not None and live.ready > 0
+    trouble = Phase.DEGRADED if answers else Phase.FAILED
+    if here.problem is not None:
+        return Phase.DEGRADED if answers else Phase.BLOCKED
+    for work, busy in ((here.resolving, Phase.RESOLVING), (here.building, Phase.BUILDING)):
+        if work is not None:
+            return trouble if work.stage is Stage.FAILED else busy
+    if here.incompatible is not None or (here.choice is not None and here.choice.taken_back):
+        return trouble
+    return _rollout_phase(model, here, live, trouble)
+
+
+def _rollout_phase(model: Model, here: State, live: DeploymentFact | None, trouble: Phase) -> Phase:
+    if live is None or not live.observed or live.pods != here.pods:
+        return Phase.ROLLING_OUT
+    if live.stalled:
+        return trouble
+    if live.complete:
+        return Phase.SERVING
+    # Pods of the right kind are missing: some ended, or some were asked for.
+    unchanged = live.updated == live.replicas and model.status.engine.active == live.key
+    return Phase.DEGRADED if live.ready and unchanged else Phase.ROLLING_OUT
+
+
+def _condition(claim: Claim, model: Model, now: float) -> Condition:
+    value = {True: "True", False: "False", None: "Unknown"}[claim.holds]
+    before = next((c for c in model.status.conditions if c.type == claim.type), None)
+    since = before.last_transition_time if before and before.status == value else _rfc3339(now)
+    return Condition(
+        type=claim.type,
+        status=value,  # type: ignore[arg-type]
+        observed_generation=model.generation,
+        last_transition_time=since,
+        reason=claim.reason,
+        message=claim.message,
+    )
+
+
+def _source(model: Model, here: State) -> SourceStatus:
+    if here.found is None:
+        return model.status.source if here.problem is not None else SourceStatus()
+    return SourceStatus(revision=here.found.revision, digest=here.found.digest)
+
+
+def _engine(model: Model, here: State, active: str | None) -> EngineStatus:
+    before, built = model.status.engine, here.built
+    previous = before.previous
+    if active is not None and before.active is not None and before.active != active:
+        previous = before.active
+    kept = {entry.key for entry in here.record.history.get(model.name, ())}
+    return EngineStatus(
+        key=None if built is None else built.key,
+        active=active,
+        previous=previous if previous in kept and previous != active else None,
+        cache_hit=here.cache_hit,
+        compute_capability=None if built is None else built.compute_capability,
+        trtllm_version=None if built is None else built.tensorrt_llm,
+    )
+
+
+def _build(facts: Facts, here: State) -> BuildStatus:
+    work = here.resolving or here.building
+    if work is None:
+        return BuildStatus()
+    progress = facts.progress if work.stage is Stage.RUNNING else None
+    failure = None if work.failed is None else work.failed.failure
+    eta = None if progress is None or progress.eta_seconds is None else round(progress.eta_seconds)
+    return BuildStatus(
+        job=work.job,
+        step=None if progress is None else progress.step,
+        percent=None if progress is None else min(100, max(0, int(progress.percent))),
+        eta_seconds=None if eta is None else min(max(0, eta), 31_536_000),
+        failure=failure,
+    )
+
+
+def _rfc3339(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,254 @@
+"""Deletions that no watch told of, and the listing before anything is decided."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from llmjp_operator.act.initial_list import fill
+from llmjp_operator.act.resync import sweep, sweeping
+from llmjp_operator.act.work_queue import WorkQueue
+from llmjp_operator.errors import ApiRefused, ApiUnreachable, OperatorError
+from llmjp_operator.observe.cache import Key, View
+from tests.operator.objects import Object
+from tests.operator.observe.test_cache import SHARED, a_model, an_object
+
+KINDS = ("Service", "Job")
+
+
+@dataclass
+class FakeCluster:
+    """What the API server has, by kind."""
+
+    there: dict[str, list[Object]] = field(default_factory=dict)
+    version: int = 100
+    failures: dict[str, Exception] = field(default_factory=dict)
+    """By kind."""
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+
+    async def names(self, kind: str, namespace: str, selector: str) -> tuple[int, list[Object]]:
+        return self.version, [obj async for obj in self.objects(kind, namespace, selector, 1)]
+
+    async def objects(
+        self, kind: str, namespace: str, selector: str, _chunk: int
+    ) -> AsyncIterator[Object]:
+        self.asked.append((kind, namespace, selector))
+        if kind in self.failures:
+            raise self.failures[kind]
+        for obj in self.there.get(kind, ()):
+            if namespace in {"", obj["metadata"]["namespace"]}:
+                yield obj
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        key = (namespace, name)
+        found = self.there.get(kind, ())
+        return next((o for o in found if _key(o) == key), None)
+
+
+def _key(obj: Object) -> Key:
+    return obj["metadata"]["namespace"], obj["metadata"]["name"]
+
+
+@dataclass
+class Scene:
+    """A view, a queue that nobody works on, and a cluster."""
+
+    cluster: Any = field(default_factory=FakeCluster)
+    view: View = field(default_factory=View)
+    queue: WorkQueue[Key] = field(default_factory=lambda: WorkQueue(_never, _told))
+    failed: list[OperatorError] = field(default_factory=list)
+    mended: bool = False
+    """Whether a list that failed works the next time."""
+
+    def sweep(self, namespaces: tuple[str, ...] = ()) -> None:
+        given: Any = {"kinds": KINDS, "namespaces": namespaces}
+        asyncio.run(sweep(self.view, self.cluster, self.queue, **given))
+
+    def fill(self, namespaces: tuple[str, ...] = ()) -> None:
+        given: Any = {"kinds": KINDS, "namespaces": namespaces, "wait": self.wait}
+        asyncio.run(fill(self.view, self.cluster, self.queue, **given))
+
+    async def wait(self, exc: OperatorError) -> None:
+        """What failed works the next time, or nobody waits for it any longer."""
+        self.failed.append(exc)
+        if self.mended:
+            self.cluster.failures.clear()
+        else:
+            raise exc
+
+    @property
+    def queued(self) -> set[Key]:
+        return set(self.queue._due)
+
+
+async def _never(_: Key) -> float | None:
+    raise AssertionError("nobody works")
+
+
+def _told(*_: Any) -> None:
+    raise AssertionError("nobody works")
+
+
+def a_scene(*models: Object, **there: list[Object]) -> Scene:
+    scene = Scene()
+    scene.cluster.there = {"LlmJpModel": list(models), **there}
+    for body in models:
+        scene.view.see_model(body)
+    return scene
+
+
+def test_nothing_is_gone() -> None:
+    service = an_object(model="a")
+    scene = a_scene(a_model("a"), Service=[service])
+    scene.view.see("Service", service)
+    scene.sweep()
+    assert scene.queued == set()
+    assert ("Service", "", "app.kubernetes.io/managed-by=llmjp-operator") in scene.cluster.asked
+    assert ("LlmJpModel", "", "") in scene.cluster.asked
+
+
+def test_an_object_that_is_gone() -> None:
+    scene = a_scene(a_model("a"), a_model("b"))
+    scene.view.see("Service", an_object(model="a"))
+    scene.sweep()
+    assert scene.queued == {("ns", "a")}
+    assert scene.view.digest("Service", "ns", "o") == ""
+
+
+def test_an_object_that_was_made_after_the_list() -> None:
+    scene = a_scene(a_model("a"))
+    scene.view.see("Service", an_object(version=101, model="a"))
+    scene.sweep()
+    assert scene.queued == set()
+
+
+def test_a_model_that_is_gone_is_told_to_those_of_its_store() -> None:
+    scene = a_scene(a_model("a", changes=SHARED), a_model("b", changes=SHARED))
+    scene.cluster.there["LlmJpModel"].pop(0)
+    asyncio.run(scene.queue.add(("ns", "a")))
+    scene.sweep()
+    assert scene.queued == {("ns", "b")}
+    assert set(scene.view.models) == {("ns", "b")}
+
+
+def test_a_model_that_was_made_after_the_list() -> None:
+    scene = a_scene(a_model("a"))
+    body = a_model("b")
+    scene.view.see_model(body)
+
+    async def later(*_: str) -> Object:
+        return body
+
+    scene.cluster.get = later
+    scene.sweep()
+    assert set(scene.view.models) == {("ns", "a"), ("ns", "b")}
+
+
+def test_only_namespaces_that_are_watched_are_judged() -> None:
+    scene = a_scene(a_model("a"))
+    scene.view.see("Service", an_object(model="a"))
+    scene.cluster.there = {}
+    scene.sweep(("other",))
+    assert set(scene.view.models) == {("ns", "a")}
+    assert scene.queued == set()
+    scene.sweep(("other", "ns"))
+    assert scene.view.models == {}
+
+
+def test_what_was_swept_stays_swept() -> None:
+    scene = a_scene(a_model("a"))
+    scene.view.see("Service", an_object(model="a"))
+    scene.cluster.failures["Job"] = ApiUnreachable("away")
+    with pytest.raises(ApiUnreachable):
+        scene.sweep()
+    assert scene.queued == {("ns", "a")}
+
+
+@pytest.mark.parametrize("failure", [ApiUnreachable("away"), TypeError("a bug")])
+def test_a_sweep_that_fails_is_not_the_last_one(failure: Exception) -> None:
+    scene = a_scene(a_model("a"))
+    scene.view.see("Service", an_object(model="a"))
+    again = asyncio.Event()
+    listed = scene.cluster.names
+
+    async def names(*arguments: str) -> tuple[int, list[Object]]:
+        if not scene.cluster.failures:
+            scene.cluster.failures["Service"] = failure
+            raise failure
+        del scene.cluster.failures["Service"]
+        scene.cluster.names = listed
+        again.set()
+        answer: tuple[int, list[Object]] = await listed(*arguments)
+        return answer
+
+    async def until_swept_again() -> None:
+        scene.cluster.names = names
+        given: Any = {"kinds": KINDS, "namespaces": (), "every_s": 0.0}
+        task = asyncio.create_task(sweeping(scene.view, scene.cluster, scene.queue, **given))
+        async with asyncio.timeout(20):
+            await again.wait()
+        task.cancel()
+
+    asyncio.run(until_swept_again())
+
+
+def test_everything_is_seen_before_models_are_queued() -> None:
+    scene = Scene()
+    scene.cluster.there = {
+        "LlmJpModel": [a_model("b"), a_model("a")],
+        "Service": [an_object(model="a")],
+    }
+    scene.fill()
+    assert scene.queued == {("ns", "a"), ("ns", "b")}
+    assert scene.view.digest("Service", "ns", "o")
+    assert [kind for kind, _, _ in scene.cluster.asked] == [*KINDS, "LlmJpModel"]
+
+
+def test_what_is_listed_again_is_no_news() -> None:
+    scene = Scene()
+    scene.cluster.there = {"LlmJpModel": [a_model("a")], "Service": [an_object(model="a")]}
+    scene.fill()
+    assert not scene.view.see("Service", an_object(model="a"), shown=True)
+    assert not scene.view.see_model(a_model("a"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "failure"),
+    [
+        ("LlmJpModel", ApiRefused(403, "GET", "no")),
+        ("LlmJpModel", ApiRefused(404, "GET", "the kind is not installed")),
+        ("Job", ApiUnreachable("away")),
+        ("Job", ApiRefused(404, "GET", "no")),
+    ],
+)
+def test_half_a_listing_is_none(kind: str, failure: Exception) -> None:
+    scene = Scene()
+    scene.cluster.there = {"LlmJpModel": [a_model("a")]}
+    scene.cluster.failures[kind] = failure
+    with pytest.raises(type(failure)):
+        scene.fill()
+    assert scene.queued == set()
+
+
+def test_a_list_that_failed_is_asked_for_again_and_no_other() -> None:
+    scene = Scene(mended=True)
+    scene.cluster.there = {"LlmJpModel": [a_model("a")]}
+    scene.cluster.failures[KINDS[1]] = ApiRefused(429, "GET", "slow down")
+    scene.fill()
+    assert [str(exc) for exc in scene.failed] == ["GET: 429 slow down"]
+    asked = [kind for kind, _, _ in scene.cluster.asked]
+    assert {kind: asked.count(kind) for kind in asked} == {
+        **dict.fromkeys((*KINDS, "LlmJpModel"), 1),
+        KINDS[1]: 2,
+    }
+    assert scene.queued == {("ns", "a")}
+
+
+def test_every_namespace_is_listed() -> None:
+    scene = Scene()
+    scene.fill(("x", "y"))
+    assert {namespace for _, namespace, _ in scene.cluster.asked} == {"x", "y"}

@@ -1,0 +1,169 @@
+"""What finished Jobs mean, and when something is tried again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from llmjp_builder.spec import canonical_json
+from llmjp_operator.decide.build_request import source_digest
+from llmjp_operator.decide.job_results import LOST_AFTER_S, absorbed, failure_of, next_attempt
+from llmjp_operator.names import resolve_job
+from llmjp_operator.observe.store_record import Record, source_entry
+from tests.operator.scenes import (
+    FOUND,
+    NOW,
+    a_failure,
+    a_job,
+    a_model,
+    a_pod,
+    an_artefact,
+    facts,
+    failed,
+    said,
+)
+
+MODEL = a_model()
+ASKED = source_digest(MODEL.spec)
+FAILURE = canonical_json(a_failure().to_json())
+
+
+@pytest.mark.parametrize(
+    ("job", "pod", "code", "retryable"),
+    [
+        ({}, {"ended": said(FAILURE, 3)}, "hub_failed", True),
+        (
+            {},
+            {"ended": said(canonical_json(a_failure("bad_config", retryable=False).to_json()), 3)},
+            "bad_config",
+            False,
+        ),
+        ({}, {"ended": said("", 137, "OOMKilled")}, "not_enough_host_memory", False),
+        ({}, {"ended": said("Killed", 137), "evicted": True}, "pod_lost", True),
+        ({}, {"ended": said("a\nTraceback: b", 1)}, "internal", True),
+        ({"failure_reason": "DeadlineExceeded"}, {}, "deadline_exceeded", True),
+        (
+            {"failure_reason": "DeadlineExceeded"},
+            {"ended": said("", 143)},
+            "deadline_exceeded",
+            True,
+        ),
+        ({"failure_reason": "DeadlineExceeded"}, {"ended": said(FAILURE, 143)}, "hub_failed", True),
+        ({"finished_at": NOW - LOST_AFTER_S - 1}, None, "pod_lost", True),
+    ],
+)
+def test_why_a_job_failed(
+    job: dict[str, Any], pod: dict[str, Any] | None, code: str, retryable: bool
+) -> None:
+    found = failure_of(
+        a_job("j", MODEL, failed=True, **job), None if pod is None else a_pod(**pod), NOW
+    )
+    assert found is not None
+    assert (found.code, found.retryable) == (code, retryable)
+
+
+def test_a_pod_that_was_not_seen_yet_is_waited_for() -> None:
+    job = a_job("j", MODEL, failed=True, finished_at=NOW - 1)
+    assert failure_of(job, None, NOW) is None
+    assert failure_of(job, a_pod(), NOW) is None
+
+
+def test_the_last_line_of_a_pod_that_says_nothing_in_our_form_is_told() -> None:
+    found = failure_of(a_job("j", MODEL, failed=True), a_pod(ended=said("one\ntwo\n", 1)), NOW)
+    assert found is not None
+    assert found.message.endswith("two")
+
+
+def resolved(**values: Any) -> tuple[Any, Any]:
+    job = a_job(resolve_job("a", ASKED), MODEL, component="resolve", succeeded=True, **values)
+    return job, a_pod(job=job.uid, ended=said(canonical_json(FOUND.to_json())))
+
+
+def test_a_pinned_source_is_recorded_with_its_model() -> None:
+    job, pod = resolved()
+    record = absorbed(MODEL, facts(MODEL, jobs={job.name: job}, pods=(pod,)))
+    pinned = record.sources["a"]
+    assert (pinned.found, pinned.asked, pinned.uid) == (FOUND, ASKED, MODEL.uid)
+
+
+def test_another_model_of_the_same_name_pins_anew() -> None:
+    job, pod = resolved()
+    before = absorbed(MODEL, facts(MODEL, jobs={job.name: job}, pods=(pod,)))
+    later = a_model(uid="another")
+    job = a_job(job.name, later, succeeded=True, uid="job-2")
+    pod = a_pod(job="job-2", ended=pod.ended)
+    now = facts(later, record=before, jobs={job.name: job}, pods=(pod,))
+    assert absorbed(later, now).sources["a"].uid == "another"
+
+
+def test_a_failure_is_counted_once() -> None:
+    job = a_job("b", MODEL, request="r", failed=True, attempt=2)
+    pod = a_pod(job=job.uid, ended=said(FAILURE, 3))
+    first = absorbed(MODEL, facts(MODEL, jobs={"b": job}, pods=(pod,)))
+    again = absorbed(MODEL, facts(MODEL, now=NOW + 99, record=first, jobs={"b": job}, pods=(pod,)))
+    assert again == first
+    assert first.failed["r"].attempts == 2
+
+
+def test_the_pod_of_an_earlier_job_of_the_name_does_not_count() -> None:
+    job = a_job("b", MODEL, request="r", succeeded=True, finished_at=NOW)
+    old = a_pod(job="job-before", ended=said(FAILURE, 3))
+    assert absorbed(MODEL, facts(MODEL, jobs={"b": job}, pods=(old,))) == Record()
+
+
+def test_a_built_artefact_ends_its_failures() -> None:
+    job = a_job("b", MODEL, request="r", succeeded=True)
+    pod = a_pod(job=job.uid, ended=said(json.dumps(an_artefact().to_json())))
+    before = Record(failed={"r": failed("r"), source_entry("a"): failed(ASKED)})
+    record = absorbed(MODEL, facts(MODEL, record=before, jobs={"b": job}, pods=(pod,)))
+    assert record.artefacts == {"r": an_artefact()}
+    assert list(record.failed) == [source_entry("a")]
+
+
+def test_a_success_without_its_message_is_a_failure_that_may_pass() -> None:
+    job = a_job("b", MODEL, request="r", succeeded=True, finished_at=NOW - 60)
+    record = absorbed(MODEL, facts(MODEL, jobs={"b": job}))
+    assert record.failed["r"].failure.code == "pod_lost"
+
+
+def test_the_first_try_is_due_at_once() -> None:
+    assert next_attempt(None, "r", MODEL) == (1, 0.0)
+    assert next_attempt(failed("something else"), "r", MODEL) == (1, 0.0)
+
+
+@pytest.mark.parametrize(("attempts", "pause"), [(1, 10), (2, 20), (3, 40)])
+def test_pauses_grow(attempts: int, pause: float) -> None:
+    assert next_attempt(failed("r", attempts=attempts), "r", MODEL) == (attempts + 1, NOW + pause)
+
+
+def test_a_pause_has_a_limit() -> None:
+    patient = a_model({"build": {"backoffLimit": 20}})
+    assert next_attempt(failed("r", attempts=15), "r", patient) == (16, NOW + 600)
+
+
+def test_nothing_is_tried_more_often_than_the_spec_allows() -> None:
+    assert next_attempt(failed("r", attempts=4), "r", MODEL) is None
+
+
+def test_what_cannot_pass_is_not_tried_again() -> None:
+    hopeless = failed("r", failure=a_failure("bad_config", retryable=False))
+    assert next_attempt(hopeless, "r", MODEL) is None
+
+
+def test_an_annotation_tries_again_once() -> None:
+    hopeless = failed("r", failure=a_failure("gated_repository", retryable=False))
+    asking = a_model(retry="2")
+    assert next_attempt(hopeless, "r", asking) == (1, 0.0)
+    job = a_job("b", asking, request="r", failed=True)
+    pod = a_pod(job=job.uid, ended=said(canonical_json(hopeless.failure.to_json()), 5))
+    now = facts(asking, record=Record(failed={"r": hopeless}), jobs={"b": job}, pods=(pod,))
+    assert next_attempt(absorbed(asking, now).failed["r"], "r", asking) is None
+
+
+def test_models_that_share_a_build_do_not_make_each_other_try_again() -> None:
+    one, other = a_model(retry="1"), a_model(name="b")
+    hopeless = failed("r", failure=a_failure("bad_config", retryable=False), retries=("1",))
+    assert next_attempt(hopeless, "r", one) is None
+    assert next_attempt(hopeless, "r", other) is None

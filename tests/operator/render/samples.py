@@ -1,0 +1,248 @@
+"""Models to make the objects of: the samples, and what they do not have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llmjp_builder.planning.models import sized
+from llmjp_builder.spec import Built, Kind, Resolution
+from llmjp_operator.api import Model, parse
+from llmjp_operator.decide.build_request import request_of, source_digest
+from llmjp_operator.decide.sizing import sizes
+from llmjp_operator.observe.store_record import Pinned, Record
+from llmjp_operator.render import jobs, network, service, serving, storage
+from llmjp_operator.settings import Network, Settings
+from tests.operator.objects import Object, model
+from tests.operator.scenes import FOUND, SETTINGS, an_artefact, an_engine, failed
+from tests.operator.test_manifests import SAMPLES, load, size_of
+
+RESOURCES = {
+    "requests": {"cpu": "1500m", "memory": "1024Mi", "ephemeral-storage": "1.5Gi"},
+    "limits": {"cpu": "2.0", "memory": "2147483648"},
+}
+TOLERATIONS = [{"key": "team", "operator": "Equal", "value": "a", "effect": "NoExecute"}]
+SIDECAR: Object = {
+    "name": "sidecar",
+    "image": "sidecar:1",
+    "command": ["run"],
+    "args": ["--all"],
+    "workingDir": "/tmp",
+    "env": [
+        {"name": "HERE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        {"name": "EMPTY", "value": ""},
+    ],
+    "envFrom": [{"configMapRef": {"name": "more", "optional": True}, "prefix": "X_"}],
+    "ports": [{"containerPort": 9000}, {"containerPort": 9001, "protocol": "UDP", "name": "udp"}],
+    "resources": {"limits": {"cpu": "1000m", "memory": "1024Mi"}, "requests": {"cpu": 1}},
+    "volumeMounts": [{"name": "more", "mountPath": "/more", "readOnly": False}],
+    "livenessProbe": {"httpGet": {"path": "/", "port": 9000}},
+    "lifecycle": {"preStop": {"exec": {"command": ["true"]}}},
+}
+EVERYTHING: Object = {
+    "source": {
+        "huggingFace": {
+            "repository": "example/llama",
+            "revision": "v1",
+            "endpoint": "http://mirror.example.com:8080",
+            "tokenSecretRef": {"name": "token"},
+            "caSecretRef": {"name": "ca"},
+        }
+    },
+    "licence": {"accepted": "llama2"},
+    "engine": {
+        "backend": "tensorrt",
+        "quantization": "fp8",
+        "kvCache": "fp8",
+        "calibration": {"configMapRef": {"name": "texts"}},
+        "tensorParallel": 2,
+        "maxSeqLen": 512,
+        "maxInputLen": 256,
+        "options": {"gemm_plugin": "auto"},
+    },
+    "build": {
+        "resources": RESOURCES,
+        "nodeSelector": {"disk": "fast"},
+        "tolerations": TOLERATIONS,
+        "activeDeadlineSeconds": 100,
+        "backoffLimit": 0,
+    },
+    "storage": {
+        "size": "1.5Ti",
+        "storageClassName": "fast",
+        "accessMode": "ReadWriteOnce",
+        "onDelete": "Delete",
+        "keepEngines": 3,
+    },
+    "serving": {
+        "replicas": 0,
+        "resources": RESOURCES,
+        "nodeSelector": {"zone": "a", "disk": "fast"},
+        "tolerations": [*TOLERATIONS, {"operator": "Exists", "effect": "NoSchedule"}],
+        "maxSurge": 0,
+        "drainSeconds": 0,
+        "kvCacheFraction": 0.5,
+        "maxQueue": 0,
+        "service": {"type": "LoadBalancer", "annotations": {"cloud.example.com/kind": "internal"}},
+        "tls": {"secretName": "tls"},
+        "podTemplate": {
+            "metadata": {"labels": {"team": "a"}, "annotations": {"note": "b"}},
+            "spec": {
+                "affinity": {
+                    "nodeAffinity": {
+                        "requiredDuringSchedulingIgnoredDuringExecution": {
+                            "nodeSelectorTerms": [
+                                {"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}
+                            ]
+                        }
+                    },
+                    "podAntiAffinity": {
+                        "preferredDuringSchedulingIgnoredDuringExecution": [
+                            {
+                                "weight": 1,
+                                "podAffinityTerm": {
+                                    "labelSelector": {"matchLabels": {"team": "a"}},
+                                    "topologyKey": "zone",
+                                },
+                            }
+                        ]
+                    },
+                },
+                "topologySpreadConstraints": [
+                    {
+                        "maxSkew": 1,
+                        "topologyKey": "zone",
+                        "whenUnsatisfiable": "ScheduleAnyway",
+                        "labelSelector": {"matchLabels": {"team": "a"}},
+                    }
+                ],
+                "schedulerName": "other",
+                "imagePullSecrets": [{"name": "mine"}],
+                "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["hub", "mirror"]}],
+                "dnsPolicy": "None",
+                "dnsConfig": {
+                    "nameservers": ["10.0.0.10"],
+                    "searches": ["example.com"],
+                    "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}],
+                },
+                "securityContext": {"fsGroup": 2000, "supplementalGroups": [3000, 4000]},
+                "volumes": [
+                    {"name": "more", "emptyDir": {"sizeLimit": "1024Mi"}},
+                    {"name": "map", "configMap": {"name": "more", "optional": True}},
+                    {"name": "secret", "secret": {"secretName": "more", "defaultMode": 256}},
+                    {"name": "claim", "persistentVolumeClaim": {"claimName": "more"}},
+                ],
+                "containers": [
+                    {
+                        "name": "triton",
+                        "env": [{"name": "HF_HOME", "value": "/other"}, {"name": "N", "value": ""}],
+                        "volumeMounts": [{"name": "map", "mountPath": "/map", "readOnly": True}],
+                    },
+                    SIDECAR,
+                ],
+                "initContainers": [
+                    {**SIDECAR, "name": "native", "restartPolicy": "Always"},
+                    {"name": "first", "image": "first:1"},
+                ],
+            },
+        },
+    },
+}
+WIDE = replace(
+    SETTINGS,
+    image_pull_secrets=("regcred",),
+    network=Network(
+        build_egress=({"to": [{"podSelector": {"matchLabels": {"app": "mirror"}}}]},),
+        serving_from=({"namespaceSelector": {}},),
+        metrics_from=({"namespaceSelector": {"matchLabels": {"name": "monitoring"}}},),
+    ),
+)
+
+
+def cases() -> Iterator[Any]:
+    for path in SAMPLES:
+        yield pytest.param(load(path), SETTINGS, id=path.stem)
+    yield pytest.param(model(EVERYTHING, "everything"), WIDE, id="everything")
+    bare = replace(SETTINGS, network=Network(enabled=False))
+    yield pytest.param(model({"engine": {"backend": "torch"}}, "torch"), bare, id="torch")
+    volume = {"huggingFace": None, "persistentVolumeClaim": {"claimName": "c", "path": "a/b/"}}
+    shared = {"size": None, "existingClaim": "shared"}
+    spec = {"source": volume, "storage": shared, "engine": {"backend": "pytorch"}}
+    yield pytest.param(model(spec, "shared"), SETTINGS, id="shared")
+
+
+def resolution(of: Model) -> Resolution:
+    """What the source is, with the shapes that decide how much memory is asked for."""
+    size = size_of(of.spec)
+    if size is None:
+        return FOUND
+    shape = sized(size).config
+    config = {
+        **FOUND.config,
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "num_hidden_layers": shape.num_layers,
+        "num_attention_heads": shape.num_heads,
+        "num_key_value_heads": shape.num_kv_heads,
+        "vocab_size": shape.vocab_size,
+        "max_position_embeddings": shape.max_position_embeddings,
+    }
+    return replace(FOUND, config=config, bytes=int(float(size[:-1]) * 2e9))
+
+
+def artefact(of: Model, found: Resolution) -> Built:
+    """What a build of it would have made."""
+    engine = of.spec.engine
+    kind = engine.backend.kind
+    values: dict[str, Any] = {
+        "bytes": found.bytes // 2 if engine.quantization == "fp8" else found.bytes,
+        "tensor_parallel": 1 if kind is Kind.UNIFIED else engine.tensor_parallel,
+        "pipeline_parallel": 1 if kind is Kind.UNIFIED else engine.pipeline_parallel,
+    }
+    if kind is Kind.ENGINE:
+        return an_engine(gpu_product=of.spec.hardware.gpu_product, **values)
+    return an_artefact(kind=kind, **values)
+
+
+def read(body: Object) -> Model:
+    """The model as the operator sees it, with what the API server adds."""
+    metadata = {**body["metadata"], "namespace": "ns", "uid": "uid-1", "generation": 1}
+    return parse({**body, "metadata": metadata})
+
+
+def desired(of: Model, settings: Settings) -> list[Object]:
+    """All objects of a model, whatever the time at which each is made."""
+    together = of.spec.storage.made_with == "ReadWriteOnce"
+    found = resolution(of)
+    built, taken_back = artefact(of, found), of.spec.serving.max_surge == 0
+    texts = "c" * 20 if of.spec.engine.calibration is not None else None
+    request, needs = request_of(of, found, texts), sizes(of.spec, found)
+    record = Record(
+        sources={of.name: Pinned(asked=source_digest(of.spec), uid=of.uid, found=found)},
+        artefacts={request.digest: built},
+        failed={"f" * 20: failed("f" * 20)} if taken_back else {},
+    )
+    objects = [
+        storage.record(of, record),
+        service.service_account(of),
+        network.builders_policy(of, settings),
+        storage.claim(of),
+        jobs.resolve_job(of, settings, attempt=1, together=together),
+        jobs.build_job(of, request, settings, needs=needs, attempt=2, together=together),
+        jobs.collect_job(of, ["k" * 20], settings, together=together),
+        network.serving_policy(of, settings),
+        *service.services(of),
+        service.disruption_budget(of),
+        serving.deployment(
+            of,
+            built,
+            settings,
+            host_memory_bytes=needs.serving_memory_bytes,
+            together=together,
+            failed_rollout="f" * 20 if taken_back else "",
+        ),
+    ]
+    return [obj for obj in objects if obj is not None]

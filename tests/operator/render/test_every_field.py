@@ -1,0 +1,230 @@
+"""Every field of the spec changes some object, and none that it has nothing to do with.
+
+What a field changes is what rolls out or builds: nobody wants pods to restart for a build's time
+limit.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from llmjp_operator.api import Spec
+from llmjp_operator.api.forms import form_of, properties
+from llmjp_operator.api.markers import Refused
+from llmjp_operator.names import HEADLESS_SUFFIX
+from llmjp_operator.observe.managed_fields import digest_of
+from llmjp_operator.runtimes import RUNTIMES
+from tests.operator.objects import Object, merged, model
+from tests.operator.render.samples import desired, read
+from tests.operator.scenes import SETTINGS
+
+TOLERATION = {"key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute"}
+CONTAINER: Object = {"name": "other", "image": "other:1"}
+BASE: Object = {
+    "engine": {"backend": "tensorrt", "maxSeqLen": 512},
+    "build": {"tolerations": [TOLERATION]},
+    "serving": {
+        "tolerations": [TOLERATION],
+        "podTemplate": {
+            "spec": {
+                "volumes": [{"name": "more"}],
+                "containers": [CONTAINER],
+                "initContainers": [{**CONTAINER, "name": "first"}],
+            }
+        },
+    },
+}
+VOLUME: Object = {"source": {"huggingFace": None, "persistentVolumeClaim": {"claimName": "c"}}}
+FP8: Object = {"engine": {"quantization": "fp8"}}
+TEXTS: Object = {"engine": {"calibration": {"configMapRef": {"name": "texts"}}, **FP8["engine"]}}
+SHARED: Object = {"storage": {"size": None, "existingClaim": "shared"}}
+TOKEN: Object = {"source": {"huggingFace": {"tokenSecretRef": {"name": "s"}}}}
+CA: Object = {"source": {"huggingFace": {"caSecretRef": {"name": "s"}}}}
+
+JOBS = "resolve build collect"
+FETCHING = "resolve build"
+PODS = "deployment"
+Row = tuple[Any, str, Object]
+"""Another value, what it changes, and what else the spec says."""
+
+ROWS: dict[str, Row] = {
+    "source.huggingFace.repository": ("example/other", FETCHING, {}),
+    "source.huggingFace.revision": ("v2", "resolve", {}),  # the build has the commit
+    "source.huggingFace.tokenSecretRef.name": ("t", FETCHING, TOKEN),
+    "source.huggingFace.tokenSecretRef.key": ("t", FETCHING, TOKEN),
+    "source.huggingFace.endpoint": ("https://hub:8443", f"{FETCHING} build-policy", {}),
+    "source.huggingFace.caSecretRef.name": ("t", FETCHING, CA),
+    "source.huggingFace.caSecretRef.key": ("t", FETCHING, CA),
+    "source.persistentVolumeClaim.claimName": ("d", FETCHING, VOLUME),
+    "source.persistentVolumeClaim.path": ("folder", FETCHING, VOLUME),
+    "licence.accepted": ("llama2", FETCHING, {}),
+    "hardware.gpuProduct": ("NVIDIA-H200", "build deployment", {}),
+    "hardware.gpusPerNode": (2, "build", {"engine": {"tensorParallel": 4}}),
+    "engine.backend": ("pytorch", "build deployment", {}),
+    "engine.quantization": ("fp8", "build", {}),
+    "engine.kvCache": ("fp8", "build", FP8),
+    "engine.dtype": ("float16", "build", {}),
+    "engine.calibration.configMapRef.name": ("other", "build", TEXTS),
+    "engine.calibration.configMapRef.key": ("other.txt", "build", TEXTS),
+    "engine.tensorParallel": (2, "build deployment", {}),
+    "engine.pipelineParallel": (2, "build deployment", {}),
+    "engine.padIntermediate": (16, "build", {}),
+    "engine.maxBatchSize": (8, "build deployment", {}),
+    "engine.maxInputLen": (100, "build", {}),
+    "engine.maxSeqLen": (256, "build deployment", {}),
+    "engine.options": ({"gemm_plugin": "auto"}, "build", {}),
+    "build.resources.requests": ({"cpu": "3"}, "build", {}),
+    "build.resources.limits": ({"cpu": "20"}, "build", {}),
+    "build.nodeSelector": ({"disk": "fast"}, JOBS, {}),
+    "build.activeDeadlineSeconds": (100, "build", {}),
+    "storage.size": ("2Ti", "claim", {}),
+    "storage.storageClassName": ("fast", "claim", {}),
+    "storage.accessMode": ("ReadWriteOnce", "claim build collect deployment", {}),
+    "storage.existingClaim": ("other", "record build collect deployment", SHARED),
+    "storage.onDelete": ("Delete", "claim record", {}),
+    "serving.replicas": (2, PODS, {}),
+    "serving.resources.requests": ({"cpu": "3"}, PODS, {}),
+    "serving.resources.limits": ({"cpu": "20"}, PODS, {}),
+    "serving.nodeSelector": ({"disk": "fast"}, PODS, {}),
+    "serving.maxSurge": (0, PODS, {}),
+    "serving.drainSeconds": (30, PODS, {}),
+    "serving.kvCacheFraction": (0.5, PODS, {}),
+    "serving.maxQueue": (8, PODS, {}),
+    "serving.service.type": ("NodePort", "service", {}),
+    "serving.service.annotations": ({"a": "b"}, "service", {}),
+    "serving.tls.secretName": ("t", f"{PODS} service headless", {}),
+}
+for _part, _changed in (("build", JOBS), ("serving", PODS)):
+    ROWS |= {
+        f"{_part}.tolerations[].key": ("other", _changed, {}),
+        f"{_part}.tolerations[].operator": ("Exists", _changed, {}),
+        f"{_part}.tolerations[].value": ("other", _changed, {}),
+        f"{_part}.tolerations[].effect": ("NoSchedule", _changed, {}),
+        f"{_part}.tolerations[].tolerationSeconds": (5, _changed, {}),
+    }
+
+_PROBE = {"httpGet": {"path": "/", "port": 9000}}
+OVERLAY: dict[str, Any] = {
+    "metadata.labels": {"team": "a"},
+    "metadata.annotations": {"note": "a"},
+    "spec.affinity": {"nodeAffinity": {}},
+    "spec.topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone"}],
+    "spec.priorityClassName": "high",
+    "spec.runtimeClassName": "nvidia",
+    "spec.schedulerName": "other",
+    "spec.imagePullSecrets": [{"name": "mine"}],
+    "spec.hostAliases": [{"ip": "10.0.0.1", "hostnames": ["hub"]}],
+    "spec.dnsPolicy": "Default",
+    "spec.dnsConfig": {"nameservers": ["10.0.0.1"]},
+    "spec.securityContext.fsGroup": 5,
+    "spec.securityContext.fsGroupChangePolicy": "Always",
+    "spec.securityContext.supplementalGroups": [5],
+    "spec.volumes[].name": "others",
+    "spec.volumes[].configMap": {"name": "a"},
+    "spec.volumes[].secret": {"secretName": "a"},
+    "spec.volumes[].emptyDir": {},
+    "spec.volumes[].persistentVolumeClaim": {"claimName": "a"},
+}
+for _kind in ("containers", "initContainers"):
+    OVERLAY |= {
+        f"spec.{_kind}[].name": "another",
+        f"spec.{_kind}[].image": "other:2",
+        f"spec.{_kind}[].imagePullPolicy": "Always",
+        f"spec.{_kind}[].command": ["run"],
+        f"spec.{_kind}[].args": ["--all"],
+        f"spec.{_kind}[].workingDir": "/tmp",
+        f"spec.{_kind}[].env": [{"name": "A", "value": "1"}],
+        f"spec.{_kind}[].envFrom": [{"configMapRef": {"name": "a"}}],
+        f"spec.{_kind}[].ports": [{"containerPort": 9000}],
+        f"spec.{_kind}[].resources": {"limits": {"cpu": "1"}},
+        f"spec.{_kind}[].volumeMounts": [{"name": "more", "mountPath": "/more"}],
+        f"spec.{_kind}[].livenessProbe": _PROBE,
+        f"spec.{_kind}[].readinessProbe": _PROBE,
+        f"spec.{_kind}[].startupProbe": _PROBE,
+        f"spec.{_kind}[].lifecycle": {"preStop": {"exec": {"command": ["true"]}}},
+        f"spec.{_kind}[].restartPolicy": "Always",
+    }
+ROWS |= {f"serving.podTemplate.{path}": (value, PODS, {}) for path, value in OVERLAY.items()}
+
+NOTHING = {
+    "build.backoffLimit": "the operator counts attempts itself: attempts.py",
+    "storage.keepEngines": "decides when there is a collect Job, not what it is: collection.py",
+    "runtime.version": "its table has one row: the next one chooses images and stands in requests",
+}
+"""Fields that change no object, and why."""
+
+
+def leaves(cls: type, path: str = "") -> Iterator[str]:
+    """Paths of all fields that hold a value of their own, but for those that are refused."""
+    for member in properties(cls):
+        if member.form.marker(Refused):
+            continue
+        here = f"{path}.{member.name}".lstrip(".")
+        kind = member.form.kind
+        if typing.get_origin(kind) is tuple:
+            kind, here = form_of(typing.get_args(kind)[0]).kind, f"{here}[]"
+        if dataclasses.is_dataclass(kind):
+            yield from leaves(typing.cast("type", kind), here)
+        else:
+            yield here.removesuffix("[]")
+
+
+def changed(spec: Object, path: str, value: Any) -> Object:
+    """The spec with another value at that path, and in the first item of its lists."""
+    result = copy.deepcopy(spec)
+    inner = result
+    *names, last = path.split(".")
+    for name in names:
+        inner = inner[name[:-2]][0] if name.endswith("[]") else inner.setdefault(name, {})
+    inner[last] = value
+    return result
+
+
+def roles(spec: Object) -> dict[str, tuple[str, str]]:
+    """Name and digest of every object, by what it is there for; of the record, whose it is."""
+    found = {}
+    body = {**model(name="m"), "spec": spec}
+    for obj in desired(read(body), SETTINGS):
+        kind, component = obj["kind"], obj["metadata"]["labels"]["app.kubernetes.io/component"]
+        name = obj["metadata"]["name"]
+        role = {
+            "ConfigMap": "record",
+            "PersistentVolumeClaim": "claim",
+            "Job": component,
+            "NetworkPolicy": f"{component}-policy",
+            "Service": "headless" if name.endswith(HEADLESS_SUFFIX) else "service",
+        }.get(kind, kind.lower())
+        told = {k: v for k, v in obj.items() if k != "data"}
+        found[role] = (name, digest_of(told))
+    return found
+
+
+@pytest.mark.parametrize("path", list(ROWS))
+def test_what_a_field_changes(path: str) -> None:
+    value, expected, besides = ROWS[path]
+    spec = merged(model(BASE)["spec"], besides)
+    before, after = roles(spec), roles(changed(spec, path, value))
+    differing = {
+        role for role in before.keys() | after.keys() if before.get(role) != after.get(role)
+    }
+    assert differing == set(expected.split())
+
+
+def test_every_field_is_here() -> None:
+    assert sorted(leaves(Spec)) == sorted([*ROWS, *NOTHING])
+
+
+@pytest.mark.parametrize(("path", "value"), [("build.backoffLimit", 7), ("storage.keepEngines", 7)])
+def test_what_changes_nothing(path: str, value: int) -> None:
+    spec = model(BASE)["spec"]
+    assert roles(changed(spec, path, value)) == roles(spec)
+
+
+def test_there_is_one_runtime() -> None:
+    assert len(RUNTIMES) == 1, "then test what spec.runtime.version changes"

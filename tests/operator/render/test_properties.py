@@ -1,0 +1,312 @@
+"""What holds for every object of every model."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmjp_operator.names import MANAGED_BY, MAX_LABEL, MAX_MODEL_NAME, MODEL_LABEL, OPERATOR
+from llmjp_operator.observe.managed_fields import digest_of
+from llmjp_operator.render.pods import container_security
+from llmjp_operator.render.quantities import canonical
+from llmjp_operator.settings import Settings
+from tests.operator.objects import Object, merged, model
+from tests.operator.render.samples import cases, desired, read
+from tests.operator.scenes import SETTINGS
+
+every_model = pytest.mark.parametrize(("body", "settings"), list(cases()))
+
+LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+"""Of a Service (RFC 1035), the strictest of all."""
+SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+
+
+def pods(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
+    """Every object with pods, and their template."""
+    for obj in objects:
+        if obj["kind"] in {"Deployment", "Job"}:
+            yield obj, obj["spec"]["template"]
+
+
+def containers(template: Object) -> list[Object]:
+    spec = template["spec"]
+    return [*spec.get("initContainers", ()), *spec["containers"]]
+
+
+def ours(template: Object) -> Object:
+    container: Object = template["spec"]["containers"][0]
+    return container
+
+
+@every_model
+def test_names(body: Object, settings: Settings) -> None:
+    check_names(desired(read(body), settings))
+
+
+def check_names(objects: list[Object]) -> None:
+    seen = [(obj["apiVersion"], obj["kind"], obj["metadata"]["name"]) for obj in objects]
+    assert len(set(seen)) == len(seen)
+    for obj in objects:
+        name = obj["metadata"]["name"]
+        assert obj["metadata"]["namespace"] == "ns"
+        assert SUBDOMAIN.fullmatch(name)
+        assert len(name) <= (253 if obj["kind"] in {"ConfigMap", "PersistentVolumeClaim"} else 63)
+        if obj["kind"] == "Service":
+            assert DNS_LABEL.fullmatch(name)
+        templates = [template["metadata"] for _, template in pods([obj])]
+        for metadata in (obj["metadata"], *templates):
+            for value in metadata["labels"].values():
+                assert LABEL.fullmatch(value)
+                assert len(value) <= MAX_LABEL
+
+
+NAMES = st.from_regex(r"[a-z]([-a-z0-9]{0,44}[a-z0-9])?", fullmatch=True)
+CLAIMS = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", fullmatch=True)
+
+
+@given(NAMES, CLAIMS)
+def test_any_name_will_do(name: str, claim: str) -> None:
+    assert len(name) <= MAX_MODEL_NAME
+    storage = {"size": None, "existingClaim": claim}
+    check_names(desired(read(model({"storage": storage}, name)), SETTINGS))
+
+
+@every_model
+def test_whose_an_object_is(body: Object, settings: Settings) -> None:
+    of = read(body)
+    for obj in desired(of, settings):
+        metadata = obj["metadata"]
+        assert metadata["labels"][MANAGED_BY] == OPERATOR
+        assert len(metadata["labels"]["app.kubernetes.io/component"]) > 0
+        outlives = obj["kind"] in {"ConfigMap", "PersistentVolumeClaim"}
+        if outlives and of.spec.storage.on_delete == "Retain":
+            assert "ownerReferences" not in metadata, "it would go with the model"
+        else:
+            assert metadata["labels"][MODEL_LABEL] == of.name
+            assert [owner["uid"] for owner in metadata["ownerReferences"]] == [of.uid]
+
+
+@every_model
+def test_selectors_find_their_pods_and_no_others(body: Object, settings: Settings) -> None:
+    objects = desired(read(body), settings)
+    labels = {obj["metadata"]["name"]: t["metadata"]["labels"] for obj, t in pods(objects)}
+    for obj in objects:
+        spec = obj.get("spec", {})
+        selector = spec.get("podSelector", spec.get("selector"))
+        if selector is None:
+            continue
+        found = {name for name, of_pod in labels.items() if selects(selector, of_pod)}
+        serving = {o["metadata"]["name"] for o in objects if o["kind"] == "Deployment"}
+        builders = obj["metadata"]["labels"]["app.kubernetes.io/component"] == "build"
+        assert found == (labels.keys() - serving if builders else serving), obj["kind"]
+
+
+def selects(selector: Object, labels: dict[str, str]) -> bool:
+    """Of a LabelSelector, or a Service's map."""
+    if not selector.keys() & {"matchLabels", "matchExpressions"}:
+        return selector.items() <= labels.items()
+    expressions = selector.get("matchExpressions", ())
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        labels.get(rule["key"]) in rule["values"] for rule in expressions
+    )
+
+
+@every_model
+def test_a_deployments_selector_never_changes(body: Object, settings: Settings) -> None:
+    """Kubernetes does not allow it."""
+    variants: list[Object] = [{}, {"engine": {"maxBatchSize": 3}}, {"serving": {"maxQueue": 7}}]
+    selectors = []
+    for changes in variants:
+        changed = {**body, "spec": merged(body["spec"], changes)}
+        [made] = [o for o in desired(read(changed), settings) if o["kind"] == "Deployment"]
+        selectors.append(made["spec"]["selector"])
+    assert selectors == [selectors[0]] * len(variants)
+
+
+@every_model
+def test_mounts_and_volumes(body: Object, settings: Settings) -> None:
+    for _, template in pods(desired(read(body), settings)):
+        named = [volume["name"] for volume in template["spec"]["volumes"]]
+        mounted = [m for c in containers(template) for m in c.get("volumeMounts", ())]
+        assert len(set(named)) == len(named)
+        assert {mount["name"] for mount in mounted} <= set(named)
+        paths = [mount["mountPath"] for mount in ours(template)["volumeMounts"]]
+        assert len(set(paths)) == len(paths)
+        for volume in template["spec"]["volumes"]:
+            assert len(volume) == 2, f"{volume['name']}: one source"
+
+
+@every_model
+def test_files_in_arguments_are_on_volumes(body: Object, settings: Settings) -> None:
+    for _, template in pods(desired(read(body), settings)):
+        mounts = [m["mountPath"] for m in ours(template)["volumeMounts"]]
+        for argument in ours(template)["args"]:
+            if argument.startswith("/") and argument != "/dev/termination-log":
+                assert any(argument == m or argument.startswith(f"{m}/") for m in mounts), argument
+
+
+@every_model
+def test_pods_are_confined(body: Object, settings: Settings) -> None:
+    for _, template in pods(desired(read(body), settings)):
+        spec = template["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False
+        security = spec["securityContext"]
+        assert (security["runAsNonRoot"], security["runAsUser"]) == (True, 10001)
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in containers(template):
+            assert container["securityContext"] == container_security()
+        assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC", "hostUsers", "nodeName"}
+        assert not re.search(r'"(hostPath|hostPort|hostIP|privileged|host)"', json.dumps(spec))
+
+
+@every_model
+def test_the_artefact_is_read_only(body: Object, settings: Settings) -> None:
+    for obj, template in pods(desired(read(body), settings)):
+        for volume in template["spec"]["volumes"]:
+            if volume["name"] == "source" or (volume["name"], obj["kind"]) == (
+                *("store", "Deployment"),
+            ):
+                assert volume["persistentVolumeClaim"]["readOnly"] is True
+
+
+@every_model
+def test_secrets_are_seen_where_they_are_needed_only(body: Object, settings: Settings) -> None:
+    of = read(body)
+    hub = of.spec.source.hugging_face
+    token = None if hub is None or hub.token_secret_ref is None else hub.token_secret_ref.name
+    for obj, template in pods(desired(of, settings)):
+        component = obj["metadata"]["labels"]["app.kubernetes.io/component"]
+        secrets = {
+            v["secret"]["secretName"] for v in template["spec"]["volumes"] if "secret" in v
+        } - {"more"}
+        fetches = {"resolve", "build"}
+        assert (token in secrets) is (token is not None and component in fetches)
+        assert "secretKeyRef" not in json.dumps(template), "a file, never the environment"
+        for volume in template["spec"]["volumes"]:
+            if "secret" in volume and volume["name"] != "secret":
+                assert volume["secret"]["defaultMode"] == 0o440
+                assert "optional" not in volume["secret"]
+
+
+@every_model
+def test_ports_have_names_that_exist(body: Object, settings: Settings) -> None:
+    objects = desired(read(body), settings)
+    [(_, template)] = [(o, t) for o, t in pods(objects) if o["kind"] == "Deployment"]
+    ports = {port["name"]: port["containerPort"] for port in ours(template)["ports"]}
+    for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert ours(template)[kind]["httpGet"]["port"] in ports
+    for obj in objects:
+        if obj["kind"] == "Service":
+            for port in obj["spec"]["ports"]:
+                assert ports[port["targetPort"]] == port["port"]
+        if obj["kind"] == "NetworkPolicy" and obj["metadata"]["name"] == read(body).name:
+            open_ports = {p["port"] for rule in obj["spec"]["ingress"] for p in rule["ports"]}
+            assert open_ports == {ports[name] for name in ("grpc", "http", "metrics")}
+
+
+@every_model
+def test_quantities_are_spelled_as_they_are_kept(body: Object, settings: Settings) -> None:
+    for _, template in pods(desired(read(body), settings)):
+        for container in containers(template):
+            for sizes in container.get("resources", {}).values():
+                for size in sizes.values():
+                    assert size == canonical(size)
+
+
+@every_model
+def test_nothing_says_nothing(body: Object, settings: Settings) -> None:
+    """Nulls and empty lists are not stored, and would be written for ever."""
+
+    def look(value: Any, path: str) -> None:
+        assert value is not None, path
+        assert value != [], path
+        for name, item in value.items() if isinstance(value, dict) else ():
+            look(item, f"{path}.{name}")
+        for i, item in enumerate(value) if isinstance(value, list) else ():
+            look(item, f"{path}[{i}]")
+
+    for obj in desired(read(body), settings):
+        look(obj, obj["kind"])
+
+
+@every_model
+def test_the_same_again(body: Object, settings: Settings) -> None:
+    """Also where the spec's maps come in another order; and nobody's values are changed."""
+    before = copy.deepcopy(body)
+    once = desired(read(body), settings)
+    again = desired(read(turned(body)), settings)
+    assert [digest_of(obj) for obj in once] == [digest_of(obj) for obj in again]
+    assert json.dumps(once) == json.dumps(desired(read(body), settings))
+    assert body == before
+
+
+def turned(value: Any) -> Any:
+    """With every map's keys in reverse."""
+    if isinstance(value, dict):
+        return {name: turned(item) for name, item in reversed(value.items())}
+    return [turned(item) for item in value] if isinstance(value, list) else value
+
+
+@every_model
+def test_objects_share_nothing(body: Object, settings: Settings) -> None:
+    """Whoever changes one must not change another, nor the settings."""
+    given = [part for rule in rules(settings) for part in parts(rule)]
+    seen = {id(part): "settings" for part in given}
+
+    def look(value: Any, path: str) -> None:
+        if isinstance(value, dict | list):
+            assert id(value) not in seen, f"{path} is {seen[id(value)]}"
+            seen[id(value)] = path
+        for name, item in value.items() if isinstance(value, dict) else ():
+            look(item, f"{path}.{name}")
+        for i, item in enumerate(value) if isinstance(value, list) else ():
+            look(item, f"{path}[{i}]")
+
+    objects = desired(read(body), settings)
+    for obj in objects:
+        look(obj, f"{obj['kind']} {obj['metadata']['name']}")
+
+
+def rules(settings: Settings) -> list[Any]:
+    network = settings.network
+    return [*network.build_egress, *network.serving_from, *network.metrics_from]
+
+
+def parts(value: Any) -> Iterator[Any]:
+    """The value, and everything in it that can be changed."""
+    if isinstance(value, dict | list):
+        yield value
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in items:
+        yield from parts(item)
+
+
+@every_model
+def test_a_rollout_has_its_time(body: Object, settings: Settings) -> None:
+    of = read(body)
+    [(made, template)] = [p for p in pods(desired(of, settings)) if p[0]["kind"] == "Deployment"]
+    probe, arguments = ours(template)["startupProbe"], ours(template)["args"]
+    allowed = probe["failureThreshold"] * probe["periodSeconds"]
+    server = int(arguments[arguments.index("--start-timeout") + 1])
+    assert server < allowed < made["spec"]["progressDeadlineSeconds"]
+    grace = template["spec"]["terminationGracePeriodSeconds"]
+    assert grace >= of.spec.serving.drain_seconds + 40, "the server's own limit, and mpirun's"
+
+
+def test_the_cases_have_every_optional_object() -> None:
+    kinds = {
+        case.id: {o["kind"] for o in desired(read(case.values[0]), case.values[1])}
+        for case in cases()
+    }
+    assert "NetworkPolicy" not in kinds["torch"]
+    assert "PersistentVolumeClaim" not in kinds["shared"]
+    assert kinds["everything"] >= {"NetworkPolicy", "PersistentVolumeClaim", "Job", "Deployment"}

@@ -1,0 +1,216 @@
+"""Phase, conditions and numbers for what the cluster shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llmjp_builder.spec import Progress, Step
+from llmjp_operator.api import Condition, Model, Phase, Status, encode
+from llmjp_operator.api.status import EngineStatus
+from llmjp_operator.decide.build_request import request_of, source_digest
+from llmjp_operator.decide.decision import state
+from llmjp_operator.decide.rollout import served
+from llmjp_operator.observe.snapshot import Facts
+from llmjp_operator.observe.store_record import Pinned, Record
+from llmjp_operator.render.serving import pod_digest
+from llmjp_operator.report.status import endpoint, hindered, refused, status
+from tests.operator.scenes import (
+    FOUND,
+    NOW,
+    SETTINGS,
+    a_deployment,
+    a_job,
+    a_model,
+    an_artefact,
+    facts,
+    said,
+    serving_pod,
+)
+
+KEY = "k" * 20
+
+
+def known(model: Model) -> Record:
+    """The model's source is pinned and its artefact built."""
+    request = request_of(model, FOUND, None)
+    return Record(
+        sources={model.name: Pinned(asked=source_digest(model.spec), uid=model.uid, found=FOUND)},
+        artefacts={request.digest: an_artefact(KEY)},
+        history={model.name: (served(model, KEY),)},
+    )
+
+
+def pods_of(model: Model) -> str:
+    made = state(model, facts(model, record=known(model)), SETTINGS).deployment
+    assert made is not None
+    return pod_digest(made)
+
+
+def look(model: Model, live: Any = None, **values: Any) -> Facts:
+    """What is there once the model is built."""
+    deployment = None if live is None else a_deployment(**{"pods": pods_of(model), **live})
+    return facts(model, **{"record": known(model), "deployment": deployment, **values})
+
+
+def status_of(model: Model, seen: Facts) -> Status:
+    return status(model, seen, state(model, seen, SETTINGS))
+
+
+def condition(found: Status, kind: str) -> Condition:
+    return next(c for c in found.conditions if c.type == kind)
+
+
+NONE = {"replicas": 0, "updated": 0, "ready": 0, "available": 0}
+
+
+@pytest.mark.parametrize(
+    ("live", "phase", "reason"),
+    [
+        (None, Phase.ROLLING_OUT, "RollingOut"),
+        ({}, Phase.SERVING, "Complete"),
+        ({"pods": "older"}, Phase.ROLLING_OUT, "RollingOut"),
+        ({"observed": False}, Phase.ROLLING_OUT, "RollingOut"),
+        ({"wanted": 2}, Phase.ROLLING_OUT, "RollingOut"),
+        ({"updated": 0, "stalled": "late"}, Phase.DEGRADED, "RolloutStalled"),
+        ({**NONE, "stalled": "late"}, Phase.FAILED, "RolloutStalled"),
+        ({**NONE, "wanted": 0}, Phase.SERVING, "Complete"),
+    ],
+    ids=[
+        *("first", "done", "other pods", "unseen", "more wanted"),
+        *("stalled beside old", "stalled", "to zero"),
+    ],
+)
+def test_phases_of_a_rollout(live: Any, phase: Phase, reason: str) -> None:
+    model = a_model()
+    found = status_of(model, look(model, live))
+    assert (found.phase, condition(found, "Progressing").reason) == (phase, reason)
+
+
+def test_a_pod_that_is_lost_degrades() -> None:
+    model = a_model({"serving": {"replicas": 2}})
+    model = replace(model, status=Status(engine=EngineStatus(active=KEY)))
+    live = {"wanted": 2, "replicas": 2, "updated": 2, "ready": 1, "available": 1}
+    assert status_of(model, look(model, live)).phase is Phase.DEGRADED
+
+
+@pytest.mark.parametrize(
+    ("changes", "live", "holds", "reason"),
+    [
+        ({}, None, "False", "NoEngine"),
+        ({}, {}, "True", "PodsReady"),
+        ({}, {"ready": 0}, "False", "NoPodReady"),
+        ({"serving": {"replicas": 0}}, {"ready": 0, "wanted": 0}, "False", "ScaledToZero"),
+    ],
+)
+def test_available(changes: Any, live: Any, holds: str, reason: str) -> None:
+    model = a_model(changes)
+    found = condition(status_of(model, look(model, live)), "Available")
+    assert (found.status, found.reason) == (holds, reason)
+
+
+@pytest.mark.parametrize(
+    ("pod", "words"),
+    [
+        (serving_pod(KEY, ready=False, waiting="ErrImagePull: 404"), "cannot start: ErrImagePull"),
+        (
+            serving_pod(KEY, ready=False, restarts=1, ended=said('{"message": "no GPU"}', 4)),
+            "ended with exit code 4: no GPU",
+        ),
+        (
+            serving_pod(KEY, ready=False, restarts=1, ended=said("a\n b", 1)),
+            "ended with exit code 1: a b",
+        ),
+        (
+            serving_pod(KEY, ready=False, restarts=1, ended=said("", 137)),
+            "ended with exit code 137: it said nothing",
+        ),
+        (serving_pod(KEY, ready=False, deleting=True, waiting="x"), "pods are starting"),
+    ],
+    ids=["image", "json", "text", "silent", "going"],
+)
+def test_why_no_pod_is_ready(pod: Any, words: str) -> None:
+    model = a_model()
+    found = status_of(model, look(model, {"ready": 0}, pods=(pod,)))
+    assert words in condition(found, "Available").message
+
+
+def test_downtime_is_announced() -> None:
+    model = a_model({"serving": {"maxSurge": 0}})
+    found = condition(status_of(model, look(model, {"pods": "older"})), "Progressing")
+    assert found.reason == "Downtime"
+
+
+def test_a_spec_that_cannot_be_carried_out() -> None:
+    model = a_model({"engine": {"backend": "vllm"}})
+    found = status_of(model, facts(model))
+    assert found.phase is Phase.BLOCKED
+    assert condition(found, "Accepted").reason == "BackendNotServed"
+    assert condition(found, "EngineReady").status == "Unknown"
+
+
+def test_a_running_build_is_measured() -> None:
+    model = a_model()
+    record = replace(known(model), artefacts={}, history={})
+    waiting = status_of(model, facts(model, record=record))
+    assert (waiting.phase, waiting.build.percent) == (Phase.BUILDING, None)
+    assert waiting.build.job is not None
+    job = a_job(waiting.build.job, model, request=request_of(model, FOUND, None).digest)
+    progress = Progress(step=Step.CONVERT, percent=41.9, eta_seconds=-3.0)
+    seen = facts(model, record=record, jobs={job.name: job}, progress=progress)
+    build = status_of(model, seen).build
+    assert (build.step, build.percent, build.eta_seconds) == (Step.CONVERT, 41, 0)
+
+
+def test_a_condition_keeps_the_time_of_its_change() -> None:
+    model = a_model()
+    first = status_of(model, look(model, {}))
+    model = replace(model, status=first, generation=2)
+    later = replace(look(model, {}), now=NOW + 60)
+    for before, after in zip(first.conditions, status_of(model, later).conditions, strict=True):
+        assert after.last_transition_time == before.last_transition_time
+        assert (before.observed_generation, after.observed_generation) == (1, 2)
+    broken = replace(look(model, {"ready": 0}), now=NOW + 60)
+    changed = condition(status_of(model, broken), "Available")
+    assert changed.last_transition_time > condition(first, "Available").last_transition_time
+
+
+def test_the_engine_before() -> None:
+    model = a_model()
+    record = known(model)
+    history = (served(model, "o" * 20), served(model, KEY))
+    record = replace(record, history={"a": history})
+    pods = (serving_pod(KEY),)
+    model = replace(model, status=Status(engine=EngineStatus(active="o" * 20)))
+    found = status_of(model, look(model, {}, record=record, pods=pods)).engine
+    assert (found.active, found.previous) == (KEY, "o" * 20)
+    forgotten = replace(record, history={"a": history[1:]})
+    found = status_of(model, look(model, {}, record=forgotten, pods=pods)).engine
+    assert found.previous is None
+
+
+def test_the_endpoint() -> None:
+    assert endpoint(a_model()).http == "a.ns.svc:8000"
+    locked = endpoint(a_model({"serving": {"tls": {"secretName": "t"}}}))
+    assert (locked.grpc, locked.http) == ("a.ns.svc:8001", "")
+
+
+def test_a_refused_spec_keeps_what_was_said() -> None:
+    model = a_model()
+    model = replace(model, status=status_of(model, look(model, {})))
+    found = refused(model, "spec.engine: no", NOW)
+    assert found.phase is Phase.DEGRADED, "pods answer"
+    assert [c.type for c in found.conditions] == [c.type for c in model.status.conditions]
+    assert condition(found, "Accepted").reason == "InvalidSpec"
+    assert refused(a_model(), "no", NOW).phase is Phase.BLOCKED
+    again = refused(replace(model, status=found), "spec.engine: no", NOW + 60)
+    assert encode(again) == encode(found), "the same is not written again"
+
+
+def test_what_the_api_server_refuses_is_said() -> None:
+    model = a_model()
+    found = hindered(model, status_of(model, look(model, {})), "quota", NOW)
+    told = condition(found, "Progressing")
+    assert (told.status, told.reason, told.message) == ("False", "Hindered", "quota")
