@@ -8,19 +8,19 @@ from typing import Annotated
 
 import typer
 
-from llmjp_cli.build import build, convert
-from llmjp_cli.demo import demo
-from llmjp_cli.doctor import doctor
-from llmjp_cli.drain import drain
-from llmjp_cli.edge import run
-from llmjp_cli.plan import plan
-from llmjp_cli.quantize import quantize
-from llmjp_cli.resolve import resolve
-from llmjp_cli.serve import serve
-from llmjp_cli.status import status
-from llmjp_cli.store import store_check, store_gc, store_ls, store_remove
-from llmjp_cli.talk import bench, chat, generate
-from llmjp_cli.verify import verify
+from llmjp_cli.commands.build import build, convert
+from llmjp_cli.commands.chat import bench, chat, generate
+from llmjp_cli.commands.demo import demo
+from llmjp_cli.commands.doctor import doctor
+from llmjp_cli.commands.drain import drain
+from llmjp_cli.commands.plan import plan
+from llmjp_cli.commands.quantize import quantize
+from llmjp_cli.commands.resolve import resolve
+from llmjp_cli.commands.serve import serve
+from llmjp_cli.commands.status import status
+from llmjp_cli.commands.store import store_check, store_gc, store_ls, store_remove
+from llmjp_cli.commands.verify import verify
+from llmjp_cli.exit_codes import run
 
 ENGINES = "Build"
 SERVING = "Serve"

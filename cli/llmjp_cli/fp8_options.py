@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmjp_cli.resolve import cache_folder
+from llmjp_cli.commands.resolve import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

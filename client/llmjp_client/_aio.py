@@ -12,11 +12,11 @@ from grpc import aio
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from ._base import PROBE_EVERY_S, PROBE_TIMEOUT_S, BaseClient
+from ._channels import Line, Lines
 from ._errors import Cancelled, LlmJpError
-from ._events import Exchange, Progress
-from ._lines import Line, Lines
+from ._exchange import Exchange, Progress
 from ._resource import Wanted, nothing, opened_async
-from ._settings import PROBE_EVERY_S, PROBE_TIMEOUT_S, Configured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ._types import Chunk, Message, Options, Prompt, Reply
 
 
-class AsyncClient(Configured):
+class AsyncClient(BaseClient):
     """`Client` for asyncio; belongs to the event loop of its first call.
 
     Example:

@@ -10,11 +10,11 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from ._base import PROBE_EVERY_S, PROBE_TIMEOUT_S, BaseClient
+from ._channels import Line, Lines
 from ._errors import LlmJpError
-from ._events import Exchange, Progress
-from ._lines import Line, Lines
+from ._exchange import Exchange, Progress
 from ._resource import Wanted, nothing, opened
-from ._settings import PROBE_EVERY_S, PROBE_TIMEOUT_S, Configured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ._types import Chunk, Message, Options, Prompt, Reply
 
 
-class Client(Configured):
+class Client(BaseClient):
     """Talks to one endpoint; may be shared by threads. Close it, or use it in a `with`.
 
     Example:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import aiohttp
 
 from ._errors import LlmJpError, NotPermitted, Unavailable
-from ._kube_api import NotFound, hang_up
+from .kube import NotFound, hang_up
 
 if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import Callable, Coroutine
 
-    from ._kube_api import Api
+    from .kube import Api
 
 Object = dict[str, Any]
 T = TypeVar("T")

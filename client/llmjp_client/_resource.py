@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from ._forward import Background
-    from ._kube_api import Api
+    from .kube import Api
 
 Object = dict[str, Any]
 C = TypeVar("C")
@@ -196,7 +196,7 @@ async def locate(behind: Background, wanted: Wanted, given: Settings) -> Found:
         ModelNotServed: it does not serve in time, or waiting is in vain.
         LlmJpError: the API server refuses or does not answer.
     """
-    from ._kube_api import Api
+    from .kube import Api
 
     api = await Api.connect(wanted.kubeconfig, wanted.context)
     try:
@@ -239,7 +239,7 @@ async def _versions(api: Api, namespace: str, name: str) -> AsyncGenerator[Objec
     Yields:
         It.
     """
-    from ._kube_api import ApiUnreachable, NotFound
+    from .kube import ApiUnreachable, NotFound
 
     path = f"/apis/{API}/namespaces/{namespace}/{PLURAL}"
     reached = False

@@ -13,11 +13,11 @@ import typer
 from typer.testing import CliRunner, Result
 
 from e2e.cluster import Cluster, Kubectl
-from llmjp_cli import doctor_checks as checks
-from llmjp_cli.doctor import doctor
-from llmjp_cli.doctor_checks import Finding, Found, Level, Unknown
-from llmjp_cli.doctor_models import models, named
-from llmjp_cli.doctor_nodes import gpus
+from llmjp_cli.cluster.doctor import checks
+from llmjp_cli.cluster.doctor.checks import Finding, Found, Level, Unknown
+from llmjp_cli.cluster.doctor.gpus import gpus
+from llmjp_cli.cluster.doctor.models import models, named
+from llmjp_cli.commands.doctor import doctor
 from llmjp_operator.crd.definition import definition
 from llmjp_operator.names import CRD
 from tests.operator.objects import model

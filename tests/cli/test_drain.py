@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from llmjp_cli.drain import drain
+from llmjp_cli.commands.drain import drain
 from llmjp_runtime.front.health import Drain, HealthServer
 
 APP = typer.Typer()

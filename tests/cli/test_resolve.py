@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 import typer
 
-from llmjp_cli.edge import run
-from llmjp_cli.resolve import resolve
+from llmjp_cli.commands.resolve import resolve
+from llmjp_cli.exit_codes import run
 from tests.engine_builder.sources.conftest import REPOSITORY, checkpoint, needed, write_files
 from tests.support.hub import Hub
 
@@ -76,7 +76,7 @@ def test_refused(
 
 
 def test_the_module_is_light() -> None:
-    program = "import sys, llmjp_cli.resolve; print([m for m in sys.modules if m in %r])"
+    program = "import sys, llmjp_cli.commands.resolve; print([m for m in sys.modules if m in %r])"
     heavy = ("torch", "numpy", "huggingface_hub", "llmjp_builder")
     found = subprocess.run(
         [sys.executable, "-c", program % (heavy,)], capture_output=True, text=True, check=True

@@ -13,9 +13,18 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from e2e.cluster import Cluster, Kubectl
-from llmjp_cli import kube
-from llmjp_cli.status import status
-from llmjp_cli.status_screen import Seen, age, duration, line, listing, next_steps, screen, waiting
+from llmjp_cli.cluster import kube
+from llmjp_cli.cluster.status.screen import (
+    Seen,
+    age,
+    duration,
+    line,
+    listing,
+    next_steps,
+    screen,
+    waiting,
+)
+from llmjp_cli.commands.status import status
 from llmjp_operator.crd.definition import definition
 from llmjp_operator.names import CRD
 from tests.operator.objects import model

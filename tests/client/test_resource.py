@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from llmjp_client import TLS, Client, Unsupported
-from llmjp_client._kube_api import NotFound
 from llmjp_client._resource import Settings, direct, parse, settings_for
+from llmjp_client.kube import NotFound
 from tests.client.resources import ENDPOINT, HOST, SERVES, Object, condition, resource, said
 
 

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from llmjp_client import Client, LlmJpError, Unavailable
-from llmjp_client._lines import Line, Lines
+from llmjp_client._channels import Line, Lines
 from llmjp_client.testing import FakeRequest, FakeServer, InBandError, StatusError
 from tests.support.forwarder import Forwarder
 

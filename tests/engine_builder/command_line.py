@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from llmjp_cli.build import build, convert
-from llmjp_cli.edge import run
-from llmjp_cli.quantize import quantize
-from llmjp_cli.resolve import resolve
-from llmjp_cli.store import store_check, store_gc, store_ls, store_remove
+from llmjp_cli.commands.build import build, convert
+from llmjp_cli.commands.quantize import quantize
+from llmjp_cli.commands.resolve import resolve
+from llmjp_cli.commands.store import store_check, store_gc, store_ls, store_remove
+from llmjp_cli.exit_codes import run
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from llmjp_builder.spec import (
     Step,
 )
 from llmjp_builder.store import Store, check_artefact
-from llmjp_cli.last_words import failures_left
+from llmjp_cli.termination import failures_left
 from tests.engine_builder.checkpoints import tree
 from tests.engine_builder.command_line import CommandLine
 from tests.engine_builder.compile.processes import new_mark, wait_for_count

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from llmjp_cli.edge import run
-from llmjp_cli.plan import plan
+from llmjp_cli.commands.plan import plan
+from llmjp_cli.exit_codes import run
 from tests.engine_builder.checkpoints import Tiny, write_checkpoint
 from tests.engine_builder.command_line import Ended
 
@@ -95,7 +95,7 @@ def test_misuse(llmjp_plan: Command, arguments: tuple[str, ...], exit_code: int)
 
 
 def test_the_command_is_light() -> None:
-    program = "import sys, llmjp_cli.plan; print(*sys.modules)"
+    program = "import sys, llmjp_cli.commands.plan; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )

@@ -14,7 +14,7 @@ from llmjp_builder.errors import BadConfig, BuilderError, SourceChanged, Unsuppo
 from llmjp_builder.sources.resolution import PLANNED_BY, planned_part, resolution_of
 from llmjp_builder.sources.resolve import pinned
 from llmjp_builder.spec import Resolution, Source, canonical_json
-from llmjp_cli.last_words import LIMIT, text_of
+from llmjp_cli.termination import LIMIT, text_of
 from tests.engine_builder.checkpoints import Tiny
 
 from .conftest import REPOSITORY, checkpoint, write_files

@@ -11,8 +11,8 @@ import typer
 
 from llmjp_builder.pipeline import build
 from llmjp_builder.spec import Backend, BuildSpec, Source
-from llmjp_cli.edge import run
-from llmjp_cli.verify import verify
+from llmjp_cli.commands.verify import verify
+from llmjp_cli.exit_codes import run
 
 from .models import TINY, Pair, random_pair, spoilt, tiny_pair
 

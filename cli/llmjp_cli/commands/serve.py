@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from llmjp_cli.last_words import reason_left
+from llmjp_cli.termination import reason_left
 
 if TYPE_CHECKING:
     from llmjp_runtime.server.listen import Listen, Tls

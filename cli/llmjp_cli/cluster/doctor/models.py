@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llmjp_cli.doctor_checks import Finding, Level, Unknown, unknown
+from llmjp_cli.cluster.doctor.checks import Finding, Level, Unknown, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from llmjp_cli.doctor_checks import Found
+    from llmjp_cli.cluster.doctor.checks import Found
     from llmjp_operator.api import Model
 
 Object = dict[str, Any]

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llmjp_cli.doctor_checks import RIGHTS, Finding, Found, Level, Unknown
-from llmjp_cli.doctor_models import models, named
-from llmjp_cli.kube import (
+from llmjp_cli.cluster.doctor.checks import RIGHTS, Finding, Found, Level, Unknown
+from llmjp_cli.cluster.doctor.models import models, named
+from llmjp_cli.cluster.kube import (
     Context,
     Kube,
     Kubeconfig,
@@ -28,7 +28,7 @@ from llmjp_cli.kube import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from llmjp_cli.doctor_checks import Answer
+    from llmjp_cli.cluster.doctor.checks import Answer
 
 Object = dict[str, Any]
 T = TypeVar("T")
@@ -71,8 +71,8 @@ def doctor(
 
 def examine(kube: Kube, namespace: str) -> list[Finding]:
     """All findings."""
-    from llmjp_cli.doctor_checks import cluster
-    from llmjp_cli.doctor_nodes import gpus
+    from llmjp_cli.cluster.doctor.checks import cluster
+    from llmjp_cli.cluster.doctor.gpus import gpus
 
     try:
         kube.get("/version")

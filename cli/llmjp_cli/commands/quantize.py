@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from llmjp_cli.build import Dtype, DtypeOption
+from llmjp_cli.commands.build import Dtype, DtypeOption
 from llmjp_cli.fp8_options import (
     ActivationAmax,
     Calibration,

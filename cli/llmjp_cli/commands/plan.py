@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmjp_cli.build import Dtype, DtypeOption, EmbeddingShardingDim
+from llmjp_cli.commands.build import Dtype, DtypeOption, EmbeddingShardingDim
 from llmjp_cli.fp8_options import (
     KvCache,
     KvCacheOption,
@@ -114,7 +114,7 @@ def plan(
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
     else:
-        from llmjp_cli.plan_table import show
+        from llmjp_cli.tables.plan_table import show
 
         show(result, request, source)
     result.require_possible()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from llmjp_cli.doctor_checks import Finding, Level, Unknown, unknown
+from llmjp_cli.cluster.doctor.checks import Finding, Level, Unknown, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from llmjp_cli.doctor_checks import Answer, Found
+    from llmjp_cli.cluster.doctor.checks import Answer, Found
 
 Object = dict[str, Any]
 

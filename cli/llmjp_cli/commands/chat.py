@@ -183,7 +183,7 @@ def bench(
 
     from rich.console import Console
 
-    from llmjp_cli.measure import BUILT_IN, Load, load_run, table
+    from llmjp_cli.load_test import BUILT_IN, Load, load_run, table
 
     texts = BUILT_IN if prompts is None else _lines(prompts)
     load = Load(

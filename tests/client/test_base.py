@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llmjp_client import TLS, AsyncClient, Client
-from llmjp_client._settings import Endpoint
+from llmjp_client._base import Endpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ import sys
 import pytest
 import typer
 
-from llmjp_cli.edge import describe, run
+from llmjp_cli.exit_codes import describe, run
 
 
 class Foreseen(Exception):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llmjp_client import Client
     from llmjp_runtime.server.process import TritonServer
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "tiny-model" / "checkpoint"
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "tiny-model" / "checkpoint"
 """The example model of a checkout."""
 STORE = Path(".llmjp") / "store"
 """Where the demo keeps its artefacts: below the working directory, so that it is easy to remove."""

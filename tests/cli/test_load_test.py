@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmjp_cli.measure import Load, Percentiles, Sample, Summary
+from llmjp_cli.load_test import Load, Percentiles, Sample, Summary
 from llmjp_client import Overloaded
 
 LOAD = Load(prompts=("x",), concurrency=2, num_requests=2, num_warmup=0, max_tokens=None)

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from llmjp_cli import talk
+from llmjp_cli.commands import chat as talk
 from llmjp_client import InvalidRequest, Overloaded, Unavailable
 from llmjp_client.testing import FakeRequest, FakeServer, StatusError
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 
 from ._errors import DeadlineExceeded, InvalidRequest, ModelNotFound, Unavailable, typed
-from ._events import Exchange, RetryPolicy
+from ._exchange import Exchange, RetryPolicy
 from ._messages import encode
 from ._types import TLS
 
@@ -82,7 +82,7 @@ CHANNEL_OPTIONS: Final[Mapping[str, int | str]] = {
     # gRPC waits a second before it connects again, which would make shorter retries pointless.
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 5_000,
-    # What is sent again goes over a connection of its own (`_lines`), not over the one that failed.
+    # What is sent again takes a connection of its own (`_channels`), not the one that failed.
     "grpc.use_local_subchannel_pool": 1,
     # A headless Service has an address per pod: use them all.
     "grpc.service_config": '{"loadBalancingConfig":[{"round_robin":{}}]}',
@@ -90,7 +90,7 @@ CHANNEL_OPTIONS: Final[Mapping[str, int | str]] = {
 """Defaults; `channel_options` overrides them."""
 
 
-class Configured:
+class BaseClient:
     """What `Client` and `AsyncClient` have in common: their settings, and requests made of them."""
 
     def __init__(

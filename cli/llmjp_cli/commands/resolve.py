@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from llmjp_cli.last_words import TerminationMessage, failures_left, leave
 from llmjp_cli.source_options import (
     AcceptLicence,
     CaFile,
@@ -17,6 +16,7 @@ from llmjp_cli.source_options import (
     TokenFile,
     token_in,
 )
+from llmjp_cli.termination import TerminationMessage, failures_left, leave
 
 
 def resolve(

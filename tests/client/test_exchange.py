@@ -19,7 +19,7 @@ from llmjp_client import (
     Unavailable,
     Usage,
 )
-from llmjp_client._events import Exchange, RetryPolicy
+from llmjp_client._exchange import Exchange, RetryPolicy
 from llmjp_client._tensors import pack
 
 

@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from llmjp_cli.kube import Context, Forbidden, Kube, Kubeconfig, KubeError, Namespace, models_path
+from llmjp_cli.cluster.kube import (
+    Context,
+    Forbidden,
+    Kube,
+    Kubeconfig,
+    KubeError,
+    Namespace,
+    models_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from llmjp_cli.status_screen import Seen
+    from llmjp_cli.cluster.status.screen import Seen
 
 Object = dict[str, Any]
 
@@ -62,7 +70,7 @@ def status(
 
 
 def _list(kube: Kube, namespace: str | None, *, as_json: bool) -> None:
-    from llmjp_cli.status_screen import listing
+    from llmjp_cli.cluster.status.screen import listing
 
     models = kube.items(models_path(namespace))
     if as_json:
@@ -75,7 +83,7 @@ def _list(kube: Kube, namespace: str | None, *, as_json: bool) -> None:
 
 
 def _once(kube: Kube, namespace: str, name: str, *, as_json: bool) -> None:
-    from llmjp_cli.status_screen import next_steps, screen
+    from llmjp_cli.cluster.status.screen import next_steps, screen
 
     seen = look(kube, namespace, name)
     if not as_json:
@@ -92,7 +100,7 @@ def _once(kube: Kube, namespace: str, name: str, *, as_json: bool) -> None:
 
 
 def _watch(kube: Kube, namespace: str, name: str) -> None:
-    from llmjp_cli.status_screen import available, line, screen
+    from llmjp_cli.cluster.status.screen import available, line, screen
 
     if not sys.stdout.isatty():
         said = ""
@@ -134,7 +142,7 @@ def look(kube: Kube, namespace: str, name: str) -> Seen:
     Raises:
         KubeError: there is no such model, or it may not be looked at.
     """
-    from llmjp_cli.status_screen import Seen
+    from llmjp_cli.cluster.status.screen import Seen
 
     model = kube.model(namespace, name)
     unknown: list[str] = []

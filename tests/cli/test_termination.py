@@ -14,7 +14,7 @@ import typer
 from llmjp_builder.errors import BadArtefact, HubFailed
 from llmjp_builder.errors import Terminated as AskedToEnd
 from llmjp_builder.spec import Failure, Step
-from llmjp_cli.last_words import LIMIT, failures_left, leave, reason_left, reason_of, text_of
+from llmjp_cli.termination import LIMIT, failures_left, leave, reason_left, reason_of, text_of
 from llmjp_runtime.errors import ArtefactInvalid, NotEnoughMemory, OptionInvalid, Terminated
 from llmjp_runtime.text.errors import UnusableTokenizer
 

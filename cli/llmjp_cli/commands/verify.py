@@ -118,7 +118,7 @@ def verify(
         document = to_json(measurement, limits, failures)
         typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        from llmjp_cli.verify_table import show
+        from llmjp_cli.tables.verify_table import show
 
         show(measurement, limits, texts, tokenizer)
     if failures:

@@ -26,7 +26,6 @@ from llmjp_cli.fp8_options import (
     QuantizationOption,
     find_amax,
 )
-from llmjp_cli.last_words import TerminationMessage, failures_left, leave
 from llmjp_cli.source_options import (
     AcceptLicence,
     CaFile,
@@ -35,6 +34,7 @@ from llmjp_cli.source_options import (
     TokenFile,
     token_in,
 )
+from llmjp_cli.termination import TerminationMessage, failures_left, leave
 
 if TYPE_CHECKING:
     from llmjp_builder.spec import BuildSpec, Progress

@@ -1,0 +1,1 @@
+"""`llmjp doctor`: checks of a cluster and of what models in it need."""

@@ -1,0 +1,1 @@
+"""`llmjp status`: what is observed of a model, and its screen."""
