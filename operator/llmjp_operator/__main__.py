@@ -27,7 +27,7 @@ from llmjp_operator.act.metrics import Metrics
 from llmjp_operator.act.resync import sweeping
 from llmjp_operator.act.work_queue import WorkQueue
 from llmjp_operator.errors import ApiRefused, BadSettings, OperatorError, WatchFailed
-from llmjp_operator.observe.cache import View
+from llmjp_operator.observe.cache import ObjectCache
 from llmjp_operator.settings import Settings, parse_settings
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ class Operator:
 
     async def run(self, stop: asyncio.Event) -> bool:
         """Until `stop` is set; whether that was the reason to end."""
-        view = View()
-        metrics = Metrics(view)
+        cache = ObjectCache()
+        metrics = Metrics(cache)
         limit = asyncio.Semaphore(CALLS_AT_ONCE)
         cluster = KubeCluster(self.api, limit, metrics.called)
-        controller = Controller(view, cluster, self.settings, metrics)
+        controller = Controller(cache, cluster, self.settings, metrics)
         async with serving(metrics, lambda: self._failure, self.port) as port:
             _log.info("ready to lead", extra={"port": port, "identity": self.settings.identity})
             leading = asyncio.create_task(
@@ -98,10 +98,10 @@ class Operator:
 
         queue: WorkQueue[Key] = WorkQueue(step, failed)
         metrics.waiting.set_function(lambda: queue.depth)
-        if not await _unless(stop, self._fill(controller.view, cluster, queue)):
+        if not await _unless(stop, self._fill(controller.cache, cluster, queue)):
             return
         sweeper = sweeping(
-            controller.view,
+            controller.cache,
             cluster,
             queue,
             kinds=tuple(KINDS),
@@ -109,9 +109,9 @@ class Operator:
             every_s=self.settings.resync_seconds,
         )
         async with _background(sweeper, *(queue.work() for _ in range(WORKERS))):
-            await self._watch(controller.view, queue, stop)
+            await self._watch(controller.cache, queue, stop)
 
-    async def _watch(self, view: View, queue: WorkQueue[Key], stop: asyncio.Event) -> None:
+    async def _watch(self, cache: ObjectCache, queue: WorkQueue[Key], stop: asyncio.Event) -> None:
         """kopf, until `stop` is set.
 
         Raises:
@@ -120,7 +120,7 @@ class Operator:
         namespaces = self.settings.watch_namespaces
         try:
             await kopf.operator(
-                registry=registry(view, queue),
+                registry=registry(cache, queue),
                 settings=operator_settings(clusterwide=not namespaces),
                 standalone=True,
                 # Else kopf asks for the name of the user, and the image's has none.
@@ -132,7 +132,7 @@ class Operator:
         except Exception as exc:  # kopf's own have no public base
             raise WatchFailed(f"a watch failed: {exc}") from exc
 
-    async def _fill(self, view: View, cluster: KubeCluster, queue: WorkQueue[Key]) -> None:
+    async def _fill(self, cache: ObjectCache, cluster: KubeCluster, queue: WorkQueue[Key]) -> None:
         """Until it has worked: nothing is decided on half a view."""
 
         async def wait(exc: OperatorError) -> None:
@@ -142,7 +142,7 @@ class Operator:
             await asyncio.sleep(pause_s)
 
         await fill(
-            view,
+            cache,
             cluster,
             queue,
             kinds=tuple(KINDS),

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from llmjp_operator.act.metrics import Metrics
-from llmjp_operator.observe.cache import View
+from llmjp_operator.observe.cache import ObjectCache
 from llmjp_operator.runtimes import RUNTIMES
 from llmjp_operator.settings import Settings, parse_settings
 from scripts.chart_files import CHART, renders
@@ -113,7 +113,7 @@ def test_pods_start_anew_when_their_settings_change_and_only_then(chart: Chart) 
 
 def test_alerts_are_about_metrics_that_the_operator_has(chart: Chart) -> None:
     rule = chart.one("PrometheusRule", {"prometheusRule.enabled": True})
-    text = generate_latest(Metrics(View()).registry).decode()
+    text = generate_latest(Metrics(ObjectCache()).registry).decode()
     known = {line.split("{")[0].split()[0] for line in text.splitlines() if line[0] != "#"}
     [group] = rule["spec"]["groups"]
     for alert in group["rules"]:

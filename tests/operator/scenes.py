@@ -8,8 +8,15 @@ from typing import Any
 from e2e.played import ENGINE, TINY
 from llmjp_builder.spec import Built, Failure, Kind, Resolution, Step
 from llmjp_operator.api import Model, Status, parse
-from llmjp_operator.observe.snapshot import DeploymentFact, Ended, Facts, JobFact, NodeFact, PodFact
-from llmjp_operator.observe.store_record import Failed, Record
+from llmjp_operator.observe.snapshot import (
+    ObservedDeployment,
+    ObservedJob,
+    ObservedNode,
+    ObservedPod,
+    Snapshot,
+    Termination,
+)
+from llmjp_operator.observe.store_record import FailedAttempts, StoreRecord
 from llmjp_operator.settings import Images, Settings
 from tests.operator.objects import Object, model
 
@@ -42,12 +49,12 @@ def engine_model(changes: Object | None = None, name: str = "a", **other: Any) -
     return a_model(base | (changes or {}), name, **other)
 
 
-def facts(of: Model, **values: Any) -> Facts:
+def facts(of: Model, **values: Any) -> Snapshot:
     """Nothing is there but the model itself, unless `values` say so."""
-    return Facts(**{"now": NOW, "sharing": (of,), "record": Record(), **values})
+    return Snapshot(**{"now": NOW, "sharing": (of,), "record": StoreRecord(), **values})
 
 
-def a_job(name: str, of: Model, **values: Any) -> JobFact:
+def a_job(name: str, of: Model, **values: Any) -> ObservedJob:
     """A Job that runs."""
     defaults: dict[str, Any] = {
         "name": name,
@@ -63,10 +70,10 @@ def a_job(name: str, of: Model, **values: Any) -> JobFact:
         "finished_at": None,
         "deleting": False,
     }
-    return JobFact(**defaults | values)
+    return ObservedJob(**defaults | values)
 
 
-def a_pod(name: str = "p", **values: Any) -> PodFact:
+def a_pod(name: str = "p", **values: Any) -> ObservedPod:
     """A pod of a Job that runs."""
     defaults: dict[str, Any] = {
         "name": name,
@@ -80,20 +87,20 @@ def a_pod(name: str = "p", **values: Any) -> PodFact:
         "node": "",
         "waiting": "",
         "restarts": 0,
-        "ended": None,
+        "termination": None,
         "evicted": False,
     }
-    return PodFact(**defaults | values)
+    return ObservedPod(**defaults | values)
 
 
-def serving_pod(key: str, name: str = "s", **values: Any) -> PodFact:
+def serving_pod(key: str, name: str = "s", **values: Any) -> ObservedPod:
     """A ready pod that serves an artefact."""
     return a_pod(name, **{"component": "serving", "key": key, "ready": True, **values})
 
 
-def said(message: str, exit_code: int = 0, reason: str = "") -> Ended:
+def said(message: str, exit_code: int = 0, reason: str = "") -> Termination:
     """How a container ended."""
-    return Ended(
+    return Termination(
         exit_code=exit_code,
         reason=reason or ("Completed" if exit_code == 0 else "Error"),
         message=message,
@@ -105,10 +112,10 @@ def a_failure(code: str = "hub_failed", *, retryable: bool = True) -> Failure:
     return Failure(code=code, step=Step.FETCH, message="no answer", retryable=retryable)
 
 
-def failed(asked: str, *, attempts: int = 1, at: float = NOW, **values: Any) -> Failed:
+def failed(asked: str, *, attempts: int = 1, at: float = NOW, **values: Any) -> FailedAttempts:
     """A recorded failure."""
     defaults: dict[str, Any] = {"failure": a_failure(), "job": "job-before"}
-    return Failed(asked=asked, attempts=attempts, at=at, **defaults | values)
+    return FailedAttempts(asked=asked, attempts=attempts, at=at, **defaults | values)
 
 
 def an_artefact(key: str = "k" * 20, **values: Any) -> Built:
@@ -128,7 +135,7 @@ def an_engine(key: str = "e" * 20, **values: Any) -> Built:
     return an_artefact(key, **{"kind": Kind.ENGINE, **ENGINE, **values})
 
 
-def a_deployment(**values: Any) -> DeploymentFact:
+def a_deployment(**values: Any) -> ObservedDeployment:
     """One pod wanted, one there and ready."""
     defaults: dict[str, Any] = {
         "observed": True,
@@ -142,10 +149,10 @@ def a_deployment(**values: Any) -> DeploymentFact:
         "available": 1,
         "stalled": "",
     }
-    return DeploymentFact(**defaults | values)
+    return ObservedDeployment(**defaults | values)
 
 
-def a_node(name: str = "n", gpus: int = 8, **values: Any) -> NodeFact:
+def a_node(name: str = "n", gpus: int = 8, **values: Any) -> ObservedNode:
     """A node with H100s, as GPU feature discovery labels it."""
     labels = {
         "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
@@ -153,4 +160,4 @@ def a_node(name: str = "n", gpus: int = 8, **values: Any) -> NodeFact:
         "nvidia.com/gpu.compute.minor": "0",
         **values.pop("labels", {}),
     }
-    return NodeFact(name=name, labels=labels, gpus=gpus, **{"schedulable": True, **values})
+    return ObservedNode(name=name, labels=labels, gpus=gpus, **{"schedulable": True, **values})

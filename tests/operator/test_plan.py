@@ -10,7 +10,7 @@ import pytest
 from e2e.played import built, digest, ended, well
 from llmjp_builder.spec import Failure
 from llmjp_operator.api import Phase
-from llmjp_operator.observe.snapshot import Ref
+from llmjp_operator.observe.snapshot import ObjectRef
 from tests.operator.objects import Object
 from tests.operator.scenes import a_failure, a_model
 from tests.operator.world import World, only
@@ -94,7 +94,7 @@ def test_the_old_pods_can_be_scaled_while_a_new_engine_is_built() -> None:
     for _ in range(3):
         world.step()
         world._play()
-    made = world.objects[Ref("Deployment", "a")]
+    made = world.objects[ObjectRef("Deployment", "a")]
     assert made["spec"]["replicas"] == 3
     assert world.status.engine.active == old
     assert world.phase == Phase.BUILDING
@@ -258,7 +258,7 @@ def test_what_is_wanted_no_longer_goes() -> None:
     from tests.operator.scenes import SETTINGS
 
     world = served()
-    assert Ref("NetworkPolicy", "a") in world.objects
+    assert ObjectRef("NetworkPolicy", "a") in world.objects
     world.settings = replace(SETTINGS, network=replace(SETTINGS.network, enabled=False))
     world.settle()
     assert not [ref for ref in world.objects if ref.kind == "NetworkPolicy"]

@@ -13,9 +13,9 @@ from llmjp_operator.api import Model, Status
 from llmjp_operator.names import KEY_LABEL, record_name
 from llmjp_operator.observe.managed_fields import digest_of
 from llmjp_operator.observe.parsing import claim_fact, deployment_fact, job_fact, pod_fact
-from llmjp_operator.observe.snapshot import Facts, JobFact, Ref
-from llmjp_operator.observe.store_record import Record, parse_record
-from llmjp_operator.plan import Step, reconcile
+from llmjp_operator.observe.snapshot import ObjectRef, ObservedJob, Snapshot
+from llmjp_operator.observe.store_record import StoreRecord, parse_record
+from llmjp_operator.plan import ReconcilePlan, reconcile
 from llmjp_operator.render.metadata import claim_name
 from llmjp_operator.render.storage import record
 from llmjp_operator.report.notices import Notice
@@ -37,8 +37,8 @@ class World:
     script: Script = well
     settings: Any = SETTINGS
     now: float = NOW
-    objects: dict[Ref, Object] = field(default_factory=dict)
-    applied: dict[Ref, str] = field(default_factory=dict)
+    objects: dict[ObjectRef, Object] = field(default_factory=dict)
+    applied: dict[ObjectRef, str] = field(default_factory=dict)
     told: list[Notice] = field(default_factory=list)
     writes: int = 0
     kill_after: int | None = None
@@ -49,14 +49,14 @@ class World:
     collected: list[list[str]] = field(default_factory=list)
     """Command lines of all Jobs ever made that remove artefacts."""
 
-    def facts(self) -> Facts:
+    def facts(self) -> Snapshot:
         bodies = list(self.objects.items())
-        deployment = self.objects.get(Ref("Deployment", self.model.name))
-        stored = self.objects.get(Ref("ConfigMap", record_name(claim_name(self.model))))
-        return Facts(
+        deployment = self.objects.get(ObjectRef("Deployment", self.model.name))
+        stored = self.objects.get(ObjectRef("ConfigMap", record_name(claim_name(self.model))))
+        return Snapshot(
             now=self.now,
             sharing=(self.model,),
-            record=Record() if stored is None else parse_record(stored["data"]),
+            record=StoreRecord() if stored is None else parse_record(stored["data"]),
             jobs={r.name: job_fact(b) for r, b in bodies if r.kind == "Job"},
             pods=tuple(pod_fact(b) for r, b in bodies if r.kind == "Pod"),
             deployment=None if deployment is None else deployment_fact(deployment),
@@ -64,7 +64,7 @@ class World:
             live={r: d for r, d in self.applied.items() if r.kind != "Pod"},
         )
 
-    def step(self) -> Step:
+    def step(self) -> ReconcilePlan:
         """One reconcile, carried out as the controller does."""
         done = reconcile(self.model, self.facts(), self.settings)
         for removal in done.first:
@@ -92,9 +92,9 @@ class World:
                 continue
             self._play()
             if self.writes == before and self.objects == last:
-                if done.again_after_s is None:
+                if done.requeue_after_s is None:
                     return
-                self.now += done.again_after_s
+                self.now += done.requeue_after_s
         raise AssertionError(f"not settled: {self.model.status}")
 
     def change(self, model: Model) -> None:
@@ -108,7 +108,7 @@ class World:
             raise Killed
 
     def _apply(self, wanted: Object) -> None:
-        ref = Ref(wanted["kind"], wanted["metadata"]["name"])
+        ref = ObjectRef(wanted["kind"], wanted["metadata"]["name"])
         before = self.objects.get(ref)
         body = copy.deepcopy(wanted)
         if before is None:
@@ -126,7 +126,7 @@ class World:
         self.objects[ref], self.applied[ref] = body, digest_of(wanted)
         self._wrote()
 
-    def _remove(self, ref: Ref) -> None:
+    def _remove(self, ref: ObjectRef) -> None:
         gone = self.objects.pop(ref, None)
         self.applied.pop(ref, None)
         if gone is not None and ref.kind == "Job":
@@ -141,7 +141,7 @@ class World:
             if ref.kind == "Deployment":
                 self._play_deployment(ref, body)
 
-    def _play_job(self, ref: Ref, job: Object) -> None:
+    def _play_job(self, ref: ObjectRef, job: Object) -> None:
         if job_fact(job).finished:
             return
         pod = self._pod(ref, job, "batch.kubernetes.io/controller-uid")
@@ -152,10 +152,12 @@ class World:
         kind = {"Succeeded": "Complete", "Failed": "Failed"}[status["phase"]]
         job["status"] = {"conditions": [{"type": kind, "status": "True"}]}
 
-    def _play_deployment(self, ref: Ref, made: Object) -> None:
+    def _play_deployment(self, ref: ObjectRef, made: Object) -> None:
         """The new pod starts; when it is ready the old one goes."""
         replicas = made["spec"]["replicas"]
-        new = self._pod(Ref(ref.kind, f"{ref.name}-{made['metadata']['annotations'][POD]}"), made)
+        new = self._pod(
+            ObjectRef(ref.kind, f"{ref.name}-{made['metadata']['annotations'][POD]}"), made
+        )
         new["status"] = self.script(new) or {"phase": "Pending"}
         works = pod_fact(new).ready
         olds = [
@@ -176,9 +178,9 @@ class World:
             "conditions": [] if works else [STALLED],
         }
 
-    def _pod(self, ref: Ref, owner: Object, uid_label: str = "") -> Object:
+    def _pod(self, ref: ObjectRef, owner: Object, uid_label: str = "") -> Object:
         template = owner["spec"]["template"]
-        name = Ref("Pod", f"{ref.name}-0")
+        name = ObjectRef("Pod", f"{ref.name}-0")
         found = self.objects.get(name)
         labels = dict(template["metadata"]["labels"])
         if uid_label:
@@ -190,7 +192,7 @@ class World:
         return found
 
     @property
-    def job_facts(self) -> list[JobFact]:
+    def job_facts(self) -> list[ObservedJob]:
         return [job_fact(b) for r, b in self.objects.items() if r.kind == "Job"]
 
     @property

@@ -27,13 +27,13 @@ from llmjp_operator.names import (
 from llmjp_operator.observe.managed_fields import digest_of
 from llmjp_operator.observe.parsing import claim_fact, node_fact
 from llmjp_operator.observe.snapshot import (
-    ClaimFact,
-    DeploymentFact,
-    Facts,
-    JobFact,
-    PodFact,
-    Ref,
-    Texts,
+    CalibrationTexts,
+    ObjectRef,
+    ObservedClaim,
+    ObservedDeployment,
+    ObservedJob,
+    ObservedPod,
+    Snapshot,
 )
 from llmjp_operator.plan import PROGRESS_EVERY_S, reconcile
 from llmjp_operator.render.storage import claim_name, record
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from llmjp_operator.act.api_client import Cluster
     from llmjp_operator.act.metrics import Metrics
     from llmjp_operator.api import Status
-    from llmjp_operator.observe.cache import Key, Refused, Seen, View
-    from llmjp_operator.observe.snapshot import NodeFact
-    from llmjp_operator.plan import Removal, Step
+    from llmjp_operator.observe.cache import CachedObject, InvalidResource, Key, ObjectCache
+    from llmjp_operator.observe.snapshot import ObservedNode
+    from llmjp_operator.plan import ReconcilePlan, Removal
     from llmjp_operator.settings import Settings
 
 Object = dict[str, Any]
@@ -70,7 +70,7 @@ LOG_LINES: Final = 20
 class Controller:
     """Reconciles one model at a time, and the models of one store one after the other."""
 
-    view: View
+    cache: ObjectCache
     cluster: Cluster
     settings: Settings
     metrics: Metrics
@@ -79,7 +79,7 @@ class Controller:
     )
     _stored: dict[tuple[str, str, str], tuple[str, str]] = field(default_factory=dict)
     """Of what was applied and reads back differently: its digest, and that of what was read."""
-    _nodes: tuple[float, tuple[NodeFact, ...] | None] | None = None
+    _nodes: tuple[float, tuple[ObservedNode, ...] | None] | None = None
     _progress: dict[str, tuple[float, Progress | None]] = field(default_factory=dict)
     """By pod: when its log was read, and what it said last."""
 
@@ -89,7 +89,7 @@ class Controller:
         Raises:
             OperatorError: the API server would not have it; what was done stays done.
         """
-        model = self.view.models.get(key)
+        model = self.cache.models.get(key)
         if model is None:
             return None
         if not isinstance(model, Model):
@@ -98,21 +98,21 @@ class Controller:
         if model.deleting:
             return None
         async with self._locks[model.namespace, claim_name(model)]:
-            facts = await self._facts(model)
-            step = reconcile(model, facts, self.settings)
-            if step.makes_pods:
+            snapshot = await self._snapshot(model)
+            step = reconcile(model, snapshot, self.settings)
+            if step.creates_pods:
                 nodes = await self._nodes_for(model, NODES_AFRESH_S)
-                if nodes != facts.nodes:
-                    step = reconcile(model, replace(facts, nodes=nodes), self.settings)
+                if nodes != snapshot.nodes:
+                    step = reconcile(model, replace(snapshot, nodes=nodes), self.settings)
             try:
                 await self._carry_out(model, step)
             except ApiRefused as exc:
                 if exc.is_going:
                     return None
                 raise
-        return step.again_after_s
+        return step.requeue_after_s
 
-    async def _refuse(self, broken: Refused) -> None:
+    async def _refuse(self, broken: InvalidResource) -> None:
         from llmjp_operator.api import Spec, decode
         from llmjp_operator.api.status import Status as StatusOf
 
@@ -130,19 +130,20 @@ class Controller:
         )
         await self._say(model, refused(model, broken.message, time.time()))
 
-    async def _facts(self, model: Model) -> Facts:
-        seen = list(self.view.of(model))
-        facts = [(ref, one.fact) for ref, one in seen]
-        pods = tuple(fact for _, fact in facts if isinstance(fact, PodFact))
-        claims = {fact.name: fact for _, fact in facts if isinstance(fact, ClaimFact)}
+    async def _snapshot(self, model: Model) -> Snapshot:
+        seen = list(self.cache.of(model))
+        observed = [(ref, one.value) for ref, one in seen]
+        pods = tuple(value for _, value in observed if isinstance(value, ObservedPod))
+        claims = {value.name: value for _, value in observed if isinstance(value, ObservedClaim)}
         ours = next(
-            (f for r, f in facts if isinstance(f, DeploymentFact) and r.name == model.name), None
+            (f for r, f in observed if isinstance(f, ObservedDeployment) and r.name == model.name),
+            None,
         )
-        jobs = {fact.name: fact for _, fact in facts if isinstance(fact, JobFact)}
-        return Facts(
+        jobs = {value.name: value for _, value in observed if isinstance(value, ObservedJob)}
+        return Snapshot(
             now=time.time(),
             sharing=self._sharing(model),
-            record=self.view.record(model.namespace, record_name(claim_name(model))),
+            record=self.cache.record(model.namespace, record_name(claim_name(model))),
             jobs=jobs,
             pods=pods,
             deployment=ours,
@@ -154,10 +155,12 @@ class Controller:
         )
 
     def _sharing(self, model: Model) -> tuple[Model, ...]:
-        found = (self.view.models.get(key) for key in self.view.sharing(model))
+        found = (self.cache.models.get(key) for key in self.cache.sharing(model))
         return tuple(m for m in found if isinstance(m, Model) and not m.deleting)
 
-    def _live(self, model: Model, seen: Iterable[tuple[Ref, Seen]]) -> Iterable[tuple[Ref, str]]:
+    def _live(
+        self, model: Model, seen: Iterable[tuple[ObjectRef, CachedObject]]
+    ) -> Iterable[tuple[ObjectRef, str]]:
         mine = (model.namespace, MODEL_LABEL, model.name)
         for ref, one in seen:
             if ref.kind == "Pod" or mine not in one.groups:
@@ -165,7 +168,7 @@ class Controller:
             wanted, read = self._stored.get((ref.kind, model.namespace, ref.name), ("", ""))
             yield ref, wanted if read and read == one.digest else one.digest
 
-    async def _foreign_claims(self, model: Model) -> dict[str, ClaimFact]:
+    async def _foreign_claims(self, model: Model) -> dict[str, ObservedClaim]:
         volume = model.spec.source.persistent_volume_claim
         names = {model.spec.storage.existing_claim, volume.claim_name if volume else None}
         found = {}
@@ -177,7 +180,7 @@ class Controller:
 
     async def _nodes_for(
         self, model: Model, age_s: float = NODES_EVERY_S
-    ) -> tuple[NodeFact, ...] | None:
+    ) -> tuple[ObservedNode, ...] | None:
         """Only where the GPUs of nodes decide something."""
         if not serving_gpus(model.spec):
             return None
@@ -188,21 +191,23 @@ class Controller:
             self._nodes = (now, known)
         return self._nodes[1]
 
-    async def _texts(self, model: Model) -> Texts | None:
+    async def _texts(self, model: Model) -> CalibrationTexts | None:
         calibration = model.spec.engine.calibration
         ref = None if calibration is None else calibration.config_map_ref
         if ref is None:
             return None
         found = await self.cluster.get("ConfigMap", model.namespace, ref.name)
         if found is None:
-            return Texts(digest="", problem=f"there is no ConfigMap {ref.name}")
+            return CalibrationTexts(digest="", problem=f"there is no ConfigMap {ref.name}")
         text = (found.get("data") or {}).get(ref.key)
         if text is None:
-            return Texts(digest="", problem=f"the ConfigMap {ref.name} has no key {ref.key}")
-        return Texts(digest=digest(text))
+            return CalibrationTexts(
+                digest="", problem=f"the ConfigMap {ref.name} has no key {ref.key}"
+            )
+        return CalibrationTexts(digest=digest(text))
 
     async def _progress_of(
-        self, model: Model, jobs: Iterable[JobFact], pods: Iterable[PodFact]
+        self, model: Model, jobs: Iterable[ObservedJob], pods: Iterable[ObservedPod]
     ) -> Progress | None:
         """What the build that the model waits for said last; its log is read now and then."""
         mine = {job.uid for job in jobs if model.uid in job.owners and job.request}
@@ -221,7 +226,7 @@ class Controller:
             self._progress[pod.name] = (now, said)
         return said
 
-    async def _carry_out(self, model: Model, step: Step) -> None:
+    async def _carry_out(self, model: Model, step: ReconcilePlan) -> None:
         """Write everything that can be written; say what could not be, and raise it."""
         errors: list[OperatorError] = []
         await self._remove(model, step.first)
@@ -256,9 +261,9 @@ class Controller:
     async def _apply(self, wanted: Object) -> None:
         kind, metadata = wanted["kind"], wanted["metadata"]
         stored = await self.cluster.apply(wanted)
-        self.view.see(kind, stored)
+        self.cache.see(kind, stored)
         where = (kind, metadata["namespace"], metadata["name"])
-        asked, read = digest_of(wanted), self.view.digest(*where)
+        asked, read = digest_of(wanted), self.cache.digest(*where)
         if asked == read:
             self._stored.pop(where, None)
         else:
@@ -279,7 +284,7 @@ class Controller:
         except ApiRefused as exc:
             if exc.status != 404:  # it was deleted meanwhile
                 raise
-        self.view.said(model, said)
+        self.cache.said(model, said)
         _log.info(
             "status written",
             extra={"model": f"{model.namespace}/{model.name}", "phase": str(said.phase)},

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from llmjp_operator.act.work_queue import WorkQueue
-    from llmjp_operator.observe.cache import Key, View
+    from llmjp_operator.observe.cache import Key, ObjectCache
 
 CHUNK: Final = 50
 """Objects of a kind that are asked for at once, and are in memory at once: with 200, the process is
@@ -31,7 +31,7 @@ class Lists(Protocol):
 
 
 async def fill(
-    view: View,
+    cache: ObjectCache,
     cluster: Lists,
     queue: WorkQueue[Key],
     *,
@@ -45,7 +45,7 @@ async def fill(
     lists in a row hardly ever succeed.
 
     Args:
-        view: what is filled.
+        cache: what is filled.
         cluster: who is asked.
         queue: gets every model.
         kinds: of our objects.
@@ -58,9 +58,9 @@ async def fill(
             try:
                 async for body in cluster.objects(kind, namespace, selector, CHUNK):
                     if kind == KIND:
-                        view.see_model(body)
+                        cache.see_model(body)
                     else:
-                        view.see(kind, body, shown=True)
+                        cache.see(kind, body, shown=True)
             except OperatorError as exc:
                 await wait(exc)
             else:
@@ -71,5 +71,5 @@ async def fill(
             await listed(kind, namespace, f"{MANAGED_BY}={OPERATOR}")
         # Refused while the kind is not installed: kopf, started then, may never notice that it is.
         await listed(KIND, namespace, "")
-    for key in sorted(view.models):
+    for key in sorted(cache.models):
         await queue.add(key)

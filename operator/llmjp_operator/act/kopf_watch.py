@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from llmjp_operator.act.work_queue import WorkQueue
-    from llmjp_operator.observe.cache import Key, View
+    from llmjp_operator.observe.cache import Key, ObjectCache
 
 KINDS: Final = {
     "ConfigMap": ("", "v1", "configmaps"),
@@ -48,7 +48,7 @@ IDLE_S: Final = 0.1
 """kopf keeps an object's last event and a task for so long after it."""
 
 
-def registry(view: View, queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
+def registry(cache: ObjectCache, queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
     """Everything that kopf calls."""
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers)(_login)
@@ -60,14 +60,14 @@ def registry(view: View, queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
         key = (metadata["namespace"], metadata["name"])
         if event["type"] == "DELETED":
             queue.forget(key)
-            for other in view.lose_model(*key):
+            for other in cache.lose_model(*key):
                 await queue.add(other)
-        elif view.see_model(body) or event["type"] is not None:
+        elif cache.see_model(body) or event["type"] is not None:
             await queue.add(key)
 
     for kind, resource in KINDS.items():
         kopf.on.event(*resource, registry=handlers, labels=_OURS, id=resource[2])(
-            _teller(view, queue, kind)
+            _teller(cache, queue, kind)
         )
     return handlers
 
@@ -75,17 +75,17 @@ def registry(view: View, queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
 _OURS: Final = {MANAGED_BY: OPERATOR}
 
 
-def _teller(view: View, queue: WorkQueue[Key], kind: str) -> Callable[..., Awaitable[None]]:
+def _teller(cache: ObjectCache, queue: WorkQueue[Key], kind: str) -> Callable[..., Awaitable[None]]:
     async def tell(event: Any, **_: Any) -> None:
         body = event["object"]
         metadata = body["metadata"]
         namespace, labels = metadata.get("namespace", ""), metadata.get("labels") or {}
         news = True
         if event["type"] == "DELETED":
-            view.lose(kind, namespace, metadata["name"], metadata.get("uid", ""))
+            cache.lose(kind, namespace, metadata["name"], metadata.get("uid", ""))
         else:
-            news = view.see(kind, body, shown=True) or event["type"] is not None
-        for key in sorted(view.concerned(namespace, labels)) if news else ():
+            news = cache.see(kind, body, shown=True) or event["type"] is not None
+        for key in sorted(cache.concerned(namespace, labels)) if news else ():
             await queue.add(key)
 
     return tell

@@ -14,7 +14,7 @@ from llmjp_operator.api import Model, Phase
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from llmjp_operator.observe.cache import View
+    from llmjp_operator.observe.cache import ObjectCache
 
 _MS = (1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 750)
 _BUCKETS = (*(ms / 1000 for ms in _MS), 1, 1.5, 2.5, 5, 10)
@@ -24,13 +24,13 @@ _BUCKETS = (*(ms / 1000 for ms in _MS), 1, 1.5, 2.5, 5, 10)
 class _Models(Collector):
     """Models by phase, counted when somebody asks."""
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    def __init__(self, cache: ObjectCache) -> None:
+        self._cache = cache
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         family = GaugeMetricFamily("llmjp_models", "Models by phase.", labels=("phase",))
         counts: Counts[str] = Counts()
-        for model in list(self._view.models.values()):
+        for model in list(self._cache.models.values()):
             known = isinstance(model, Model) and model.status.phase is not None
             counts[str(model.status.phase) if known else str(Phase.PENDING)] += 1  # type: ignore[union-attr]
         for phase in Phase:
@@ -41,9 +41,9 @@ class _Models(Collector):
 class Metrics:
     """All of them, in a registry of their own."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, cache: ObjectCache) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_Models(view))
+        self.registry.register(_Models(cache))
         self.leading = Gauge(
             "llmjp_operator_leading", "Whether this operator acts.", registry=self.registry
         )

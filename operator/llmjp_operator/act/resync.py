@@ -16,7 +16,7 @@ from llmjp_operator.names import MANAGED_BY, OPERATOR
 if TYPE_CHECKING:
     from llmjp_operator.act.api_client import Cluster
     from llmjp_operator.act.work_queue import WorkQueue
-    from llmjp_operator.observe.cache import Key, View
+    from llmjp_operator.observe.cache import Key, ObjectCache
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ FIRST_S: Final = 15.0
 
 
 async def sweeping(
-    view: View,
+    cache: ObjectCache,
     cluster: Cluster,
     queue: WorkQueue[Key],
     *,
@@ -40,7 +40,7 @@ async def sweeping(
         await asyncio.sleep(pause_s)
         pause_s = every_s
         try:
-            await sweep(view, cluster, queue, kinds=kinds, namespaces=namespaces)
+            await sweep(cache, cluster, queue, kinds=kinds, namespaces=namespaces)
         except OperatorError as exc:
             _log.warning("sweep failed", extra={"reason": str(exc)})
         except Exception:  # noqa: BLE001  one that fails must not be the last one
@@ -48,7 +48,7 @@ async def sweeping(
 
 
 async def sweep(
-    view: View,
+    cache: ObjectCache,
     cluster: Cluster,
     queue: WorkQueue[Key],
     *,
@@ -62,22 +62,24 @@ async def sweep(
     """
     for kind in kinds:
         listed, version = await _listed(cluster, kind, namespaces, f"{MANAGED_BY}={OPERATOR}")
-        for namespace, one in view.lost(kind, namespaces, listed, version):
+        for namespace, one in cache.lost(kind, namespaces, listed, version):
             labels = {label: value for _, label, value in one.groups}
-            for key in sorted(view.concerned(namespace, labels)):
+            for key in sorted(cache.concerned(namespace, labels)):
                 await queue.add(key)
     listed, _ = await _listed(cluster, KIND_OF_MODELS, namespaces, "")
-    known = {key: model.uid for key, model in view.models.items()}
+    known = {key: model.uid for key, model in cache.models.items()}
     for key, uid in known.items():
         if listed.get(key) != uid and (not namespaces or key[0] in namespaces):
-            await _lose_if_gone(view, cluster, queue, key)
+            await _lose_if_gone(cache, cluster, queue, key)
 
 
-async def _lose_if_gone(view: View, cluster: Cluster, queue: WorkQueue[Key], key: Key) -> None:
+async def _lose_if_gone(
+    cache: ObjectCache, cluster: Cluster, queue: WorkQueue[Key], key: Key
+) -> None:
     """A model that was not listed may have been made since."""
     if await cluster.get(KIND_OF_MODELS, *key) is None:
         queue.forget(key)
-        for other in view.lose_model(*key):
+        for other in cache.lose_model(*key):
             await queue.add(other)
 
 

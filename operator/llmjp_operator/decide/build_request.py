@@ -25,7 +25,7 @@ CALIBRATION_FILE: Final = "/etc/llmjp/calibration/texts.txt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class BuildRequest:
     """One build."""
 
     digest: str
@@ -49,7 +49,7 @@ def source_digest(spec: Spec) -> str:
     return digest(canonical_json({key: value for key, value in asked.items() if value is not None}))
 
 
-def request_of(model: Model, found: Resolution, calibration: str | None) -> Request:
+def request_of(model: Model, found: Resolution, calibration: str | None) -> BuildRequest:
     """The build of a model whose source is pinned.
 
     Args:
@@ -68,7 +68,7 @@ def request_of(model: Model, found: Resolution, calibration: str | None) -> Requ
         runtime = RUNTIMES[model.spec.runtime.version]
         asked["gpu_product"] = model.spec.hardware.gpu_product
         asked["tensorrt_llm"], asked["tensorrt"] = runtime.tensorrt_llm, runtime.tensorrt
-    return Request(digest=digest(canonical_json(asked)), spec=spec)
+    return BuildRequest(digest=digest(canonical_json(asked)), spec=spec)
 
 
 def _build_spec(spec: Spec, found: Resolution) -> BuildSpec:

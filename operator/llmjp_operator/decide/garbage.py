@@ -16,28 +16,30 @@ from llmjp_operator.render.storage import claim_name
 
 if TYPE_CHECKING:
     from llmjp_operator.api import Model
-    from llmjp_operator.decide.decision import State
-    from llmjp_operator.observe.snapshot import Facts
-    from llmjp_operator.observe.store_record import Record
+    from llmjp_operator.decide.decision import Decision
+    from llmjp_operator.observe.snapshot import Snapshot
+    from llmjp_operator.observe.store_record import StoreRecord
 
 
-def collecting(model: Model, facts: Facts, here: State) -> tuple[frozenset[str], tuple[str, ...]]:
+def collecting(
+    model: Model, snapshot: Snapshot, decision: Decision
+) -> tuple[frozenset[str], tuple[str, ...]]:
     """Names in the store whose removal is done, and those to remove now.
 
     Nothing is removed while the model itself is on its way to something else.
     """
-    keys = superfluous(facts, here.record)
-    if not keys or not _is_settled(model, facts, here):
+    keys = superfluous(snapshot, decision.record)
+    if not keys or not _is_settled(model, snapshot, decision):
         return frozenset(), ()
-    job = facts.jobs.get(collection_job(model, keys))
+    job = snapshot.jobs.get(collection_job(model, keys))
     if job is None:
         return frozenset(), keys
     return (frozenset(keys), ()) if job.succeeded else (frozenset(), ())
 
 
-def superfluous(facts: Facts, record: Record) -> tuple[str, ...]:
+def superfluous(snapshot: Snapshot, record: StoreRecord) -> tuple[str, ...]:
     """Artefacts that some model served, and that none keeps or uses, with what only they need."""
-    gone = _artefacts(facts, record)
+    gone = _artefacts(snapshot, record)
     left = {
         name for built in record.artefacts.values() if built.key in gone for name in built.made_from
     }
@@ -47,12 +49,12 @@ def superfluous(facts: Facts, record: Record) -> tuple[str, ...]:
     return tuple(sorted(gone | (left - needed)))
 
 
-def _artefacts(facts: Facts, record: Record) -> set[str]:
+def _artefacts(snapshot: Snapshot, record: StoreRecord) -> set[str]:
     """Keys."""
     known = {built.key for built in record.artefacts.values()}
-    kept = {pod.key for pod in facts.pods if pod.key}
+    kept = {pod.key for pod in snapshot.pods if pod.key}
     served: set[str] = set()
-    for model in facts.sharing:
+    for model in snapshot.sharing:
         keys = list(dict.fromkeys(e.key for e in reversed(record.history.get(model.name, ()))))
         served.update(keys)
         kept.update(keys[: model.spec.storage.keep_engines])
@@ -66,15 +68,15 @@ def collection_job(model: Model, keys: tuple[str, ...]) -> str:
     return collect_job(digest(" ".join((claim_name(model), *keys))))
 
 
-def _is_settled(model: Model, facts: Facts, here: State) -> bool:
-    live = facts.deployment
+def _is_settled(model: Model, snapshot: Snapshot, decision: Decision) -> bool:
+    live = snapshot.deployment
     return (
-        here.built is not None
-        and here.problem is None
-        and here.choice is not None
-        and not here.choice.taken_back
+        decision.built is not None
+        and decision.problem is None
+        and decision.choice is not None
+        and not decision.choice.rolled_back
         and live is not None
         and live.complete
-        and live.pods == here.pods
-        and model.status.engine.active == here.built.key
+        and live.pods == decision.pods
+        and model.status.engine.active == decision.built.key
     )

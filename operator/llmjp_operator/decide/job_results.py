@@ -14,14 +14,14 @@ from llmjp_builder.errors import BuilderError
 from llmjp_builder.spec import Built, Failure, Resolution, Step
 from llmjp_operator.decide.build_request import source_digest
 from llmjp_operator.names import resolve_job
-from llmjp_operator.observe.store_record import Failed, Pinned, source_entry
+from llmjp_operator.observe.store_record import FailedAttempts, PinnedSource, source_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from llmjp_operator.api import Model
-    from llmjp_operator.observe.snapshot import Ended, Facts, JobFact, PodFact
-    from llmjp_operator.observe.store_record import Record
+    from llmjp_operator.observe.snapshot import ObservedJob, ObservedPod, Snapshot, Termination
+    from llmjp_operator.observe.store_record import StoreRecord
 
 C = TypeVar("C", Built, Resolution)
 
@@ -39,21 +39,21 @@ DEADLINE: Final = "deadline_exceeded"
 class _End:
     """A Job that finished."""
 
-    job: JobFact
-    pod: PodFact | None
+    job: ObservedJob
+    pod: ObservedPod | None
     model: Model
     """Whose facts it was found in."""
-    facts: Facts
+    snapshot: Snapshot
 
 
-def absorbed(model: Model, facts: Facts) -> Record:
+def absorbed(model: Model, snapshot: Snapshot) -> StoreRecord:
     """The record with what Jobs of this model and its store left since it was written."""
-    record = facts.record
+    record = snapshot.record
     asked = source_digest(model.spec)
-    for job in facts.jobs.values():
+    for job in snapshot.jobs.values():
         if not job.finished or job.deleting:
             continue
-        end = _End(job, _pod_of(job, facts), model, facts)
+        end = _End(job, _pod_of(job, snapshot), model, snapshot)
         if job.name == resolve_job(model.name, asked):
             record = _with_resolved(record, end, asked)
         elif job.request:
@@ -61,17 +61,17 @@ def absorbed(model: Model, facts: Facts) -> Record:
     return record
 
 
-def _with_resolved(record: Record, end: _End, asked: str) -> Record:
+def _with_resolved(record: StoreRecord, end: _End, asked: str) -> StoreRecord:
     model = end.model
     known = record.sources.get(model.name)
     if known is not None and known.asked == asked and known.uid == model.uid:
         return record
     if end.job.succeeded and (found := _result(end.pod, Resolution)):
-        return record.with_source(model.name, Pinned(asked=asked, uid=model.uid, found=found))
+        return record.with_source(model.name, PinnedSource(asked=asked, uid=model.uid, found=found))
     return _with_failure(record, source_entry(model.name), asked, end)
 
 
-def _with_built(record: Record, end: _End) -> Record:
+def _with_built(record: StoreRecord, end: _End) -> StoreRecord:
     request = end.job.request
     if request in record.artefacts:
         return record
@@ -80,49 +80,51 @@ def _with_built(record: Record, end: _End) -> Record:
     return _with_failure(record, request, request, end)
 
 
-def _with_failure(record: Record, entry: str, asked: str, end: _End) -> Record:
+def _with_failure(record: StoreRecord, entry: str, asked: str, end: _End) -> StoreRecord:
     before = record.failed.get(entry)
-    failure = failure_of(end.job, end.pod, end.facts.now)
+    failure = failure_of(end.job, end.pod, end.snapshot.now)
     if failure is None or (before is not None and before.job == end.job.uid):
         return record
-    failed = Failed(
+    failed = FailedAttempts(
         asked=asked,
         failure=failure,
         attempts=end.job.attempt,
-        at=end.facts.now,
+        at=end.snapshot.now,
         job=end.job.uid,
-        retries=tuple(sorted({m.retry for m in (end.model, *end.facts.sharing) if m.retry})),
+        retries=tuple(sorted({m.retry for m in (end.model, *end.snapshot.sharing) if m.retry})),
     )
     return record.with_failure(entry, failed)
 
 
-def failure_of(job: JobFact, pod: PodFact | None, now: float) -> Failure | None:
+def failure_of(job: ObservedJob, pod: ObservedPod | None, now: float) -> Failure | None:
     """Why a finished Job has no result; None while its pod may still be seen to end."""
-    ended = None if pod is None else pod.ended
-    if ended is not None and (said := _said(ended.message)) is not None:
+    termination = None if pod is None else pod.termination
+    if termination is not None and (said := _said(termination.message)) is not None:
         return said
     if job.failure_reason == "DeadlineExceeded":
         return _failure(DEADLINE, "it took longer than activeDeadlineSeconds", retryable=True)
-    if pod is None or ended is None:
+    if pod is None or termination is None:
         if job.finished_at is not None and now - job.finished_at < LOST_AFTER_S:
             return None
         return _failure(LOST_POD, "its pod is gone, and with it what it said", retryable=True)
-    return _unsaid(pod, ended)
+    return _unsaid(pod, termination)
 
 
-def _unsaid(pod: PodFact, ended: Ended) -> Failure:
+def _unsaid(pod: ObservedPod, termination: Termination) -> Failure:
     """Why a pod ended that did not say it itself."""
-    if ended.reason == "OOMKilled":
+    if termination.reason == "OOMKilled":
         message = "it was killed for using more memory than its limit: raise spec.build.resources"
         return _failure("not_enough_host_memory", message, retryable=False)
     if pod.evicted:
         return _failure(LOST_POD, "the cluster took its pod away", retryable=True)
-    last = ended.message.strip().splitlines()[-1:] or ["it said nothing"]
-    message = f"ended with exit code {ended.exit_code} ({ended.reason}): {last[0]}"
+    last = termination.message.strip().splitlines()[-1:] or ["it said nothing"]
+    message = f"ended with exit code {termination.exit_code} ({termination.reason}): {last[0]}"
     return _failure("internal", message, retryable=True)
 
 
-def next_attempt(failed: Failed | None, asked: str, model: Model) -> tuple[int, float] | None:
+def next_attempt(
+    failed: FailedAttempts | None, asked: str, model: Model
+) -> tuple[int, float] | None:
     """Number and time of the next try; None: it is not tried again.
 
     Args:
@@ -140,21 +142,21 @@ def next_attempt(failed: Failed | None, asked: str, model: Model) -> tuple[int, 
     return failed.attempts + 1, failed.at + pause
 
 
-def pods_of(job: JobFact, facts: Facts) -> Iterator[PodFact]:
+def pods_of(job: ObservedJob, snapshot: Snapshot) -> Iterator[ObservedPod]:
     """All pods of a Job."""
-    return (pod for pod in facts.pods if pod.job == job.uid)
+    return (pod for pod in snapshot.pods if pod.job == job.uid)
 
 
-def _pod_of(job: JobFact, facts: Facts) -> PodFact | None:
-    pods = list(pods_of(job, facts))
-    return next((pod for pod in pods if pod.ended is not None), pods[0] if pods else None)
+def _pod_of(job: ObservedJob, snapshot: Snapshot) -> ObservedPod | None:
+    pods = list(pods_of(job, snapshot))
+    return next((pod for pod in pods if pod.termination is not None), pods[0] if pods else None)
 
 
-def _result(pod: PodFact | None, cls: type[C]) -> C | None:
-    if pod is None or pod.ended is None:
+def _result(pod: ObservedPod | None, cls: type[C]) -> C | None:
+    if pod is None or pod.termination is None:
         return None
     try:
-        return cls.from_json(json.loads(pod.ended.message))
+        return cls.from_json(json.loads(pod.termination.message))
     except (ValueError, BuilderError):
         return None
 

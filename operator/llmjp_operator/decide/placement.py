@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from llmjp_operator.api import Model, Spec
-    from llmjp_operator.observe.snapshot import Facts, NodeFact
+    from llmjp_operator.observe.snapshot import ObservedNode, Snapshot
 
 HOSTNAME: Final = "kubernetes.io/hostname"
 """Label of nodes, unique for each."""
@@ -45,8 +45,8 @@ def builder_flavour(spec: Spec) -> str:
 
 
 def suitable(
-    spec: Spec, nodes: Iterable[NodeFact], *selectors: Mapping[str, str] | None
-) -> list[NodeFact]:
+    spec: Spec, nodes: Iterable[ObservedNode], *selectors: Mapping[str, str] | None
+) -> list[ObservedNode]:
     """Nodes that take new pods, with the GPU and all labels that are asked for."""
     wanted = {key: value for selector in selectors for key, value in (selector or {}).items()}
     product = spec.hardware.gpu_product
@@ -59,26 +59,26 @@ def suitable(
     ]
 
 
-def on_one_node(model: Model, facts: Facts) -> bool:
+def on_one_node(model: Model, snapshot: Snapshot) -> bool:
     """Whether only one node at a time can mount the store."""
     existing = model.spec.storage.existing_claim
     if existing is None:
         return model.spec.storage.made_with == "ReadWriteOnce"
-    found = facts.claims.get(existing)
+    found = snapshot.claims.get(existing)
     return found is not None and not _MANY.intersection(found.access_modes)
 
 
-def storage_problem(model: Model, facts: Facts) -> str | None:
+def storage_problem(model: Model, snapshot: Snapshot) -> str | None:
     """Why pods would wait for each other for ever; None where they would not, or nobody knows.
 
     A volume that one node at a time can mount ties building and serving to that node, and then its
     GPUs must be enough for whatever runs there at once.
     """
-    if not on_one_node(model, facts) or facts.nodes is None:
+    if not on_one_node(model, snapshot) or snapshot.nodes is None:
         return None
     spec = model.spec
     pod, replicas = serving_gpus(spec), spec.serving.replicas
-    nodes = suitable(spec, facts.nodes, spec.serving.node_selector)
+    nodes = suitable(spec, snapshot.nodes, spec.serving.node_selector)
     if pod == 0 or not nodes:
         return None
     most = max(node.gpus for node in nodes)
@@ -95,14 +95,16 @@ def storage_problem(model: Model, facts: Facts) -> str | None:
     return None
 
 
-def build_problem(model: Model, facts: Facts) -> str | None:
+def build_problem(model: Model, snapshot: Snapshot) -> str | None:
     """Why a build would wait for ever for the GPUs of pods that serve; None where it would not."""
     spec = model.spec
-    gpus, live = build_gpus(spec), facts.deployment
-    if not gpus or live is None or not on_one_node(model, facts) or facts.nodes is None:
+    gpus, live = build_gpus(spec), snapshot.deployment
+    if not gpus or live is None or not on_one_node(model, snapshot) or snapshot.nodes is None:
         return None
     taken = live.replicas * serving_gpus(spec)
-    most = max((n.gpus for n in suitable(spec, facts.nodes, spec.build.node_selector)), default=0)
+    most = max(
+        (n.gpus for n in suitable(spec, snapshot.nodes, spec.build.node_selector)), default=0
+    )
     if not most or not taken or taken + gpus <= most:
         return None
     return (
@@ -113,7 +115,7 @@ def build_problem(model: Model, facts: Facts) -> str | None:
 
 
 def incompatible(
-    spec: Spec, built_for: Mapping[str, str], nodes: Iterable[NodeFact] | None
+    spec: Spec, built_for: Mapping[str, str], nodes: Iterable[ObservedNode] | None
 ) -> str | None:
     """Why an engine would not load where its pods would go; None where nothing is known against it.
 

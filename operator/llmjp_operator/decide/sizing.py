@@ -33,7 +33,7 @@ _CUDA_BYTES: Final = 2 * _GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sizes:
+class ResourceEstimate:
     """Needs in bytes; None where they are not known."""
 
     memory_bytes: int | None = None
@@ -46,7 +46,7 @@ class Sizes:
     """Why it cannot work."""
 
 
-def sizes(spec: Spec, found: Resolution) -> Sizes:
+def sizes(spec: Spec, found: Resolution) -> ResourceEstimate:
     """The needs of a model whose source is pinned."""
     return _sizes(_Asked.of(spec), canonical_json(dict(found.config)), found.bytes)
 
@@ -93,7 +93,7 @@ def _known(product: str | None) -> GpuType | None:
 
 
 @functools.lru_cache(maxsize=4096)
-def _sizes(asked: _Asked, config: str, source_bytes: int) -> Sizes:
+def _sizes(asked: _Asked, config: str, source_bytes: int) -> ResourceEstimate:
     kind = asked.backend.kind
     try:
         model = Planned(
@@ -103,9 +103,9 @@ def _sizes(asked: _Asked, config: str, source_bytes: int) -> Sizes:
         )
         made = plan(model, asked.request)
     except BuilderError as exc:
-        return Sizes(refusal=str(exc))
+        return ResourceEstimate(refusal=str(exc))
     if not made.divisions:
-        return Sizes(refusal=made.refused[0].reason)
+        return ResourceEstimate(refusal=made.refused[0].reason)
     division = made.divisions[0]
     needs = division.build.engine if kind is Kind.ENGINE else division.build.ranks
     refusal = None
@@ -113,7 +113,7 @@ def _sizes(asked: _Asked, config: str, source_bytes: int) -> Sizes:
         gpu = made.gpus[0]
         bad = next((f for f in gpu.fits if f.verdict in _DOES_NOT_FIT), None)
         refusal = gpu.refusal or (None if bad is None else f"on {asked.product}: {bad.reason}")
-    return Sizes(
+    return ResourceEstimate(
         memory_bytes=needs.memory_bytes,
         disk_bytes=needs.disk_bytes,
         serving_memory_bytes=_serving_bytes(asked, division),

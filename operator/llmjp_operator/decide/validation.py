@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llmjp_operator.api import Model
-    from llmjp_operator.observe.snapshot import Facts
+    from llmjp_operator.observe.snapshot import Snapshot
     from llmjp_operator.settings import Settings
 
 
@@ -32,12 +32,12 @@ class Problem:
     """For people: what is wrong, and what to do."""
 
 
-def problem(model: Model, facts: Facts, settings: Settings) -> Problem | None:
+def problem(model: Model, snapshot: Snapshot, settings: Settings) -> Problem | None:
     """The first thing that stands in the way; None where nothing is known to."""
-    return next(filter(None, (check(model, facts, settings) for check in _CHECKS)), None)
+    return next(filter(None, (check(model, snapshot, settings) for check in _CHECKS)), None)
 
 
-def _licence(model: Model, _facts: Facts, _settings: Settings) -> Problem | None:
+def _licence(model: Model, _facts: Snapshot, _settings: Settings) -> Problem | None:
     hub = model.spec.source.hugging_face
     if hub is None:
         return None
@@ -55,7 +55,7 @@ def _licence(model: Model, _facts: Facts, _settings: Settings) -> Problem | None
     )
 
 
-def _backend(model: Model, _facts: Facts, _settings: Settings) -> Problem | None:
+def _backend(model: Model, _facts: Snapshot, _settings: Settings) -> Problem | None:
     if model.spec.engine.backend is not Backend.VLLM:
         return None
     return Problem(
@@ -64,7 +64,7 @@ def _backend(model: Model, _facts: Facts, _settings: Settings) -> Problem | None
     )
 
 
-def _images(model: Model, _facts: Facts, settings: Settings) -> Problem | None:
+def _images(model: Model, _facts: Snapshot, settings: Settings) -> Problem | None:
     wanted = flavour(model.spec)
     if wanted in settings.images:
         return None
@@ -78,7 +78,7 @@ def _images(model: Model, _facts: Facts, settings: Settings) -> Problem | None:
     )
 
 
-def _world(model: Model, _facts: Facts, _settings: Settings) -> Problem | None:
+def _world(model: Model, _facts: Snapshot, _settings: Settings) -> Problem | None:
     engine, hardware = model.spec.engine, model.spec.hardware
     world = engine.tensor_parallel * engine.pipeline_parallel
     if engine.backend is Backend.TORCH or world <= hardware.gpus_per_node:
@@ -95,14 +95,14 @@ def _world(model: Model, _facts: Facts, _settings: Settings) -> Problem | None:
     )
 
 
-def _claims(model: Model, facts: Facts, _settings: Settings) -> Problem | None:
+def _claims(model: Model, snapshot: Snapshot, _settings: Settings) -> Problem | None:
     volume, existing = model.spec.source.persistent_volume_claim, model.spec.storage.existing_claim
     named = [("spec.source.persistentVolumeClaim.claimName", volume.claim_name if volume else None)]
     named.append(("spec.storage.existingClaim", existing))
     for field, name in named:
         if name is None:
             continue
-        found = facts.claims.get(name)
+        found = snapshot.claims.get(name)
         if found is None or found.deleting:
             what = "does not exist" if found is None else "is being deleted"
             return Problem(
@@ -112,23 +112,23 @@ def _claims(model: Model, facts: Facts, _settings: Settings) -> Problem | None:
     return None
 
 
-def _texts(_model: Model, facts: Facts, _settings: Settings) -> Problem | None:
-    if facts.texts is None or facts.texts.digest:
+def _texts(_model: Model, snapshot: Snapshot, _settings: Settings) -> Problem | None:
+    if snapshot.texts is None or snapshot.texts.digest:
         return None
     return Problem(
         reason="TextsMissing",
-        message=f"spec.engine.calibration.configMapRef: {facts.texts.problem}",
+        message=f"spec.engine.calibration.configMapRef: {snapshot.texts.problem}",
     )
 
 
-def _storage(model: Model, facts: Facts, _settings: Settings) -> Problem | None:
-    sentence = storage_problem(model, facts)
+def _storage(model: Model, snapshot: Snapshot, _settings: Settings) -> Problem | None:
+    sentence = storage_problem(model, snapshot)
     if sentence is None:
         return None
     return Problem(reason="StorageWouldDeadlock", message=sentence)
 
 
-_CHECKS: tuple[Callable[[Model, Facts, Settings], Problem | None], ...] = (
+_CHECKS: tuple[Callable[[Model, Snapshot, Settings], Problem | None], ...] = (
     _licence,
     _backend,
     _world,

@@ -10,11 +10,11 @@ from llmjp_operator.decide.job_results import next_attempt, pods_of
 
 if TYPE_CHECKING:
     from llmjp_operator.api import Model
-    from llmjp_operator.observe.snapshot import Facts, JobFact
-    from llmjp_operator.observe.store_record import Failed
+    from llmjp_operator.observe.snapshot import ObservedJob, Snapshot
+    from llmjp_operator.observe.store_record import FailedAttempts
 
 
-class Stage(Enum):
+class JobStage(Enum):
     """Where a piece of work is."""
 
     STARTING = "starting"
@@ -30,15 +30,15 @@ class Stage(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class JobDecision:
     """One piece of work."""
 
     job: str
     """Name of its Job."""
-    stage: Stage
+    stage: JobStage
     attempt: int
     """Of the Job that runs or is to be made."""
-    failed: Failed | None = None
+    failed: FailedAttempts | None = None
     """The last failure that counts."""
     due: float | None = None
     """When it is tried again, in seconds since 1970."""
@@ -46,7 +46,7 @@ class Work:
     """Why the Job's pod does not run, in Kubernetes' words."""
     create: bool = False
     """Whether the Job is to be made now."""
-    remove: JobFact | None = None
+    remove: ObservedJob | None = None
     """A finished Job that is in the way of the next one."""
 
 
@@ -54,7 +54,9 @@ LOOK_AGAIN_S = 5.0
 """After how long a finished Job's pod is looked for again."""
 
 
-def work(name: str, asked: str, failed: Failed | None, *, model: Model, facts: Facts) -> Work:
+def work(
+    name: str, asked: str, failed: FailedAttempts | None, *, model: Model, snapshot: Snapshot
+) -> JobDecision:
     """What is done, and to be done, about something that is not there yet.
 
     Args:
@@ -62,27 +64,31 @@ def work(name: str, asked: str, failed: Failed | None, *, model: Model, facts: F
         asked: digest of what is to be done.
         failed: what was recorded about it.
         model: what asks.
-        facts: the cluster.
+        snapshot: the cluster.
     """
-    job = facts.jobs.get(name)
+    job = snapshot.jobs.get(name)
     counts = failed if failed is not None and failed.asked == asked else None
     if job is not None and not job.finished:
-        waiting = next((pod.waiting for pod in pods_of(job, facts) if pod.waiting), "")
-        stage = Stage.STARTING if job.deleting else Stage.RUNNING
-        return Work(job=name, stage=stage, attempt=job.attempt, failed=counts, waiting=waiting)
+        waiting = next((pod.waiting for pod in pods_of(job, snapshot) if pod.waiting), "")
+        stage = JobStage.STARTING if job.deleting else JobStage.RUNNING
+        return JobDecision(
+            job=name, stage=stage, attempt=job.attempt, failed=counts, waiting=waiting
+        )
     if job is not None and not job.deleting and (counts is None or counts.job != job.uid):
-        due = facts.now + LOOK_AGAIN_S
-        return Work(job=name, stage=Stage.ENDING, attempt=job.attempt, failed=counts, due=due)
+        due = snapshot.now + LOOK_AGAIN_S
+        return JobDecision(
+            job=name, stage=JobStage.ENDING, attempt=job.attempt, failed=counts, due=due
+        )
     upcoming = next_attempt(failed, asked, model)
     if upcoming is None:
         attempts = counts.attempts if counts else 1
-        return Work(job=name, stage=Stage.FAILED, attempt=attempts, failed=counts)
+        return JobDecision(job=name, stage=JobStage.FAILED, attempt=attempts, failed=counts)
     attempt, due = upcoming
-    if due > facts.now:
-        return Work(job=name, stage=Stage.PAUSED, attempt=attempt, failed=counts, due=due)
-    return Work(
+    if due > snapshot.now:
+        return JobDecision(job=name, stage=JobStage.PAUSED, attempt=attempt, failed=counts, due=due)
+    return JobDecision(
         job=name,
-        stage=Stage.STARTING,
+        stage=JobStage.STARTING,
         attempt=attempt,
         failed=counts,
         create=job is None,

@@ -15,8 +15,14 @@ from llmjp_operator.errors import InvalidModel
 from llmjp_operator.names import FIELD_MANAGER, MODEL_LABEL, STORE_LABEL, store_id
 from llmjp_operator.observe.managed_fields import digest_of, owned
 from llmjp_operator.observe.parsing import claim_fact, deployment_fact, job_fact, pod_fact
-from llmjp_operator.observe.snapshot import ClaimFact, DeploymentFact, JobFact, PodFact, Ref
-from llmjp_operator.observe.store_record import Record, parse_record
+from llmjp_operator.observe.snapshot import (
+    ObjectRef,
+    ObservedClaim,
+    ObservedDeployment,
+    ObservedJob,
+    ObservedPod,
+)
+from llmjp_operator.observe.store_record import StoreRecord, parse_record
 from llmjp_operator.render.storage import claim_name
 
 if TYPE_CHECKING:
@@ -30,7 +36,7 @@ Group = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class InvalidResource:
     """A model that this operator does not understand."""
 
     name: str
@@ -43,7 +49,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class CachedObject:
     """One object of ours."""
 
     uid: str
@@ -51,7 +57,7 @@ class Seen:
     """Of the resource, to tell old sights from new ones."""
     digest: str
     """Of what the operator owns of it; empty for pods."""
-    fact: JobFact | PodFact | DeploymentFact | ClaimFact | Record | None
+    value: ObservedJob | ObservedPod | ObservedDeployment | ObservedClaim | StoreRecord | None
     groups: tuple[Group, ...]
     shown: bool = False
     """By a list or a watch, not only as the answer to a call of our own."""
@@ -61,13 +67,13 @@ GROUPS: Final = (MODEL_LABEL, STORE_LABEL)
 
 
 @dataclass(slots=True)
-class View:
+class ObjectCache:
     """All models, and all objects of ours."""
 
-    models: dict[Key, Model | Refused] = field(default_factory=dict)
+    models: dict[Key, Model | InvalidResource] = field(default_factory=dict)
     _versions: dict[Key, tuple[str, str]] = field(default_factory=dict)
     """Uid and version of every model, as last seen."""
-    _objects: dict[tuple[str, str, str], Seen] = field(default_factory=dict)
+    _objects: dict[tuple[str, str, str], CachedObject] = field(default_factory=dict)
     """By kind, namespace and name."""
     _groups: defaultdict[Group, set[tuple[str, str, str]]] = field(
         default_factory=lambda: defaultdict(set)
@@ -89,7 +95,7 @@ class View:
         try:
             model = parse(body)
         except InvalidModel as exc:
-            self.models[key] = Refused(
+            self.models[key] = InvalidResource(
                 name=key[1],
                 namespace=key[0],
                 uid=metadata.get("uid", ""),
@@ -141,11 +147,11 @@ class View:
         labels = metadata.get("labels") or {}
         groups = tuple((where[1], name, labels[name]) for name in GROUPS if name in labels)
         digest = "" if kind == "Pod" else digest_of(owned(body, FIELD_MANAGER))
-        self._objects[where] = Seen(
+        self._objects[where] = CachedObject(
             uid=metadata.get("uid", ""),
             version=version,
             digest=digest,
-            fact=_fact(kind, body),
+            value=_value(kind, body),
             groups=groups,
             shown=shown,
         )
@@ -174,7 +180,7 @@ class View:
 
     def lost(
         self, kind: str, namespaces: tuple[str, ...], listed: dict[Key, str], version: int
-    ) -> list[tuple[str, Seen]]:
+    ) -> list[tuple[str, CachedObject]]:
         """Forget objects that a newer list does not have; each with its namespace.
 
         Args:
@@ -208,28 +214,32 @@ class View:
             found |= self._stores.get((namespace, store), set())
         return found
 
-    def record(self, namespace: str, name: str) -> Record:
+    def record(self, namespace: str, name: str) -> StoreRecord:
         """What a store's ConfigMap says; an empty one where there is none."""
         seen = self._objects.get(("ConfigMap", namespace, name))
-        return seen.fact if seen is not None and isinstance(seen.fact, Record) else Record()
+        return (
+            seen.value
+            if seen is not None and isinstance(seen.value, StoreRecord)
+            else StoreRecord()
+        )
 
-    def of(self, model: Model) -> Iterator[tuple[Ref, Seen]]:
+    def of(self, model: Model) -> Iterator[tuple[ObjectRef, CachedObject]]:
         """Every object about the model or its store, each once."""
         groups = ((MODEL_LABEL, model.name), (STORE_LABEL, _store(model)[1]))
         found: set[tuple[str, str, str]] = set()
         for label, value in groups:
             found |= self._groups.get((model.namespace, label, value), set())
         for where in sorted(found):
-            yield Ref(where[0], where[2]), self._objects[where]
+            yield ObjectRef(where[0], where[2]), self._objects[where]
 
 
 def _store(model: Model) -> tuple[str, str]:
     return model.namespace, store_id(claim_name(model))
 
 
-def _fact(
+def _value(
     kind: str, body: Object
-) -> JobFact | PodFact | DeploymentFact | ClaimFact | Record | None:
+) -> ObservedJob | ObservedPod | ObservedDeployment | ObservedClaim | StoreRecord | None:
     match kind:
         case "Job":
             return job_fact(body)

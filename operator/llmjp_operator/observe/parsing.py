@@ -17,12 +17,12 @@ from llmjp_operator.names import (
 )
 from llmjp_operator.observe.snapshot import (
     MAIN_CONTAINERS,
-    ClaimFact,
-    DeploymentFact,
-    Ended,
-    JobFact,
-    NodeFact,
-    PodFact,
+    ObservedClaim,
+    ObservedDeployment,
+    ObservedJob,
+    ObservedNode,
+    ObservedPod,
+    Termination,
 )
 
 if TYPE_CHECKING:
@@ -39,13 +39,13 @@ _STARTING = {"ContainerCreating", "PodInitializing"}
 """Reasons to wait that are no problem."""
 
 
-def pod_fact(pod: Mapping[str, Any]) -> PodFact:
+def pod_fact(pod: Mapping[str, Any]) -> ObservedPod:
     """A pod of ours."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     labels = metadata.get("labels") or {}
     component = labels.get(COMPONENT, "")
     main = _main(status, component)
-    return PodFact(
+    return ObservedPod(
         name=metadata["name"],
         component=component,
         model=labels.get(MODEL_LABEL, ""),
@@ -57,19 +57,19 @@ def pod_fact(pod: Mapping[str, Any]) -> PodFact:
         node=(pod.get("spec") or {}).get("nodeName", ""),
         waiting=_waiting(status, main),
         restarts=main.get("restartCount", 0),
-        ended=_ended(main),
+        termination=_ended(main),
         evicted=status.get("reason") == "Evicted"
         or any(_condition(status, name).get("status") == "True" for name in _NOT_ITS_FAULT),
     )
 
 
-def job_fact(job: Mapping[str, Any]) -> JobFact:
+def job_fact(job: Mapping[str, Any]) -> ObservedJob:
     """A Job of ours."""
     metadata, status = job["metadata"], job.get("status") or {}
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     failed, complete = _condition(status, "Failed"), _condition(status, "Complete")
     attempt = annotations.get(ATTEMPT, "")
-    return JobFact(
+    return ObservedJob(
         name=metadata["name"],
         uid=metadata.get("uid", ""),
         component=labels.get(COMPONENT, ""),
@@ -85,14 +85,14 @@ def job_fact(job: Mapping[str, Any]) -> JobFact:
     )
 
 
-def deployment_fact(deployment: Mapping[str, Any]) -> DeploymentFact:
+def deployment_fact(deployment: Mapping[str, Any]) -> ObservedDeployment:
     """A model's Deployment."""
     metadata, spec = deployment["metadata"], deployment.get("spec") or {}
     status, annotations = deployment.get("status") or {}, metadata.get("annotations") or {}
     progressing = _condition(status, "Progressing")
     template = (spec.get("template") or {}).get("metadata") or {}
     stalled = progressing.get("status") == "False" and progressing.get("reason") == _STALLED
-    return DeploymentFact(
+    return ObservedDeployment(
         observed=status.get("observedGeneration", 0) >= metadata.get("generation", 1),
         key=(template.get("labels") or {}).get(KEY_LABEL, ""),
         pods=annotations.get(POD_DIGEST, ""),
@@ -106,14 +106,14 @@ def deployment_fact(deployment: Mapping[str, Any]) -> DeploymentFact:
     )
 
 
-def claim_fact(claim: Mapping[str, Any]) -> ClaimFact:
+def claim_fact(claim: Mapping[str, Any]) -> ObservedClaim:
     """A PersistentVolumeClaim."""
     metadata, spec = claim["metadata"], claim.get("spec") or {}
     status = claim.get("status") or {}
     resizing = next(
         (c.get("message", "") for c in status.get("conditions") or () if "Resize" in c["type"]), ""
     )
-    return ClaimFact(
+    return ObservedClaim(
         name=metadata["name"],
         phase=status.get("phase", ""),
         access_modes=tuple(status.get("accessModes") or spec.get("accessModes") or ()),
@@ -122,11 +122,11 @@ def claim_fact(claim: Mapping[str, Any]) -> ClaimFact:
     )
 
 
-def node_fact(node: Mapping[str, Any]) -> NodeFact:
+def node_fact(node: Mapping[str, Any]) -> ObservedNode:
     """A node."""
     status, spec = node.get("status") or {}, node.get("spec") or {}
     gpus = str((status.get("allocatable") or {}).get(GPU, "0"))
-    return NodeFact(
+    return ObservedNode(
         name=node["metadata"]["name"],
         labels=node["metadata"].get("labels") or {},
         gpus=int(gpus) if gpus.isdecimal() else 0,
@@ -151,13 +151,13 @@ def _seconds(time: str | None) -> float | None:
     return None if time is None else datetime.fromisoformat(time).timestamp()
 
 
-def _ended(container: Object) -> Ended | None:
+def _ended(container: Object) -> Termination | None:
     for when in ("state", "lastState"):
-        if (ended := (container.get(when) or {}).get("terminated")) is not None:
-            return Ended(
-                exit_code=ended.get("exitCode", 0),
-                reason=ended.get("reason", ""),
-                message=ended.get("message", ""),
+        if (termination := (container.get(when) or {}).get("terminated")) is not None:
+            return Termination(
+                exit_code=termination.get("exitCode", 0),
+                reason=termination.get("reason", ""),
+                message=termination.get("message", ""),
             )
     return None
 

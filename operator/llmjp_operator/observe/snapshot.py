@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from llmjp_builder.spec import Progress
     from llmjp_operator.api import Model
-    from llmjp_operator.observe.store_record import Record
+    from llmjp_operator.observe.store_record import StoreRecord
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Ref:
+class ObjectRef:
     """An object of ours in the model's namespace."""
 
     kind: str
@@ -25,7 +25,7 @@ class Ref:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Termination:
     """A container that ended."""
 
     exit_code: int
@@ -36,7 +36,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PodFact:
+class ObservedPod:
     """A pod of ours."""
 
     name: str
@@ -56,7 +56,7 @@ class PodFact:
     waiting: str
     """Why it does not run, in Kubernetes' words; empty where it does."""
     restarts: int
-    ended: Ended | None
+    termination: Termination | None
     """How its main container ended, now or the last time."""
     evicted: bool
     """Taken away by the cluster, not by an error of its own."""
@@ -72,7 +72,7 @@ MAIN_CONTAINERS: Final[Mapping[str, str]] = {"serving": "triton"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobFact:
+class ObservedJob:
     """A Job of ours."""
 
     name: str
@@ -100,7 +100,7 @@ class JobFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeploymentFact:
+class ObservedDeployment:
     """A model's Deployment."""
 
     observed: bool
@@ -130,7 +130,7 @@ class DeploymentFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimFact:
+class ObservedClaim:
     """The claim of a store, or of a source."""
 
     name: str
@@ -142,7 +142,7 @@ class ClaimFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeFact:
+class ObservedNode:
     """A node, as far as placing pods is concerned."""
 
     name: str
@@ -165,7 +165,7 @@ class NodeFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Texts:
+class CalibrationTexts:
     """The ConfigMap with calibration texts."""
 
     digest: str
@@ -175,26 +175,26 @@ class Texts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Snapshot:
     """Everything that a model's next step depends on, besides the model and the settings."""
 
     now: float
     """Seconds since 1970."""
     sharing: tuple[Model, ...]
     """All models on the same store, this one included, by name; none that is being deleted."""
-    record: Record
-    jobs: Mapping[str, JobFact] = field(default_factory=dict)
+    record: StoreRecord
+    jobs: Mapping[str, ObservedJob] = field(default_factory=dict)
     """Of this model and its store, by name."""
-    pods: tuple[PodFact, ...] = ()
+    pods: tuple[ObservedPod, ...] = ()
     """Of this model and its store, by name."""
-    deployment: DeploymentFact | None = None
-    claims: Mapping[str, ClaimFact] = field(default_factory=dict)
+    deployment: ObservedDeployment | None = None
+    claims: Mapping[str, ObservedClaim] = field(default_factory=dict)
     """That exist, of those that the model names."""
-    nodes: tuple[NodeFact, ...] | None = None
+    nodes: tuple[ObservedNode, ...] | None = None
     """None where they may not be looked at, or need not."""
-    texts: Texts | None = None
+    texts: CalibrationTexts | None = None
     """None where the model names no texts."""
     progress: Progress | None = None
     """The last that the running build said."""
-    live: Mapping[Ref, str] = field(default_factory=dict)
+    live: Mapping[ObjectRef, str] = field(default_factory=dict)
     """Digests of what the operator owns of every object that exists (`managed_fields`)."""

@@ -40,7 +40,7 @@ MAX_HISTORY: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pinned:
+class PinnedSource:
     """A model's source, once it cannot change its meaning any more."""
 
     asked: str
@@ -51,7 +51,7 @@ class Pinned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class FailedAttempts:
     """Tries that failed."""
 
     asked: str
@@ -69,7 +69,7 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
+class ServedArtefact:
     """An artefact that became ready, and the part of the spec that it was served by."""
 
     key: str
@@ -79,39 +79,39 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class StoreRecord:
     """The whole ConfigMap."""
 
-    sources: Mapping[str, Pinned] = field(default_factory=dict)
+    sources: Mapping[str, PinnedSource] = field(default_factory=dict)
     """By model."""
     artefacts: Mapping[str, Built] = field(default_factory=dict)
     """By request."""
-    failed: Mapping[str, Failed] = field(default_factory=dict)
+    failed: Mapping[str, FailedAttempts] = field(default_factory=dict)
     """By request, or `source_entry` of a model."""
-    history: Mapping[str, tuple[Served, ...]] = field(default_factory=dict)
+    history: Mapping[str, tuple[ServedArtefact, ...]] = field(default_factory=dict)
     """By model, the newest last, no two equal."""
 
-    def with_source(self, model: str, pinned: Pinned) -> Record:
+    def with_source(self, model: str, pinned: PinnedSource) -> StoreRecord:
         """Once it is pinned."""
         failed = _without(self.failed, source_entry(model))
         return replace(self, sources={**self.sources, model: pinned}, failed=failed)
 
-    def with_artefact(self, request: str, built: Built) -> Record:
+    def with_artefact(self, request: str, built: Built) -> StoreRecord:
         """Once it is built."""
         artefacts = {**self.artefacts, request: built}
         return replace(self, artefacts=artefacts, failed=_without(self.failed, request))
 
-    def with_failure(self, entry: str, failed: Failed) -> Record:
+    def with_failure(self, entry: str, failed: FailedAttempts) -> StoreRecord:
         """Once it failed."""
         return replace(self, failed={**self.failed, entry: failed})
 
-    def with_served(self, model: str, served: Served) -> Record:
+    def with_served(self, model: str, served: ServedArtefact) -> StoreRecord:
         """Once it became ready."""
         before = [entry for entry in self.history.get(model, ()) if entry != served]
         history = {**self.history, model: (*before, served)[-MAX_HISTORY:]}
         return replace(self, history=history)
 
-    def without_artefacts(self, keys: frozenset[str]) -> Record:
+    def without_artefacts(self, keys: frozenset[str]) -> StoreRecord:
         """Once they are removed from the store."""
         return replace(
             self,
@@ -149,12 +149,12 @@ def source_entry(model: str) -> str:
     return f"source.{model}"
 
 
-def parse_record(data: Mapping[str, str]) -> Record:
+def parse_record(data: Mapping[str, str]) -> StoreRecord:
     """What `to_data` wrote; an entry that cannot be read is as good as missing."""
-    return Record(
-        sources=dict(_entries(data, SOURCE, _contract(Pinned))),
+    return StoreRecord(
+        sources=dict(_entries(data, SOURCE, _contract(PinnedSource))),
         artefacts=dict(_entries(data, ARTEFACT, _contract(Built))),
-        failed=dict(_entries(data, FAILED, _contract(Failed))),
+        failed=dict(_entries(data, FAILED, _contract(FailedAttempts))),
         history=dict(_entries(data, HISTORY, _served)),
     )
 
@@ -174,11 +174,11 @@ def _contract(cls: type[T]) -> Callable[[object, str], T]:
     return lambda value, name: decode_contract(cls, value, name)
 
 
-def _served(value: object, name: str) -> tuple[Served, ...]:
+def _served(value: object, name: str) -> tuple[ServedArtefact, ...]:
     if not isinstance(value, list):
         raise TypeError(f"{name}: must be a list")
-    return tuple(decode(Served, item, name, strict=False) for item in value)
+    return tuple(decode(ServedArtefact, item, name, strict=False) for item in value)
 
 
-def _without(failed: Mapping[str, Failed], entry: str) -> dict[str, Failed]:
+def _without(failed: Mapping[str, FailedAttempts], entry: str) -> dict[str, FailedAttempts]:
     return {name: value for name, value in failed.items() if name != entry}

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from llmjp_operator.api import Model
-    from llmjp_operator.decide.build_request import Request
-    from llmjp_operator.decide.sizing import Sizes
+    from llmjp_operator.decide.build_request import BuildRequest
+    from llmjp_operator.decide.sizing import ResourceEstimate
     from llmjp_operator.settings import Settings
 
 Object = dict[str, Any]
@@ -90,7 +90,7 @@ class _Pod:
     annotations: Mapping[str, str] | None = None
 
 
-def resolve_job(model: Model, settings: Settings, *, attempt: int, together: bool) -> Object:
+def resolve_job(model: Model, settings: Settings, *, attempt: int, single_node: bool) -> Object:
     """Pins the source.
 
     Of a volume all files are hashed, and their sums remembered in the store, so that the build does
@@ -120,17 +120,17 @@ def resolve_job(model: Model, settings: Settings, *, attempt: int, together: boo
         limit_s=RESOLVE_LIMIT_S,
         attempt=attempt,
     )
-    return _job(model, settings, pod, together=together and volume is not None)
+    return _job(model, settings, pod, single_node=single_node and volume is not None)
 
 
 def build_job(
     model: Model,
-    request: Request,
+    request: BuildRequest,
     settings: Settings,
     *,
-    needs: Sizes,
+    needs: ResourceEstimate,
     attempt: int,
-    together: bool,
+    single_node: bool,
 ) -> Object:
     """Builds what the request asks for; the spec reaches it as a file made of an annotation."""
     mounts, volumes = _with_store(model, *_source(model))
@@ -160,10 +160,12 @@ def build_job(
         gpus=gpus,
         annotations={BUILD_SPEC: canonical_json(request.spec.to_json())},
     )
-    return _job(model, settings, pod, together=together)
+    return _job(model, settings, pod, single_node=single_node)
 
 
-def collect_job(model: Model, keys: Sequence[str], settings: Settings, *, together: bool) -> Object:
+def collect_job(
+    model: Model, keys: Sequence[str], settings: Settings, *, single_node: bool
+) -> Object:
     """Removes artefacts from the store; whatever somebody uses after all stays."""
     mounts, volumes = _with_store(model, [], [])
     pod = _Pod(
@@ -176,10 +178,10 @@ def collect_job(model: Model, keys: Sequence[str], settings: Settings, *, togeth
         resources=resources(_SMALL, (None, None), 0, GPU),
         limit_s=COLLECT_LIMIT_S,
     )
-    return _job(model, settings, pod, together=together)
+    return _job(model, settings, pod, single_node=single_node)
 
 
-def _job(model: Model, settings: Settings, pod: _Pod, *, together: bool) -> Object:
+def _job(model: Model, settings: Settings, pod: _Pod, *, single_node: bool) -> Object:
     container: Object = {
         "name": "builder",
         "image": pod.image,
@@ -201,7 +203,7 @@ def _job(model: Model, settings: Settings, pod: _Pod, *, together: bool) -> Obje
         tolerations=model.spec.build.tolerations,
         gpus=pod.gpus,
         grace_s=GRACE_S,
-        together=together,
+        single_node=single_node,
     )
     template: Object = {"labels": dict(pod.labels)}
     if pod.annotations:
@@ -220,7 +222,7 @@ def _job(model: Model, settings: Settings, pod: _Pod, *, together: bool) -> Obje
     }
 
 
-def _build_estimate(needs: Sizes, gpus: int) -> dict[str, dict[str, str]]:
+def _build_estimate(needs: ResourceEstimate, gpus: int) -> dict[str, dict[str, str]]:
     """Processors for the threads that convert and compile, memory as the plan says."""
     memory = needs.memory_bytes or _UNKNOWN_MEMORY
     return {

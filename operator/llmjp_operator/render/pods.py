@@ -77,7 +77,7 @@ def pod_spec(
     tolerations: Iterable[Toleration],
     gpus: int,
     grace_s: int,
-    together: bool,
+    single_node: bool,
 ) -> Object:
     """A pod with one container of ours.
 
@@ -90,7 +90,7 @@ def pod_spec(
         tolerations: taints of nodes, besides the one that keeps others off GPUs.
         gpus: how many the container takes.
         grace_s: how long it may take to end.
-        together: whether all pods that mount the store must be on one node.
+        single_node: whether all pods that mount the store must be on one node.
     """
     spec: Object = {
         "serviceAccountName": model.name,
@@ -113,7 +113,7 @@ def pod_spec(
         spec["tolerations"] = tolerated
     if settings.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
-    if together:
+    if single_node:
         spec["affinity"] = {"podAffinity": {_REQUIRED: [_beside(model)]}}
     return spec
 

@@ -67,7 +67,7 @@ def deployment(
     settings: Settings,
     *,
     host_memory_bytes: int | None,
-    together: bool,
+    single_node: bool,
     failed_rollout: str = "",
 ) -> Object:
     """Pods that serve the artefact.
@@ -77,12 +77,12 @@ def deployment(
         built: the artefact.
         settings: images.
         host_memory_bytes: what a pod needs; None where it is not known.
-        together: whether all pods that mount the store must be on one node.
+        single_node: whether all pods that mount the store must be on one node.
         failed_rollout: digest of pods that were tried and taken back.
     """
     serving = model.spec.serving
     template = overlaid(
-        _template(model, built, settings, host_memory_bytes, together=together),
+        _template(model, built, settings, host_memory_bytes, single_node=single_node),
         serving.pod_template,
     )
     annotations = {POD_DIGEST: digest(canonical_json(template))}
@@ -129,7 +129,12 @@ def _pull_limit_s(spec: Spec) -> int:
 
 
 def _template(
-    model: Model, built: Built, settings: Settings, host_memory_bytes: int | None, *, together: bool
+    model: Model,
+    built: Built,
+    settings: Settings,
+    host_memory_bytes: int | None,
+    *,
+    single_node: bool,
 ) -> Object:
     gpus = serving_gpus(model.spec)
     volumes = [
@@ -148,7 +153,7 @@ def _template(
         tolerations=serving.tolerations,
         gpus=gpus,
         grace_s=serving.drain_seconds + DRAIN_MARGIN_S,
-        together=together,
+        single_node=single_node,
     )
     labelled = labels(model, "serving", key=built.key, store=True)
     annotations = {"prometheus.io/port": str(METRICS), "prometheus.io/scrape": "true"}

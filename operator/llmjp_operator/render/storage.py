@@ -10,7 +10,7 @@ from llmjp_operator.render.quantities import canonical
 
 if TYPE_CHECKING:
     from llmjp_operator.api import Model
-    from llmjp_operator.observe.store_record import Record
+    from llmjp_operator.observe.store_record import StoreRecord
 
 __all__ = ["claim", "claim_name", "record"]
 
@@ -44,7 +44,7 @@ def claim(model: Model) -> Object | None:
     }
 
 
-def record(model: Model, known: Record) -> Object:
+def record(model: Model, known: StoreRecord) -> Object:
     """The record of a model's store. It lives as long as the store: models may share both."""
     labelled = labels(model, "store", store=True)
     if model.spec.storage.existing_claim is not None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmjp_operator.decide.validation import HINT_TO_RETRY
-from llmjp_operator.decide.work import Stage
+from llmjp_operator.decide.work import JobStage
 
 if TYPE_CHECKING:
     from llmjp_operator.api import Model
-    from llmjp_operator.decide.decision import State
-    from llmjp_operator.decide.work import Work
-    from llmjp_operator.observe.snapshot import Facts
+    from llmjp_operator.decide.decision import Decision
+    from llmjp_operator.decide.work import JobDecision
+    from llmjp_operator.observe.snapshot import Snapshot
 
 
 _MOST = 600
@@ -30,38 +30,40 @@ class Claim:
     message: str
 
 
-def claims(model: Model, facts: Facts, here: State, active: str | None) -> tuple[Claim, ...]:
+def claims(
+    model: Model, snapshot: Snapshot, decision: Decision, active: str | None
+) -> tuple[Claim, ...]:
     """Accepted, EngineReady, Available, Progressing."""
     return (
-        _accepted(here),
-        _engine_ready(model, facts, here),
-        _available(model, facts, active),
-        _progressing(model, facts, here),
+        _accepted(decision),
+        _engine_ready(model, snapshot, decision),
+        _available(model, snapshot, active),
+        _progressing(model, snapshot, decision),
     )
 
 
-def _accepted(here: State) -> Claim:
-    if here.problem is not None:
-        return Claim("Accepted", False, here.problem.reason, here.problem.message)
+def _accepted(decision: Decision) -> Claim:
+    if decision.problem is not None:
+        return Claim("Accepted", False, decision.problem.reason, decision.problem.message)
     return Claim("Accepted", True, "Accepted", "the spec can be carried out")
 
 
-def _engine_ready(model: Model, facts: Facts, here: State) -> Claim:
-    if here.problem is not None:
+def _engine_ready(model: Model, snapshot: Snapshot, decision: Decision) -> Claim:
+    if decision.problem is not None:
         message = "nothing is built before the spec is accepted"
         return Claim("EngineReady", None, "NotAccepted", message)
-    if (doing := _work_said(model, facts, here)) is not None:
+    if (doing := _work_said(model, snapshot, decision)) is not None:
         return Claim("EngineReady", False, *doing)
-    assert here.built is not None, "nothing is left to do"
-    if here.incompatible is not None:
-        return Claim("EngineReady", False, "Incompatible", here.incompatible)
-    if here.cache_hit:
-        return Claim("EngineReady", True, "CacheHit", f"{here.built.key} was there already")
-    return Claim("EngineReady", True, "Built", f"{here.built.key} was built")
+    assert decision.built is not None, "nothing is left to do"
+    if decision.incompatible is not None:
+        return Claim("EngineReady", False, "Incompatible", decision.incompatible)
+    if decision.cache_hit:
+        return Claim("EngineReady", True, "CacheHit", f"{decision.built.key} was there already")
+    return Claim("EngineReady", True, "Built", f"{decision.built.key} was built")
 
 
-def _available(model: Model, facts: Facts, active: str | None) -> Claim:
-    live, wanted = facts.deployment, model.spec.serving.replicas
+def _available(model: Model, snapshot: Snapshot, active: str | None) -> Claim:
+    live, wanted = snapshot.deployment, model.spec.serving.replicas
     if live is None:
         return Claim("Available", False, "NoEngine", "nothing was rolled out yet")
     if live.ready:
@@ -69,31 +71,31 @@ def _available(model: Model, facts: Facts, active: str | None) -> Claim:
         return Claim("Available", True, "PodsReady", message)
     if wanted == 0:
         return Claim("Available", False, "ScaledToZero", "spec.serving.replicas is 0")
-    return Claim("Available", False, "NoPodReady", _trouble(model, facts) or "pods are starting")
+    return Claim("Available", False, "NoPodReady", _trouble(model, snapshot) or "pods are starting")
 
 
-def _progressing(model: Model, facts: Facts, here: State) -> Claim:
-    if here.problem is not None:
-        return Claim("Progressing", False, here.problem.reason, here.problem.message)
-    if (doing := _work_said(model, facts, here)) is not None:
+def _progressing(model: Model, snapshot: Snapshot, decision: Decision) -> Claim:
+    if decision.problem is not None:
+        return Claim("Progressing", False, decision.problem.reason, decision.problem.message)
+    if (doing := _work_said(model, snapshot, decision)) is not None:
         return Claim("Progressing", not doing[0].endswith("Failed"), *doing)
-    if here.incompatible is not None:
-        return Claim("Progressing", False, "Incompatible", here.incompatible)
-    return _rolling_out(model, facts, here)
+    if decision.incompatible is not None:
+        return Claim("Progressing", False, "Incompatible", decision.incompatible)
+    return _rolling_out(model, snapshot, decision)
 
 
-def _rolling_out(model: Model, facts: Facts, here: State) -> Claim:
-    assert here.choice is not None, "there is something to deploy"
-    assert here.built is not None
-    live, key, trouble = facts.deployment, here.built.key, _trouble(model, facts)
+def _rolling_out(model: Model, snapshot: Snapshot, decision: Decision) -> Claim:
+    assert decision.choice is not None, "there is something to deploy"
+    assert decision.built is not None
+    live, key, trouble = snapshot.deployment, decision.built.key, _trouble(model, snapshot)
     why = f": {trouble}" if trouble else ""
-    if here.choice.taken_back:
+    if decision.choice.rolled_back:
         message = (
-            f"pods on {key} did not become ready and were taken back, {here.choice.built.key} "
+            f"pods on {key} did not become ready and were taken back, {decision.choice.built.key} "
             f"serves again; mend the spec{why}"
         )
         return Claim("Progressing", False, "RolledBack", message)
-    if live is None or live.pods != here.pods or not live.observed:
+    if live is None or live.pods != decision.pods or not live.observed:
         if live is not None and live.ready and model.spec.serving.max_surge == 0:
             message = f"{key}: with maxSurge 0 a pod ends before its successor starts, so there "
             message += f"is downtime where there is one pod (replicas: {live.wanted})"
@@ -104,49 +106,57 @@ def _rolling_out(model: Model, facts: Facts, here: State) -> Claim:
         return Claim("Progressing", False, "RolloutStalled", message)
     if live.complete:
         return Claim("Progressing", False, "Complete", f"all pods that are wanted run {key}")
-    ready = sum(pod.ready for pod in facts.pods if pod.model == model.name and pod.key == key)
+    ready = sum(pod.ready for pod in snapshot.pods if pod.model == model.name and pod.key == key)
     message = f"{ready} of {live.wanted} pods on {key} are ready{why}"
     return Claim("Progressing", True, "RollingOut", message)
 
 
-def _work_said(model: Model, facts: Facts, here: State) -> tuple[str, str] | None:
+def _work_said(model: Model, snapshot: Snapshot, decision: Decision) -> tuple[str, str] | None:
     """Reason and sentence of what is being pinned or built; None where nothing is."""
-    if here.resolving is not None:
-        return _said(model, facts, here.resolving, ("Resolve", "Resolving", "the source is pinned"))
-    if here.building is not None:
-        return _said(model, facts, here.building, ("Build", "Building", "the engine is built"))
+    if decision.resolving is not None:
+        return _said(
+            model, snapshot, decision.resolving, ("Resolve", "Resolving", "the source is pinned")
+        )
+    if decision.building is not None:
+        return _said(
+            model, snapshot, decision.building, ("Build", "Building", "the engine is built")
+        )
     return None
 
 
-def _said(model: Model, facts: Facts, work: Work, words: tuple[str, str, str]) -> tuple[str, str]:
+def _said(
+    model: Model, snapshot: Snapshot, work: JobDecision, words: tuple[str, str, str]
+) -> tuple[str, str]:
     verb, doing, sentence = words
     failed = work.failed
-    if failed is not None and work.stage is Stage.FAILED:
+    if failed is not None and work.stage is JobStage.FAILED:
         failure = failed.failure
         tries = "1 attempt" if failed.attempts == 1 else f"{failed.attempts} attempts"
         tried = f" after {tries}" if failure.retryable else ""
         hint = HINT_TO_RETRY.replace("NAME", model.name)
         message = f"failed{tried} in step {failure.step}: {failure.message} ({failure.code})"
         return f"{verb}Failed", f"{message}; {hint}"
-    if failed is not None and work.stage is Stage.PAUSED:
+    if failed is not None and work.stage is JobStage.PAUSED:
         limit = model.spec.build.backoff_limit + 1
         again = f"attempt {work.attempt} of {limit} follows"
         return f"{verb}Retrying", f"{failed.failure.message} ({failed.failure.code}); {again}"
     if work.waiting:
         return doing, f"the pod of Job {work.job} cannot start: {work.waiting}"
-    if facts.progress is not None and verb == "Build":
-        return doing, f"{sentence} by Job {work.job}, step {facts.progress.step}"
+    if snapshot.progress is not None and verb == "Build":
+        return doing, f"{sentence} by Job {work.job}, step {snapshot.progress.step}"
     return doing, f"{sentence} by Job {work.job}"
 
 
-def _trouble(model: Model, facts: Facts) -> str:
+def _trouble(model: Model, snapshot: Snapshot) -> str:
     """Why pods of the model do not become ready, in their own words; empty where none has any."""
-    for pod in facts.pods:
+    for pod in snapshot.pods:
         if pod.model != model.name or not pod.key or pod.ready or pod.deleting:
             continue
-        if pod.ended is not None and pod.restarts:
-            said = " ".join(_message_of(pod.ended.message).split())
-            return f"pod {pod.name} ended with exit code {pod.ended.exit_code}: {said[-_MOST:]}"
+        if pod.termination is not None and pod.restarts:
+            said = " ".join(_message_of(pod.termination.message).split())
+            return (
+                f"pod {pod.name} ended with exit code {pod.termination.exit_code}: {said[-_MOST:]}"
+            )
         if pod.waiting:
             return f"pod {pod.name} cannot start: {pod.waiting}"
     return ""

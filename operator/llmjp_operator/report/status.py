@@ -9,36 +9,36 @@ from typing import TYPE_CHECKING
 from llmjp_operator.api import Condition, Phase, Status
 from llmjp_operator.api.status import BuildStatus, Endpoint, EngineStatus, SourceStatus
 from llmjp_operator.decide.rollout import active_key
-from llmjp_operator.decide.work import Stage
+from llmjp_operator.decide.work import JobStage
 from llmjp_operator.names import COMPONENT, MODEL_LABEL
 from llmjp_operator.report.conditions import Claim, claims
 
 if TYPE_CHECKING:
     from llmjp_operator.api import Model
-    from llmjp_operator.decide.decision import State
-    from llmjp_operator.observe.snapshot import DeploymentFact, Facts
+    from llmjp_operator.decide.decision import Decision
+    from llmjp_operator.observe.snapshot import ObservedDeployment, Snapshot
 
 GRPC_PORT, HTTP_PORT = 8001, 8000
 MODEL_NAME = "llmjp"
 """Of the Triton model."""
 
 
-def status(model: Model, facts: Facts, here: State) -> Status:
+def status(model: Model, snapshot: Snapshot, decision: Decision) -> Status:
     """The whole status."""
-    active = active_key(facts, here.record, model)
-    said = claims(model, facts, here, active)
-    live = facts.deployment
+    active = active_key(snapshot, decision.record, model)
+    said = claims(model, snapshot, decision, active)
+    live = snapshot.deployment
     return Status(
         observed_generation=model.generation,
-        phase=phase(model, here, live),
-        conditions=tuple(_condition(claim, model, facts.now) for claim in said),
-        source=_source(model, here),
-        engine=_engine(model, here, active),
-        build=_build(facts, here),
+        phase=phase(model, decision, live),
+        conditions=tuple(_condition(claim, model, snapshot.now) for claim in said),
+        source=_source(model, decision),
+        engine=_engine(model, decision, active),
+        build=_build(snapshot, decision),
         replicas=0 if live is None else live.replicas,
         ready_replicas=0 if live is None else live.ready,
         selector=f"{MODEL_LABEL}={model.name},{COMPONENT}=serving",
-        endpoint=None if here.deployment is None else endpoint(model),
+        endpoint=None if decision.deployment is None else endpoint(model),
     )
 
 
@@ -70,22 +70,26 @@ def endpoint(model: Model) -> Endpoint:
     return Endpoint(grpc=f"{host}:{GRPC_PORT}", http=http, model=MODEL_NAME)
 
 
-def phase(model: Model, here: State, live: DeploymentFact | None) -> Phase:
+def phase(model: Model, decision: Decision, live: ObservedDeployment | None) -> Phase:
     """Where a model is, in one word."""
     answers = live is not None and live.ready > 0
     trouble = Phase.DEGRADED if answers else Phase.FAILED
-    if here.problem is not None:
+    if decision.problem is not None:
         return Phase.DEGRADED if answers else Phase.BLOCKED
-    for work, busy in ((here.resolving, Phase.RESOLVING), (here.building, Phase.BUILDING)):
+    for work, busy in ((decision.resolving, Phase.RESOLVING), (decision.building, Phase.BUILDING)):
         if work is not None:
-            return trouble if work.stage is Stage.FAILED else busy
-    if here.incompatible is not None or (here.choice is not None and here.choice.taken_back):
+            return trouble if work.stage is JobStage.FAILED else busy
+    if decision.incompatible is not None or (
+        decision.choice is not None and decision.choice.rolled_back
+    ):
         return trouble
-    return _rollout_phase(model, here, live, trouble)
+    return _rollout_phase(model, decision, live, trouble)
 
 
-def _rollout_phase(model: Model, here: State, live: DeploymentFact | None, trouble: Phase) -> Phase:
-    if live is None or not live.observed or live.pods != here.pods:
+def _rollout_phase(
+    model: Model, decision: Decision, live: ObservedDeployment | None, trouble: Phase
+) -> Phase:
+    if live is None or not live.observed or live.pods != decision.pods:
         return Phase.ROLLING_OUT
     if live.stalled:
         return trouble
@@ -110,33 +114,33 @@ def _condition(claim: Claim, model: Model, now: float) -> Condition:
     )
 
 
-def _source(model: Model, here: State) -> SourceStatus:
-    if here.found is None:
-        return model.status.source if here.problem is not None else SourceStatus()
-    return SourceStatus(revision=here.found.revision, digest=here.found.digest)
+def _source(model: Model, decision: Decision) -> SourceStatus:
+    if decision.found is None:
+        return model.status.source if decision.problem is not None else SourceStatus()
+    return SourceStatus(revision=decision.found.revision, digest=decision.found.digest)
 
 
-def _engine(model: Model, here: State, active: str | None) -> EngineStatus:
-    before, built = model.status.engine, here.built
+def _engine(model: Model, decision: Decision, active: str | None) -> EngineStatus:
+    before, built = model.status.engine, decision.built
     previous = before.previous
     if active is not None and before.active is not None and before.active != active:
         previous = before.active
-    kept = {entry.key for entry in here.record.history.get(model.name, ())}
+    kept = {entry.key for entry in decision.record.history.get(model.name, ())}
     return EngineStatus(
         key=None if built is None else built.key,
         active=active,
         previous=previous if previous in kept and previous != active else None,
-        cache_hit=here.cache_hit,
+        cache_hit=decision.cache_hit,
         compute_capability=None if built is None else built.compute_capability,
         trtllm_version=None if built is None else built.tensorrt_llm,
     )
 
 
-def _build(facts: Facts, here: State) -> BuildStatus:
-    work = here.resolving or here.building
+def _build(snapshot: Snapshot, decision: Decision) -> BuildStatus:
+    work = decision.resolving or decision.building
     if work is None:
         return BuildStatus()
-    progress = facts.progress if work.stage is Stage.RUNNING else None
+    progress = snapshot.progress if work.stage is JobStage.RUNNING else None
     failure = None if work.failed is None else work.failed.failure
     eta = None if progress is None or progress.eta_seconds is None else round(progress.eta_seconds)
     return BuildStatus(

@@ -11,7 +11,7 @@ import pytest
 from llmjp_operator.act import controller
 from llmjp_operator.act.controller import Controller
 from llmjp_operator.act.metrics import Metrics
-from llmjp_operator.observe.cache import View
+from llmjp_operator.observe.cache import ObjectCache
 from tests.operator.objects import Object, model
 from tests.operator.scenes import SETTINGS
 
@@ -79,7 +79,7 @@ class DictCluster:
         return next(dict(c) for c in conditions if c["type"] == kind)
 
 
-def see(view: View, name: str) -> tuple[str, str]:
+def see(cache: ObjectCache, name: str) -> tuple[str, str]:
     body = model(ENGINE, name)
     body["metadata"] |= {
         "namespace": "ns",
@@ -87,28 +87,28 @@ def see(view: View, name: str) -> tuple[str, str]:
         "resourceVersion": "1",
         "generation": 1,
     }
-    view.see_model(body)
+    cache.see_model(body)
     return "ns", name
 
 
 def test_pods_are_made_for_nodes_as_they_are_now(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not as they were some seconds ago: their GPUs may have been exchanged since."""
     monkeypatch.setattr(controller, "NODES_AFRESH_S", 0.0)
-    view, cluster = View(), DictCluster(a_node(gpus=8))
-    acting = Controller(view, cluster, SETTINGS, Metrics(view))
-    asyncio.run(acting.reconcile(see(view, "one")))
+    cache, cluster = ObjectCache(), DictCluster(a_node(gpus=8))
+    acting = Controller(cache, cluster, SETTINGS, Metrics(cache))
+    asyncio.run(acting.reconcile(see(cache, "one")))
     assert "Job" in cluster.kinds()
 
     cluster.node = a_node(gpus=2)
     cluster.applied.clear()
-    asyncio.run(acting.reconcile(see(view, "two")))
+    asyncio.run(acting.reconcile(see(cache, "two")))
     assert "Job" not in cluster.kinds()
     assert cluster.condition("two", "Accepted")["status"] == "False"
 
 
 def test_many_models_need_few_lists_of_nodes() -> None:
-    view, cluster = View(), DictCluster(a_node(gpus=8))
-    acting = Controller(view, cluster, SETTINGS, Metrics(view))
+    cache, cluster = ObjectCache(), DictCluster(a_node(gpus=8))
+    acting = Controller(cache, cluster, SETTINGS, Metrics(cache))
     for i in range(20):
-        asyncio.run(acting.reconcile(see(view, f"model-{i}")))
+        asyncio.run(acting.reconcile(see(cache, f"model-{i}")))
     assert cluster.lists_of_nodes <= 3

@@ -13,7 +13,7 @@ from llmjp_operator.act.initial_list import fill
 from llmjp_operator.act.resync import sweep, sweeping
 from llmjp_operator.act.work_queue import WorkQueue
 from llmjp_operator.errors import ApiRefused, ApiUnreachable, OperatorError
-from llmjp_operator.observe.cache import Key, View
+from llmjp_operator.observe.cache import Key, ObjectCache
 from tests.operator.objects import Object
 from tests.operator.observe.test_cache import SHARED, a_model, an_object
 
@@ -58,7 +58,7 @@ class Scene:
     """A view, a queue that nobody works on, and a cluster."""
 
     cluster: Any = field(default_factory=FakeCluster)
-    view: View = field(default_factory=View)
+    cache: ObjectCache = field(default_factory=ObjectCache)
     queue: WorkQueue[Key] = field(default_factory=lambda: WorkQueue(_never, _told))
     failed: list[OperatorError] = field(default_factory=list)
     mended: bool = False
@@ -66,11 +66,11 @@ class Scene:
 
     def sweep(self, namespaces: tuple[str, ...] = ()) -> None:
         given: Any = {"kinds": KINDS, "namespaces": namespaces}
-        asyncio.run(sweep(self.view, self.cluster, self.queue, **given))
+        asyncio.run(sweep(self.cache, self.cluster, self.queue, **given))
 
     def fill(self, namespaces: tuple[str, ...] = ()) -> None:
         given: Any = {"kinds": KINDS, "namespaces": namespaces, "wait": self.wait}
-        asyncio.run(fill(self.view, self.cluster, self.queue, **given))
+        asyncio.run(fill(self.cache, self.cluster, self.queue, **given))
 
     async def wait(self, exc: OperatorError) -> None:
         """What failed works the next time, or nobody waits for it any longer."""
@@ -97,14 +97,14 @@ def a_scene(*models: Object, **there: list[Object]) -> Scene:
     scene = Scene()
     scene.cluster.there = {"LlmJpModel": list(models), **there}
     for body in models:
-        scene.view.see_model(body)
+        scene.cache.see_model(body)
     return scene
 
 
 def test_nothing_is_gone() -> None:
     service = an_object(model="a")
     scene = a_scene(a_model("a"), Service=[service])
-    scene.view.see("Service", service)
+    scene.cache.see("Service", service)
     scene.sweep()
     assert scene.queued == set()
     assert ("Service", "", "app.kubernetes.io/managed-by=llmjp-operator") in scene.cluster.asked
@@ -113,15 +113,15 @@ def test_nothing_is_gone() -> None:
 
 def test_an_object_that_is_gone() -> None:
     scene = a_scene(a_model("a"), a_model("b"))
-    scene.view.see("Service", an_object(model="a"))
+    scene.cache.see("Service", an_object(model="a"))
     scene.sweep()
     assert scene.queued == {("ns", "a")}
-    assert scene.view.digest("Service", "ns", "o") == ""
+    assert scene.cache.digest("Service", "ns", "o") == ""
 
 
 def test_an_object_that_was_made_after_the_list() -> None:
     scene = a_scene(a_model("a"))
-    scene.view.see("Service", an_object(version=101, model="a"))
+    scene.cache.see("Service", an_object(version=101, model="a"))
     scene.sweep()
     assert scene.queued == set()
 
@@ -132,36 +132,36 @@ def test_a_model_that_is_gone_is_told_to_those_of_its_store() -> None:
     asyncio.run(scene.queue.add(("ns", "a")))
     scene.sweep()
     assert scene.queued == {("ns", "b")}
-    assert set(scene.view.models) == {("ns", "b")}
+    assert set(scene.cache.models) == {("ns", "b")}
 
 
 def test_a_model_that_was_made_after_the_list() -> None:
     scene = a_scene(a_model("a"))
     body = a_model("b")
-    scene.view.see_model(body)
+    scene.cache.see_model(body)
 
     async def later(*_: str) -> Object:
         return body
 
     scene.cluster.get = later
     scene.sweep()
-    assert set(scene.view.models) == {("ns", "a"), ("ns", "b")}
+    assert set(scene.cache.models) == {("ns", "a"), ("ns", "b")}
 
 
 def test_only_namespaces_that_are_watched_are_judged() -> None:
     scene = a_scene(a_model("a"))
-    scene.view.see("Service", an_object(model="a"))
+    scene.cache.see("Service", an_object(model="a"))
     scene.cluster.there = {}
     scene.sweep(("other",))
-    assert set(scene.view.models) == {("ns", "a")}
+    assert set(scene.cache.models) == {("ns", "a")}
     assert scene.queued == set()
     scene.sweep(("other", "ns"))
-    assert scene.view.models == {}
+    assert scene.cache.models == {}
 
 
 def test_what_was_swept_stays_swept() -> None:
     scene = a_scene(a_model("a"))
-    scene.view.see("Service", an_object(model="a"))
+    scene.cache.see("Service", an_object(model="a"))
     scene.cluster.failures["Job"] = ApiUnreachable("away")
     with pytest.raises(ApiUnreachable):
         scene.sweep()
@@ -171,7 +171,7 @@ def test_what_was_swept_stays_swept() -> None:
 @pytest.mark.parametrize("failure", [ApiUnreachable("away"), TypeError("a bug")])
 def test_a_sweep_that_fails_is_not_the_last_one(failure: Exception) -> None:
     scene = a_scene(a_model("a"))
-    scene.view.see("Service", an_object(model="a"))
+    scene.cache.see("Service", an_object(model="a"))
     again = asyncio.Event()
     listed = scene.cluster.names
 
@@ -188,7 +188,7 @@ def test_a_sweep_that_fails_is_not_the_last_one(failure: Exception) -> None:
     async def until_swept_again() -> None:
         scene.cluster.names = names
         given: Any = {"kinds": KINDS, "namespaces": (), "every_s": 0.0}
-        task = asyncio.create_task(sweeping(scene.view, scene.cluster, scene.queue, **given))
+        task = asyncio.create_task(sweeping(scene.cache, scene.cluster, scene.queue, **given))
         async with asyncio.timeout(20):
             await again.wait()
         task.cancel()
@@ -204,7 +204,7 @@ def test_everything_is_seen_before_models_are_queued() -> None:
     }
     scene.fill()
     assert scene.queued == {("ns", "a"), ("ns", "b")}
-    assert scene.view.digest("Service", "ns", "o")
+    assert scene.cache.digest("Service", "ns", "o")
     assert [kind for kind, _, _ in scene.cluster.asked] == [*KINDS, "LlmJpModel"]
 
 
@@ -212,8 +212,8 @@ def test_what_is_listed_again_is_no_news() -> None:
     scene = Scene()
     scene.cluster.there = {"LlmJpModel": [a_model("a")], "Service": [an_object(model="a")]}
     scene.fill()
-    assert not scene.view.see("Service", an_object(model="a"), shown=True)
-    assert not scene.view.see_model(a_model("a"))
+    assert not scene.cache.see("Service", an_object(model="a"), shown=True)
+    assert not scene.cache.see_model(a_model("a"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from llmjp_builder.spec import Built, Kind, download_name
 from llmjp_operator.api import Model
 from llmjp_operator.decide.garbage import superfluous
-from llmjp_operator.observe.store_record import Pinned, Record, Served
+from llmjp_operator.observe.store_record import PinnedSource, ServedArtefact, StoreRecord
 from tests.operator.scenes import FOUND, a_model, an_artefact, facts, serving_pod
 
 OLD, NEW = "a" * 20, "b" * 20
@@ -20,14 +20,16 @@ def engine(key: str, *made_from: str) -> Built:
     return an_artefact(key, kind=Kind.ENGINE, made_from=made_from)
 
 
-def record(of: Model, *builts: Built) -> Record:
+def record(of: Model, *builts: Built) -> StoreRecord:
     """Of a model that served them all, one after the other."""
     spec = of.spec
     history = tuple(
-        Served(key=built.key, engine=spec.engine, hardware=spec.hardware, runtime=spec.runtime)
+        ServedArtefact(
+            key=built.key, engine=spec.engine, hardware=spec.hardware, runtime=spec.runtime
+        )
         for built in builts
     )
-    return Record(
+    return StoreRecord(
         artefacts={f"request-{built.key}": built for built in builts}, history={of.name: history}
     )
 
@@ -59,7 +61,7 @@ def test_what_goes_with_an_old_engine(
 def test_the_source_that_is_pinned_stays() -> None:
     """The next change of the engine needs no download."""
     found = record(KEEPS_ONE, engine(OLD, download_name(FOUND.digest)), engine(NEW))
-    pinned = Pinned(asked="x", uid=KEEPS_ONE.uid, found=FOUND)
+    pinned = PinnedSource(asked="x", uid=KEEPS_ONE.uid, found=FOUND)
     found = replace(found, sources={KEEPS_ONE.name: pinned})
     assert superfluous(facts(KEEPS_ONE, record=found), found) == (OLD,)
 
@@ -74,7 +76,7 @@ def test_another_model_of_the_store_may_need_it() -> None:
     other = a_model({"storage": {"existingClaim": "a-store", "size": None, "keepEngines": 1}}, "b")
     mine = record(KEEPS_ONE, engine(OLD, CHECKPOINT), engine(NEW))
     theirs = record(other, engine("d" * 20, CHECKPOINT))
-    found = Record(
+    found = StoreRecord(
         artefacts={**mine.artefacts, **theirs.artefacts}, history={**mine.history, **theirs.history}
     )
     seen = facts(KEEPS_ONE, record=found, sharing=(KEEPS_ONE, other))

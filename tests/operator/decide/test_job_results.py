@@ -11,7 +11,7 @@ from llmjp_builder.spec import canonical_json
 from llmjp_operator.decide.build_request import source_digest
 from llmjp_operator.decide.job_results import LOST_AFTER_S, absorbed, failure_of, next_attempt
 from llmjp_operator.names import resolve_job
-from llmjp_operator.observe.store_record import Record, source_entry
+from llmjp_operator.observe.store_record import StoreRecord, source_entry
 from tests.operator.scenes import (
     FOUND,
     NOW,
@@ -71,14 +71,16 @@ def test_a_pod_that_was_not_seen_yet_is_waited_for() -> None:
 
 
 def test_the_last_line_of_a_pod_that_says_nothing_in_our_form_is_told() -> None:
-    found = failure_of(a_job("j", MODEL, failed=True), a_pod(ended=said("one\ntwo\n", 1)), NOW)
+    found = failure_of(
+        a_job("j", MODEL, failed=True), a_pod(termination=said("one\ntwo\n", 1)), NOW
+    )
     assert found is not None
     assert found.message.endswith("two")
 
 
 def resolved(**values: Any) -> tuple[Any, Any]:
     job = a_job(resolve_job("a", ASKED), MODEL, component="resolve", succeeded=True, **values)
-    return job, a_pod(job=job.uid, ended=said(canonical_json(FOUND.to_json())))
+    return job, a_pod(job=job.uid, termination=said(canonical_json(FOUND.to_json())))
 
 
 def test_a_pinned_source_is_recorded_with_its_model() -> None:
@@ -93,14 +95,14 @@ def test_another_model_of_the_same_name_pins_anew() -> None:
     before = absorbed(MODEL, facts(MODEL, jobs={job.name: job}, pods=(pod,)))
     later = a_model(uid="another")
     job = a_job(job.name, later, succeeded=True, uid="job-2")
-    pod = a_pod(job="job-2", ended=pod.ended)
+    pod = a_pod(job="job-2", termination=pod.termination)
     now = facts(later, record=before, jobs={job.name: job}, pods=(pod,))
     assert absorbed(later, now).sources["a"].uid == "another"
 
 
 def test_a_failure_is_counted_once() -> None:
     job = a_job("b", MODEL, request="r", failed=True, attempt=2)
-    pod = a_pod(job=job.uid, ended=said(FAILURE, 3))
+    pod = a_pod(job=job.uid, termination=said(FAILURE, 3))
     first = absorbed(MODEL, facts(MODEL, jobs={"b": job}, pods=(pod,)))
     again = absorbed(MODEL, facts(MODEL, now=NOW + 99, record=first, jobs={"b": job}, pods=(pod,)))
     assert again == first
@@ -109,14 +111,14 @@ def test_a_failure_is_counted_once() -> None:
 
 def test_the_pod_of_an_earlier_job_of_the_name_does_not_count() -> None:
     job = a_job("b", MODEL, request="r", succeeded=True, finished_at=NOW)
-    old = a_pod(job="job-before", ended=said(FAILURE, 3))
-    assert absorbed(MODEL, facts(MODEL, jobs={"b": job}, pods=(old,))) == Record()
+    old = a_pod(job="job-before", termination=said(FAILURE, 3))
+    assert absorbed(MODEL, facts(MODEL, jobs={"b": job}, pods=(old,))) == StoreRecord()
 
 
 def test_a_built_artefact_ends_its_failures() -> None:
     job = a_job("b", MODEL, request="r", succeeded=True)
-    pod = a_pod(job=job.uid, ended=said(json.dumps(an_artefact().to_json())))
-    before = Record(failed={"r": failed("r"), source_entry("a"): failed(ASKED)})
+    pod = a_pod(job=job.uid, termination=said(json.dumps(an_artefact().to_json())))
+    before = StoreRecord(failed={"r": failed("r"), source_entry("a"): failed(ASKED)})
     record = absorbed(MODEL, facts(MODEL, record=before, jobs={"b": job}, pods=(pod,)))
     assert record.artefacts == {"r": an_artefact()}
     assert list(record.failed) == [source_entry("a")]
@@ -157,8 +159,8 @@ def test_an_annotation_tries_again_once() -> None:
     asking = a_model(retry="2")
     assert next_attempt(hopeless, "r", asking) == (1, 0.0)
     job = a_job("b", asking, request="r", failed=True)
-    pod = a_pod(job=job.uid, ended=said(canonical_json(hopeless.failure.to_json()), 5))
-    now = facts(asking, record=Record(failed={"r": hopeless}), jobs={"b": job}, pods=(pod,))
+    pod = a_pod(job=job.uid, termination=said(canonical_json(hopeless.failure.to_json()), 5))
+    now = facts(asking, record=StoreRecord(failed={"r": hopeless}), jobs={"b": job}, pods=(pod,))
     assert next_attempt(absorbed(asking, now).failed["r"], "r", asking) is None
 
 

@@ -8,15 +8,15 @@ import pytest
 
 from llmjp_operator.api import Model
 from llmjp_operator.decide.rollout import active_key, became_ready, choice, served
-from llmjp_operator.observe.store_record import Record
+from llmjp_operator.observe.store_record import StoreRecord
 from tests.operator.scenes import a_deployment, a_model, an_artefact, facts, serving_pod
 
 OLD, NEW = "o" * 20, "n" * 20
 OLD_MODEL = a_model({"engine": {"backend": "torch", "maxSeqLen": 256}})
 
 
-def record(*keys: str, history: tuple[str, ...] = (OLD,)) -> Record:
-    return Record(
+def record(*keys: str, history: tuple[str, ...] = (OLD,)) -> StoreRecord:
+    return StoreRecord(
         artefacts={f"request-{key}": an_artefact(key) for key in keys},
         history={"a": tuple(served(OLD_MODEL, key) for key in history)},
     )
@@ -35,8 +35,8 @@ def test_nothing_is_deployed_before_there_is_something() -> None:
 
 
 def test_the_first_artefact() -> None:
-    found = a_choice(target=NEW, record=Record())
-    assert (found.built.key, found.taken_back) == (NEW, False)
+    found = a_choice(target=NEW, record=StoreRecord())
+    assert (found.built.key, found.rolled_back) == (NEW, False)
 
 
 def test_meanwhile_what_served_last_is_served_as_it_was() -> None:
@@ -69,7 +69,7 @@ NO_SURGE = {"serving": {"maxSurge": 0}}
 )
 def test_without_surge_pods_that_do_not_start_are_taken_back(live: Any) -> None:
     found = a_choice(a_model(NO_SURGE), NEW, deployment=live, pods_of_target="new")
-    assert (found.built.key, found.failed_rollout, found.taken_back) == (OLD, "new", True)
+    assert (found.built.key, found.failed_rollout, found.rolled_back) == (OLD, "new", True)
 
 
 @pytest.mark.parametrize(
@@ -84,15 +84,15 @@ def test_without_surge_pods_that_do_not_start_are_taken_back(live: Any) -> None:
 )
 def test_otherwise_what_is_asked_for_is_tried(changes: Any, live: Any) -> None:
     found = a_choice(a_model(changes), NEW, deployment=live, pods_of_target="new")
-    assert (found.built.key, found.taken_back) == (NEW, False)
+    assert (found.built.key, found.rolled_back) == (NEW, False)
 
 
 def test_what_does_not_start_is_not_taken_back_to_itself() -> None:
     model = a_model(NO_SURGE)
-    known = Record(artefacts={"r": an_artefact(NEW)}, history={"a": (served(model, NEW),)})
+    known = StoreRecord(artefacts={"r": an_artefact(NEW)}, history={"a": (served(model, NEW),)})
     live = a_deployment(pods="new", stalled="late")
     found = a_choice(model, NEW, deployment=live, pods_of_target="new", record=known)
-    assert (found.built.key, found.taken_back) == (NEW, False)
+    assert (found.built.key, found.rolled_back) == (NEW, False)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from llmjp_operator.decide.placement import build_problem, incompatible
 from llmjp_operator.decide.validation import problem
-from llmjp_operator.observe.snapshot import ClaimFact, Texts
+from llmjp_operator.observe.snapshot import CalibrationTexts, ObservedClaim
 from llmjp_operator.settings import Settings
 from tests.operator.objects import Object
 from tests.operator.scenes import SETTINGS, a_deployment, a_model, a_node, engine_model, facts
@@ -79,15 +79,15 @@ def test_an_operator_without_the_images() -> None:
 )
 def test_claims_must_be_there(changes: Object) -> None:
     assert reason(changes)[0] == "ClaimMissing"
-    there = ClaimFact(name="c", phase="Bound", access_modes=("ReadWriteMany",))
+    there = ObservedClaim(name="c", phase="Bound", access_modes=("ReadWriteMany",))
     assert reason(changes, claims={"c": there}) == ("", "")
     assert "is being deleted" in reason(changes, claims={"c": replace(there, deleting=True)})[1]
 
 
 def test_texts_must_be_there() -> None:
-    missing = Texts(digest="", problem="there is no ConfigMap texts")
+    missing = CalibrationTexts(digest="", problem="there is no ConfigMap texts")
     assert reason({}, texts=missing)[0] == "TextsMissing"
-    assert reason({}, texts=Texts(digest="d")) == ("", "")
+    assert reason({}, texts=CalibrationTexts(digest="d")) == ("", "")
 
 
 def once(**serving: Any) -> Object:

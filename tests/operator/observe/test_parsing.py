@@ -13,7 +13,7 @@ from llmjp_operator.observe.parsing import (
     node_fact,
     pod_fact,
 )
-from llmjp_operator.observe.snapshot import ClaimFact, Ended
+from llmjp_operator.observe.snapshot import ObservedClaim, Termination
 from tests.operator.objects import Object
 
 LABELS = {
@@ -38,7 +38,12 @@ def container(name: str = "triton", **values: Any) -> Object:
 def test_a_pod_that_says_nothing() -> None:
     found = pod_fact({"metadata": {"name": "p"}})
     assert (found.name, found.component, found.phase, found.ready) == ("p", "", "", False)
-    assert (found.ended, found.waiting, found.evicted, found.deleting) == (None, "", False, False)
+    assert (found.termination, found.waiting, found.evicted, found.deleting) == (
+        None,
+        "",
+        False,
+        False,
+    )
 
 
 def test_labels_of_a_pod() -> None:
@@ -61,12 +66,15 @@ ENDED = {"terminated": {"exitCode": 3, "reason": "Error", "message": "no"}}
 )
 def test_how_a_container_ended(state: Object) -> None:
     found = pod(container(**state))
-    assert (found.ended, found.restarts) == (Ended(exit_code=3, reason="Error", message="no"), 2)
+    assert (found.termination, found.restarts) == (
+        Termination(exit_code=3, reason="Error", message="no"),
+        2,
+    )
 
 
 def test_the_main_container_counts() -> None:
-    assert pod(container("sidecar", state=ENDED)).ended is None
-    assert pod(container("builder", state=ENDED), "build").ended is not None
+    assert pod(container("sidecar", state=ENDED)).termination is None
+    assert pod(container("builder", state=ENDED), "build").termination is not None
 
 
 @pytest.mark.parametrize(
@@ -196,7 +204,7 @@ def test_a_deployment_that_stalls(condition: Object, stalled: str) -> None:
 
 def test_a_claim() -> None:
     body: Object = {"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteMany"]}}
-    assert claim_fact(body) == ClaimFact(name="c", phase="", access_modes=("ReadWriteMany",))
+    assert claim_fact(body) == ObservedClaim(name="c", phase="", access_modes=("ReadWriteMany",))
     body["status"] = {
         "phase": "Bound",
         "accessModes": ["ReadWriteOnce"],

@@ -13,7 +13,7 @@ from llmjp_builder.spec import Built, Kind, Resolution
 from llmjp_operator.api import Model, parse
 from llmjp_operator.decide.build_request import request_of, source_digest
 from llmjp_operator.decide.sizing import sizes
-from llmjp_operator.observe.store_record import Pinned, Record
+from llmjp_operator.observe.store_record import PinnedSource, StoreRecord
 from llmjp_operator.render import jobs, network, service, serving, storage
 from llmjp_operator.settings import Network, Settings
 from tests.operator.objects import Object, model
@@ -215,24 +215,24 @@ def read(body: Object) -> Model:
 
 def desired(of: Model, settings: Settings) -> list[Object]:
     """All objects of a model, whatever the time at which each is made."""
-    together = of.spec.storage.made_with == "ReadWriteOnce"
+    single_node = of.spec.storage.made_with == "ReadWriteOnce"
     found = resolution(of)
-    built, taken_back = artefact(of, found), of.spec.serving.max_surge == 0
+    built, rolled_back = artefact(of, found), of.spec.serving.max_surge == 0
     texts = "c" * 20 if of.spec.engine.calibration is not None else None
     request, needs = request_of(of, found, texts), sizes(of.spec, found)
-    record = Record(
-        sources={of.name: Pinned(asked=source_digest(of.spec), uid=of.uid, found=found)},
+    record = StoreRecord(
+        sources={of.name: PinnedSource(asked=source_digest(of.spec), uid=of.uid, found=found)},
         artefacts={request.digest: built},
-        failed={"f" * 20: failed("f" * 20)} if taken_back else {},
+        failed={"f" * 20: failed("f" * 20)} if rolled_back else {},
     )
     objects = [
         storage.record(of, record),
         service.service_account(of),
         network.builders_policy(of, settings),
         storage.claim(of),
-        jobs.resolve_job(of, settings, attempt=1, together=together),
-        jobs.build_job(of, request, settings, needs=needs, attempt=2, together=together),
-        jobs.collect_job(of, ["k" * 20], settings, together=together),
+        jobs.resolve_job(of, settings, attempt=1, single_node=single_node),
+        jobs.build_job(of, request, settings, needs=needs, attempt=2, single_node=single_node),
+        jobs.collect_job(of, ["k" * 20], settings, single_node=single_node),
         network.serving_policy(of, settings),
         *service.services(of),
         service.disruption_budget(of),
@@ -241,8 +241,8 @@ def desired(of: Model, settings: Settings) -> list[Object]:
             built,
             settings,
             host_memory_bytes=needs.serving_memory_bytes,
-            together=together,
-            failed_rollout="f" * 20 if taken_back else "",
+            single_node=single_node,
+            failed_rollout="f" * 20 if rolled_back else "",
         ),
     ]
     return [obj for obj in objects if obj is not None]

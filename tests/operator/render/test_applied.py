@@ -120,7 +120,7 @@ def laid(
     ]
     wanted = [
         serving.deployment(
-            parse(body), an_artefact(), SETTINGS, host_memory_bytes=None, together=True
+            parse(body), an_artefact(), SETTINGS, host_memory_bytes=None, single_node=True
         )
         for body in restricted.apply(*bodies)
     ]
@@ -160,7 +160,7 @@ def test_containers_change_places(restricted: Kubectl, tmp_path: Path) -> None:
         overlay = {"spec": {"initContainers": first}}
         of = stored(model({**TORCH, "serving": {"podTemplate": overlay}}, "places"), restricted)
         made = serving.deployment(
-            of, an_artefact(), SETTINGS, host_memory_bytes=None, together=False
+            of, an_artefact(), SETTINGS, host_memory_bytes=None, single_node=False
         )
         [found] = apply(restricted, [made], tmp_path)
         assert digest_of(made) == digest_of(owned(found, FIELD_MANAGER))

@@ -9,9 +9,9 @@ import pytest
 
 from llmjp_operator.api import Model
 from llmjp_operator.decide.build_request import request_of
-from llmjp_operator.decide.sizing import Sizes
+from llmjp_operator.decide.sizing import ResourceEstimate
 from llmjp_operator.names import MODEL_LABEL, STORE_LABEL, store_id
-from llmjp_operator.observe.store_record import Record
+from llmjp_operator.observe.store_record import StoreRecord
 from llmjp_operator.render import jobs, network, service, serving, storage
 from llmjp_operator.settings import Network
 from tests.operator.objects import Object
@@ -31,7 +31,12 @@ def a_deployment(model: Model, **values: Any) -> Object:
 
 
 def a_build(model: Model, **values: Any) -> Object:
-    options: dict[str, Any] = {"needs": Sizes(), "attempt": 1, "together": False, **values}
+    options: dict[str, Any] = {
+        "needs": ResourceEstimate(),
+        "attempt": 1,
+        "together": False,
+        **values,
+    }
     return jobs.build_job(model, request_of(model, FOUND, None), SETTINGS, **options)
 
 
@@ -152,7 +157,7 @@ def test_encryption() -> None:
 
 
 def test_pods_of_one_store_on_one_node() -> None:
-    made = a_deployment(a_model({"storage": SHARED}), together=True)
+    made = a_deployment(a_model({"storage": SHARED}), single_node=True)
     [rule] = pod(made)["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert rule["labelSelector"]["matchLabels"] == {STORE_LABEL: store_id("shared")}
     labels = made["spec"]["template"]["metadata"]["labels"]
@@ -163,9 +168,9 @@ def test_pods_of_one_store_on_one_node() -> None:
 def test_jobs_are_not_retried_by_kubernetes(kind: str) -> None:
     model = a_model()
     made = {
-        "resolve": jobs.resolve_job(model, SETTINGS, attempt=2, together=False),
+        "resolve": jobs.resolve_job(model, SETTINGS, attempt=2, single_node=False),
         "build": a_build(model, attempt=2),
-        "collect": jobs.collect_job(model, ["k"], SETTINGS, together=False),
+        "collect": jobs.collect_job(model, ["k"], SETTINGS, single_node=False),
     }[kind]
     assert made["spec"]["backoffLimit"] == 0
     assert pod(made)["restartPolicy"] == "Never"
@@ -183,7 +188,7 @@ def test_a_hub_is_resolved_without_the_store() -> None:
         "caSecretRef": {"name": "c"},
     }
     changes = {"source": {"huggingFace": hub}, "licence": {"accepted": "x"}}
-    made = jobs.resolve_job(a_model(changes), SETTINGS, attempt=1, together=True)
+    made = jobs.resolve_job(a_model(changes), SETTINGS, attempt=1, single_node=True)
     found = main(made)["args"]
     assert found[:2] == ["resolve", "o/n"]
     pairs = {"--revision": "v1", "--endpoint": "https://mirror", "--accept-licence": "x"}
@@ -196,7 +201,7 @@ def test_a_hub_is_resolved_without_the_store() -> None:
 
 
 def test_a_volume_is_resolved_with_the_store() -> None:
-    made = jobs.resolve_job(a_model({"source": VOLUME}), SETTINGS, attempt=1, together=True)
+    made = jobs.resolve_job(a_model({"source": VOLUME}), SETTINGS, attempt=1, single_node=True)
     assert main(made)["args"][:4] == ["resolve", "/source/a/b", "--store", "/store"]
     assert "affinity" in pod(made)
     [source] = [m for m in main(made)["volumeMounts"] if m["name"] == "source"]
@@ -213,21 +218,21 @@ def test_a_build_reads_its_spec_from_a_file() -> None:
 
 
 def test_the_memory_of_a_build() -> None:
-    found = main(a_build(a_model(), needs=Sizes(memory_bytes=4 * GIB)))["resources"]
+    found = main(a_build(a_model(), needs=ResourceEstimate(memory_bytes=4 * GIB)))["resources"]
     assert (found["requests"]["memory"], found["limits"]["memory"]) == ("4Gi", "6Gi")
 
 
 def test_what_is_collected() -> None:
-    one = jobs.collect_job(a_model(), ["x", "y"], SETTINGS, together=False)
+    one = jobs.collect_job(a_model(), ["x", "y"], SETTINGS, single_node=False)
     assert main(one)["args"][-2:] == ["x", "y"]
-    other = jobs.collect_job(a_model(), ["x"], SETTINGS, together=False)
+    other = jobs.collect_job(a_model(), ["x"], SETTINGS, single_node=False)
     assert one["metadata"]["name"] != other["metadata"]["name"]
 
 
 @pytest.mark.parametrize("on_delete", ["Retain", "Delete"])
 def test_a_store_goes_with_its_model_if_it_is_to(on_delete: str) -> None:
     model = a_model({"storage": {"onDelete": on_delete}})
-    for made in (storage.claim(model), storage.record(model, Record())):
+    for made in (storage.claim(model), storage.record(model, StoreRecord())):
         assert made is not None
         assert ("ownerReferences" in made["metadata"]) is (on_delete == "Delete")
 
@@ -235,8 +240,8 @@ def test_a_store_goes_with_its_model_if_it_is_to(on_delete: str) -> None:
 def test_a_shared_store_is_nobodys() -> None:
     model = a_model({"storage": SHARED})
     assert storage.claim(model) is None
-    made = storage.record(model, Record())
-    other = storage.record(a_model({"storage": SHARED}, "b"), Record())
+    made = storage.record(model, StoreRecord())
+    other = storage.record(a_model({"storage": SHARED}, "b"), StoreRecord())
     assert made == other
     assert MODEL_LABEL not in made["metadata"]["labels"]
 

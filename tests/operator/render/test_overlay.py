@@ -109,7 +109,7 @@ def whole(name: str) -> Object:
     """The pod template of a model with that overlay."""
     changes = {"serving": {"podTemplate": OVERLAYS[name]}}
     of = read(model({**TORCH, **changes}))
-    made = serving.deployment(of, an_artefact(), SETTINGS, host_memory_bytes=None, together=True)
+    made = serving.deployment(of, an_artefact(), SETTINGS, host_memory_bytes=None, single_node=True)
     template: Object = made["spec"]["template"]
     return template
 

@@ -13,8 +13,8 @@ from llmjp_operator.api.status import EngineStatus
 from llmjp_operator.decide.build_request import request_of, source_digest
 from llmjp_operator.decide.decision import state
 from llmjp_operator.decide.rollout import served
-from llmjp_operator.observe.snapshot import Facts
-from llmjp_operator.observe.store_record import Pinned, Record
+from llmjp_operator.observe.snapshot import Snapshot
+from llmjp_operator.observe.store_record import PinnedSource, StoreRecord
 from llmjp_operator.render.serving import pod_digest
 from llmjp_operator.report.status import endpoint, hindered, refused, status
 from tests.operator.scenes import (
@@ -33,11 +33,13 @@ from tests.operator.scenes import (
 KEY = "k" * 20
 
 
-def known(model: Model) -> Record:
+def known(model: Model) -> StoreRecord:
     """The model's source is pinned and its artefact built."""
     request = request_of(model, FOUND, None)
-    return Record(
-        sources={model.name: Pinned(asked=source_digest(model.spec), uid=model.uid, found=FOUND)},
+    return StoreRecord(
+        sources={
+            model.name: PinnedSource(asked=source_digest(model.spec), uid=model.uid, found=FOUND)
+        },
         artefacts={request.digest: an_artefact(KEY)},
         history={model.name: (served(model, KEY),)},
     )
@@ -49,13 +51,13 @@ def pods_of(model: Model) -> str:
     return pod_digest(made)
 
 
-def look(model: Model, live: Any = None, **values: Any) -> Facts:
+def look(model: Model, live: Any = None, **values: Any) -> Snapshot:
     """What is there once the model is built."""
     deployment = None if live is None else a_deployment(**{"pods": pods_of(model), **live})
     return facts(model, **{"record": known(model), "deployment": deployment, **values})
 
 
-def status_of(model: Model, seen: Facts) -> Status:
+def status_of(model: Model, seen: Snapshot) -> Status:
     return status(model, seen, state(model, seen, SETTINGS))
 
 
@@ -116,15 +118,15 @@ def test_available(changes: Any, live: Any, holds: str, reason: str) -> None:
     [
         (serving_pod(KEY, ready=False, waiting="ErrImagePull: 404"), "cannot start: ErrImagePull"),
         (
-            serving_pod(KEY, ready=False, restarts=1, ended=said('{"message": "no GPU"}', 4)),
+            serving_pod(KEY, ready=False, restarts=1, termination=said('{"message": "no GPU"}', 4)),
             "ended with exit code 4: no GPU",
         ),
         (
-            serving_pod(KEY, ready=False, restarts=1, ended=said("a\n b", 1)),
+            serving_pod(KEY, ready=False, restarts=1, termination=said("a\n b", 1)),
             "ended with exit code 1: a b",
         ),
         (
-            serving_pod(KEY, ready=False, restarts=1, ended=said("", 137)),
+            serving_pod(KEY, ready=False, restarts=1, termination=said("", 137)),
             "ended with exit code 137: it said nothing",
         ),
         (serving_pod(KEY, ready=False, deleting=True, waiting="x"), "pods are starting"),
