@@ -33,24 +33,33 @@ FAILURE = canonical_json(a_failure().to_json())
 @pytest.mark.parametrize(
     ("job", "pod", "code", "retryable"),
     [
-        ({}, {"ended": said(FAILURE, 3)}, "hub_failed", True),
+        ({}, {"termination": said(FAILURE, 3)}, "hub_failed", True),
         (
             {},
-            {"ended": said(canonical_json(a_failure("bad_config", retryable=False).to_json()), 3)},
+            {
+                "termination": said(
+                    canonical_json(a_failure("bad_config", retryable=False).to_json()), 3
+                )
+            },
             "bad_config",
             False,
         ),
-        ({}, {"ended": said("", 137, "OOMKilled")}, "not_enough_host_memory", False),
-        ({}, {"ended": said("Killed", 137), "evicted": True}, "pod_lost", True),
-        ({}, {"ended": said("a\nTraceback: b", 1)}, "internal", True),
+        ({}, {"termination": said("", 137, "OOMKilled")}, "not_enough_host_memory", False),
+        ({}, {"termination": said("Killed", 137), "evicted": True}, "pod_lost", True),
+        ({}, {"termination": said("a\nTraceback: b", 1)}, "internal", True),
         ({"failure_reason": "DeadlineExceeded"}, {}, "deadline_exceeded", True),
         (
             {"failure_reason": "DeadlineExceeded"},
-            {"ended": said("", 143)},
+            {"termination": said("", 143)},
             "deadline_exceeded",
             True,
         ),
-        ({"failure_reason": "DeadlineExceeded"}, {"ended": said(FAILURE, 143)}, "hub_failed", True),
+        (
+            {"failure_reason": "DeadlineExceeded"},
+            {"termination": said(FAILURE, 143)},
+            "hub_failed",
+            True,
+        ),
         ({"finished_at": NOW - LOST_AFTER_S - 1}, None, "pod_lost", True),
     ],
 )

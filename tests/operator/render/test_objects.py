@@ -26,7 +26,7 @@ SHARED = {"size": None, "existingClaim": "shared"}
 def a_deployment(model: Model, **values: Any) -> Object:
     engine = model.spec.engine.backend.value == "tensorrt"
     built = values.pop("built", an_engine() if engine else an_artefact())
-    options: dict[str, Any] = {"host_memory_bytes": 4 * GIB, "together": False, **values}
+    options: dict[str, Any] = {"host_memory_bytes": 4 * GIB, "single_node": False, **values}
     return serving.deployment(model, built, SETTINGS, **options)
 
 
@@ -34,7 +34,7 @@ def a_build(model: Model, **values: Any) -> Object:
     options: dict[str, Any] = {
         "needs": ResourceEstimate(),
         "attempt": 1,
-        "together": False,
+        "single_node": False,
         **values,
     }
     return jobs.build_job(model, request_of(model, FOUND, None), SETTINGS, **options)
