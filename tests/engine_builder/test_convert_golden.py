@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from llmjp_builder.conversion import convert, prepare
 from llmjp_builder.convert.header import TensorInfo, read_header
 from llmjp_builder.progress import Reporter
+from tests.engine_builder.goldens.reference import Reference, ReferenceOptions
+from tests.engine_builder.goldens.upstream import list_differences
 from tests.support.shared import shared
 
 CASES = [
@@ -77,12 +81,29 @@ def test_config_says_what_theirs_says(case: str, tmp_path: Path) -> None:
     golden, _ = converted(case, tmp_path / "out")
     ours = json.loads((tmp_path / "out" / "config.json").read_text())
     theirs = json.loads((golden / "config.json").read_text())
-    for section in ("mapping", "quantization"):
-        nested = ours.pop(section)
-        assert nested == {key: theirs[section][key] for key in nested}
-    assert ours == {key: theirs[key] for key in ours}
-    # What is left out must be what loaders take for granted.
-    assert theirs["use_parallel_embedding"] == ours.get("use_parallel_embedding", False)
+    assert not list_differences(ours, theirs)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_reference_of_our_goldens_is_right(case: str, tmp_path: Path) -> None:
+    golden = shared("trtllm-golden") / case
+    settings = json.loads((golden.parent / "index.json").read_text())[case]
+    theirs = json.loads((golden / "ckpt" / "config.json").read_text())
+    parallel = settings["convert_kwargs"].get("use_parallel_embedding")
+    options = ReferenceOptions(
+        dtype=theirs["dtype"],
+        tensor_parallel=settings["tp"],
+        pipeline_parallel=settings["pp"],
+        embedding_sharding_dim=settings["convert_kwargs"]["embedding_sharding_dim"]
+        if parallel
+        else None,
+    )
+    reference = Reference(golden / "hf", options)
+    assert not list_differences(reference.document(), theirs)
+    for rank, tensors in enumerate(reference.ranks()):
+        expected = load_file(golden / "ckpt" / f"rank{rank}.safetensors")
+        assert tensors.keys() == expected.keys() - OPTIONAL
+        assert all(torch.equal(tensors[name], expected[name]) for name in tensors)
 
 
 def test_the_library_opens_what_we_write(tmp_path: Path) -> None:

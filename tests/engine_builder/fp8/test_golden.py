@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,8 @@ from llmjp_builder.progress import Reporter
 from llmjp_builder.quantize.activations import given_amax
 from llmjp_builder.quantize.amax import Amax
 from tests.engine_builder.checkpoints import Tiny, write_checkpoint
+from tests.engine_builder.goldens.reference import Reference, ReferenceOptions
+from tests.engine_builder.goldens.upstream import list_differences
 from tests.support.shared import shared
 
 CASES = ["fp8_tp1", "fp8_tp2", "fp8_tp4_kvdup", "fp8_tp2_nokv", "fp8_tp2pp2"]
@@ -53,14 +54,28 @@ def test_files_are_the_same(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_config_says_what_theirs_says(case: str, tmp_path: Path) -> None:
     folder, golden = converted(case, tmp_path)
-    ours: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    ours = json.loads((folder / "config.json").read_text())
     theirs = json.loads((golden / "config.json").read_text())
-    for section in ("mapping", "quantization"):
-        nested = ours.pop(section)
-        assert nested == {key: theirs[section][key] for key in nested}
-    assert ours == {key: theirs[key] for key in ours}
-    assert ours["use_parallel_embedding"] is True
-    assert ours["logits_dtype"] == "float16"
+    assert not list_differences(ours, theirs)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_reference_of_our_goldens_is_right(case: str) -> None:
+    golden = shared("trtllm-golden") / case
+    settings = json.loads((golden.parent / "index.json").read_text())[case]
+    options = ReferenceOptions(
+        dtype="bfloat16",
+        tensor_parallel=settings["tp"],
+        pipeline_parallel=settings["pp"],
+        amax=json.loads((golden / "calib.json").read_text()),
+        fp8_kv_cache=settings["kv_fp8"],
+    )
+    reference = Reference(golden / "hf", options)
+    theirs = json.loads((golden / "ckpt" / "config.json").read_text())
+    assert not list_differences(reference.document(), theirs)
+    for name, data in reference.files().items():
+        if name != "config.json":
+            assert data == (golden / "ckpt" / name).read_bytes()
 
 
 def test_large_tensors_are_read_in_pieces(tmp_path: Path) -> None:
