@@ -34,15 +34,15 @@ sys.path.insert(0, str(ROOT))
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from e2e.cluster import Options, install, start  # noqa: E402
 from e2e.played import PlayedKubelets  # noqa: E402
+from hack.local_cluster import Options, install, start  # noqa: E402
 from llmjp_operator.crd.definition import definition  # noqa: E402
 from llmjp_operator.names import API_VERSION, CRD, KIND  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from e2e.cluster import Kubectl
+    from hack.local_cluster import Kubectl
 
 COUNTS = (10, 100, 1000)
 PER_NAMESPACE = 50

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from e2e.cluster import Options, existing, install, start
-from e2e.cluster.errors import ClusterError
-from e2e.images import ImagesMissing, load
 from e2e.place import CHECKPOINT, MANIFEST, QUESTION, SOURCE, Place
 from e2e.stage import RELEASE, SYSTEM, Stage
+from hack.local_cluster import Options, existing, install, start
+from hack.local_cluster.errors import ClusterError
+from hack.local_images import ImagesMissing, load
 from llmjp_client import Client
 from scripts.chart_files import NoHelm, tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from e2e.cluster import Cluster
+    from hack.local_cluster import Cluster
 
 NAME: Final = "llmjp-tiny-cpu"
 REGISTRY: Final = "LLMJP_REGISTRY"

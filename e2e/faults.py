@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 from aiohttp import web
 
-from e2e.cluster.kubectl import environment
+from hack.local_cluster.kubectl import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from e2e.cluster import Kubectl
+    from hack.local_cluster import Kubectl
 
 Object = dict[str, Any]
 

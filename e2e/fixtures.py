@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from e2e.cluster import Options, existing, install, start
-from e2e.cluster.errors import RootNeeded, ToolsMissing
+from hack.local_cluster import Options, existing, install, start
+from hack.local_cluster.errors import RootNeeded, ToolsMissing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from e2e.cluster import Cluster, Kubectl, Level
+    from hack.local_cluster import Cluster, Kubectl, Level
 
 CHOICE: Final = "LLMJP_TEST_CLUSTER"
 """Environment variable: `existing` takes $KUBECONFIG's cluster."""

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from e2e.cluster.errors import KubectlFailed
-from e2e.cluster.kubectl import wait_until
-from e2e.images.recipes import ROOT
 from e2e.stage import READY_S, USER, own
+from hack.local_cluster.errors import KubectlFailed
+from hack.local_cluster.kubectl import wait_until
+from hack.local_images.recipes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from e2e.cluster import Kubectl
     from e2e.stage import Stage
+    from hack.local_cluster import Kubectl
 
 Object = dict[str, Any]
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from e2e.cluster.kubectl import environment, wait_until
-from e2e.images import reference
-from e2e.images.recipes import ROOT
+from hack.local_cluster.kubectl import environment, wait_until
+from hack.local_images import reference
+from hack.local_images.recipes import ROOT
 
 if TYPE_CHECKING:
-    from e2e.cluster import Cluster, Kubectl
+    from hack.local_cluster import Cluster, Kubectl
 
 Object = dict[str, Any]
 

@@ -6,6 +6,6 @@ scripts/lint.sh
 scripts/install-modelopt.sh > /dev/null || echo "no modelopt: the tests against it skip" >&2
 scripts/install-helm.sh > /dev/null || echo "no helm: the chart's tests and the scenarios skip" >&2
 if [ $# = 0 ]; then
-    .venv/bin/python -m e2e.images > /dev/null || echo "no images: the scenarios skip" >&2
+    .venv/bin/python -m hack.local_images > /dev/null || echo "no images: the scenarios skip" >&2
 fi
 exec .venv/bin/python -m pytest -q "$@"

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.cluster import Options
 from e2e.fixtures import start_or_skip
-from e2e.images import IMAGES, ImagesMissing, load
 from e2e.place import Place
 from e2e.stage import Stage
+from hack.local_cluster import Options
+from hack.local_images import IMAGES, ImagesMissing, load
 from scripts.chart_files import NoHelm, tools
 
 if TYPE_CHECKING:

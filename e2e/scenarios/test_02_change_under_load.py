@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.cluster.kubectl import wait_until
 from e2e.load import Load
+from hack.local_cluster.kubectl import wait_until
 
 if TYPE_CHECKING:
     from e2e.place import Place

@@ -1,4 +1,4 @@
-"""Backend tensorrt on two pretend GPUs, with stand-ins for TensorRT-LLM: see e2e/images/stand_in.
+"""Backend tensorrt on two pretend GPUs, with the stand-ins of hack/local_images/stand_in.
 
 Everything of ours is real: the build Job, its GPUs, the options of `trtllm-build`, the artefact,
 the rollout under mpirun, Triton and the front model.

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from e2e.cluster.kubectl import wait_until
 from e2e.faults import Faults, between, kubeconfig, operator
 from e2e.place import OBJECTS, made
 from e2e.played import PlayedKubelets
+from hack.local_cluster.kubectl import wait_until
 from llmjp_operator.crd.definition import definition
 from llmjp_operator.names import CRD
 from tests.support.soak import count
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from e2e.cluster import Cluster, Kubectl
+    from hack.local_cluster import Cluster, Kubectl
 
 pytestmark = pytest.mark.cluster
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.cluster.kubectl import wait_until
 from e2e.place import ANSWER, QUESTION, made
 from e2e.stage import RELEASE, SYSTEM
+from hack.local_cluster.kubectl import wait_until
 from llmjp_client import Client
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.cluster.errors import KubectlFailed
 from e2e.stage import RELEASE, SYSTEM
+from hack.local_cluster.errors import KubectlFailed
 
 if TYPE_CHECKING:
     from e2e.place import Place
@@ -59,7 +59,7 @@ def test_pods_pass_restricted_admission(place: Place) -> None:
 
 
 def test_network_policies_say_who_may_talk(place: Place) -> None:
-    """The node's network plugin enforces none (e2e/cluster/README.md): the objects are right."""
+    """The node enforces none (hack/local_cluster/README.md): only the objects are checked."""
     place.apply(place.tiny())
     place.wait_for_phase("Serving")
     policy = place.kubectl.get("networkpolicy", "llmjp-tiny-cpu")["spec"]

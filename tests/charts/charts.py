@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from e2e.cluster import Kubectl
-from e2e.cluster.kubectl import environment
+from hack.local_cluster import Kubectl
+from hack.local_cluster.kubectl import environment
 from scripts.chart_files import CHART, template
 from tests.support.shared import ROOT
 

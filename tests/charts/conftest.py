@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster import Cluster, Kubectl, Options
 from e2e.fixtures import start_or_skip
+from hack.local_cluster import Cluster, Kubectl, Options
 from scripts.chart_files import NoHelm, tools
 from tests.charts.charts import Chart, Releases
 

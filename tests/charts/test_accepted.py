@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.cluster import Cluster, Kubectl, wait_until
-from e2e.cluster.errors import KubectlFailed
+from hack.local_cluster import Cluster, Kubectl, wait_until
+from hack.local_cluster.errors import KubectlFailed
 from llmjp_operator.names import CRD
 from scripts.chart_files import NAMESPACE
 from tests.charts.charts import Chart, Object

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from e2e.cluster import Kubectl
+from hack.local_cluster import Kubectl
 from llmjp_operator.crd.definition import definition
 from llmjp_operator.names import CRD
 from scripts.chart_files import CHART

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from e2e.cluster import Kubectl, wait_until
-from e2e.cluster.kubectl import environment
+from hack.local_cluster import Kubectl, wait_until
+from hack.local_cluster.kubectl import environment
 from llmjp_operator.names import CRD, LEASE
 from tests.charts.charts import Releases
 from tests.operator.objects import model

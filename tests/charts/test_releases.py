@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.cluster import Kubectl, wait_until
+from hack.local_cluster import Kubectl, wait_until
 from llmjp_operator.names import CRD, PLURAL
 from scripts.chart_files import CHART
 from tests.charts.charts import Releases

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.cluster import Kubectl, wait_until
-from e2e.cluster.errors import KubectlFailed
+from hack.local_cluster import Kubectl, wait_until
+from hack.local_cluster.errors import KubectlFailed
 from llmjp_operator.act.kopf_watch import KINDS
 from llmjp_operator.names import GROUP, LEASE, PLURAL
 from tests.charts.charts import Releases

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from e2e.cluster import Cluster, Kubectl
+from hack.local_cluster import Cluster, Kubectl
 from llmjp_cli.cluster.doctor import checks
 from llmjp_cli.cluster.doctor.checks import Finding, Found, Level, Unknown
 from llmjp_cli.cluster.doctor.gpus import gpus

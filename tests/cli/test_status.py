@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from e2e.cluster import Cluster, Kubectl
+from hack.local_cluster import Cluster, Kubectl
 from llmjp_cli.cluster import kube
 from llmjp_cli.cluster.status.screen import (
     Seen,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster import Cluster, ImageConfig, Kubectl, image_archive, wait_until
+from hack.local_cluster import Cluster, ImageConfig, Kubectl, image_archive, wait_until
 from llmjp_client import Client, ModelNotServed
 from llmjp_operator.crd.definition import definition
 from llmjp_operator.names import CRD

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from e2e.cluster import Cluster
+from hack.local_cluster import Cluster
 from llmjp_operator.crd.definition import definition
 from llmjp_operator.names import API_VERSION, CRD, PLURAL
 from tests.operator.objects import Object

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from e2e.cluster import Cluster, Kubectl, wait_until
+from hack.local_cluster import Cluster, Kubectl, wait_until
 from llmjp_operator.api import encode, parse
 from llmjp_operator.crd.definition import COLUMNS, definition
 from tests.operator.conftest import Models

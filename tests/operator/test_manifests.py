@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.cluster import Cluster, Kubectl
+from hack.local_cluster import Cluster, Kubectl
 from llmjp_builder.planning.fit import Verdict
 from llmjp_builder.planning.gpus import gpu_type
 from llmjp_builder.planning.models import SIZES, sized

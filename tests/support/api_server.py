@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 
-from e2e.cluster.kubectl import environment
+from hack.local_cluster.kubectl import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from e2e.cluster import Kubectl
+    from hack.local_cluster import Kubectl
 
 Object = dict[str, Any]
 

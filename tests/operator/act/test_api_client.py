@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kubernetes.aio import client, config
 
-from e2e.cluster import Kubectl
+from hack.local_cluster import Kubectl
 from llmjp_operator.act import api_client
 from llmjp_operator.act.api_client import KubeCluster
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from e2e.cluster import Cluster, Kubectl
+from hack.local_cluster import Cluster, Kubectl
 from llmjp_builder.spec import canonical_json
 from llmjp_operator.api import Model, parse
 from llmjp_operator.names import FIELD_MANAGER

@@ -1,0 +1,1 @@
+"""What the project is developed with and no user needs: a local Kubernetes, local images."""
