@@ -42,7 +42,7 @@ from llmjp_operator.report.notices import notices
 from llmjp_operator.report.status import hindered, refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from llmjp_operator.act.api_client import Cluster
     from llmjp_operator.act.metrics import Metrics
@@ -74,6 +74,10 @@ class Controller:
     cluster: Cluster
     settings: Settings
     metrics: Metrics
+    wall_time: Callable[[], float] = time.time
+    """Seconds since 1970."""
+    monotonic_time: Callable[[], float] = time.monotonic
+    """Seconds, for pauses."""
     _locks: defaultdict[tuple[str, str], asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock)
     )
@@ -128,7 +132,7 @@ class Controller:
             spec=decode(Spec, _ANY_SPEC, "spec"),
             status=before,
         )
-        await self._say(model, refused(model, broken.message, time.time()))
+        await self._say(model, refused(model, broken.message, self.wall_time()))
 
     async def _snapshot(self, model: Model) -> Snapshot:
         seen = list(self.cache.of(model))
@@ -141,7 +145,7 @@ class Controller:
         )
         jobs = {value.name: value for _, value in observed if isinstance(value, ObservedJob)}
         return Snapshot(
-            now=time.time(),
+            now=self.wall_time(),
             sharing=self._sharing(model),
             record=self.cache.record(model.namespace, record_name(claim_name(model))),
             jobs=jobs,
@@ -184,7 +188,7 @@ class Controller:
         """Only where the GPUs of nodes decide something."""
         if not serving_gpus(model.spec):
             return None
-        now = time.monotonic()
+        now = self.monotonic_time()
         if self._nodes is None or now - self._nodes[0] > age_s:
             nodes = await self.cluster.nodes()
             known = None if nodes is None else tuple(node_fact(node) for node in nodes)
@@ -215,7 +219,7 @@ class Controller:
         pod = next(running, None)
         if pod is None:
             return None
-        now = time.monotonic()
+        now = self.monotonic_time()
         read_at, said = self._progress.get(pod.name, (-PROGRESS_EVERY_S, None))
         if now - read_at >= PROGRESS_EVERY_S:
             text = await self.cluster.log_tail(model.namespace, pod.name, pod.container, LOG_LINES)
@@ -245,11 +249,13 @@ class Controller:
         await self._remove(model, step.remove)
         final = next((e for e in errors if isinstance(e, ApiRefused) and not e.may_pass), None)
         said = (
-            step.status if final is None else hindered(model, step.status, str(final), time.time())
+            step.status
+            if final is None
+            else hindered(model, step.status, str(final), self.wall_time())
         )
         await self._say(model, said)
         for notice in step.notices if final is None else notices(model, said):
-            await self.cluster.tell(event(model, notice, time.time(), self.settings.identity))
+            await self.cluster.tell(event(model, notice, self.wall_time(), self.settings.identity))
         if errors:
             raise errors[0]
 

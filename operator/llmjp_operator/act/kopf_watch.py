@@ -53,8 +53,23 @@ def registry(cache: ObjectCache, queue: WorkQueue[Key]) -> kopf.OperatorRegistry
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers)(_login)
 
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers, id="models")
-    async def model_event(event: Any, **_: Any) -> None:
+    kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers, id="models")(
+        make_model_handler(cache, queue)
+    )
+    for kind, resource in KINDS.items():
+        kopf.on.event(*resource, registry=handlers, labels=_OURS, id=resource[2])(
+            make_object_handler(cache, queue, kind)
+        )
+    return handlers
+
+
+_OURS: Final = {MANAGED_BY: OPERATOR}
+
+
+def make_model_handler(cache: ObjectCache, queue: WorkQueue[Key]) -> Callable[..., Awaitable[None]]:
+    """Return the handler of events about models."""
+
+    async def handle(event: Any, **_: Any) -> None:
         body = event["object"]
         metadata = body["metadata"]
         key = (metadata["namespace"], metadata["name"])
@@ -65,18 +80,15 @@ def registry(cache: ObjectCache, queue: WorkQueue[Key]) -> kopf.OperatorRegistry
         elif cache.see_model(body) or event["type"] is not None:
             await queue.add(key)
 
-    for kind, resource in KINDS.items():
-        kopf.on.event(*resource, registry=handlers, labels=_OURS, id=resource[2])(
-            _teller(cache, queue, kind)
-        )
-    return handlers
+    return handle
 
 
-_OURS: Final = {MANAGED_BY: OPERATOR}
+def make_object_handler(
+    cache: ObjectCache, queue: WorkQueue[Key], kind: str
+) -> Callable[..., Awaitable[None]]:
+    """Return the handler of events about our objects of one kind."""
 
-
-def _teller(cache: ObjectCache, queue: WorkQueue[Key], kind: str) -> Callable[..., Awaitable[None]]:
-    async def tell(event: Any, **_: Any) -> None:
+    async def handle(event: Any, **_: Any) -> None:
         body = event["object"]
         metadata = body["metadata"]
         namespace, labels = metadata.get("namespace", ""), metadata.get("labels") or {}
@@ -88,7 +100,7 @@ def _teller(cache: ObjectCache, queue: WorkQueue[Key], kind: str) -> Callable[..
         for key in sorted(cache.concerned(namespace, labels)) if news else ():
             await queue.add(key)
 
-    return tell
+    return handle
 
 
 ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")

@@ -1,8 +1,9 @@
-"""From a spec to pods that answer, step by step, in a cluster that does its part at once."""
+"""A model's life from spec to serving pods, through the real controller, on a fake API server."""
 
 from __future__ import annotations
 
-import copy
+import functools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ import pytest
 from e2e.played import built, digest, ended, well
 from llmjp_builder.spec import Failure
 from llmjp_operator.api import Phase
+from llmjp_operator.names import KIND
 from llmjp_operator.observe.snapshot import ObjectRef
+from tests.operator.fake_workloads import JOB_UID, only
 from tests.operator.objects import Object
-from tests.operator.scenes import a_failure, a_model
-from tests.operator.world import World, only
+from tests.operator.scenes import SETTINGS, a_failure
+from tests.operator.simulation import Simulation
 
 
 def tp(ranks: int) -> Object:
@@ -24,10 +27,18 @@ def failing(failure: Failure) -> Any:
     return only("build", ended(failure.to_json(), 3))
 
 
-def served(**values: Any) -> World:
-    world = World(a_model(), **values)
+def served(**values: Any) -> Simulation:
+    world = Simulation(**values)
     world.settle()
     return world
+
+
+def build_names(world: Simulation) -> list[str]:
+    return [job["metadata"]["name"] for job in world.all_jobs("build")]
+
+
+def arguments(job: Object) -> list[str]:
+    return list(job["spec"]["template"]["spec"]["containers"][0]["args"])
 
 
 def test_a_model_is_pinned_built_and_served() -> None:
@@ -58,13 +69,13 @@ def test_a_quiet_model_writes_nothing() -> None:
 def test_a_change_is_built_beside_what_serves_and_then_takes_over() -> None:
     world = served()
     old = world.status.engine.active
-    world.script = lambda pod: None
-    world.change(a_model(tp(2)))
+    world.workloads.script = lambda pod: None
+    world.edit(tp(2))
     world.step()
     assert world.phase == Phase.BUILDING
     assert world.status.engine.active == old
     assert world.reason("Available") == "PodsReady"
-    world.script = well
+    world.workloads.script = well
     world.settle()
     assert world.phase == Phase.SERVING
     assert world.status.engine.previous == old
@@ -74,26 +85,26 @@ def test_a_change_is_built_beside_what_serves_and_then_takes_over() -> None:
 def test_going_back_is_editing_and_builds_nothing() -> None:
     world = served()
     old = world.status.engine.active
-    world.change(a_model(tp(2)))
+    world.edit(tp(2))
     world.settle()
-    jobs = list(world.built)
-    world.change(a_model())
+    jobs = build_names(world)
+    world.edit()
     world.settle()
     assert world.status.engine.active == old
     assert world.status.engine.cache_hit is True
-    assert world.built == jobs
+    assert build_names(world) == jobs
 
 
 def test_the_old_pods_can_be_scaled_while_a_new_engine_is_built() -> None:
     world = served()
-    world.script = lambda pod: (
+    world.workloads.script = lambda pod: (
         well(pod) if "serving" in pod["metadata"]["labels"].values() else None
     )
     old = world.status.engine.active
-    world.change(a_model({**tp(2), "serving": {"replicas": 3}}))
+    world.edit({**tp(2), "serving": {"replicas": 3}})
     for _ in range(3):
         world.step()
-        world._play()
+        world.workloads.advance(world.now)
     made = world.objects[ObjectRef("Deployment", "a")]
     assert made["spec"]["replicas"] == 3
     assert world.status.engine.active == old
@@ -104,24 +115,24 @@ def test_the_old_pods_can_be_scaled_while_a_new_engine_is_built() -> None:
 def test_a_failed_build_leaves_the_old_engine_and_says_why(retryable: bool) -> None:
     world = served()
     old = world.status.engine.active
-    world.script = failing(a_failure("compile_failed", retryable=retryable))
-    world.change(a_model(tp(2)))
+    world.workloads.script = failing(a_failure("compile_failed", retryable=retryable))
+    world.edit(tp(2))
     world.settle()
     assert world.phase == Phase.DEGRADED
     assert world.status.engine.active == old
     assert world.reason("EngineReady") == "BuildFailed"
     assert world.status.build.failure is not None
     assert world.status.build.failure.code == "compile_failed"
-    assert len(world.built) == (5 if retryable else 2)
-    assert [n.type for n in world.told if n.reason == "BuildFailed"] == ["Warning"]
-    world.script = well
-    world.change(a_model())
+    assert len(build_names(world)) == (5 if retryable else 2)
+    assert [e["type"] for e in world.server.events if e["reason"] == "BuildFailed"] == ["Warning"]
+    world.workloads.script = well
+    world.edit()
     world.settle()
     assert world.phase == Phase.SERVING
 
 
 def test_a_first_build_that_fails_for_good_is_failed() -> None:
-    world = World(a_model(), script=failing(a_failure("bad_config", retryable=False)))
+    world = Simulation(script=failing(a_failure("bad_config", retryable=False)))
     world.settle()
     assert world.phase == Phase.FAILED
     assert "kubectl annotate" in next(
@@ -138,17 +149,17 @@ def test_a_failure_that_passes_is_tried_again() -> None:
         calls.append(1)
         return ended(a_failure().to_json(), 3) if len(calls) < 3 else well(pod)
 
-    world = World(a_model(), script=script)
+    world = Simulation(script=script)
     world.settle()
     assert world.phase == Phase.SERVING
     assert len(calls) == 3
 
 
 def test_an_annotation_tries_again_what_failed_for_good() -> None:
-    world = World(a_model(), script=failing(a_failure("gated_repository", retryable=False)))
+    world = Simulation(script=failing(a_failure("gated_repository", retryable=False)))
     world.settle()
-    world.script = well
-    world.change(a_model(retry="now"))
+    world.workloads.script = well
+    world.edit(retry="now")
     world.settle()
     assert world.phase == Phase.SERVING
 
@@ -159,27 +170,27 @@ def broken(pod: Object, key: str) -> Object | None:
     return well(pod)
 
 
-def key_of(world: World, ranks: int) -> str:
+def key_of(world: Simulation, ranks: int) -> str:
     """The key that the stand-in's builds come to."""
-    probe = World(a_model(tp(ranks)))
+    probe = Simulation(tp(ranks))
     probe.settle()
     key = probe.status.engine.key
     assert key is not None
-    assert world.script is not None
+    assert world.workloads.script is not None
     return key
 
 
 def test_an_engine_that_does_not_load_leaves_the_old_pods() -> None:
     world = served()
     old, bad = world.status.engine.active, key_of(served(), 2)
-    world.script = lambda pod: broken(pod, bad)
-    world.change(a_model(tp(2)))
+    world.workloads.script = lambda pod: broken(pod, bad)
+    world.edit(tp(2))
     world.settle()
     assert world.phase == Phase.DEGRADED
     assert world.status.engine.active == old
     assert world.reason("Progressing") == "RolloutStalled"
-    world.script = well
-    world.change(a_model())
+    world.workloads.script = well
+    world.edit()
     world.settle()
     assert world.phase == Phase.SERVING
 
@@ -188,50 +199,45 @@ SCARCE = {"serving": {"maxSurge": 0}}
 
 
 def test_without_a_gpu_to_spare_the_old_engine_comes_back() -> None:
-    world = World(a_model(SCARCE))
+    world = Simulation(SCARCE)
     world.settle()
     old, bad = world.status.engine.active, key_of(world, 2)
-    world.script = lambda pod: broken(pod, bad)
-    world.change(a_model({**tp(2), **SCARCE}))
+    world.workloads.script = lambda pod: broken(pod, bad)
+    world.edit({**tp(2), **SCARCE})
     world.settle()
     assert world.status.engine.active == old
     assert world.reason("Progressing") == "RolledBack"
     assert world.phase == Phase.DEGRADED
-    assert [n.reason for n in world.told if n.reason == "Downtime"] == ["Downtime"]
+    assert [e["reason"] for e in world.server.events if e["reason"] == "Downtime"] == ["Downtime"]
     writes = world.writes
     world.step()
     assert world.writes == writes, "it does not go back and forth"
-    world.script = well
-    world.change(a_model({**tp(4), **SCARCE}))
+    world.workloads.script = well
+    world.edit({**tp(4), **SCARCE})
     world.settle()
     assert world.phase == Phase.SERVING
 
 
 def test_a_stale_build_is_ended_when_the_spec_moves_on() -> None:
     world = served()
-    world.script = lambda pod: None
-    world.change(a_model(tp(2)))
+    world.workloads.script = lambda pod: None
+    world.edit(tp(2))
     world.step()
     world.step()
-    [stale] = [job.name for job in world.job_facts if not job.finished]
-    world.change(a_model(tp(4)))
+    [stale] = [job.name for job in world.jobs if not job.finished]
+    world.edit(tp(4))
     world.step()
-    assert stale not in {job.name for job in world.job_facts}
+    assert stale not in {job.name for job in world.jobs}
 
 
 def test_nothing_begins_before_the_terms_are_accepted() -> None:
     hub = {"repository": "llm-jp/llm-jp-3-172b-instruct3"}
-    world = World(a_model({"source": {"huggingFace": hub}}))
+    world = Simulation({"source": {"huggingFace": hub}})
     world.settle()
     assert world.phase == Phase.BLOCKED
-    assert not world.objects
-    world.change(
-        a_model(
-            {
-                "source": {"huggingFace": hub},
-                "licence": {"accepted": "llm-jp-3-172b-instruct3-tou"},
-            }
-        )
+    assert {ref.kind for ref in world.objects} == {"LlmJpModel"}
+    world.edit(
+        {"source": {"huggingFace": hub}, "licence": {"accepted": "llm-jp-3-172b-instruct3-tou"}}
     )
     world.settle()
     assert world.phase == Phase.SERVING
@@ -241,62 +247,102 @@ def test_old_artefacts_are_collected_and_those_in_use_are_not() -> None:
     world = served()
     keys = [world.status.engine.active]
     for ranks in (2, 4):
-        world.change(a_model(tp(ranks)))
+        world.edit(tp(ranks))
         world.settle()
         keys.append(world.status.engine.active)
-    assert [line[-1:] for line in world.collected] == [[keys[0]]]
-    assert not [job for job in world.job_facts if job.component == "collect"]
-    world.change(a_model())
+    assert [arguments(job)[-1:] for job in world.all_jobs("collect")] == [[keys[0]]]
+    assert not [job for job in world.jobs if job.component == "collect"]
+    world.edit()
     world.settle()
     assert world.phase == Phase.SERVING
-    assert len(world.built) == 4, "what was removed is built again"
+    assert len(build_names(world)) == 4, "what was removed is built again"
 
 
 def test_what_is_wanted_no_longer_goes() -> None:
-    from dataclasses import replace
-
-    from tests.operator.scenes import SETTINGS
-
     world = served()
     assert ObjectRef("NetworkPolicy", "a") in world.objects
-    world.settings = replace(SETTINGS, network=replace(SETTINGS.network, enabled=False))
+    world.restart(replace(SETTINGS, network=replace(SETTINGS.network, enabled=False)))
     world.settle()
     assert not [ref for ref in world.objects if ref.kind == "NetworkPolicy"]
 
 
-STORY = [a_model(), a_model(tp(2)), a_model({**tp(4), **SCARCE}), a_model()]
+STORY: dict[str, Object] = {
+    "created": {},
+    "changed": tp(2),
+    "changed without a GPU to spare": {**tp(4), **SCARCE},
+    "changed back": {},
+}
+"""Specs, one after the other."""
 
 
-def told(kill_after: int | None) -> World:
-    world = World(STORY[0], kill_after=kill_after)
-    world.settle()
-    for chapter in STORY[1:]:
-        world.change(chapter)
+@functools.cache
+def before(chapter: str) -> Simulation:
+    """Return what was there when a spec of the story came."""
+    world = Simulation()
+    world.server.delete(ObjectRef(KIND, "a"))
+    for name, changes in STORY.items():
+        if name == chapter:
+            break
+        world.edit(changes)
         world.settle()
     return world
 
 
-def comparable(world: World) -> Object:
+def live_through(chapter: str, *, kill_after: int | None = None, down_s: float = 0.0) -> Simulation:
+    world = before(chapter).fork(kill_after=kill_after)
+    world.down_s = down_s
+    world.edit(STORY[chapter])
+    world.settle()
+    return world
+
+
+def comparable(world: Simulation) -> Object:
+    """Return all objects without what differs from run to run."""
     found = {}
     for ref, body in world.objects.items():
-        kept = copy.deepcopy(body)
-        kept["metadata"] = {k: v for k, v in kept["metadata"].items() if k not in VOLATILE}
-        kept["metadata"].get("labels", {}).pop("batch.kubernetes.io/controller-uid", None)
-        kept.pop("status", None)
-        found[f"{ref.kind}/{ref.name}"] = kept
+        metadata = {k: v for k, v in body["metadata"].items() if k not in VOLATILE}
+        metadata["labels"] = {k: v for k, v in metadata.get("labels", {}).items() if k != JOB_UID}
+        rest = {k: v for k, v in body.items() if k not in {"metadata", "status"}}
+        found[f"{ref.kind}/{ref.name}"] = {**rest, "metadata": metadata}
     return found
 
 
-VOLATILE = {"uid", "generation"}
+VOLATILE = {"uid", "generation", "resourceVersion", "ownerReferences", "managedFields"}
 
 
-def test_killed_after_any_write_it_comes_to_the_same() -> None:
-    undisturbed = told(None)
-    for moment in range(undisturbed.writes):
-        world = told(moment)
-        assert comparable(world) == comparable(undisturbed), moment
-        assert world.built == undisturbed.built, f"{moment}: a second Job"
-        assert world.status.engine == undisturbed.status.engine, moment
+def assert_same(world: Simulation, undisturbed: Simulation, when: str) -> None:
+    assert comparable(world) == comparable(undisturbed), when
+    assert build_names(world) == build_names(undisturbed), f"{when}: a second Job"
+    assert not world.errors, when
+
+
+@pytest.mark.parametrize("chapter", STORY)
+def test_killed_after_any_write_it_comes_to_the_same(chapter: str) -> None:
+    undisturbed = live_through(chapter)
+    for moment, write in enumerate(undisturbed.server.writes):
+        world = live_through(chapter, kill_after=moment)
+        assert world.server.writes[: moment + 1] == undisturbed.server.writes[: moment + 1]
+        assert_same(world, undisturbed, f"killed by {write} ({moment})")
+        assert world.status.engine == undisturbed.status.engine
+
+
+@pytest.mark.parametrize("chapter", STORY)
+def test_what_ends_while_no_operator_runs_is_not_missed(chapter: str) -> None:
+    undisturbed = live_through(chapter)
+    for moment, write in enumerate(undisturbed.server.writes):
+        world = live_through(chapter, kill_after=moment, down_s=60.0)
+        assert_same(world, undisturbed, f"killed by {write} ({moment})")
+        assert world.status.engine.active == undisturbed.status.engine.active
+
+
+@pytest.mark.parametrize("chapter", STORY)
+def test_an_operator_that_survives_no_write_still_gets_there(chapter: str) -> None:
+    world = before(chapter).fork()
+    world.server.kill_always = True
+    world.edit(STORY[chapter])
+    world.settle()
+    assert_same(world, live_through(chapter), "killed by each write")
+    assert world.phase == Phase.SERVING
 
 
 def test_the_stand_in_builds_another_key_for_another_spec() -> None:
