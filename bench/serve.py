@@ -27,7 +27,7 @@ from llmjp_builder.pipeline import build
 from llmjp_builder.spec import BuildSpec, Source
 from llmjp_client import AsyncClient
 from llmjp_runtime.executor.protocol import GenerationRequest, SamplingParams, TokenEvent
-from llmjp_runtime.executor.torch_executor import TorchExecutor
+from llmjp_runtime.executor.torch.executor import TorchExecutor
 from llmjp_runtime.server.listen import Listen
 from llmjp_runtime.server.preflight import free_ports
 from llmjp_runtime.server.process import TritonServer

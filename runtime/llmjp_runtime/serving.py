@@ -72,7 +72,7 @@ def load_executor(settings: ServingSettings, tokenizer: TextTokenizer) -> Execut
     """The executor of the settings' backend, loaded and running."""
     match settings.backend:
         case "torch":
-            from llmjp_runtime.executor.torch_executor import TorchExecutor
+            from llmjp_runtime.executor.torch.executor import TorchExecutor
 
             return TorchExecutor.load(
                 settings.artefact,
@@ -92,10 +92,10 @@ def load_executor(settings: ServingSettings, tokenizer: TextTokenizer) -> Execut
 
 
 def _tensorrt_executor(settings: ServingSettings) -> Executor:
-    from llmjp_runtime.executor.tensorrt_config import EngineConfig
-    from llmjp_runtime.executor.tensorrt_executor import TensorRTExecutor
-    from llmjp_runtime.executor.tensorrt_model import ENGINE_MODEL_NAME
-    from llmjp_runtime.front.neighbour import NeighbourModel
+    from llmjp_runtime.executor.tensorrt.engine_config import EngineConfig
+    from llmjp_runtime.executor.tensorrt.executor import TensorRTExecutor
+    from llmjp_runtime.executor.tensorrt.model_config import ENGINE_MODEL_NAME
+    from llmjp_runtime.front.grpc_peer import NeighbourModel
 
     engine = EngineConfig.load(settings.artefact)
     limits = engine.limits(settings.max_batch_size, settings.max_context)
@@ -103,8 +103,8 @@ def _tensorrt_executor(settings: ServingSettings) -> Executor:
 
 
 def _pytorch_executor(settings: ServingSettings) -> Executor:
-    from llmjp_runtime.executor.pytorch_api import load_api
-    from llmjp_runtime.executor.pytorch_executor import PyTorchExecutor
+    from llmjp_runtime.executor.pytorch.executor import PyTorchExecutor
+    from llmjp_runtime.executor.pytorch.llm_api import load_api
 
     return PyTorchExecutor.load(
         load_api(),

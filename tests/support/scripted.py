@@ -18,8 +18,8 @@ from llmjp_runtime.executor.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from llmjp_runtime.front.live import Outputs
     from llmjp_runtime.front.request import RequestError
+    from llmjp_runtime.front.response_stream import Outputs
 
 TIMEOUT_S = 30.0
 """Nobody waits so long unless something is broken."""

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import torch
 
-from llmjp_runtime.executor.pytorch_api import LlmApi
+from llmjp_runtime.executor.pytorch.llm_api import LlmApi
 
 VOCAB = 50
 

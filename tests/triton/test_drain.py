@@ -18,9 +18,9 @@ import pytest
 
 from llmjp_client import Client, Options, Unavailable
 from llmjp_runtime.server import process as server_process
+from llmjp_runtime.server.command import world_command
 from llmjp_runtime.server.process import TritonServer
 from llmjp_runtime.server.processes import alive, descendants
-from llmjp_runtime.server.ranks import world_command
 from tests.support.forwarder import Forwarder
 from tests.support.serve_command import served
 from tests.support.shared import ROOT

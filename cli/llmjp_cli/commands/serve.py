@@ -109,7 +109,7 @@ def serve(
     Two models answer: `llmjp` with the model card's defaults and `ensemble` with NVIDIA's.
     An engine of several ranks runs one tritonserver per GPU, through mpirun.
     """
-    from llmjp_runtime.server.ending import Ending
+    from llmjp_runtime.server.processes import Ending
 
     ending = Ending()
     signal.signal(signal.SIGTERM, ending)

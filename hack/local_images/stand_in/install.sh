@@ -24,7 +24,7 @@ LLMJP_TRITON_HOME='' /opt/llmjp/bin/python - <<'PY'
 import shutil
 from pathlib import Path
 
-from llmjp_runtime.executor.tensorrt_model import ENGINE_BACKEND
+from llmjp_runtime.executor.tensorrt.model_config import ENGINE_BACKEND
 from llmjp_runtime.server.installation import backend_directory, find_triton
 
 installation = find_triton({})

@@ -15,7 +15,7 @@ from llmjp_runtime.front.health import (
     readiness,
     unready_while_draining,
 )
-from llmjp_runtime.front.orphan import exit_with_server
+from llmjp_runtime.front.parent_watch import exit_with_server
 from llmjp_runtime.front.repository import SETTINGS_PARAMETER
 from llmjp_runtime.front.service import FrontService
 from llmjp_runtime.front.triton import TritonResponder, inputs_of, prepare_process

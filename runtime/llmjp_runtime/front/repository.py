@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from llmjp_runtime.executor.tensorrt_model import ENGINE_MODEL_NAME, engine_model_pbtxt
+from llmjp_runtime.executor.tensorrt.model_config import ENGINE_MODEL_NAME, engine_model_pbtxt
 from llmjp_runtime.front.tensors import INPUTS, MAX_BATCH_SIZE, OUTPUTS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from llmjp_runtime.executor.tensorrt_config import EngineConfig
+    from llmjp_runtime.executor.tensorrt.engine_config import EngineConfig
     from llmjp_runtime.front.tensors import TensorSpec
     from llmjp_runtime.settings import ServingSettings
 
@@ -66,7 +66,7 @@ def model_repository(
         f"{MODEL_NAME}/config.pbtxt": config_pbtxt(MODEL_NAME, told),
         f"{MODEL_NAME}/1/model.py": shim.format(module="model"),
         f"{ALIAS_NAME}/config.pbtxt": config_pbtxt(ALIAS_NAME, told),
-        f"{ALIAS_NAME}/1/model.py": shim.format(module="alias"),
+        f"{ALIAS_NAME}/1/model.py": shim.format(module="ensemble"),
     }
     if engine is not None:
         pbtxt = engine_model_pbtxt(engine, settings.artefact, settings.kv_cache_fraction)

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from llmjp_runtime.executor.protocol import FinishReason, GenerationRequest, SamplingParams
 from llmjp_runtime.front.health import Drain
-from llmjp_runtime.front.live import LiveRequest
 from llmjp_runtime.front.prompt import bias_ids, build_prompt, forbidden_ids, stop_matcher
 from llmjp_runtime.front.reply import ReplyAssembler
 from llmjp_runtime.front.request import Code, RequestError, Stop, invalid, parse
-from llmjp_runtime.front.senders import SenderPool, Watch
+from llmjp_runtime.front.response_stream import LiveRequest
+from llmjp_runtime.front.sender_pool import SenderPool, Watch
 
 if TYPE_CHECKING:
     from llmjp_runtime.executor.protocol import Executor
-    from llmjp_runtime.front.live import Responder
     from llmjp_runtime.front.request import Generate, Tensors
+    from llmjp_runtime.front.response_stream import Responder
     from llmjp_runtime.settings import ServingSettings
     from llmjp_runtime.text.tokenizer import TextTokenizer
 

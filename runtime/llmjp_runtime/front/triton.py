@@ -17,8 +17,8 @@ import triton_python_backend_utils as pb_utils
 from llmjp_runtime.front.request import Code
 
 if TYPE_CHECKING:
-    from llmjp_runtime.front.live import Outputs
     from llmjp_runtime.front.request import RequestError, Tensors
+    from llmjp_runtime.front.response_stream import Outputs
 
 ERROR_CODES = {
     Code.INVALID_ARGUMENT: "INVALID_ARG",

@@ -1,7 +1,7 @@
 """One tritonserver process: its life from start to end.
 
 The server never outlives the process that started it: the kernel ends it when its parent dies
-(prctl PR_SET_PDEATHSIG), and the front model's process watches its own parent (`front.orphan`).
+(prctl PR_SET_PDEATHSIG), and the front model's process watches its own (`front.parent_watch`).
 
 Asked to end (SIGTERM), tritonserver 2.51 takes no new requests and lets those that run go on to
 their end; but once its own `--exit-timeout-secs` are over it only says so, and goes on. So whoever
@@ -23,29 +23,35 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
 from llmjp_runtime.errors import ExitTimedOut, NotEnoughMemory, ServerFailed, Terminated
-from llmjp_runtime.executor.tensorrt_config import EngineConfig
+from llmjp_runtime.executor.tensorrt.engine_config import EngineConfig
 from llmjp_runtime.front.repository import model_repository, write_repository
-from llmjp_runtime.server.answers import answers, failure, listens, reachable
 from llmjp_runtime.server.cgroup import num_killed_for_memory, usable_threads
 from llmjp_runtime.server.command import (
     EXIT_TIMEOUT_S,
+    SHM_PREFIX,
     command_line,
     server_environment,
     spawn,
+    world_command,
 )
-from llmjp_runtime.server.ending import Ending
-from llmjp_runtime.server.engine_host import check_engine_host, observe_engine_host
+from llmjp_runtime.server.http_probe import answers, failure, listens, reachable
 from llmjp_runtime.server.installation import backend_directory, find_triton
-from llmjp_runtime.server.output import Cause, Tail, cause_of
-from llmjp_runtime.server.preflight import check_interpreter, check_ports, observe_interpreter
+from llmjp_runtime.server.log_tail import Cause, Tail, cause_of
+from llmjp_runtime.server.preflight import (
+    check_engine_host,
+    check_interpreter,
+    check_ports,
+    observe_engine_host,
+    observe_interpreter,
+)
 from llmjp_runtime.server.processes import (
+    Ending,
     alive,
     collect_orphans,
     descendants,
     kill_all,
     with_argument,
 )
-from llmjp_runtime.server.ranks import SHM_PREFIX, world_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable

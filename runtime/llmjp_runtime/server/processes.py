@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,3 +76,20 @@ def collect_orphans(own: int) -> None:
             if ended.si_pid == own:
                 return
             os.waitpid(ended.si_pid, 0)
+
+
+@dataclass(slots=True)
+class Ending:
+    """Whether the server was asked to end, and when. Called, it is the handler of a signal.
+
+    A handler interrupts whatever runs, so it takes no lock and leaves everything else to the loops
+    that look here.
+    """
+
+    asked_at_s: float | None = None
+    """On the clock of `time.monotonic`."""
+
+    def __call__(self, *_: object) -> None:
+        """Ask for it; the first time counts."""
+        if self.asked_at_s is None:
+            self.asked_at_s = time.monotonic()

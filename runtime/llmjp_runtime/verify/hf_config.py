@@ -16,7 +16,7 @@ from llmjp_runtime.verify.errors import DifferentModel, ReferenceInvalid, Refere
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from llmjp_runtime.executor.torch_config import CheckpointConfig
+    from llmjp_runtime.executor.torch.config import CheckpointConfig
 
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "hidden_act": ("silu",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmjp_runtime.executor.torch_checkpoint import open_tensors
+from llmjp_runtime.executor.torch.checkpoint import open_tensors
 from llmjp_runtime.verify.errors import ReferenceInvalid
 from llmjp_runtime.verify.hf_config import ReferenceConfig, read_object, read_reference_config
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from llmjp_runtime.executor.torch_config import CheckpointConfig
+    from llmjp_runtime.executor.torch.config import CheckpointConfig
 
 
 class Precision(StrEnum):

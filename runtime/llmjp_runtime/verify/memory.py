@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmjp_runtime.executor.torch_memory import require_memory
+from llmjp_runtime.executor.torch.memory import require_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmjp_runtime.executor.torch_load import Weights
+    from llmjp_runtime.executor.torch.load import Weights
     from llmjp_runtime.verify.hf_config import ReferenceConfig
 
 _F32 = 4

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from llmjp_runtime.executor.torch_config import CheckpointConfig
+    from llmjp_runtime.executor.torch.config import CheckpointConfig
     from llmjp_runtime.text.tokenizer import TextTokenizer
 
 BUILT_IN = (

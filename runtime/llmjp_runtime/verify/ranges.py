@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from llmjp_runtime.executor.torch_cache import LayerCache
-from llmjp_runtime.executor.torch_fp8 import LARGEST, Fp8Linear
+from llmjp_runtime.executor.torch.fp8 import LARGEST, Fp8Linear
+from llmjp_runtime.executor.torch.kv_cache import LayerCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from llmjp_runtime.executor.torch_model import Layer, Linear, RowParallel
+    from llmjp_runtime.executor.torch.model import Layer, Linear, RowParallel
     from llmjp_runtime.verify.limits import Limits
 
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from llmjp_runtime.executor.torch_cache import KVCache
-from llmjp_runtime.executor.torch_checkpoint import Checkpoint
-from llmjp_runtime.executor.torch_load import Weights, resolve_device
-from llmjp_runtime.executor.torch_model import norm, rotary_at, rotary_table
-from llmjp_runtime.executor.torch_step import PromptPiece, build_step
+from llmjp_runtime.executor.torch.batch import PromptPiece, build_step
+from llmjp_runtime.executor.torch.checkpoint import Checkpoint
+from llmjp_runtime.executor.torch.kv_cache import KVCache
+from llmjp_runtime.executor.torch.load import Weights, resolve_device
+from llmjp_runtime.executor.torch.model import norm, rotary_at, rotary_table
 from llmjp_runtime.verify.agreement import PartAgreement, Positions, TextAgreement, TokenErrors
 from llmjp_runtime.verify.generation import continued
 from llmjp_runtime.verify.hf_tensors import ReferenceFiles
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from llmjp_runtime.executor.torch_cache import LayerCache
-    from llmjp_runtime.executor.torch_config import CheckpointConfig
-    from llmjp_runtime.executor.torch_model import Layer, Rotary
-    from llmjp_runtime.executor.torch_step import Step
+    from llmjp_runtime.executor.torch.batch import Step
+    from llmjp_runtime.executor.torch.config import CheckpointConfig
+    from llmjp_runtime.executor.torch.kv_cache import LayerCache
+    from llmjp_runtime.executor.torch.model import Layer, Rotary
     from llmjp_runtime.verify.generation import Text
     from llmjp_runtime.verify.ranges import FilledRange
     from llmjp_runtime.verify.reference import ReferenceLayer

@@ -13,7 +13,7 @@ from llmjp_runtime.errors import RequestRefused
 from llmjp_runtime.executor.admission import check_request
 from llmjp_runtime.executor.protocol import ExecutorLimits, SamplingParams
 
-from .running import request
+from .torch.running import request
 
 LIMITS = ExecutorLimits(max_context=32, vocab_size=100, max_batch_size=4)
 SAMPLING = SamplingParams(max_tokens=8)

@@ -14,9 +14,9 @@ from llmjp_builder.conversion import convert, prepare
 from llmjp_builder.progress import Reporter
 from llmjp_runtime.text.tokenizer import TextTokenizer
 from llmjp_runtime.verify.prompts import BUILT_IN, encoded
-from tests.runtime.executor.checkpoints import random_llama
-from tests.runtime.executor.fp8_reference import fp8_checkpoint, input_amax
-from tests.runtime.executor.running import prompts
+from tests.runtime.executor.torch.checkpoints import random_llama
+from tests.runtime.executor.torch.fp8_reference import fp8_checkpoint, input_amax
+from tests.runtime.executor.torch.running import prompts
 from tests.support.shared import ROOT
 
 if TYPE_CHECKING:

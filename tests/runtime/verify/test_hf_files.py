@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmjp_runtime.errors import ArtefactInvalid, RuntimeFailure
-from llmjp_runtime.executor.torch_config import read_config
+from llmjp_runtime.executor.torch.config import read_config
 from llmjp_runtime.verify.errors import DifferentModel, ReferenceInvalid, ReferenceUnsupported
 from llmjp_runtime.verify.hf_config import read_reference_config
 from llmjp_runtime.verify.hf_tensors import ReferenceFiles
-from tests.runtime.executor.checkpoints import portable_config, random_llama
+from tests.runtime.executor.torch.checkpoints import portable_config, random_llama
 from tests.support.shared import shared
 
 from .models import random_folder

@@ -11,15 +11,15 @@ import torch
 from transformers import LlamaForCausalLM
 
 from llmjp_runtime.errors import ArtefactInvalid, NotEnoughMemory, OptionInvalid
-from llmjp_runtime.executor import torch_memory
-from llmjp_runtime.executor.torch_config import read_config
-from llmjp_runtime.executor.torch_model import ParallelLlama
+from llmjp_runtime.executor.torch import memory as torch_memory
+from llmjp_runtime.executor.torch.config import read_config
+from llmjp_runtime.executor.torch.model import ParallelLlama
 from llmjp_runtime.verify.errors import DifferentModel, PromptsInvalid
 from llmjp_runtime.verify.limits import LIMITS, Precision
 from llmjp_runtime.verify.report import Measurement
 from llmjp_runtime.verify.run import measure
-from tests.runtime.executor.fp8_reference import fp8_checkpoint, input_amax
-from tests.runtime.executor.running import engine, replies, request
+from tests.runtime.executor.torch.fp8_reference import fp8_checkpoint, input_amax
+from tests.runtime.executor.torch.running import engine, replies, request
 from tests.support.shared import shared
 
 from .models import (

@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM
 from llmjp_runtime.verify.generation import continued
 from llmjp_runtime.verify.hf_tensors import ReferenceFiles
 from llmjp_runtime.verify.reference import History, Reference
-from tests.runtime.executor.running import transformers_greedy
+from tests.runtime.executor.torch.running import transformers_greedy
 from tests.support.shared import shared
 
 from .models import TINY, Prompts, random_folder, random_prompts

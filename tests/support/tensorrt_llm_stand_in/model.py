@@ -25,8 +25,8 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from llmjp_runtime.executor.protocol import GenerationRequest, SamplingParams, TokenEvent
-from llmjp_runtime.executor.torch_executor import TorchExecutor
-from llmjp_runtime.front.orphan import exit_with_server
+from llmjp_runtime.executor.torch.executor import TorchExecutor
+from llmjp_runtime.front.parent_watch import exit_with_server
 
 RANK = "OMPI_COMM_WORLD_RANK"
 """Set by Open MPI's mpirun, and by the stand-in for it."""

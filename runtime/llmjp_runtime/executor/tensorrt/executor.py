@@ -1,0 +1,258 @@
+"""The executor `tensorrt`: TensorRT-LLM's C++ model beside us in the same Triton.
+
+Requests are calls through the server's own gRPC endpoint (`front.grpc_peer`), each of which blocks
+a thread of a bounded pool until its last response. A request is cancelled by a second one with the
+same id and `stop`, again and again until the first one ends: TensorRT-LLM forgets a stop that comes
+before its request.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from llmjp_runtime.errors import ExecutorClosed, RequestRefused
+from llmjp_runtime.executor.admission import check_request
+from llmjp_runtime.executor.protocol import (
+    ExecutorHealth,
+    Feature,
+    FinishReason,
+    GenerationRequest,
+    SamplingParams,
+    TokenEvent,
+)
+from llmjp_runtime.executor.tensorrt.messages import (
+    RESULTS,
+    EngineReply,
+    check_for_engine,
+    generation_tensors,
+    stop_tensors,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from llmjp_runtime.executor.protocol import ExecutorLimits
+    from llmjp_runtime.executor.tensorrt.engine_config import EngineConfig
+
+_log = logging.getLogger(__name__)
+
+MARGIN = 8
+"""Requests in flight beyond a full batch, so that a freed slot is taken at the next step. (None
+where fewer are wanted than the engine was built for: it would step them all.)"""
+IDLE_S = 1.0
+"""Between two looks at the engine."""
+BUSY_S = 0.1
+"""The same while something is awaited: the engine's readiness, or the end of a stopped request."""
+CLOSE_S = 5.0
+"""How long `close` waits for stopped requests to end."""
+ERROR_LENGTH = 300
+"""Characters of an engine's error that are passed on."""
+PROBE = GenerationRequest(
+    request_id="engine-probe", prompt_ids=(1,), sampling=SamplingParams(max_tokens=1, top_k=1)
+)
+"""What tells a broken engine from a request that it could not do."""
+
+
+class EngineModel(Protocol):
+    """The C++ model `tensorrt_llm`."""
+
+    def ready(self) -> bool:
+        """Whether it takes requests; a round trip."""
+        ...
+
+    def infer(
+        self, tensors: Mapping[str, NDArray[np.generic]], request_id: str, outputs: Sequence[str], /
+    ) -> Iterator[Mapping[str, NDArray[np.generic]]]:
+        """The responses to one request as they come; blocks between them.
+
+        Raises:
+            Exception: the model answered with an error.
+        """
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    request: GenerationRequest
+    on_event: Callable[[TokenEvent], None]
+    engine_id: str
+    """Digits only: the backend reads an id that begins with digits as that number."""
+    started: bool = False
+    cancelled: bool = False
+
+
+class TensorRTExecutor:
+    """See `protocol.Executor`; the engine may still be loading when this is made."""
+
+    def __init__(self, model: EngineModel, engine: EngineConfig, limits: ExecutorLimits) -> None:
+        """Start the threads; nothing is sent before the model is ready."""
+        self._model = model
+        self._engine = engine
+        self._limits = limits
+        self._numbers = itertools.count(1)
+        self._wake = threading.Condition()
+        # Guarded by _wake, which is never held during a call:
+        self._live: dict[str, _Run] = {}
+        self._closing = False
+        self._num_steps = 0
+        self._num_generated = 0
+        self._ready = threading.Event()
+        self._heartbeat = time.monotonic()
+        self._error: str | None = None
+        margin = MARGIN if limits.max_batch_size == engine.max_batch_size else 0
+        self._pool = ThreadPoolExecutor(limits.max_batch_size + margin, "engine-request")
+        self._thread = threading.Thread(target=self._watch, name="engine-watch", daemon=True)
+        self._thread.start()
+
+    @property
+    def limits(self) -> ExecutorLimits:
+        """Constant after construction."""
+        return self._limits
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        """All; but presence and frequency penalties count the prompt as well."""
+        return frozenset(Feature)
+
+    def submit(self, request: GenerationRequest, on_event: Callable[[TokenEvent], None], /) -> None:
+        """Queue a request; see `protocol.Executor.submit`.
+
+        Raises:
+            RequestRefused: (a ValueError) a limit is broken or the id is in use.
+            ExecutorClosed: after `close`.
+        """
+        check_request(request, self._limits)
+        check_for_engine(request, self._engine)
+        run = _Run(request, on_event, str(next(self._numbers)))
+        with self._wake:
+            if self._closing:
+                raise ExecutorClosed("the executor is closed")
+            if request.request_id in self._live:
+                raise RequestRefused(f"request_id {request.request_id!r} is in use")
+            self._live[request.request_id] = run
+            self._pool.submit(self._run, run)
+
+    def cancel(self, request_id: str, /) -> bool:
+        """Ask for a request to end; see `protocol.Executor.cancel`."""
+        with self._wake:
+            run = self._live.get(request_id)
+            if run is None:
+                return False
+            run.cancelled = True
+            self._wake.notify()
+            waiting = not run.started
+        if waiting:
+            self._end(run, TokenEvent(finish_reason=FinishReason.CANCELLED))
+        return True
+
+    def health(self) -> ExecutorHealth:
+        """A reading; a step is a response of the engine to any request."""
+        with self._wake:
+            active = sum(run.started for run in self._live.values())
+            return ExecutorHealth(
+                heartbeat_age_s=time.monotonic() - self._heartbeat,
+                num_active=active,
+                num_waiting=len(self._live) - active,
+                num_steps=self._num_steps,
+                num_generated=self._num_generated,
+                error=self._error,
+            )
+
+    def close(self) -> None:
+        """End every request and the threads. The engine itself is Triton's to unload."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+            ids = list(self._live)
+        for request_id in ids:
+            self.cancel(request_id)
+        self._ready.set()
+        with self._wake:
+            self._wake.wait_for(lambda: not self._live, CLOSE_S)
+            left = list(self._live.values())
+        for run in left:
+            self._end(run, TokenEvent(finish_reason=FinishReason.CANCELLED))
+        self._thread.join()
+        self._pool.shutdown(wait=False)
+
+    def _run(self, run: _Run) -> None:
+        """One request from its first to its last response (a thread of the pool)."""
+        self._ready.wait()
+        with self._wake:
+            if run.cancelled:
+                return
+            run.started = True
+        reply = EngineReply(run.request)
+        try:
+            self._relay(run, reply)
+            final = reply.end(cancelled=run.cancelled)
+        except Exception as exc:  # noqa: BLE001  a thread's edge
+            _log.exception("request failed")
+            reason = str(exc).strip().splitlines()[:1] or [type(exc).__name__]
+            error = f"the engine failed: {reason[0][:ERROR_LENGTH]}"
+            final = TokenEvent(num_generated=reply.num_tokens, error=error)
+        self._end(run, final)
+        if final.error and not run.cancelled:
+            self._doubt(run, final.error)
+
+    def _relay(self, run: _Run, reply: EngineReply) -> None:
+        tensors = generation_tensors(run.request, self._limits.vocab_size)
+        for outputs in self._model.infer(tensors, run.engine_id, RESULTS):
+            before = reply.num_tokens
+            event = reply.feed(outputs)
+            with self._wake:
+                self._num_steps += 1
+                self._num_generated += reply.num_tokens - before
+            if event is not None:
+                run.on_event(event)
+
+    def _end(self, run: _Run, final: TokenEvent) -> None:
+        """Deliver the last event, once."""
+        with self._wake:
+            if self._live.get(run.request.request_id) is not run:
+                return
+            del self._live[run.request.request_id]
+            self._wake.notify_all()
+        run.on_event(final)
+
+    def _doubt(self, run: _Run, error: str) -> None:
+        """After a failure: try a request of our own, whose failure is the engine's."""
+        if run.request is PROBE:
+            self._error = error
+            return
+        try:
+            self.submit(PROBE, lambda _: None)
+        except (ExecutorClosed, RequestRefused):
+            return
+
+    def _watch(self) -> None:
+        """Look at the engine, and stop what is cancelled, until nothing is left to do."""
+        while True:
+            try:
+                self._look()
+            except Exception as exc:  # noqa: BLE001  a thread's edge
+                _log.warning("the engine was not stopped: %s", exc)
+            with self._wake:
+                stopping = any(run.cancelled for run in self._live.values())
+                if self._closing and not self._live:
+                    return
+                self._wake.wait(IDLE_S if self._ready.is_set() and not stopping else BUSY_S)
+
+    def _look(self) -> None:
+        if self._model.ready():
+            self._heartbeat = time.monotonic()
+            self._ready.set()
+        with self._wake:
+            stopping = [run for run in self._live.values() if run.cancelled and run.started]
+        for run in stopping:
+            for _ in self._model.infer(stop_tensors(), run.engine_id, RESULTS):
+                pass

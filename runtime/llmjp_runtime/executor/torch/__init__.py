@@ -1,0 +1,1 @@
+"""The executor `torch`: our own, over the checkpoint that `llmjp convert` writes."""

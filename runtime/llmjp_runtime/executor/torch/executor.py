@@ -1,0 +1,212 @@
+"""The executor `torch`: an engine, and the thread that owns it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Self
+
+import torch
+
+from llmjp_runtime.errors import ExecutorClosed, OptionInvalid, RequestRefused
+from llmjp_runtime.executor.admission import check_request
+from llmjp_runtime.executor.protocol import ExecutorHealth, ExecutorLimits, Feature
+from llmjp_runtime.executor.torch.load import num_parameters
+from llmjp_runtime.executor.torch.model import ParallelLlama
+from llmjp_runtime.executor.torch.scheduler import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from llmjp_runtime.executor.protocol import GenerationRequest, TokenEvent
+
+_logger = logging.getLogger(__name__)
+
+_IDLE_S = 1.0
+"""Longest sleep between heartbeats."""
+
+
+class TorchExecutor:
+    """Continuous batching in a thread of its own; see `protocol.Executor`."""
+
+    def __init__(self, engine: Engine, limits: ExecutorLimits) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._wake = threading.Condition()
+        # Guarded by _wake, which is never held during a step:
+        self._inbox: list[tuple[GenerationRequest, Callable[[TokenEvent], None]]] = []
+        self._cancels: list[str] = []
+        self._live: set[str] = set()
+        self._closing = False
+        # Written by the loop alone:
+        self._heartbeat = time.monotonic()
+        self._error: str | None = None
+        self._thread = threading.Thread(target=self._loop, name="torch-executor", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: Path,
+        *,
+        device: str = "auto",
+        compute_dtype: str = "auto",
+        max_batch_size: int = 32,
+        max_context: int | None = None,
+        num_valid_ids: int | None = None,
+        num_threads: int | None = None,
+    ) -> Self:
+        """An executor over the TensorRT-LLM checkpoint in a folder, ready to serve.
+
+        Args:
+            checkpoint: config.json and rank{N}.safetensors, of any tp and pp.
+            device: `auto`, `cpu` or `cuda[:N]`; all ranks live on it.
+            compute_dtype: float32, bfloat16, float16, or `auto`: float32 on the CPU, else the
+                checkpoint's.
+            max_batch_size: requests stepped together; each has `max_context` in the KV cache.
+            max_context: prompt plus reply; None means the model's max_position_embeddings.
+            num_valid_ids: ids from here on are never chosen: rows that pad the vocabulary.
+            num_threads: CPU threads of torch, for the whole process; None leaves them.
+
+        Raises:
+            ArtefactInvalid, UnsupportedModel, NotEnoughMemory: see `load_model`.
+            OptionInvalid: an argument out of range, a device that is not there.
+        """
+        if num_threads is not None:
+            torch.set_num_threads(num_threads)
+        model = ParallelLlama.load(checkpoint, device=device, compute_dtype=compute_dtype)
+        limits = ExecutorLimits(
+            max_context=_max_context(model, max_context),
+            vocab_size=model.config.vocab_size,
+            max_batch_size=_within("max_batch_size", max_batch_size, 4096),
+        )
+        if num_valid_ids is not None:
+            _within("num_valid_ids", num_valid_ids, limits.vocab_size)
+        engine = Engine(
+            model,
+            max_batch_size=limits.max_batch_size,
+            max_context=limits.max_context,
+            num_valid_ids=num_valid_ids,
+            prompt_budget=_prompt_budget(model),
+        )
+        return cls(engine, limits)
+
+    @property
+    def limits(self) -> ExecutorLimits:
+        """Constant after construction."""
+        return self._limits
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        """All of them."""
+        return frozenset(Feature)
+
+    def submit(self, request: GenerationRequest, on_event: Callable[[TokenEvent], None], /) -> None:
+        """Queue a request; see `protocol.Executor.submit`.
+
+        Raises:
+            RequestRefused: (a ValueError) a limit is broken or the id is in use.
+            ExecutorClosed: after `close`.
+        """
+        check_request(request, self._limits)
+
+        def deliver(event: TokenEvent) -> None:
+            if event.final:
+                with self._wake:
+                    self._live.discard(request.request_id)
+            on_event(event)
+
+        with self._wake:
+            if self._closing:
+                raise ExecutorClosed("the executor is closed")
+            if request.request_id in self._live:
+                raise RequestRefused(f"request_id {request.request_id!r} is in use")
+            self._live.add(request.request_id)
+            self._inbox.append((request, deliver))
+            self._wake.notify()
+
+    def cancel(self, request_id: str, /) -> bool:
+        """Ask for a request to end; see `protocol.Executor.cancel`."""
+        with self._wake:
+            live = request_id in self._live
+            if live:
+                self._cancels.append(request_id)
+                self._wake.notify()
+            return live
+
+    def health(self) -> ExecutorHealth:
+        """A reading; waits for nothing."""
+        engine = self._engine
+        return ExecutorHealth(
+            heartbeat_age_s=time.monotonic() - self._heartbeat,
+            num_active=engine.num_active,
+            num_waiting=engine.num_waiting + len(self._inbox),
+            num_steps=engine.num_steps,
+            num_generated=engine.num_generated,
+            error=self._error,
+        )
+
+    def close(self) -> None:
+        """End every request, stop the loop after the step in progress, free weights and cache."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _loop(self) -> None:
+        while self._take_orders():
+            self._heartbeat = time.monotonic()
+            if self._error is not None:
+                self._engine.fail_all(self._error)
+            elif self._engine.has_work:
+                self._guarded_step()
+        self._engine.close()
+
+    def _take_orders(self) -> bool:
+        """Hand what came in to the engine, waiting for it if there is nothing else to do.
+
+        Returns:
+            Whether to go on.
+        """
+        with self._wake:
+            if not (self._inbox or self._cancels or self._closing or self._engine.has_work):
+                self._wake.wait(_IDLE_S)
+            inbox, self._inbox = self._inbox, []
+            cancels, self._cancels = self._cancels, []
+            closing = self._closing
+        for request, deliver in inbox:
+            self._engine.add(request, deliver)
+        for request_id in cancels:
+            self._engine.cancel(request_id)
+        return not closing
+
+    def _guarded_step(self) -> None:
+        """A step; whatever it raises ends all requests, and this executor's use, not the loop."""
+        try:
+            self._engine.step()
+        except Exception as exc:
+            _logger.exception("step failed")
+            self._error = f"the executor failed ({type(exc).__name__})"
+            self._engine.fail_all(self._error)
+
+
+def _within(name: str, value: int, largest: int) -> int:
+    if not 1 <= value <= largest:
+        raise OptionInvalid(f"{name} is {value}, expected 1 to {largest}")
+    return value
+
+
+def _max_context(model: ParallelLlama, asked: int | None) -> int:
+    longest = model.config.max_position_embeddings
+    return longest if asked is None else _within("max_context", asked, longest)
+
+
+def _prompt_budget(model: ParallelLlama) -> int:
+    """Prompt ids read in one step: on a CPU, so many as take about a second at 100 GFLOP/s."""
+    if model.device.type != "cpu":
+        return 512
+    affordable = 1e11 / (2 * num_parameters(model.config))
+    return int(min(512, max(32, affordable)))

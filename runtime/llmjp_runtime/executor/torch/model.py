@@ -1,0 +1,234 @@
+"""A Llama over all ranks of a TensorRT-LLM checkpoint, on one device.
+
+Shapes: T tokens of a step, H hidden, Q query heads and K key heads of all ranks, G = Q / K, D head
+size, I intermediate, V vocabulary, B decoding requests, S cached length, P ids of a prompt's piece.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from llmjp_runtime.executor.torch.batch import PromptPiece, build_step
+from llmjp_runtime.executor.torch.kv_cache import KVCache
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from llmjp_runtime.executor.torch.batch import PieceAttention, Step
+    from llmjp_runtime.executor.torch.config import CheckpointConfig
+    from llmjp_runtime.executor.torch.fp8 import Fp8Linear
+    from llmjp_runtime.executor.torch.kv_cache import LayerCache
+
+
+Rotary = tuple[torch.Tensor, torch.Tensor]
+"""Cosines and signed sines of a step's tokens, [T, 1, D] each."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linear:
+    """From x [T, in] to [T, out]; column-parallel ranks lie below each other in one weight."""
+
+    weight: torch.Tensor
+    """[out, in]"""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Multiply."""
+        return F.linear(x, self.weight)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowParallel:
+    """From x [T, in] to [T, out]: each rank takes its part of x; partial outputs are summed."""
+
+    ranks: tuple[Linear | Fp8Linear, ...]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """The sum in rank order, rounded to x's dtype after each, as an all-reduce would."""
+        parts = x.chunk(len(self.ranks), dim=-1)
+        return reduce(add, (rank(part) for rank, part in zip(self.ranks, parts, strict=True)))
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Layer:
+    """One decoder layer's weights."""
+
+    input_norm: torch.Tensor
+    """[H]"""
+    qkv: Linear | Fp8Linear
+    """[(Q + 2K) * D, H]: the queries of all ranks, then their keys, then their values."""
+    dense: RowParallel
+    post_norm: torch.Tensor
+    """[H]"""
+    gate_up: Linear | Fp8Linear
+    """[2I, H]: `fc` (which is activated) of all ranks, then `gate`."""
+    down: RowParallel
+    kv_scale: float | None = None
+    """None where keys and values are cached in the dtype that is computed in."""
+
+    def attend(
+        self,
+        x: torch.Tensor,
+        step: Step,
+        cache: LayerCache,
+        *,
+        rotary: Rotary,
+        config: CheckpointConfig,
+    ) -> torch.Tensor:
+        """[T, H]: what attention adds to x [T, H]; its keys and values go to the cache."""
+        q, k, v = self._qkv(norm(x, self.input_norm, config), rotary, config)
+        cache.write(step.cells, k, v)
+        return self.dense(_attention(q, cache, step))
+
+    def feed_forward(self, x: torch.Tensor, config: CheckpointConfig) -> torch.Tensor:
+        """[T, H]: what the MLP adds to x [T, H]."""
+        gate, up = self.gate_up(norm(x, self.post_norm, config)).chunk(2, dim=-1)  # [T, I]
+        return self.down(F.silu(gate) * up)
+
+    def _qkv(
+        self, x: torch.Tensor, rotary: Rotary, config: CheckpointConfig
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """[T, Q, D], [T, K, D], [T, K, D], the first two rotated."""
+        num_q, num_k = config.num_attention_heads, config.tp_size * config.kv_heads_per_rank
+        heads = self.qkv(x).view(len(x), num_q + 2 * num_k, config.head_size)
+        qk = _rotate(heads[:, : num_q + num_k], *rotary)
+        return qk[:, :num_q], qk[:, num_q:], heads[:, num_q + num_k :]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ParallelLlama:
+    """The model; holds no state between calls (that is the cache's)."""
+
+    config: CheckpointConfig
+    embedding: torch.Tensor
+    """[>= V, H]"""
+    layers: tuple[Layer, ...]
+    """Of all pipeline stages, in turn."""
+    final_norm: torch.Tensor
+    """[H]"""
+    lm_head: Linear
+    """[V, H]: all ranks' rows without the padding."""
+    rotary: torch.Tensor
+    """[2, max_position_embeddings, 1, D]: cosines, and sines signed for `_rotate`."""
+
+    @classmethod
+    def load(
+        cls, checkpoint: Path, *, device: torch.device | str = "auto", compute_dtype: str = "auto"
+    ) -> ParallelLlama:
+        """Load a checkpoint folder; see `load.load_model`."""
+        from llmjp_runtime.executor.torch.load import load_model
+
+        return load_model(checkpoint, device=device, compute_dtype=compute_dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is computed in."""
+        return self.embedding.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where all weights are."""
+        return self.embedding.device
+
+    def cache(self, *, num_slots: int, max_length: int) -> KVCache:
+        """An empty cache that fits this model.
+
+        Raises:
+            NotEnoughMemory: it does not fit the device.
+        """
+        return KVCache.allocate(
+            self.config,
+            num_slots=num_slots,
+            max_length=max_length,
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+    @torch.inference_mode()
+    def logits(self, input_ids: Sequence[int] | torch.Tensor) -> torch.Tensor:
+        """float32 [n, V]: for each of n ids, the logits of what follows it."""
+        ids = input_ids.tolist() if isinstance(input_ids, torch.Tensor) else list(input_ids)
+        cache = self.cache(num_slots=1, max_length=len(ids))
+        step = build_step(
+            [], [PromptPiece(slot=0, start=0, ids=ids, wants_logits=True)], cache, self.dtype
+        )
+        return self._head(self._hidden(step, cache))
+
+    @torch.inference_mode()
+    def forward(self, step: Step, cache: KVCache) -> torch.Tensor:
+        """float32 [outputs of the step, V]; writes the step's ids, keys and values to `cache`."""
+        x = self._hidden(step, cache)
+        return self._head(x if step.outputs is None else x[step.outputs])
+
+    def _head(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lm_head(norm(x, self.final_norm, self.config)).float()
+
+    def _hidden(self, step: Step, cache: KVCache) -> torch.Tensor:
+        """[T, H], before the last norm."""
+        rotary = rotary_at(self.rotary, step)
+        cache.ids.index_copy_(0, step.cells, step.input_ids)
+        x = F.embedding(step.input_ids, self.embedding)
+        for index, layer in enumerate(self.layers):
+            cached = cache.layer(index, layer.kv_scale)
+            x = x + layer.attend(x, step, cached, rotary=rotary, config=self.config)
+            x = x + layer.feed_forward(x, self.config)
+        return x
+
+
+def norm(x: torch.Tensor, weight: torch.Tensor, config: CheckpointConfig) -> torch.Tensor:
+    """RMSNorm in float32, rounded before the weight, as transformers' LlamaRMSNorm."""
+    normed = F.rms_norm(x.float(), (x.shape[-1],), eps=config.norm_epsilon)
+    return normed.to(x.dtype) * weight
+
+
+def rotary_table(config: CheckpointConfig, dtype: torch.dtype) -> torch.Tensor:
+    """[2, max_position_embeddings, 1, D] for `_rotate`, on the CPU; angles in float32."""
+    half = torch.arange(0, config.head_size, 2, dtype=torch.int64).float() / config.head_size
+    inverse = 1.0 / (config.rotary_base**half)
+    angles = torch.outer(torch.arange(config.max_position_embeddings).float(), inverse)
+    sin = angles.sin()
+    table = torch.stack((torch.cat((angles.cos(),) * 2, dim=-1), torch.cat((-sin, sin), dim=-1)))
+    return table.to(dtype).unsqueeze(2)
+
+
+def rotary_at(table: torch.Tensor, step: Step) -> Rotary:
+    """The step's rows of a `rotary_table`."""
+    cos, sin = table.index_select(1, step.positions).unbind(0)
+    return cos, sin
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary embedding, gpt_neox style: element i pairs with i + D / 2. x [T, heads, D]."""
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
+
+
+def _attention(q: torch.Tensor, cache: LayerCache, step: Step) -> torch.Tensor:
+    """[T, Q * D] of q [T, Q, D] over one layer's keys and values."""
+    num_tokens, num_decodes, width = len(q), step.num_decodes, q.shape[1] * q.shape[2]
+    q = q.view(num_tokens, cache.keys.shape[1], -1, q.shape[2])  # [T, K, G, D]
+    parts = [_piece(q[piece.rows], cache, piece) for piece in step.pieces]
+    if num_decodes:
+        cached = cache.read_slots(num_decodes, step.slot_length, step.length, q.dtype)
+        k, v = (kept.transpose(1, 2) for kept in cached)  # [B, K, S, D]
+        # The G queries that share a key stand where a sequence's queries would.
+        decoded = F.scaled_dot_product_attention(q[:num_decodes], k, v, step.mask)
+        parts.insert(0, decoded)
+    mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return mixed.reshape(num_tokens, width)
+
+
+def _piece(q: torch.Tensor, cache: LayerCache, piece: PieceAttention) -> torch.Tensor:
+    """[P, K, G, D] of q [P, K, G, D], one prompt's piece."""
+    q = q.permute(1, 2, 0, 3)  # [K, G, P, D]
+    k, v = (
+        kept.transpose(0, 1).unsqueeze(1).expand(-1, q.shape[1], -1, -1)
+        for kept in cache.read(piece.cells, q.dtype)
+    )  # [K, G, S, D]
+    mixed = F.scaled_dot_product_attention(q, k, v, piece.mask, is_causal=piece.mask is None)
+    return mixed.permute(2, 0, 1, 3)

@@ -1,0 +1,165 @@
+"""From a step's logits to one id for each reply: the settings of many requests as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from llmjp_runtime.executor.torch.sampling import (
+    Truncation,
+    draw,
+    log_probabilities,
+    penalise_counts,
+    penalise_repetition,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llmjp_runtime.executor.protocol import SamplingParams
+    from llmjp_runtime.executor.torch.kv_cache import KVCache
+    from llmjp_runtime.executor.torch.sequence import Reply
+
+_LOWEST_TEMPERATURE = 1e-6
+"""Lower ones would overflow float32; the largest logit wins either way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The id chosen for a reply."""
+
+    id: int
+    log_prob: float
+    """0 where the request did not ask."""
+    sound: bool
+    """False where the logits had no finite maximum, and the id means nothing."""
+
+
+class Sampler:
+    """Chooses ids; keeps the tensors of the settings for as long as the same replies run."""
+
+    def __init__(self, *, vocab_size: int, num_valid_ids: int | None) -> None:
+        self._first_invalid = min(num_valid_ids or vocab_size, vocab_size)
+        self._settings: _Settings | None = None
+
+    @torch.inference_mode()
+    def choose(
+        self, logits: torch.Tensor, replies: Sequence[Reply], cache: KVCache
+    ) -> list[Choice]:
+        """One choice for each reply; row = slot. Overwrites `logits` (float32 [B, V])."""
+        settings = self._settings
+        if settings is None or settings.replies != replies:
+            settings = self._settings = _Settings.of(replies, logits.device)
+        logits[:, self._first_invalid :] = -torch.inf
+        _apply_rules(logits, settings.ruled_rows, replies)
+        if settings.penalised:
+            _apply_penalties(logits, settings, cache)
+        best, ids = logits.max(-1)
+        if settings.scaled:
+            logits /= settings.temperature
+        if settings.drawn_rows:
+            uniform = torch.tensor([replies[row].random.random() for row in settings.drawn_rows])
+            rows = settings.drawn
+            ids[rows] = draw(logits[rows], settings.truncation, uniform.to(logits.device))
+        log_probs = (
+            log_probabilities(logits, ids).tolist() if settings.log_probs else [0.0] * len(ids)
+        )
+        return list(map(Choice, ids.tolist(), log_probs, best.isfinite().tolist()))
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Settings:
+    """What a fixed sequence of replies asks for. B replies."""
+
+    replies: list[Reply]
+    ruled_rows: list[int]
+    """Rows with a bias, forbidden words or a minimal length."""
+    repetition: torch.Tensor | None
+    """[B], None where nobody asks; so too the next two."""
+    presence: torch.Tensor | None
+    frequency: torch.Tensor | None
+    num_prompt: torch.Tensor
+    """[B, 1]"""
+    temperature: torch.Tensor
+    """[B, 1]; 1 for temperature 0."""
+    scaled: bool
+    drawn_rows: list[int]
+    drawn: torch.Tensor
+    """`drawn_rows` as a tensor."""
+    truncation: Truncation
+    """Of the drawn rows."""
+    log_probs: bool
+
+    @property
+    def penalised(self) -> bool:
+        """Whether the history matters."""
+        return self.repetition is not None or self.presence is not None
+
+    @classmethod
+    def of(cls, replies: Sequence[Reply], device: torch.device) -> _Settings:
+        """The settings as tensors."""
+        asked = [reply.request.sampling for reply in replies]
+        drawn = [row for row, sampling in enumerate(asked) if not _greedy(sampling)]
+        counted = any(s.presence_penalty or s.frequency_penalty for s in asked)
+
+        def floats(values: list[float]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device)
+
+        def integers(values: list[int]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.int64, device=device)
+
+        return cls(
+            replies=list(replies),
+            ruled_rows=[
+                row
+                for row, sampling in enumerate(asked)
+                if sampling.embedding_bias or sampling.bad_words or sampling.min_tokens
+            ],
+            repetition=floats([s.repetition_penalty for s in asked])
+            if any(s.repetition_penalty != 1 for s in asked)
+            else None,
+            presence=floats([s.presence_penalty for s in asked]) if counted else None,
+            frequency=floats([s.frequency_penalty for s in asked]) if counted else None,
+            num_prompt=integers([reply.num_prompt for reply in replies])[:, None],
+            temperature=floats(
+                [max(s.temperature, _LOWEST_TEMPERATURE) if s.temperature else 1.0 for s in asked]
+            )[:, None],
+            scaled=any(s.temperature not in {0, 1} for s in asked),
+            drawn_rows=drawn,
+            drawn=integers(drawn),
+            truncation=Truncation(
+                integers([asked[row].top_k for row in drawn]),
+                floats([asked[row].top_p for row in drawn]),
+            ),
+            log_probs=any(reply.request.log_probs for reply in replies),
+        )
+
+
+def _greedy(sampling: SamplingParams) -> bool:
+    return sampling.temperature == 0 or sampling.top_k == 1
+
+
+def _apply_rules(logits: torch.Tensor, rows: Sequence[int], replies: Sequence[Reply]) -> None:
+    """Biases are added and forbidden ids masked, row by row: few requests have any."""
+    for row in rows:
+        for token, bias in replies[row].request.sampling.embedding_bias:
+            logits[row, token] += bias
+        if forbidden := list(replies[row].forbidden()):
+            logits[row, forbidden] = -torch.inf
+
+
+def _apply_penalties(logits: torch.Tensor, settings: _Settings, cache: KVCache) -> None:
+    lengths = torch.tensor([[len(reply.ids)] for reply in settings.replies], device=logits.device)
+    longest = max(len(reply.ids) for reply in settings.replies)
+    ids = cache.history(len(settings.replies), longest)
+    position = torch.arange(longest, device=logits.device)
+    valid = position < lengths
+    if settings.repetition is not None:
+        penalise_repetition(logits, ids, valid, settings.repetition)
+    if settings.presence is not None and settings.frequency is not None:
+        valid &= position >= settings.num_prompt
+        penalise_counts(
+            logits, ids, valid, presence=settings.presence, frequency=settings.frequency
+        )

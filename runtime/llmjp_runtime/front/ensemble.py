@@ -1,0 +1,109 @@
+"""The Triton model `ensemble`: `llmjp` with the behaviour of NVIDIA's ensemble.
+
+Clients written for NVIDIA's `ensemble` find its defaults: greedy unless top_k or top_p is given, no
+repetition penalty, and an unstreamed reply that begins with the prompt unless
+`exclude_input_in_output`. Everything else is `llmjp`'s.
+
+Requests go to `llmjp` through the server's own gRPC endpoint (`grpc_peer`). This model watches its
+own clients, and cancels the inner request of one that is gone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from llmjp_runtime.front.grpc_peer import CallFailed, NeighbourModel
+from llmjp_runtime.front.parent_watch import exit_with_server
+from llmjp_runtime.front.repository import MODEL_NAME, SETTINGS_PARAMETER
+from llmjp_runtime.front.request import Code, RequestError, nvidia_defaults
+from llmjp_runtime.front.triton import TritonResponder, inputs_of, prepare_process
+from llmjp_runtime.settings import ServingSettings
+
+if TYPE_CHECKING:
+    from llmjp_runtime.front.grpc_peer import Call
+    from llmjp_runtime.front.request import Tensors
+
+_log = logging.getLogger(__name__)
+
+MAX_THREADS = 512
+"""Requests forwarded at once; one thread each, which sleeps between responses."""
+POLL_S = 0.1
+"""How often a client is asked whether it is gone."""
+
+
+class TritonPythonModel:
+    """Triton's entry points."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Start the threads."""
+        prepare_process()
+        exit_with_server()
+        parameters = json.loads(args["model_config"])["parameters"]
+        settings = ServingSettings.from_json(parameters[SETTINGS_PARAMETER]["string_value"])
+        self._model = NeighbourModel(MODEL_NAME, settings)
+        self._numbers = itertools.count(1)
+        self._pool = ThreadPoolExecutor(MAX_THREADS, "forward")
+        self._lock = threading.Lock()
+        self._running: dict[Call, TritonResponder] = {}
+        self._closed = threading.Event()
+        self._watch = threading.Thread(target=self._run_watch, name="watch", daemon=True)
+        self._watch.start()
+
+    def execute(self, requests: list[Any]) -> None:
+        """Forward every request from a thread of its own."""
+        for request in requests:
+            tensors = nvidia_defaults(inputs_of(request))
+            outer = request.request_id()
+            inner = f"{MODEL_NAME}:{outer}" if outer else f"{os.getpid()}-{next(self._numbers)}"
+            responder = TritonResponder(request.get_response_sender())
+            timeout = request.timeout()
+            self._pool.submit(self._forward, tensors, inner, timeout, responder)
+
+    def _forward(
+        self, tensors: Tensors, inner: str, timeout_us: int, responder: TritonResponder
+    ) -> None:
+        call = None
+        try:
+            call = self._model.infer(tensors, inner, timeout_us=timeout_us)
+            with self._lock:
+                self._running[call] = responder
+            _relay(call, responder)
+        except CallFailed as exc:
+            responder.fail_with(str(exc))
+        except Exception as exc:  # noqa: BLE001  a thread's edge
+            _log.exception("forwarding failed")
+            responder.fail(RequestError(Code.INTERNAL, f"{type(exc).__name__} in the alias"))
+        finally:
+            with self._lock:
+                self._running.pop(call, None)  # type: ignore[arg-type]
+
+    def _run_watch(self) -> None:
+        while not self._closed.wait(POLL_S):
+            with self._lock:
+                running = list(self._running.items())
+            for call, responder in running:
+                if responder.cancelled():
+                    call.cancel()
+
+    def finalize(self) -> None:
+        """End the threads."""
+        self._closed.set()
+        self._watch.join()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _relay(responses: Call, responder: TritonResponder) -> None:
+    """Pass responses on; ours carry the final flag themselves, so an empty one is only the end."""
+    ended = False
+    for outputs in responses:
+        if outputs:
+            ended = "finish_reason" in outputs
+            responder.send(outputs, final=ended)
+    if not ended:
+        responder.send({}, final=True)

@@ -1,0 +1,141 @@
+"""The threads between the executor and the clients.
+
+`send` is a blocking round trip to the server process of about 0.1 ms, so the executor's loop never
+sends. A few threads do, each request pinned to one (responses of one request stay in order), and
+whatever waits for the same request leaves as one response. A stream is sent at most every few
+milliseconds, which no reader notices: at many tokens a second it saves most of the round trips.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from llmjp_runtime.executor.protocol import TokenEvent
+    from llmjp_runtime.front.response_stream import LiveRequest
+
+_log = logging.getLogger(__name__)
+
+
+class Lane:
+    """Requests to be flushed by one thread, each not before its time."""
+
+    def __init__(self) -> None:
+        """Empty and open."""
+        self._changed = threading.Condition()
+        self._heap: list[tuple[float, int, LiveRequest]] = []
+        self._numbers = itertools.count()
+        self._closed = False
+
+    def put(self, due_s: float, live: LiveRequest) -> None:
+        """Have the request flushed at `due_s` (clock of `time.monotonic`)."""
+        with self._changed:
+            heapq.heappush(self._heap, (due_s, next(self._numbers), live))
+            if self._heap[0][2] is live:
+                self._changed.notify()
+
+    def get(self) -> LiveRequest | None:
+        """Wait for the next request that is due; None once closed and empty."""
+        with self._changed:
+            while True:
+                wait_s = self._heap[0][0] - time.monotonic() if self._heap else None
+                if wait_s is not None and (wait_s <= 0 or self._closed):
+                    return heapq.heappop(self._heap)[2]
+                if self._closed:
+                    return None
+                self._changed.wait(wait_s)
+
+    def close(self) -> None:
+        """What waits becomes due; then `get` gives None."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+
+class SenderPool:
+    """Threads that flush live requests."""
+
+    def __init__(self, num_threads: int, on_done: Callable[[LiveRequest], None]) -> None:
+        """Start the threads; `on_done` is called for each finished request."""
+        self._on_done = on_done
+        self._lanes = [Lane() for _ in range(num_threads)]
+        self._next_lane = itertools.cycle(self._lanes)
+        self._threads = [
+            threading.Thread(target=self._run, args=(lane,), name=f"sender-{index}", daemon=True)
+            for index, lane in enumerate(self._lanes)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def sink(self, live: LiveRequest) -> Callable[[TokenEvent], None]:
+        """The `on_event` of a request: appends, and calls its thread where none is coming."""
+        lane = next(self._next_lane)
+
+        def on_event(event: TokenEvent) -> None:
+            due = live.push(event, time.monotonic())
+            if due is not None:
+                lane.put(due, live)
+
+        return on_event
+
+    def _run(self, lane: Lane) -> None:
+        while (live := lane.get()) is not None:
+            try:
+                live.flush(time.monotonic())
+            except Exception:  # noqa: BLE001  a thread's edge
+                # The client is gone, or the response could not be made: this request ends here.
+                _log.exception("response failed")
+                live.abandon()
+            if live.done:
+                self._on_done(live)
+
+    def close(self) -> None:
+        """End the threads after what is queued."""
+        for lane in self._lanes:
+            lane.close()
+        for thread in self._threads:
+            thread.join()
+
+
+class Watch:
+    """Looks every `interval_s` which requests are past their deadline or left by their client."""
+
+    def __init__(
+        self,
+        live: Callable[[], Iterable[LiveRequest]],
+        *,
+        on_expired: Callable[[LiveRequest], None],
+        on_cancelled: Callable[[LiveRequest], None],
+        interval_s: float = 0.1,
+    ) -> None:
+        """Start the thread."""
+        self._live = live
+        self._on_expired = on_expired
+        self._on_cancelled = on_cancelled
+        self._interval_s = interval_s
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closed.wait(self._interval_s):
+            now = time.monotonic()
+            for live in self._live():
+                if live.done:
+                    continue
+                if live.deadline_s is not None and now >= live.deadline_s:
+                    self._on_expired(live)
+                elif live.responder.cancelled():
+                    self._on_cancelled(live)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed.set()
+        self._thread.join()
