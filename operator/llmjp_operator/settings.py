@@ -10,9 +10,6 @@ from typing import Any, Final, Literal
 
 from llmjp_operator.errors import BadSettings
 
-CPU: Final = "cpu"
-"""The flavour of the images that need no GPU; the others are named by the runtime's version."""
-
 PRIVATE_RANGES: Final = (
     "10.0.0.0/8",
     "172.16.0.0/12",

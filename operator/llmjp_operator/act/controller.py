@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 from llmjp_builder.errors import BuilderError
 from llmjp_builder.spec import Progress
 from llmjp_operator.api import Model, encode
-from llmjp_operator.decide.placement import serving_gpus
 from llmjp_operator.errors import ApiRefused, OperatorError
 from llmjp_operator.names import (
     API_VERSION,
@@ -36,7 +35,7 @@ from llmjp_operator.observe.snapshot import (
     Snapshot,
 )
 from llmjp_operator.plan import PROGRESS_EVERY_S, reconcile
-from llmjp_operator.render.storage import claim_name, record
+from llmjp_operator.render.storage import record
 from llmjp_operator.report.events import event
 from llmjp_operator.report.notices import notices
 from llmjp_operator.report.status import hindered, refused
@@ -101,7 +100,7 @@ class Controller:
             return None
         if model.deleting:
             return None
-        async with self._locks[model.namespace, claim_name(model)]:
+        async with self._locks[model.namespace, model.store_claim]:
             snapshot = await self._snapshot(model)
             step = reconcile(model, snapshot, self.settings)
             if step.creates_pods:
@@ -147,7 +146,7 @@ class Controller:
         return Snapshot(
             now=self.wall_time(),
             sharing=self._sharing(model),
-            record=self.cache.record(model.namespace, record_name(claim_name(model))),
+            record=self.cache.record(model.namespace, record_name(model.store_claim)),
             jobs=jobs,
             pods=pods,
             deployment=ours,
@@ -186,7 +185,7 @@ class Controller:
         self, model: Model, age_s: float = NODES_EVERY_S
     ) -> tuple[ObservedNode, ...] | None:
         """Only where the GPUs of nodes decide something."""
-        if not serving_gpus(model.spec):
+        if not model.spec.serving_gpus:
             return None
         now = self.monotonic_time()
         if self._nodes is None or now - self._nodes[0] > age_s:

@@ -9,7 +9,7 @@ from llmjp_operator.api.decode import decode
 from llmjp_operator.api.spec import Spec
 from llmjp_operator.api.status import Status
 from llmjp_operator.errors import InvalidModel
-from llmjp_operator.names import API_VERSION, KIND, RETRY
+from llmjp_operator.names import API_VERSION, KIND, RETRY, STORE_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +32,11 @@ class Model:
     """The annotation that asks to try again what failed for good."""
     deleting: bool = False
     """Whether it is on its way out."""
+
+    @property
+    def store_claim(self) -> str:
+        """Name of the PersistentVolumeClaim that holds the model's store."""
+        return self.spec.storage.existing_claim or f"{self.name}{STORE_SUFFIX}"
 
 
 def parse(body: Mapping[str, Any]) -> Model:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from llmjp_builder.spec import canonical_json
 from llmjp_operator.api.markers import DataKey, Length, Matches, ObjectName, Rule
+from llmjp_operator.names import digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,22 @@ class Source:
     """Downloaded, and verified against the hub's checksums."""
     persistent_volume_claim: PersistentVolumeClaim | None = None
     """Read where it lies, without a network."""
+
+    @property
+    def reference_digest(self) -> str:
+        """Digest of what is to be pinned: a change pins again."""
+        hub, volume = self.hugging_face, self.persistent_volume_claim
+        reference: dict[str, str | None] = {}
+        if hub is not None:
+            reference = {
+                "repository": hub.repository,
+                "revision": hub.revision,
+                "endpoint": hub.endpoint,
+            }
+        elif volume is not None:
+            reference = {"claim": volume.claim_name, "path": volume.path}
+        given = {name: value for name, value in reference.items() if value is not None}
+        return digest(canonical_json(given))
 
     def __post_init__(self) -> None:
         if (self.hugging_face is None) == (self.persistent_volume_claim is None):

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
+from llmjp_builder.spec import Backend, Kind
 from llmjp_operator.api.engine import Engine, Hardware, Runtime
 from llmjp_operator.api.markers import Rule
 from llmjp_operator.api.model_shapes import SHAPES, repository_pattern
 from llmjp_operator.api.serving import Serving
 from llmjp_operator.api.source import Licence, Source
 from llmjp_operator.api.storage import Build, Storage
+from llmjp_operator.names import CPU_FLAVOUR
 
 BEFORE_ADA: Final = (
     "^(Tesla-.*|(NVIDIA-)?(TITAN|V100|T4|A2|A10G?|A16|A30|A40|A100|A800|RTX-A[0-9]+)(-.*)?)$"
@@ -94,3 +96,28 @@ class Spec:
     """The volume of the artefacts."""
     serving: Serving = field(default_factory=Serving)
     """The pods that answer."""
+
+    @property
+    def serving_gpus(self) -> int:
+        """GPUs of one pod that serves."""
+        if self.engine.backend is Backend.TORCH:
+            return 0 if self.hardware.gpu_product is None else 1
+        return self.engine.tensor_parallel * self.engine.pipeline_parallel
+
+    @property
+    def build_gpus(self) -> int:
+        """GPUs of the pod that builds: only engines are compiled on one, several ranks at once."""
+        if self.engine.backend.kind is not Kind.ENGINE:
+            return 0
+        world = self.engine.tensor_parallel * self.engine.pipeline_parallel
+        return min(world, self.hardware.gpus_per_node)
+
+    @property
+    def serving_flavour(self) -> str:
+        """Flavour of the image that serves: a key of `Settings.images`."""
+        return self.runtime.version if self.serving_gpus else CPU_FLAVOUR
+
+    @property
+    def build_flavour(self) -> str:
+        """Flavour of the image that builds."""
+        return self.runtime.version if self.build_gpus else CPU_FLAVOUR

@@ -8,20 +8,15 @@ decides the bytes, with the source pinned. Equal requests are one build (docs/de
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from llmjp_builder.spec import BuildSpec, Kind, Source, canonical_json
-from llmjp_operator.names import digest
+from llmjp_operator.names import CALIBRATION_FILE, SOURCE_FOLDER, digest
 from llmjp_operator.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from llmjp_builder.spec import Resolution
     from llmjp_operator.api import Model, Spec
-
-SOURCE_FOLDER: Final = "/source"
-"""Where a volume with a checkpoint is mounted."""
-CALIBRATION_FILE: Final = "/etc/llmjp/calibration/texts.txt"
-"""Where calibration texts are mounted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,21 +27,6 @@ class BuildRequest:
     """Of all that decides its bytes."""
     spec: BuildSpec
     """For `llmjp build`, with the source pinned."""
-
-
-def source_digest(spec: Spec) -> str:
-    """Of what is to be pinned: a change pins again."""
-    hub, volume = spec.source.hugging_face, spec.source.persistent_volume_claim
-    asked: dict[str, Any] = {}
-    if hub is not None:
-        asked = {
-            "repository": hub.repository,
-            "revision": hub.revision,
-            "endpoint": hub.endpoint,
-        }
-    elif volume is not None:
-        asked = {"claim": volume.claim_name, "path": volume.path}
-    return digest(canonical_json({key: value for key, value in asked.items() if value is not None}))
 
 
 def request_of(model: Model, found: Resolution, calibration: str | None) -> BuildRequest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from llmjp_operator.decide.build_request import request_of, source_digest
+from llmjp_operator.decide.build_request import request_of
 from llmjp_operator.decide.job_results import absorbed
 from llmjp_operator.decide.placement import build_problem, incompatible, on_one_node
 from llmjp_operator.decide.rollout import RolloutDecision, became_ready, choice, served
@@ -17,7 +17,6 @@ from llmjp_operator.decide.validation import Problem, problem
 from llmjp_operator.decide.work import JobDecision, work
 from llmjp_operator.names import build_job, resolve_job
 from llmjp_operator.observe.store_record import source_entry
-from llmjp_operator.render.metadata import claim_name
 from llmjp_operator.render.serving import deployment, pod_digest
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def state(model: Model, snapshot: Snapshot, settings: Settings) -> Decision:
     obstacle = problem(model, snapshot, settings)
     if obstacle is not None:
         return _without_target(Decision(record=record, problem=obstacle), model, snapshot, settings)
-    pinned, asked = record.sources.get(model.name), source_digest(model.spec)
+    pinned, asked = record.sources.get(model.name), model.spec.source.reference_digest
     if pinned is None or (pinned.asked, pinned.uid) != (asked, model.uid):
         failed = record.failed.get(source_entry(model.name))
         resolving = work(
@@ -101,7 +100,7 @@ def _once_pinned(
     built = record.artefacts.get(request.digest)
     if built is None:
         failed = record.failed.get(request.digest)
-        name = build_job(request.digest, claim_name(model))
+        name = build_job(request.digest, model.store_claim)
         waits = build_problem(model, snapshot) if name not in snapshot.jobs else None
         if waits is not None:
             obstacle = Problem(reason="StorageWouldDeadlock", message=waits)
@@ -127,7 +126,7 @@ def _cache_hit(model: Model, request: BuildRequest, built: Built) -> bool:
     engine = model.status.engine
     if engine.key == built.key and engine.cache_hit is not None:
         return engine.cache_hit
-    waited_for_it = model.status.build.job == build_job(request.digest, claim_name(model))
+    waited_for_it = model.status.build.job == build_job(request.digest, model.store_claim)
     return built.cache_hit if waited_for_it else True
 
 

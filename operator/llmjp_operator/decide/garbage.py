@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from llmjp_builder.spec import download_name
 from llmjp_operator.names import collect_job, digest
-from llmjp_operator.render.storage import claim_name
 
 if TYPE_CHECKING:
     from llmjp_operator.api import Model
@@ -65,7 +64,7 @@ def _artefacts(snapshot: Snapshot, record: StoreRecord) -> set[str]:
 
 def collection_job(model: Model, keys: tuple[str, ...]) -> str:
     """Name of the Job that removes these artefacts."""
-    return collect_job(digest(" ".join((claim_name(model), *keys))))
+    return collect_job(digest(" ".join((model.store_claim, *keys))))
 
 
 def _is_settled(model: Model, snapshot: Snapshot, decision: Decision) -> bool:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from llmjp_builder.errors import BuilderError
 from llmjp_builder.spec import Built, Failure, Resolution, Step
-from llmjp_operator.decide.build_request import source_digest
 from llmjp_operator.names import resolve_job
 from llmjp_operator.observe.store_record import FailedAttempts, PinnedSource, source_entry
 
@@ -49,7 +48,7 @@ class _End:
 def absorbed(model: Model, snapshot: Snapshot) -> StoreRecord:
     """The record with what Jobs of this model and its store left since it was written."""
     record = snapshot.record
-    asked = source_digest(model.spec)
+    asked = model.spec.source.reference_digest
     for job in snapshot.jobs.values():
         if not job.finished or job.deleting:
             continue

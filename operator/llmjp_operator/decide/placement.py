@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from llmjp_builder.spec import Backend, Kind
 from llmjp_operator.runtimes import RUNTIMES
-from llmjp_operator.settings import CPU
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -14,34 +12,7 @@ if TYPE_CHECKING:
     from llmjp_operator.api import Model, Spec
     from llmjp_operator.observe.snapshot import ObservedNode, Snapshot
 
-HOSTNAME: Final = "kubernetes.io/hostname"
-"""Label of nodes, unique for each."""
 _MANY: Final = frozenset({"ReadWriteMany"})
-
-
-def serving_gpus(spec: Spec) -> int:
-    """GPUs of one pod that serves."""
-    if spec.engine.backend is Backend.TORCH:
-        return 0 if spec.hardware.gpu_product is None else 1
-    return spec.engine.tensor_parallel * spec.engine.pipeline_parallel
-
-
-def build_gpus(spec: Spec) -> int:
-    """GPUs of the pod that builds: only engines are made on one, several ranks at once."""
-    if spec.engine.backend.kind is not Kind.ENGINE:
-        return 0
-    world = spec.engine.tensor_parallel * spec.engine.pipeline_parallel
-    return min(world, spec.hardware.gpus_per_node)
-
-
-def flavour(spec: Spec) -> str:
-    """Of the image that serves: a key of `Settings.images`."""
-    return spec.runtime.version if serving_gpus(spec) else CPU
-
-
-def builder_flavour(spec: Spec) -> str:
-    """Of the image that builds."""
-    return spec.runtime.version if build_gpus(spec) else CPU
 
 
 def suitable(
@@ -77,7 +48,7 @@ def storage_problem(model: Model, snapshot: Snapshot) -> str | None:
     if not on_one_node(model, snapshot) or snapshot.nodes is None:
         return None
     spec = model.spec
-    pod, replicas = serving_gpus(spec), spec.serving.replicas
+    pod, replicas = spec.serving_gpus, spec.serving.replicas
     nodes = suitable(spec, snapshot.nodes, spec.serving.node_selector)
     if pod == 0 or not nodes:
         return None
@@ -98,10 +69,10 @@ def storage_problem(model: Model, snapshot: Snapshot) -> str | None:
 def build_problem(model: Model, snapshot: Snapshot) -> str | None:
     """Why a build would wait for ever for the GPUs of pods that serve; None where it would not."""
     spec = model.spec
-    gpus, live = build_gpus(spec), snapshot.deployment
+    gpus, live = spec.build_gpus, snapshot.deployment
     if not gpus or live is None or not on_one_node(model, snapshot) or snapshot.nodes is None:
         return None
-    taken = live.replicas * serving_gpus(spec)
+    taken = live.replicas * spec.serving_gpus
     most = max(
         (n.gpus for n in suitable(spec, snapshot.nodes, spec.build.node_selector)), default=0
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from llmjp_builder.sources.licence import licence_of
 from llmjp_builder.spec import Backend
-from llmjp_operator.decide.placement import flavour, storage_problem
+from llmjp_operator.decide.placement import storage_problem
 from llmjp_operator.names import RETRY
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _backend(model: Model, _facts: Snapshot, _settings: Settings) -> Problem | N
 
 
 def _images(model: Model, _facts: Snapshot, settings: Settings) -> Problem | None:
-    wanted = flavour(model.spec)
+    wanted = model.spec.serving_flavour
     if wanted in settings.images:
         return None
     known = ", ".join(sorted(settings.images)) or "none"

@@ -23,7 +23,6 @@ from llmjp_operator.observe.snapshot import (
     ObservedPod,
 )
 from llmjp_operator.observe.store_record import StoreRecord, parse_record
-from llmjp_operator.render.storage import claim_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -234,7 +233,7 @@ class ObjectCache:
 
 
 def _store(model: Model) -> tuple[str, str]:
-    return model.namespace, store_id(claim_name(model))
+    return model.namespace, store_id(model.store_claim)
 
 
 def _value(

@@ -44,7 +44,7 @@ class PinnedSource:
     """A model's source, once it cannot change its meaning any more."""
 
     asked: str
-    """Digest of what the spec names (`request.source_digest`)."""
+    """Digest of what the spec names (`Source.reference_digest`)."""
     uid: str
     """Of the model: another one of the same name pins anew."""
     found: Resolution

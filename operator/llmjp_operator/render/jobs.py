@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_builder.spec import canonical_json
-from llmjp_operator.decide.build_request import CALIBRATION_FILE, SOURCE_FOLDER, source_digest
 from llmjp_operator.decide.garbage import collection_job
-from llmjp_operator.decide.placement import build_gpus, builder_flavour
 from llmjp_operator.names import (
     ATTEMPT,
     BUILD_SPEC,
+    CALIBRATION_FILE,
+    CPU_FLAVOUR,
     GPU,
+    SOURCE_FOLDER,
     SOURCE_LABEL,
 )
 from llmjp_operator.names import (
@@ -24,7 +25,7 @@ from llmjp_operator.names import (
 from llmjp_operator.names import (
     resolve_job as resolve_name,
 )
-from llmjp_operator.render.metadata import claim_name, labels, metadata
+from llmjp_operator.render.metadata import labels, metadata
 from llmjp_operator.render.pods import (
     STORE_VOLUME,
     TERMINATION_LOG,
@@ -33,7 +34,6 @@ from llmjp_operator.render.pods import (
     pod_spec,
 )
 from llmjp_operator.render.quantities import mebibytes, resources
-from llmjp_operator.settings import CPU
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,12 +107,12 @@ def resolve_job(model: Model, settings: Settings, *, attempt: int, single_node: 
         arguments += ["--endpoint", hub.endpoint] if hub.endpoint else []
         accepted = model.spec.licence.accepted
         arguments += ["--accept-licence", accepted] if accepted else []
-    asked = source_digest(model.spec)
+    asked = model.spec.source.reference_digest
     labelled = labels(model, "resolve", store=volume is not None) | {SOURCE_LABEL: asked}
     pod = _Pod(
         name=resolve_name(model.name, asked),
         labels=labelled,
-        image=settings.images[CPU].builder,
+        image=settings.images[CPU_FLAVOUR].builder,
         arguments=[*arguments, *_access(model)],
         mounts=mounts,
         volumes=volumes,
@@ -144,11 +144,11 @@ def build_job(
         items = [{"key": ref.key, "path": name}]
         volumes.append({"name": "calibration", "configMap": {"name": ref.name, "items": items}})
     given = model.spec.build.resources
-    gpus = build_gpus(model.spec)
+    gpus = model.spec.build_gpus
     pod = _Pod(
-        name=build_name(request.digest, claim_name(model)),
+        name=build_name(request.digest, model.store_claim),
         labels=labels(model, "build", request=request.digest, store=True),
-        image=settings.images[builder_flavour(model.spec)].builder,
+        image=settings.images[model.spec.build_flavour].builder,
         arguments=[*_BUILD, *_access(model)],
         mounts=mounts,
         volumes=volumes,
@@ -171,7 +171,7 @@ def collect_job(
     pod = _Pod(
         name=collection_job(model, tuple(keys)),
         labels=labels(model, "collect", store=True),
-        image=settings.images[CPU].builder,
+        image=settings.images[CPU_FLAVOUR].builder,
         arguments=["store", "remove", "--store", STORE, "--after-build", *keys],
         mounts=mounts,
         volumes=volumes,
@@ -271,7 +271,7 @@ def _secret(volume: str, name: str, key: str, path: str) -> Object:
 def _with_store(
     model: Model, mounts: list[Object], volumes: list[Object]
 ) -> tuple[list[Object], list[Object]]:
-    claim = {"claimName": claim_name(model)}
+    claim = {"claimName": model.store_claim}
     return (
         [*mounts, {"name": STORE_VOLUME, "mountPath": STORE}],
         [*volumes, {"name": STORE_VOLUME, "persistentVolumeClaim": claim}],

@@ -14,7 +14,6 @@ from llmjp_operator.names import (
     OPERATOR,
     REQUEST_LABEL,
     STORE_LABEL,
-    STORE_SUFFIX,
     store_id,
 )
 
@@ -22,11 +21,6 @@ if TYPE_CHECKING:
     from llmjp_operator.api import Model
 
 Object = dict[str, Any]
-
-
-def claim_name(model: Model) -> str:
-    """The claim of the model's store."""
-    return model.spec.storage.existing_claim or f"{model.name}{STORE_SUFFIX}"
 
 
 def labels(
@@ -53,7 +47,7 @@ def labels(
     if key:
         found[KEY_LABEL] = key
     if store:
-        found[STORE_LABEL] = store_id(claim_name(model))
+        found[STORE_LABEL] = store_id(model.store_claim)
     return found
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from llmjp_operator.decide.placement import HOSTNAME
-from llmjp_operator.names import GPU, STORE_LABEL, store_id
-from llmjp_operator.render.metadata import claim_name
+from llmjp_operator.names import GPU, HOSTNAME, STORE_LABEL, store_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -126,7 +124,7 @@ def _beside(model: Model) -> Object:
 
     Source: k8s.io/kubernetes/pkg/scheduler/framework/plugins/interpodaffinity.
     """
-    store = store_id(claim_name(model))
+    store = store_id(model.store_claim)
     return {"labelSelector": {"matchLabels": {STORE_LABEL: store}}, "topologyKey": HOSTNAME}
 
 

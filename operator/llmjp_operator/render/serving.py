@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_builder.spec import Backend, canonical_json
-from llmjp_operator.decide.placement import flavour, serving_gpus
 from llmjp_operator.names import (
     COMPONENT,
     FAILED_ROLLOUT,
@@ -15,7 +14,7 @@ from llmjp_operator.names import (
     SERVING_CONTAINER,
     digest,
 )
-from llmjp_operator.render.metadata import claim_name, labels, metadata
+from llmjp_operator.render.metadata import labels, metadata
 from llmjp_operator.render.overlay import overlaid
 from llmjp_operator.render.pods import (
     ARTEFACT,
@@ -125,7 +124,7 @@ def _probed_s(built: Built) -> int:
 
 def _pull_limit_s(spec: Spec) -> int:
     """A rollout counts as stalled no sooner: with maxSurge 0 that takes it back."""
-    return GPU_PULL_S if serving_gpus(spec) else PULL_S
+    return GPU_PULL_S if spec.serving_gpus else PULL_S
 
 
 def _template(
@@ -136,7 +135,7 @@ def _template(
     *,
     single_node: bool,
 ) -> Object:
-    gpus = serving_gpus(model.spec)
+    gpus = model.spec.serving_gpus
     volumes = [
         _store(model),
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(gpus)}},
@@ -161,7 +160,7 @@ def _template(
 
 
 def _store(model: Model) -> Object:
-    claim = {"claimName": claim_name(model), "readOnly": True}
+    claim = {"claimName": model.store_claim, "readOnly": True}
     return {"name": STORE_VOLUME, "persistentVolumeClaim": claim}
 
 
@@ -172,7 +171,7 @@ def _shared_memory(gpus: int) -> str:
 def _container(
     model: Model, built: Built, settings: Settings, host_memory_bytes: int | None
 ) -> Object:
-    serving, gpus = model.spec.serving, serving_gpus(model.spec)
+    serving, gpus = model.spec.serving, model.spec.serving_gpus
     mounts: list[Object] = [
         {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
@@ -189,7 +188,7 @@ def _container(
     drain = ["llmjp", "drain", "--timeout", str(serving.drain_seconds)]
     return {
         "name": SERVING_CONTAINER,
-        "image": settings.images[flavour(model.spec)].runtime,
+        "image": settings.images[model.spec.serving_flavour].runtime,
         "imagePullPolicy": settings.image_pull_policy,
         "args": arguments(model.spec, built),
         "env": environment(_gpu_environment(gpus)),

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llmjp_operator.names import MODEL_LABEL, record_name
-from llmjp_operator.render.metadata import claim_name, labels, metadata
+from llmjp_operator.render.metadata import labels, metadata
 from llmjp_operator.render.quantities import canonical
 
 if TYPE_CHECKING:
     from llmjp_operator.api import Model
     from llmjp_operator.observe.store_record import StoreRecord
-
-__all__ = ["claim", "claim_name", "record"]
 
 Object = dict[str, Any]
 
@@ -36,7 +34,7 @@ def claim(model: Model) -> Object | None:
         "kind": "PersistentVolumeClaim",
         "metadata": metadata(
             model,
-            claim_name(model),
+            model.store_claim,
             labels(model, "store", store=True),
             owned=_goes_with(model),
         ),
@@ -55,7 +53,7 @@ def record(model: Model, known: StoreRecord) -> Object:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(
-            model, record_name(claim_name(model)), labelled, owned=_goes_with(model)
+            model, record_name(model.store_claim), labelled, owned=_goes_with(model)
         ),
         "data": known.to_data(),
     }

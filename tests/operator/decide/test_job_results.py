@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from llmjp_builder.spec import canonical_json
-from llmjp_operator.decide.build_request import source_digest
 from llmjp_operator.decide.job_results import LOST_AFTER_S, absorbed, failure_of, next_attempt
 from llmjp_operator.names import resolve_job
 from llmjp_operator.observe.store_record import StoreRecord, source_entry
@@ -26,7 +25,7 @@ from tests.operator.scenes import (
 )
 
 MODEL = a_model()
-ASKED = source_digest(MODEL.spec)
+ASKED = MODEL.spec.source.reference_digest
 FAILURE = canonical_json(a_failure().to_json())
 
 

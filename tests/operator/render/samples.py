@@ -11,7 +11,7 @@ import pytest
 from llmjp_builder.planning.models import sized
 from llmjp_builder.spec import Built, Kind, Resolution
 from llmjp_operator.api import Model, parse
-from llmjp_operator.decide.build_request import request_of, source_digest
+from llmjp_operator.decide.build_request import request_of
 from llmjp_operator.decide.sizing import sizes
 from llmjp_operator.observe.store_record import PinnedSource, StoreRecord
 from llmjp_operator.render import jobs, network, service, serving, storage
@@ -221,7 +221,9 @@ def desired(of: Model, settings: Settings) -> list[Object]:
     texts = "c" * 20 if of.spec.engine.calibration is not None else None
     request, needs = request_of(of, found, texts), sizes(of.spec, found)
     record = StoreRecord(
-        sources={of.name: PinnedSource(asked=source_digest(of.spec), uid=of.uid, found=found)},
+        sources={
+            of.name: PinnedSource(asked=of.spec.source.reference_digest, uid=of.uid, found=found)
+        },
         artefacts={request.digest: built},
         failed={"f" * 20: failed("f" * 20)} if rolled_back else {},
     )

@@ -10,7 +10,7 @@ import pytest
 from llmjp_builder.spec import Progress, Step
 from llmjp_operator.api import Condition, Model, Phase, Status, encode
 from llmjp_operator.api.status import EngineStatus
-from llmjp_operator.decide.build_request import request_of, source_digest
+from llmjp_operator.decide.build_request import request_of
 from llmjp_operator.decide.decision import state
 from llmjp_operator.decide.rollout import served
 from llmjp_operator.observe.snapshot import Snapshot
@@ -38,7 +38,9 @@ def known(model: Model) -> StoreRecord:
     request = request_of(model, FOUND, None)
     return StoreRecord(
         sources={
-            model.name: PinnedSource(asked=source_digest(model.spec), uid=model.uid, found=FOUND)
+            model.name: PinnedSource(
+                asked=model.spec.source.reference_digest, uid=model.uid, found=FOUND
+            )
         },
         artefacts={request.digest: an_artefact(KEY)},
         history={model.name: (served(model, KEY),)},

@@ -62,11 +62,11 @@ def _model(body: Object, found: Found) -> Iterator[Finding]:
 
 
 def _gpus(check: str, model: Model, found: Found) -> Iterator[Finding]:
-    from llmjp_operator.decide.placement import build_gpus, serving_gpus, suitable
+    from llmjp_operator.decide.placement import suitable
     from llmjp_operator.observe.parsing import node_fact
 
     spec = model.spec
-    need = max(serving_gpus(spec), build_gpus(spec))
+    need = max(spec.serving_gpus, spec.build_gpus)
     if not need:
         return
     if isinstance(found.nodes, Unknown):
@@ -75,8 +75,8 @@ def _gpus(check: str, model: Model, found: Found) -> Iterator[Finding]:
     facts = [node_fact(node) for node in found.nodes]
     kind = spec.hardware.gpu_product or "any kind"
     uses = (
-        ("serve", serving_gpus(spec), spec.serving.node_selector),
-        ("build", build_gpus(spec), spec.build.node_selector),
+        ("serve", spec.serving_gpus, spec.serving.node_selector),
+        ("build", spec.build_gpus, spec.build.node_selector),
     )
     for verb, gpus, selector in uses:
         if not gpus:
