@@ -1,0 +1,137 @@
+"""Today's operator decides what version N decided, byte for byte, in every step of every sample."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from llmjp_operator.api import encode, parse
+from tests.operator.version_n import (
+    FOLDER,
+    SAMPLES,
+    Object,
+    Step,
+    iterate_rested,
+    load_rested,
+    load_sample,
+    reconcile_step,
+)
+
+PHASES = {"Blocked", "Resolving", "Building", "RollingOut", "Serving", "Degraded", "Failed"}
+LOOSE_ENDS = {"pod_lost", "deadline_exceeded", "not_enough_host_memory", "internal"}
+"""Codes of failures that the operator words itself, step included: a builder's are passed on."""
+
+
+def comparable(writes: Object, before: Object) -> Object:
+    """Leave out sentences for people, which may get better; reasons and all else must not change.
+
+    An event whose reason stood in the status already only tells the new sentence.
+    """
+    known = {c["reason"] for c in before.get("conditions", ())}
+    return {
+        **writes,
+        "record": writes["record"] and without_words_in_record(writes["record"]),
+        "status": without_words(writes["status"]),
+        "notices": [
+            (n["type"], n["reason"]) for n in writes["notices"] if n["reason"] not in known
+        ],
+    }
+
+
+def without_words(value: Any) -> Any:
+    """Leave out messages of conditions, and what the operator says of a failure."""
+    if isinstance(value, list):
+        return [without_words(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    dropped = set()
+    if "lastTransitionTime" in value:
+        dropped = {"message"}
+    if value.get("code") in LOOSE_ENDS:
+        dropped = {"message", "step"}
+    return {k: without_words(v) for k, v in value.items() if k not in dropped}
+
+
+def without_words_in_record(record: Object) -> Object:
+    """Keep the text of each entry, but of those with such a failure the values."""
+    data = {}
+    for name, text in record["data"].items():
+        value = json.loads(text)
+        said = without_words(value)
+        data[name] = text if said == value else said
+    return {**record, "data": data}
+
+
+def find_difference(ours: Any, theirs: Any, path: str = "") -> str:
+    """Return the first place where two JSON values differ, with both values; empty for none."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        if ours.keys() != theirs.keys():
+            return f"{path}: {sorted(ours.keys() ^ theirs.keys())} only in one of them"
+        parts = [(f"{path}.{key}", ours[key], theirs[key]) for key in ours]
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        parts = [(f"{path}[{i}]", a, b) for i, (a, b) in enumerate(zip(ours, theirs, strict=True))]
+    else:
+        same = json.dumps(ours, sort_keys=True) == json.dumps(theirs, sort_keys=True)
+        return "" if same else f"{path}: now {ours!r}, in version N {theirs!r}"
+    return next(filter(None, (find_difference(a, b, where) for where, a, b in parts)), "")
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_every_step_is_decided_as_in_version_n(sample: str) -> None:
+    differences = []
+    for step in (step for steps in load_sample(sample).values() for step in steps):
+        before = step.model["status"]
+        ours, theirs = (comparable(w, before) for w in (reconcile_step(step), step.writes))
+        if difference := find_difference(ours, theirs):
+            differences.append(f"{step} {difference}")
+    assert not differences, "\n".join(differences)
+
+
+def test_every_status_of_version_n_is_read() -> None:
+    """What is read and written again is the same text: nothing is lost in an upgrade."""
+    for step in iterate_rested():
+        assert encode(parse(step.model).status) == step.model["status"], step
+
+
+def test_the_samples_have_been_in_every_phase() -> None:
+    rested = list(iterate_rested())
+    assert {step.status["phase"] for step in rested} == PHASES
+    assert {step.sample for step in rested} >= {"llmjp-172b", "llmjp-tiny-cpu", "everything"}
+
+
+def test_a_phase_at_rest_writes_nothing() -> None:
+    for step in iterate_rested():
+        assert_quiet(step)
+
+
+def assert_quiet(step: Step) -> None:
+    written = {name for name in ("record", "apply", "join", "first", "remove") if step.writes[name]}
+    assert not written, step
+    assert step.status == step.model["status"], step
+
+
+def test_a_rested_step_is_a_whole_cluster() -> None:
+    step = load_rested("llmjp-1.8b", "serving")
+    kinds = {body["kind"] for body in step.cluster}
+    assert kinds >= {"Deployment", "Job", "Pod", "Service", "ConfigMap", "PersistentVolumeClaim"}
+    assert step.status["phase"] == "Serving"
+    assert {name.partition("-")[0] for name in step.record} >= {"source", "artefact", "history"}
+
+
+def test_a_difference_is_found() -> None:
+    assert find_difference({"a": [1, True]}, {"a": [1, 1]}) == ".a[1]: now True, in version N 1"
+    assert find_difference({"a": 1}, {"b": 1}) == ": ['a', 'b'] only in one of them"
+    assert not find_difference({"a": [1, {"b": None}]}, {"a": [1, {"b": None}]})
+
+
+def test_the_fixture_is_what_it_was() -> None:
+    lines = (FOLDER.parent / "SHA256SUMS").read_text("utf-8").splitlines()
+    sums = {name: total for total, name in (line.split("  ") for line in lines)}
+    files = [*FOLDER.parent.glob("*/*")]
+    assert sums.keys() == {path.relative_to(FOLDER.parent).as_posix() for path in files}
+    for path in files:
+        name = path.relative_to(FOLDER.parent).as_posix()
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == sums[name], name
