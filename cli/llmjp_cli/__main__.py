@@ -11,13 +11,13 @@ import typer
 from llmjp_cli.commands.build import build, convert
 from llmjp_cli.commands.chat import bench, chat, generate
 from llmjp_cli.commands.demo import demo
-from llmjp_cli.commands.doctor import doctor
+from llmjp_cli.commands.doctor import diagnose_cluster
 from llmjp_cli.commands.drain import drain
 from llmjp_cli.commands.plan import plan
 from llmjp_cli.commands.quantize import quantize
 from llmjp_cli.commands.resolve import resolve
 from llmjp_cli.commands.serve import serve
-from llmjp_cli.commands.status import status
+from llmjp_cli.commands.status import show_status
 from llmjp_cli.commands.store import store_check, store_gc, store_ls, store_remove
 from llmjp_cli.commands.verify import verify
 from llmjp_cli.exit_codes import run
@@ -81,8 +81,8 @@ app.command(rich_help_panel=SERVING)(demo)
 app.command(rich_help_panel=CLIENTS)(chat)
 app.command(rich_help_panel=CLIENTS)(generate)
 app.command(rich_help_panel=CLIENTS)(bench)
-app.command(rich_help_panel=CLUSTER)(status)
-app.command(rich_help_panel=CLUSTER)(doctor)
+app.command("status", rich_help_panel=CLUSTER)(show_status)
+app.command("doctor", rich_help_panel=CLUSTER)(diagnose_cluster)
 
 
 def main() -> None:

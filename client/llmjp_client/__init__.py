@@ -5,15 +5,15 @@ Errors (`exit_code` is what the `llmjp` command exits with):
     LlmJpError               1  base of everything this library raises on purpose
     |-- InvalidRequest       3  the request can never be answered as it is
     |   `-- ModelNotFound    3  no model of this name at this endpoint
-    |-- NotPermitted         5  credentials are missing or do not suffice
-    |-- Unsupported          6  this server cannot do what was asked
-    |-- Unavailable          1  nobody answers, or the connection broke
-    |   `-- ModelNotServed   1  the LlmJpModel does not serve; has its `phase` and `conditions`
-    |-- Overloaded           1  the server answers, but has no room now
-    |-- DeadlineExceeded     1  the time was up
-    |-- Cancelled            1  the call was cancelled while someone read from it
-    `-- ServerError          1  the server failed at a request it should have answered
-        `-- ProtocolError    1  what came back is not a reply as llmjp models send it
+    |-- NotPermitted         5  credentials are missing or not sufficient
+    |-- Unsupported          6  this server, or this installation, cannot do that
+    |-- Unavailable          1  no server answers, or the connection broke
+    |   `-- ModelNotServed   1  the LlmJpModel does not serve (`phase`, `conditions`)
+    |-- Overloaded           1  the server answers, but has no capacity now
+    |-- DeadlineExceeded     1  the reply was not finished in time
+    |-- Cancelled            1  the call was cancelled while the reply was read
+    `-- ServerError          1  the server failed on a valid request
+        `-- ProtocolError    1  the response is not one of an llmjp model
 
 Each has `endpoint`, `request_id` and, where a reply had begun, `partial_text`.
 `llmjp_client.testing` has a fake server for tests.

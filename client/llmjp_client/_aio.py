@@ -13,17 +13,17 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from ._base import PROBE_EVERY_S, PROBE_TIMEOUT_S, BaseClient
-from ._channels import Line, Lines
+from ._channels import ChannelPool, PooledChannel
 from ._errors import Cancelled, LlmJpError
-from ._exchange import Exchange, Progress
-from ._resource import Wanted, nothing, opened_async
+from ._exchange import Exchange, PartialReply
+from ._resource import ModelQuery, open_client_async, release_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from os import PathLike
     from typing import Self, Unpack
 
-    from ._resource import Settings
+    from ._resource import ClientSettings
     from ._types import Chunk, Message, Options, Prompt, Reply
 
 
@@ -38,8 +38,8 @@ class AsyncClient(BaseClient):
         ...             print(chunk.text, end="", flush=True)
     """
 
-    _release: Callable[[], object] = staticmethod(nothing)
-    """Ends what a connection from `from_resource` leads through."""
+    _close_port_forward: Callable[[], object] = staticmethod(release_nothing)
+    """Ends the port-forward of a client from `from_resource`."""
 
     @classmethod
     async def from_resource(
@@ -50,24 +50,25 @@ class AsyncClient(BaseClient):
         wait: float = 600.0,
         kubeconfig: str | PathLike[str] | None = None,
         context: str | None = None,
-        **settings: Unpack[Settings],
+        **settings: Unpack[ClientSettings],
     ) -> Self:
         """As `Client.from_resource`: `client = await AsyncClient.from_resource("llmjp-172b")`.
 
         Raises:
             ModelNotFound: there is no such LlmJpModel.
-            Unavailable: it does not serve in time, or waiting is in vain; says phase and reasons.
-            NotPermitted: the API server refuses.
+            ModelNotServed: it does not serve in time, or cannot before somebody acts; has phase and
+                conditions.
+            NotPermitted: the API server refuses the credentials, or a right is missing.
             Unsupported: the package `kubernetes` is missing.
         """
-        wanted = Wanted(name, namespace, wait, kubeconfig, context)
-        return await opened_async(cls, wanted, settings)
+        query = ModelQuery(name, namespace, wait, kubeconfig, context)
+        return await open_client_async(cls, query, settings)
 
     def _setup(self) -> None:
-        self._lines = Lines(self._line)
+        self._channels = ChannelPool(self._open_channel)
 
     async def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Reply:
-        """The whole reply to a raw prompt, or to its token ids.
+        """Return the whole reply to a raw prompt, or to its token ids.
 
         Raises:
             LlmJpError: the tree is drawn in `llmjp_client`.
@@ -76,7 +77,7 @@ class AsyncClient(BaseClient):
             return await stream.reply()
 
     async def chat(self, messages: Sequence[Message], **options: Unpack[Options]) -> Reply:
-        """The whole reply to a conversation.
+        """Return the whole reply to a conversation.
 
         Raises:
             LlmJpError: the tree is drawn in `llmjp_client`.
@@ -85,9 +86,9 @@ class AsyncClient(BaseClient):
             return await stream.reply()
 
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncStream:
-        """A reply to a prompt, its token ids or a conversation, as it is generated.
+        """Return the reply to a prompt, its token ids or a conversation, as it is generated.
 
-        The request is sent on entering the `async with`; leaving it cancels what is not finished.
+        The request is sent on entering the `async with`; leaving it cancels an unfinished reply.
 
         Raises:
             InvalidRequest: an option cannot be sent.
@@ -95,10 +96,10 @@ class AsyncClient(BaseClient):
         return self._stream(prompt, options, streaming=True)
 
     async def is_ready(self) -> bool:
-        """Whether the model can be called now.
+        """Return whether the model can be called now.
 
         Raises:
-            LlmJpError: asking again would not help (such as NotPermitted).
+            LlmJpError: asking again would not help (`NotPermitted`, for example).
         """
         return await self._probe(PROBE_TIMEOUT_S) is None
 
@@ -109,23 +110,23 @@ class AsyncClient(BaseClient):
             timeout: seconds.
 
         Raises:
-            Unavailable: it cannot after `timeout`; the message says what was missing last.
-            LlmJpError: waiting would not help (such as NotPermitted).
+            Unavailable: it still cannot after `timeout`; the message says why.
+            LlmJpError: waiting would not help (`NotPermitted`, for example).
         """
         expires = time.monotonic() + timeout
         while reason := await self._probe(
             min(PROBE_TIMEOUT_S, max(expires - time.monotonic(), 0.01))
         ):
             if time.monotonic() + PROBE_EVERY_S >= expires:
-                raise self._never_ready(reason, timeout)
+                raise self._build_timeout(reason, timeout)
             await asyncio.sleep(PROBE_EVERY_S)
 
     async def close(self) -> None:
-        """Cancel what runs and disconnect. Idempotent."""
-        for line in self._lines.all():
-            await line.channel.close()
-        if self._release is not nothing:
-            await asyncio.to_thread(self._release)
+        """Cancel running calls and disconnect. Idempotent."""
+        for pooled in self._channels.take_all():
+            await pooled.channel.close()
+        if self._close_port_forward is not release_nothing:
+            await asyncio.to_thread(self._close_port_forward)
 
     async def __aenter__(self) -> Self:
         return self
@@ -133,36 +134,38 @@ class AsyncClient(BaseClient):
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    def _line(self) -> Line:
-        """Called at the first call and later, because it must be made inside the event loop."""
+    def _open_channel(self) -> PooledChannel:
+        """Open a channel; never before the first call, because it belongs to the event loop."""
         target, options = self._endpoint, self._channel_options
         channel = (
             aio.secure_channel(target, self._credentials, options=options)
             if self._credentials
             else aio.insecure_channel(target, options=options)
         )
-        return Line(channel, service_pb2_grpc.GRPCInferenceServiceStub(channel))
+        return PooledChannel(channel, service_pb2_grpc.GRPCInferenceServiceStub(channel))
 
     async def _probe(self, timeout_s: float) -> str | None:
         request = pb.ModelReadyRequest(name=self._model)
         try:
-            stub = self._lines.current.stub
+            stub = self._channels.current.stub
             answer = await stub.ModelReady(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             answer = error
-        return self._unready(answer)
+        return self._explain_not_ready(answer)
 
     def _stream(self, prompt: Prompt, options: Options, *, streaming: bool) -> AsyncStream:
-        exchange = self._exchange(prompt, options, streaming=streaming)
-        return AsyncStream(self._call, self._lines, exchange)
+        exchange = self._begin_exchange(prompt, options, streaming=streaming)
+        return AsyncStream(self._call, self._channels, exchange)
 
-    def _call(self, line: Line, request: pb.ModelInferRequest, timeout_s: float | None) -> Any:
-        return line.stub.ModelStreamInfer(
+    def _call(
+        self, pooled: PooledChannel, request: pb.ModelInferRequest, timeout_s: float | None
+    ) -> Any:
+        return pooled.stub.ModelStreamInfer(
             iter([request]), timeout=timeout_s, metadata=self._metadata
         )
 
 
-class AsyncStream(Progress):
+class AsyncStream(PartialReply):
     """A reply as it is generated: an iterator of `Chunk` inside an `async with`. For one task.
 
     Example:
@@ -172,22 +175,22 @@ class AsyncStream(Progress):
         ...     print((await stream.reply()).usage)
     """
 
-    def __init__(self, call: Callable[..., Any], lines: Lines, exchange: Exchange) -> None:
+    def __init__(self, call: Callable[..., Any], channels: ChannelPool, exchange: Exchange) -> None:
         super().__init__(exchange)
         self._start = call
-        self._lines = lines
-        self._line: Line | None = None
+        self._channels = channels
+        self._channel: PooledChannel | None = None
         self._call: Any = None
 
     async def reply(self) -> Reply:
-        """The whole reply, after waiting for what is missing.
+        """Wait for the rest of the reply, and return the whole.
 
         Raises:
             LlmJpError: the tree is drawn in `llmjp_client`.
         """
         async for _ in self:
             pass
-        return self._exchange.reply()
+        return self._exchange.build_reply()
 
     def cancel(self) -> None:
         """Stop the reply; its slot at the server becomes free. Any task may call this."""
@@ -202,8 +205,8 @@ class AsyncStream(Progress):
     async def __aexit__(self, *exc_info: object) -> None:
         self.cancel()
         await self._call.code()
-        line, self._line = self._line, None
-        await self._hang_up(line)
+        pooled, self._channel = self._channel, None
+        await self._release(pooled)
 
     def __aiter__(self) -> Self:
         return self
@@ -223,9 +226,9 @@ class AsyncStream(Progress):
         raise StopAsyncIteration
 
     async def _read(self) -> pb.ModelStreamInferResponse | None:
-        """The next response; None at the end.
+        """Return the next response; None at the end.
 
-        grpc raises CancelledError where the call was cancelled; only a cancelled task may see that.
+        grpc raises CancelledError for a cancelled call; only a cancelled task may see that.
         """
         try:
             response = await self._call.read()
@@ -239,13 +242,13 @@ class AsyncStream(Progress):
     async def _open(self) -> None:
         if self._call is not None:
             self._call.cancel()
-        before, self._line = self._line, self._lines.take(instead_of=self._line)
-        await self._hang_up(before)
-        self._call = self._start(self._line, *self._exchange.attempt(time.monotonic()))
+        before, self._channel = self._channel, self._channels.acquire(instead_of=self._channel)
+        await self._release(before)
+        self._call = self._start(self._channel, *self._exchange.start_attempt(time.monotonic()))
         if self._exchange.cancelled:
             self._call.cancel()
 
-    async def _hang_up(self, line: Line | None) -> None:
-        """The call over it has ended; the line goes if nobody needs it any more."""
-        if line is not None and (done := self._lines.give(line)) is not None:
+    async def _release(self, pooled: PooledChannel | None) -> None:
+        """Give the channel of an ended call back; close it if nobody needs it any more."""
+        if pooled is not None and (done := self._channels.release(pooled)) is not None:
             await done.channel.close()

@@ -1,4 +1,4 @@
-"""Where the server is and how to talk to it: parsed once, shared by both shells."""
+"""What both clients share: settings, parsed once, and requests made of them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 
-from ._errors import DeadlineExceeded, InvalidRequest, ModelNotFound, Unavailable, typed
+from ._errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelNotFound,
+    Unavailable,
+    to_client_error,
+)
 from ._exchange import Exchange, RetryPolicy
-from ._messages import encode
+from ._messages import encode_request
 from ._types import TLS
 
 if TYPE_CHECKING:
@@ -28,7 +34,7 @@ DEFAULT_PORT: Final = 8001
 """Triton's gRPC port unless changed."""
 
 PROBE_TIMEOUT_S: Final = 5.0
-"""What one question whether the model is ready may take."""
+"""How long one readiness probe may take."""
 
 PROBE_EVERY_S: Final = 0.2
 
@@ -38,16 +44,16 @@ _ENDPOINT: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A server's address."""
+class GrpcTarget:
+    """A server's gRPC address, and whether calls are encrypted."""
 
-    target: str
+    address: str
     """`host:port`"""
     encrypted: bool
 
     @classmethod
-    def parse(cls, text: str, *, encrypted: bool) -> Endpoint:
-        """Read `host:port`, `host`, `grpc://host:port` or `grpcs://host:port` (encrypted).
+    def parse(cls, text: str, *, encrypted: bool) -> GrpcTarget:
+        """Parse `host:port`, `host`, `grpc://host:port` or `grpcs://host:port` (encrypted).
 
         Raises:
             ValueError: `text` is none of these.
@@ -60,11 +66,11 @@ class Endpoint:
                 f"endpoint {text!r}: expected the server's gRPC port as host:port, "
                 "grpc://host:port or grpcs://host:port"
             )
-        target = f"{match['host']}:{match['port'] or DEFAULT_PORT}"
-        return cls(target, encrypted or match["scheme"] == "grpcs")
+        address = f"{match['host']}:{match['port'] or DEFAULT_PORT}"
+        return cls(address, encrypted or match["scheme"] == "grpcs")
 
 
-def _version() -> str:
+def _read_version() -> str:
     try:
         return version("llmjp-serving")
     except PackageNotFoundError:
@@ -72,14 +78,14 @@ def _version() -> str:
 
 
 CHANNEL_OPTIONS: Final[Mapping[str, int | str]] = {
-    "grpc.primary_user_agent": f"llmjp-client/{_version()}",
+    "grpc.primary_user_agent": f"llmjp-client/{_read_version()}",
     "grpc.max_receive_message_length": 64 << 20,
-    # A peer that vanished without a word (its node is gone) is noticed. Triton counts pings more
-    # frequent than its --grpc-http2-min-recv-ping-interval-without-data (300 s) as abuse.
+    # Notice a peer that vanished silently, with its node. Triton counts pings more frequent than
+    # its --grpc-http2-min-recv-ping-interval-without-data (300 s) as abuse.
     "grpc.keepalive_time_ms": 330_000,
     "grpc.keepalive_timeout_ms": 20_000,
     "grpc.http2.max_pings_without_data": 0,
-    # gRPC waits a second before it connects again, which would make shorter retries pointless.
+    # gRPC waits a second before it reconnects, which would make shorter retries pointless.
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 5_000,
     # What is sent again takes a connection of its own (`_channels`), not the one that failed.
@@ -91,7 +97,7 @@ CHANNEL_OPTIONS: Final[Mapping[str, int | str]] = {
 
 
 class BaseClient:
-    """What `Client` and `AsyncClient` have in common: their settings, and requests made of them."""
+    """The common base of `Client` and `AsyncClient`."""
 
     def __init__(
         self,
@@ -104,31 +110,31 @@ class BaseClient:
         retries: int = 5,
         channel_options: Mapping[str, int | str] | None = None,
     ) -> None:
-        """Settings are read here; nothing connects before the first call.
+        """Check the settings; nothing connects before the first call.
 
         Args:
             endpoint: `host:port` of the server's gRPC port; `grpcs://host:port` encrypts.
             model: name of the Triton model.
             tls: True, or certificates.
-            metadata: sent with every call, such as `{"authorization": "Bearer ..."}`.
-            timeout: deadline in seconds of calls that set none; None waits for ever.
-            retries: how often a request that nobody answered is sent again, over a new connection
-                each time; 5 take up to 3 s, after which a Service has heard of a pod that ended.
-            channel_options: gRPC channel arguments, over our own.
+            metadata: headers of every call, such as `{"authorization": "Bearer ..."}`.
+            timeout: deadline in seconds of calls that set none; None waits forever.
+            retries: how often an unanswered request is sent again, over a new connection each time;
+                5 take up to 3 s, by when a Service no longer leads to a pod that ended.
+            channel_options: gRPC channel arguments; they override ours.
 
         Raises:
-            ValueError: an endpoint or number that makes no sense.
+            ValueError: an invalid endpoint or number.
             OSError: a certificate that cannot be read.
         """
         if retries < 0:
             raise ValueError(f"retries: expected 0 or more, found {retries}")
-        parsed = Endpoint.parse(endpoint, encrypted=bool(tls))
-        self._endpoint = parsed.target
-        self._credentials = _credentials(tls) if parsed.encrypted else None
+        target = GrpcTarget.parse(endpoint, encrypted=bool(tls))
+        self._endpoint = target.address
+        self._credentials = _load_credentials(tls) if target.encrypted else None
         self._model = model
         self._metadata = tuple((key.lower(), value) for key, value in (metadata or {}).items())
-        self._timeout = _seconds(timeout)
-        self._policy = RetryPolicy(retries)
+        self._timeout = _check_timeout(timeout)
+        self._retry_policy = RetryPolicy(retries)
         options = {**CHANNEL_OPTIONS, **(channel_options or {})}
         if isinstance(tls, TLS) and tls.server_name:
             options["grpc.ssl_target_name_override"] = tls.server_name
@@ -136,7 +142,7 @@ class BaseClient:
         self._setup()
 
     def _setup(self) -> None:
-        """What a shell adds once the settings are read."""
+        """Set up what only a shell needs; called once the settings are known."""
 
     @property
     def endpoint(self) -> str:
@@ -148,19 +154,21 @@ class BaseClient:
         """Name of the Triton model."""
         return self._model
 
-    def _exchange(self, prompt: Prompt, options: Options, *, streaming: bool) -> Exchange:
-        request = encode(
+    def _begin_exchange(self, prompt: Prompt, options: Options, *, streaming: bool) -> Exchange:
+        request = encode_request(
             prompt,
             options,
             model=self._model,
             request_id=options.get("request_id") or uuid.uuid4().hex,
             streaming=streaming,
         )
-        timeout = _seconds(options.get("timeout")) or self._timeout
-        return Exchange(request, endpoint=self._endpoint, policy=self._policy, timeout_s=timeout)
+        timeout = _check_timeout(options.get("timeout")) or self._timeout
+        return Exchange(
+            request, endpoint=self._endpoint, retry_policy=self._retry_policy, timeout_s=timeout
+        )
 
-    def _unready(self, answer: pb.ModelReadyResponse | grpc.RpcError) -> str | None:
-        """Why the model cannot be called yet; None where it can.
+    def _explain_not_ready(self, answer: pb.ModelReadyResponse | grpc.RpcError) -> str | None:
+        """Return why the model cannot be called yet; None where it can.
 
         Raises:
             LlmJpError: waiting would not help.
@@ -168,22 +176,22 @@ class BaseClient:
         if not isinstance(answer, grpc.RpcError):
             ready = bool(answer.ready)
             return None if ready else f"the server answers, but model {self._model!r} is not ready"
-        error = typed(answer)
+        error = to_client_error(answer)
         if isinstance(error, Unavailable | DeadlineExceeded | ModelNotFound):
             return error.reason
         error.endpoint = self._endpoint
         raise error
 
-    def _never_ready(self, reason: str, timeout: float) -> Unavailable:
+    def _build_timeout(self, reason: str, timeout: float) -> Unavailable:
         error = Unavailable(f"not ready after {timeout:g} s: {reason}")
         error.endpoint = self._endpoint
         return error
 
 
-def _credentials(tls: bool | TLS) -> grpc.ChannelCredentials:  # noqa: FBT001  as users write it
+def _load_credentials(tls: bool | TLS) -> grpc.ChannelCredentials:  # noqa: FBT001  as users write it
     paths = tls if isinstance(tls, TLS) else TLS()
     if (paths.certificate is None) != (paths.key is None):
-        raise ValueError("tls: certificate and key come together")
+        raise ValueError("tls: expected certificate and key together, found only one of them")
     ca, key, certificate = (
         Path(path).read_bytes() if path is not None else None
         for path in (paths.ca, paths.key, paths.certificate)
@@ -191,7 +199,7 @@ def _credentials(tls: bool | TLS) -> grpc.ChannelCredentials:  # noqa: FBT001  a
     return grpc.ssl_channel_credentials(ca, key, certificate)
 
 
-def _seconds(timeout: float | None) -> float | None:
+def _check_timeout(timeout: float | None) -> float | None:
     if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
         raise InvalidRequest(f"timeout: expected seconds above 0, found {timeout!r}")
     return timeout

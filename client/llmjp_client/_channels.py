@@ -1,8 +1,8 @@
-"""Connections to the endpoint: one that new calls take, and old ones that finish what they carry.
+"""gRPC channels to the endpoint: one that new calls take, and old ones that finish their calls.
 
-A server that is about to end refuses new requests, but the connection to it stays, and behind a
+A server that is shutting down refuses new requests, but the connection to it stays, and behind a
 Kubernetes Service it leads to the same pod for as long as it lives. So what is sent again is sent
-over a new connection. Sans I/O: a shell makes and closes the channels.
+over a new channel. Sans I/O: a shell opens and closes the channels.
 """
 
 from __future__ import annotations
@@ -16,58 +16,58 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, eq=False)
-class Line:
-    """One channel, and how many calls it carries."""
+class PooledChannel:
+    """One gRPC channel, and how many calls it carries."""
 
     channel: Any
     stub: Any
-    calls: int = 0
+    num_calls: int = 0
     retired: bool = False
 
 
 @dataclass(slots=True)
-class Lines:
+class ChannelPool:
     """All channels of a client. Thread-safe."""
 
-    make: Callable[[], Line]
-    _current: Line | None = None
-    _old: list[Line] = field(default_factory=list)
+    open_channel: Callable[[], PooledChannel]
+    _current: PooledChannel | None = None
+    _retired: list[PooledChannel] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def current(self) -> Line:
-        """The one that new calls take."""
+    def current(self) -> PooledChannel:
+        """The channel that new calls take."""
         with self._lock:
-            return self._made()
+            return self._ensure_current()
 
-    def take(self, instead_of: Line | None = None) -> Line:
-        """A line for a call; another one than `instead_of`, over which it was not answered."""
+    def acquire(self, instead_of: PooledChannel | None = None) -> PooledChannel:
+        """Return a channel for one call; never `instead_of`, over which it was not answered."""
         with self._lock:
             if instead_of is not None and instead_of is self._current:
                 instead_of.retired = True
-                self._old.append(instead_of)
+                self._retired.append(instead_of)
                 self._current = None
-            line = self._made()
-            line.calls += 1
-            return line
+            channel = self._ensure_current()
+            channel.num_calls += 1
+            return channel
 
-    def give(self, line: Line) -> Line | None:
-        """A call has ended; the line, if it is to be closed now."""
+    def release(self, channel: PooledChannel) -> PooledChannel | None:
+        """Note that a call has ended; return the channel if it is to be closed now."""
         with self._lock:
-            line.calls -= 1
-            if line.retired and line.calls <= 0 and line in self._old:
-                self._old.remove(line)
-                return line
+            channel.num_calls -= 1
+            if channel.retired and channel.num_calls <= 0 and channel in self._retired:
+                self._retired.remove(channel)
+                return channel
             return None
 
-    def all(self) -> list[Line]:
-        """Every line, to close them; the next call makes a new one."""
+    def take_all(self) -> list[PooledChannel]:
+        """Return every channel, to close them; the next call opens a new one."""
         with self._lock:
-            lines = [*self._old, *([self._current] if self._current else [])]
-            self._old, self._current = [], None
-            return lines
+            channels = [*self._retired, *([self._current] if self._current else [])]
+            self._retired, self._current = [], None
+            return channels
 
-    def _made(self) -> Line:
+    def _ensure_current(self) -> PooledChannel:
         if self._current is None:
-            self._current = self.make()
+            self._current = self.open_channel()
         return self._current

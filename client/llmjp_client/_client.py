@@ -11,17 +11,17 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from ._base import PROBE_EVERY_S, PROBE_TIMEOUT_S, BaseClient
-from ._channels import Line, Lines
+from ._channels import ChannelPool, PooledChannel
 from ._errors import LlmJpError
-from ._exchange import Exchange, Progress
-from ._resource import Wanted, nothing, opened
+from ._exchange import Exchange, PartialReply
+from ._resource import ModelQuery, open_client, release_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from os import PathLike
     from typing import Self, Unpack
 
-    from ._resource import Settings
+    from ._resource import ClientSettings
     from ._types import Chunk, Message, Options, Prompt, Reply
 
 
@@ -36,8 +36,8 @@ class Client(BaseClient):
         ...             print(chunk.text, end="", flush=True)
     """
 
-    _release: Callable[[], object] = staticmethod(nothing)
-    """Ends what a connection from `from_resource` leads through."""
+    _close_port_forward: Callable[[], object] = staticmethod(release_nothing)
+    """Ends the port-forward of a client from `from_resource`."""
 
     @classmethod
     def from_resource(
@@ -48,43 +48,44 @@ class Client(BaseClient):
         wait: float = 600.0,
         kubeconfig: str | PathLike[str] | None = None,
         context: str | None = None,
-        **settings: Unpack[Settings],
+        **settings: Unpack[ClientSettings],
     ) -> Self:
-        """A client for an LlmJpModel, once it serves; from outside the cluster as well.
+        """Wait until an LlmJpModel serves, and return a client for it; outside the cluster as well.
 
-        Needs `pip install 'llmjp-serving[cluster]'`. Outside, connections lead through the API
-        server to a ready pod (a port-forward), for as long as the client is open.
+        Needs `pip install 'llmjp-serving[cluster]'`. Outside, the client connects through the API
+        server to a ready pod (a port-forward), until it is closed.
 
         Args:
-            name: of the LlmJpModel.
-            namespace: its namespace; that of the credentials where it is left out.
+            name: the LlmJpModel's name.
+            namespace: its namespace; without one, that of the credentials.
             wait: seconds to wait for it to serve.
-            kubeconfig: a file; $KUBECONFIG, a pod's own credentials or ~/.kube/config without one.
-            context: of the kubeconfig.
+            kubeconfig: a file; without one, $KUBECONFIG, a pod's own credentials or ~/.kube/config.
+            context: a context of the kubeconfig.
             settings: as for `Client`.
 
         Raises:
             ModelNotFound: there is no such LlmJpModel.
-            Unavailable: it does not serve in time, or waiting is in vain; says phase and reasons.
-            NotPermitted: the API server refuses.
+            ModelNotServed: it does not serve in time, or cannot before somebody acts; has phase and
+                conditions.
+            NotPermitted: the API server refuses the credentials, or a right is missing.
             Unsupported: the package `kubernetes` is missing.
         """
-        wanted = Wanted(name, namespace, wait, kubeconfig, context)
-        return opened(cls, wanted, settings)
+        query = ModelQuery(name, namespace, wait, kubeconfig, context)
+        return open_client(cls, query, settings)
 
     def _setup(self) -> None:
-        self._lines = Lines(self._line)
+        self._channels = ChannelPool(self._open_channel)
 
-    def _line(self) -> Line:
+    def _open_channel(self) -> PooledChannel:
         channel = (
             grpc.secure_channel(self._endpoint, self._credentials, options=self._channel_options)
             if self._credentials
             else grpc.insecure_channel(self._endpoint, options=self._channel_options)
         )
-        return Line(channel, service_pb2_grpc.GRPCInferenceServiceStub(channel))
+        return PooledChannel(channel, service_pb2_grpc.GRPCInferenceServiceStub(channel))
 
     def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Reply:
-        """The whole reply to a raw prompt, or to its token ids.
+        """Return the whole reply to a raw prompt, or to its token ids.
 
         Raises:
             LlmJpError: the tree is drawn in `llmjp_client`.
@@ -93,7 +94,7 @@ class Client(BaseClient):
             return stream.reply()
 
     def chat(self, messages: Sequence[Message], **options: Unpack[Options]) -> Reply:
-        """The whole reply to a conversation.
+        """Return the whole reply to a conversation.
 
         Example:
             >>> client.chat([{"role": "user", "content": "日本の首都は?"}])  # doctest: +SKIP
@@ -105,9 +106,9 @@ class Client(BaseClient):
             return stream.reply()
 
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Stream:
-        """A reply to a prompt, its token ids or a conversation, as it is generated.
+        """Return the reply to a prompt, its token ids or a conversation, as it is generated.
 
-        The request is sent on entering the `with`; leaving it cancels what is not finished.
+        The request is sent on entering the `with`; leaving it cancels an unfinished reply.
 
         Raises:
             InvalidRequest: an option cannot be sent.
@@ -115,10 +116,10 @@ class Client(BaseClient):
         return self._stream(prompt, options, streaming=True)
 
     def is_ready(self) -> bool:
-        """Whether the model can be called now.
+        """Return whether the model can be called now.
 
         Raises:
-            LlmJpError: asking again would not help (such as NotPermitted).
+            LlmJpError: asking again would not help (`NotPermitted`, for example).
         """
         return self._probe(PROBE_TIMEOUT_S) is None
 
@@ -129,20 +130,20 @@ class Client(BaseClient):
             timeout: seconds.
 
         Raises:
-            Unavailable: it cannot after `timeout`; the message says what was missing last.
-            LlmJpError: waiting would not help (such as NotPermitted).
+            Unavailable: it still cannot after `timeout`; the message says why.
+            LlmJpError: waiting would not help (`NotPermitted`, for example).
         """
         expires = time.monotonic() + timeout
         while reason := self._probe(min(PROBE_TIMEOUT_S, max(expires - time.monotonic(), 0.01))):
             if time.monotonic() + PROBE_EVERY_S >= expires:
-                raise self._never_ready(reason, timeout)
+                raise self._build_timeout(reason, timeout)
             time.sleep(PROBE_EVERY_S)
 
     def close(self) -> None:
-        """Cancel what runs and disconnect. Idempotent."""
-        for line in self._lines.all():
-            line.channel.close()
-        self._release()
+        """Cancel running calls and disconnect. Idempotent."""
+        for pooled in self._channels.take_all():
+            pooled.channel.close()
+        self._close_port_forward()
 
     def __enter__(self) -> Self:
         return self
@@ -153,23 +154,25 @@ class Client(BaseClient):
     def _probe(self, timeout_s: float) -> str | None:
         request = pb.ModelReadyRequest(name=self._model)
         try:
-            stub = self._lines.current.stub
+            stub = self._channels.current.stub
             answer = stub.ModelReady(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             answer = error
-        return self._unready(answer)
+        return self._explain_not_ready(answer)
 
     def _stream(self, prompt: Prompt, options: Options, *, streaming: bool) -> Stream:
-        exchange = self._exchange(prompt, options, streaming=streaming)
-        return Stream(self._call, self._lines, exchange)
+        exchange = self._begin_exchange(prompt, options, streaming=streaming)
+        return Stream(self._call, self._channels, exchange)
 
-    def _call(self, line: Line, request: pb.ModelInferRequest, timeout_s: float | None) -> Any:
-        return line.stub.ModelStreamInfer(
+    def _call(
+        self, pooled: PooledChannel, request: pb.ModelInferRequest, timeout_s: float | None
+    ) -> Any:
+        return pooled.stub.ModelStreamInfer(
             iter([request]), timeout=timeout_s, metadata=self._metadata
         )
 
 
-class Stream(Progress):
+class Stream(PartialReply):
     """A reply as it is generated: an iterator of `Chunk` inside a `with`. For one thread.
 
     Example:
@@ -179,22 +182,22 @@ class Stream(Progress):
         ...     print(stream.reply().usage)
     """
 
-    def __init__(self, call: Callable[..., Any], lines: Lines, exchange: Exchange) -> None:
+    def __init__(self, call: Callable[..., Any], channels: ChannelPool, exchange: Exchange) -> None:
         super().__init__(exchange)
         self._start = call
-        self._lines = lines
-        self._line: Line | None = None
+        self._channels = channels
+        self._channel: PooledChannel | None = None
         self._call: Any = None
 
     def reply(self) -> Reply:
-        """The whole reply, after waiting for what is missing.
+        """Wait for the rest of the reply, and return the whole.
 
         Raises:
             LlmJpError: the tree is drawn in `llmjp_client`.
         """
         for _ in self:
             pass
-        return self._exchange.reply()
+        return self._exchange.build_reply()
 
     def cancel(self) -> None:
         """Stop the reply; its slot at the server becomes free. Any thread may call this."""
@@ -208,8 +211,8 @@ class Stream(Progress):
 
     def __exit__(self, *exc_info: object) -> None:
         self.cancel()
-        line, self._line = self._line, None
-        self._hang_up(line)
+        pooled, self._channel = self._channel, None
+        self._release(pooled)
 
     def __iter__(self) -> Self:
         return self
@@ -231,13 +234,13 @@ class Stream(Progress):
     def _open(self) -> None:
         if self._call is not None:
             self._call.cancel()
-        before, self._line = self._line, self._lines.take(instead_of=self._line)
-        self._hang_up(before)
-        self._call = self._start(self._line, *self._exchange.attempt(time.monotonic()))
+        before, self._channel = self._channel, self._channels.acquire(instead_of=self._channel)
+        self._release(before)
+        self._call = self._start(self._channel, *self._exchange.start_attempt(time.monotonic()))
         if self._exchange.cancelled:
             self._call.cancel()
 
-    def _hang_up(self, line: Line | None) -> None:
-        """The call over it has ended; the line goes if nobody needs it any more."""
-        if line is not None and (done := self._lines.give(line)) is not None:
+    def _release(self, pooled: PooledChannel | None) -> None:
+        """Give the channel of an ended call back; close it if nobody needs it any more."""
+        if pooled is not None and (done := self._channels.release(pooled)) is not None:
             done.channel.close()

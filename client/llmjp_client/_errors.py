@@ -1,17 +1,17 @@
-"""What can go wrong between a caller and the server.
+"""The errors that this library raises on purpose.
 
     LlmJpError               1  base of everything this library raises on purpose
     |-- InvalidRequest       3  the request can never be answered as it is
     |   `-- ModelNotFound    3  no model of this name at this endpoint
-    |-- NotPermitted         5  credentials are missing or do not suffice
-    |-- Unsupported          6  this server cannot do what was asked
-    |-- Unavailable          1  nobody answers, or the connection broke
-    |   `-- ModelNotServed   1  the LlmJpModel does not serve; has its `phase` and `conditions`
-    |-- Overloaded           1  the server answers, but has no room now
-    |-- DeadlineExceeded     1  the time was up
-    |-- Cancelled            1  the call was cancelled while someone read from it
-    `-- ServerError          1  the server failed at a request it should have answered
-        `-- ProtocolError    1  what came back is not a reply as llmjp models send it
+    |-- NotPermitted         5  credentials are missing or not sufficient
+    |-- Unsupported          6  this server, or this installation, cannot do that
+    |-- Unavailable          1  no server answers, or the connection broke
+    |   `-- ModelNotServed   1  the LlmJpModel does not serve (`phase`, `conditions`)
+    |-- Overloaded           1  the server answers, but has no capacity now
+    |-- DeadlineExceeded     1  the reply was not finished in time
+    |-- Cancelled            1  the call was cancelled while the reply was read
+    `-- ServerError          1  the server failed on a valid request
+        `-- ProtocolError    1  the response is not one of an llmjp model
 
 The number is `exit_code`, which the command line exits with.
 """
@@ -36,15 +36,15 @@ class LlmJpError(Exception):
 
     exit_code: ClassVar[int] = 1
     hint: ClassVar[str] = ""
-    """What the reader of the message may check; empty where the reason says it all."""
+    """What the reader may check; empty where the reason says it all."""
 
     reason: str
-    """What happened, in the server's words where it said something."""
+    """What happened, in the server's words where there are any."""
     endpoint: str
     """`host:port`; empty where nothing was sent."""
     request_id: str
     partial_text: str
-    """What had arrived of the reply; never part of the message."""
+    """The part of the reply that had arrived; never part of the message."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -69,31 +69,31 @@ class ModelNotFound(InvalidRequest):
 
 
 class NotPermitted(LlmJpError):
-    """Credentials are missing or do not suffice."""
+    """Credentials are missing or not sufficient."""
 
     exit_code = 5
     hint = "check the credentials in metadata= and the client certificate in tls="
 
 
 class Unsupported(LlmJpError):
-    """This server cannot do what was asked."""
+    """This server, or this installation, cannot do what was asked."""
 
     exit_code = 6
 
 
 class Unavailable(LlmJpError):
-    """Nobody answers at the endpoint, or the connection broke."""
+    """No server answers at the endpoint, or the connection broke."""
 
     hint = (
-        "check that the server runs, that this is its gRPC port (8001 unless changed), "
+        "check that the server is running, that this is its gRPC port (8001 by default), "
         "and that both sides use TLS or neither"
     )
 
 
 class ModelNotServed(Unavailable):
-    """The LlmJpModel does not serve: it cannot before somebody does something, or not yet."""
+    """The LlmJpModel does not serve: not yet, or not before somebody acts."""
 
-    hint = "`llmjp status` shows what it waits for"
+    hint = "`llmjp status` shows what it is waiting for"
 
     phase: str
     conditions: tuple[dict[str, Any], ...]
@@ -108,7 +108,7 @@ class ModelNotServed(Unavailable):
 
 
 class Overloaded(LlmJpError):
-    """The server answers, but has no room for the request now; try again later."""
+    """The server answers, but has no capacity for the request now; try again later."""
 
 
 class DeadlineExceeded(LlmJpError):
@@ -118,28 +118,28 @@ class DeadlineExceeded(LlmJpError):
 
 
 class Cancelled(LlmJpError):
-    """The call was cancelled, here or at the server, while someone read from it."""
+    """The call was cancelled, here or at the server, while the reply was read."""
 
 
 class ServerError(LlmJpError):
-    """The server failed at a request it should have answered."""
+    """The server failed on a valid request."""
 
 
 class ProtocolError(ServerError):
-    """What came back is not a reply as llmjp models send it."""
+    """The response is not one that an llmjp model sends."""
 
     hint = "check that the endpoint serves an llmjp model"
 
 
 BY_STATUS: Final[dict[grpc.StatusCode, type[LlmJpError]]] = {
-    # A stream that ends well without its final response.
+    # A stream that ended without an error, but before its final response.
     grpc.StatusCode.OK: ProtocolError,
     grpc.StatusCode.CANCELLED: Cancelled,
     grpc.StatusCode.UNKNOWN: ServerError,
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.NOT_FOUND: ModelNotFound,
-    # The id of a running request was used again.
+    # Another running request has the same id.
     grpc.StatusCode.ALREADY_EXISTS: InvalidRequest,
     grpc.StatusCode.PERMISSION_DENIED: NotPermitted,
     grpc.StatusCode.UNAUTHENTICATED: NotPermitted,
@@ -152,42 +152,43 @@ BY_STATUS: Final[dict[grpc.StatusCode, type[LlmJpError]]] = {
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DATA_LOSS: ServerError,
 }
-"""Every status a call can end with."""
+"""Every status that a call can end with."""
 
 _BY_CODE: Final = {code.name.lower(): error for code, error in BY_STATUS.items()}
 
 _IN_BAND: Final = re.compile(
     r"(?:\[request id: [^]]*] )?\[(?P<code>[a-z_]+)] (?P<reason>.*)", re.DOTALL
 )
-"""`[code] reason` as llmjp models write it, behind the request id that Triton may put first."""
+"""`[code] reason`, as llmjp models write it, after the request id that Triton may prepend."""
 
 
-_OF_TRITON: Final[tuple[tuple[re.Pattern[str], type[LlmJpError]], ...]] = (
-    # It was asked to end: what runs goes on, and nothing new is taken.
+_TRITON_MESSAGES: Final[tuple[tuple[re.Pattern[str], type[LlmJpError]], ...]] = (
+    # It is shutting down: running requests finish, new ones are refused.
     (re.compile(r"Request for unknown model: .* has no available versions"), Unavailable),
     (re.compile(r"Request for unknown model: "), ModelNotFound),
     (re.compile(r"unexpected inference input "), Unsupported),
     (re.compile(r"Stub process '[^']*' is not healthy"), Unavailable),
 )
-"""What callers must tell apart and Triton itself (2.51) says inside a stream, without a code."""
+"""Messages without a code that Triton itself (2.51) sends inside a stream, as far as callers must
+tell them apart."""
 
 
 def from_status(code: grpc.StatusCode, details: str | None) -> LlmJpError:
-    """The error for a call that ended with `code`."""
+    """Return the error for a call that ended with `code`."""
     return BY_STATUS[code](details or code.name.lower().replace("_", " "))
 
 
 def from_in_band(message: str) -> LlmJpError:
-    """The error for `error_message` inside a stream, which has no code of its own."""
+    """Return the error for an `error_message` inside a stream, which has no status code."""
     match = _IN_BAND.fullmatch(message)
     if match and (error := _BY_CODE.get(match["code"])):
         return error(match["reason"])
-    known = (error for pattern, error in _OF_TRITON if pattern.search(message))
+    known = (error for pattern, error in _TRITON_MESSAGES if pattern.search(message))
     return next(known, ServerError)(message)
 
 
-def typed(error: grpc.RpcError | LlmJpError) -> LlmJpError:
-    """The error as one of ours; gRPC's becomes the new one's cause."""
+def to_client_error(error: grpc.RpcError | LlmJpError) -> LlmJpError:
+    """Return the error as one of this library; gRPC's becomes its cause."""
     if isinstance(error, LlmJpError):
         return error
     ours = from_status(error.code(), error.details())

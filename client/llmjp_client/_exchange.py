@@ -1,6 +1,6 @@
-"""The course of one request: attempts, responses, the reply as it grows, the end. Sans I/O.
+"""One request from its first attempt to the end of its reply. Sans I/O.
 
-Time and chance come in as arguments, so that both shells (and tests) share every decision.
+Time and chance are arguments, so that both shells (and tests) share every decision.
 """
 
 from __future__ import annotations
@@ -8,8 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._errors import Cancelled, DeadlineExceeded, LlmJpError, ProtocolError, Unavailable, typed
-from ._messages import decode
+from ._errors import (
+    Cancelled,
+    DeadlineExceeded,
+    LlmJpError,
+    ProtocolError,
+    Unavailable,
+    to_client_error,
+)
+from ._messages import decode_response
 from ._types import Chunk, Reply, Usage
 
 if TYPE_CHECKING:
@@ -19,21 +26,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often, and after which waits, an unanswered request is sent again."""
+    """How often, and after which delays, an unanswered request is sent again."""
 
     retries: int
     """0 switches retrying off."""
-    first_s: float = 0.1
-    most_s: float = 2.0
+    initial_s: float = 0.1
+    max_s: float = 2.0
 
-    def delay_s(self, attempt: int, chance: float) -> float:
-        """Seconds before retry number `attempt` (from 0): doubling, its upper half left to chance.
+    def compute_delay_s(self, attempt: int, chance: float) -> float:
+        """Return seconds before retry number `attempt` (from 0).
+
+        `min(max_s, initial_s * 2**attempt)`, of which the upper half is random.
 
         Args:
-            attempt: retries made so far.
-            chance: in [0, 1), so that clients who failed together do not come back together.
+            attempt: the number of retries so far.
+            chance: in [0, 1), so that clients that failed together do not retry together.
         """
-        return float(min(self.most_s, self.first_s * 2**attempt)) * (0.5 + chance / 2)
+        return float(min(self.max_s, self.initial_s * 2**attempt)) * (0.5 + chance / 2)
 
 
 class Exchange:
@@ -46,20 +55,20 @@ class Exchange:
     ended: bool
     """Nothing more is to be read."""
     cancelled: bool
-    """Set by a shell that was told to stop; nothing is sent again from then on."""
+    """Set by a shell that was told to stop; nothing is sent again after that."""
 
     def __init__(
         self,
         request: pb.ModelInferRequest,
         *,
         endpoint: str,
-        policy: RetryPolicy,
+        retry_policy: RetryPolicy,
         timeout_s: float | None,
     ) -> None:
         """`timeout_s` counts from the first attempt; None means no deadline."""
         self._request = request
         self._endpoint = endpoint
-        self._policy = policy
+        self._retry_policy = retry_policy
         self._timeout_s = timeout_s
         self._expires: float | None = None
         self._retries = 0
@@ -74,8 +83,8 @@ class Exchange:
         """The id sent with every attempt."""
         return str(self._request.id)
 
-    def attempt(self, now: float) -> tuple[pb.ModelInferRequest, float | None]:
-        """What to send now, and the seconds it may take.
+    def start_attempt(self, now: float) -> tuple[pb.ModelInferRequest, float | None]:
+        """Return the request to send now, and the seconds it may take.
 
         The deadline travels twice: gRPC's cuts the call, and the front model reads the request
         parameter `timeout` (microseconds), which Triton itself does not enforce.
@@ -89,19 +98,19 @@ class Exchange:
         return self._request, left
 
     def receive(self, response: pb.ModelStreamInferResponse | None) -> Chunk | None:
-        """Take one response, or None for the end of the call; what it added, if anything.
+        """Take one response, or None for the end of the call; return what it adds to the reply.
 
         Raises:
-            LlmJpError: what the response carries, or that it is no reply of an llmjp model.
+            LlmJpError: the response carries an error, or is not one of an llmjp model.
         """
         if response is None:
-            self._end()
+            self._finish()
             return None
-        arrival = decode(response)
-        self._complete = self._complete or arrival.final
-        if arrival.input_tokens is not None and arrival.output_tokens is not None:
-            self.usage = Usage(arrival.input_tokens, arrival.output_tokens)
-        if (chunk := arrival.chunk) == Chunk():
+        decoded = decode_response(response)
+        self._complete = self._complete or decoded.final
+        if decoded.input_tokens is not None and decoded.output_tokens is not None:
+            self.usage = Usage(decoded.input_tokens, decoded.output_tokens)
+        if (chunk := decoded.chunk) == Chunk():
             return None
         self.text += chunk.text
         self.finish_reason = chunk.finish_reason or self.finish_reason
@@ -111,28 +120,28 @@ class Exchange:
     def recover(
         self, error: grpc.RpcError | LlmJpError, *, now: float, chance: float
     ) -> float | None:
-        """Seconds to wait before the next attempt; None where the reply is whole all the same.
+        """Return seconds to wait before the next attempt; None if the reply is complete anyway.
 
         Args:
-            error: what reading or `receive` raised.
-            now: the time, on the clock of `attempt`.
-            chance: in [0, 1), see `RetryPolicy.delay_s`.
+            error: raised by reading, or by `receive`.
+            now: the time, on the clock of `start_attempt`.
+            chance: in [0, 1), see `RetryPolicy.compute_delay_s`.
 
         Raises:
-            LlmJpError: there is nothing to recover.
+            LlmJpError: there is nothing to retry.
         """
-        ours = typed(error)
+        ours = to_client_error(error)
         if self._complete and not self.ended and not isinstance(error, LlmJpError):
-            # The reply is whole; how the connection broke after it is of no interest.
+            # The reply is complete: how the connection broke afterwards does not matter.
             try:
-                self._end()
+                self._finish()
                 return None
             except LlmJpError as wrong:
                 ours = wrong
         if self.cancelled:
             ours = Cancelled("the reply was cancelled on this side")
             ours.__cause__ = error
-        delay = self._policy.delay_s(self._retries, chance)
+        delay = self._retry_policy.compute_delay_s(self._retries, chance)
         if self._may_retry(ours) and (self._expires is None or now + delay < self._expires):
             self._retries += 1
             return delay
@@ -142,33 +151,33 @@ class Exchange:
         raise ours
 
     def _may_retry(self, error: LlmJpError) -> bool:
-        """Only where nothing was generated yet: a second reply need not begin like the first."""
+        """Return whether nothing was generated yet: a second reply may begin differently."""
         return (
             isinstance(error, Unavailable)
             and not self._chunks
-            and self._retries < self._policy.retries
+            and self._retries < self._retry_policy.retries
         )
 
-    def _end(self) -> None:
-        """Nothing more comes: check that what came is a reply.
+    def _finish(self) -> None:
+        """Note the end of the call; check that the reply is complete.
 
         Raises:
             ProtocolError: it is not.
-            DeadlineExceeded: the server stopped because the time was up. Whether it or this side
-                notices first is chance, so both look alike.
+            DeadlineExceeded: the server stopped at the deadline. Which side notices first is
+                chance, so both raise the same error.
         """
         if not self._complete:
             raise ProtocolError("the stream ended without its final response")
         if self.finish_reason == "deadline":
             raise DeadlineExceeded("deadline exceeded")
-        self.reply()
+        self.build_reply()
         self.ended = True
 
-    def reply(self) -> Reply:
-        """The whole reply, once it is there.
+    def build_reply(self) -> Reply:
+        """Return the whole reply, once it is complete.
 
         Raises:
-            ProtocolError: the server left out what every reply ends with.
+            ProtocolError: the server left out the finish reason or the token counts.
         """
         if self.finish_reason is None:
             raise ProtocolError("the reply ended without finish_reason")
@@ -184,8 +193,8 @@ class Exchange:
         )
 
 
-class Progress:
-    """What can be seen of a reply at any time; the part of a stream that needs no I/O."""
+class PartialReply:
+    """The reply so far: the part of a stream that needs no I/O."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -197,12 +206,12 @@ class Progress:
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the reply ended; None until it has."""
+        """Why the reply ended; None before that."""
         return self._exchange.finish_reason
 
     @property
     def usage(self) -> Usage | None:
-        """Token counts; None until the server has told them."""
+        """Token counts; None until the server has sent them."""
         return self._exchange.usage
 
     @property

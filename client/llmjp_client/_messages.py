@@ -1,4 +1,4 @@
-"""Our types to and from the protobuf messages of KServe v2 gRPC; sans I/O."""
+"""Our values to and from the protobuf messages of KServe v2 gRPC. Sans I/O."""
 
 from __future__ import annotations
 
@@ -22,74 +22,74 @@ if TYPE_CHECKING:
     from ._types import Prompt
 
 
-class Tensor(NamedTuple):
-    """How an option travels."""
+class OptionTensor(NamedTuple):
+    """The tensor that carries an option."""
 
     name: str
     datatype: Datatype
 
 
-TENSORS: Final[dict[str, Tensor]] = {
-    "max_tokens": Tensor("max_tokens", "INT32"),
-    "min_tokens": Tensor("min_tokens", "INT32"),
-    "temperature": Tensor("temperature", "FP32"),
-    "top_p": Tensor("top_p", "FP32"),
-    "top_k": Tensor("top_k", "INT32"),
-    "repetition_penalty": Tensor("repetition_penalty", "FP32"),
-    "presence_penalty": Tensor("presence_penalty", "FP32"),
-    "frequency_penalty": Tensor("frequency_penalty", "FP32"),
-    "stop": Tensor("stop_words", "BYTES"),
-    "bad_words": Tensor("bad_words", "BYTES"),
-    "seed": Tensor("seed", "UINT64"),
-    "log_probs": Tensor("return_log_probs", "BOOL"),
+TENSORS: Final[dict[str, OptionTensor]] = {
+    "max_tokens": OptionTensor("max_tokens", "INT32"),
+    "min_tokens": OptionTensor("min_tokens", "INT32"),
+    "temperature": OptionTensor("temperature", "FP32"),
+    "top_p": OptionTensor("top_p", "FP32"),
+    "top_k": OptionTensor("top_k", "INT32"),
+    "repetition_penalty": OptionTensor("repetition_penalty", "FP32"),
+    "presence_penalty": OptionTensor("presence_penalty", "FP32"),
+    "frequency_penalty": OptionTensor("frequency_penalty", "FP32"),
+    "stop": OptionTensor("stop_words", "BYTES"),
+    "bad_words": OptionTensor("bad_words", "BYTES"),
+    "seed": OptionTensor("seed", "UINT64"),
+    "log_probs": OptionTensor("return_log_probs", "BOOL"),
 }
-"""Options that are tensors; the others (`timeout`, `request_id`) belong to the call."""
+"""Options that travel as tensors; the others (`timeout`, `request_id`) belong to the call."""
 
-_KINDS: Final = {
+_EXPECTED: Final = {
     "BOOL": "True or False",
     "INT32": "a whole number that fits 32 bits",
     "UINT64": "a whole number in [0, 2**64)",
     "FP32": "a number that fits 32 bits",
-    "BYTES": "text that UTF-8 can spell",
+    "BYTES": "text that UTF-8 can encode",
 }
 
 
-def encode(
+def encode_request(
     prompt: Prompt, options: Options, *, model: str, request_id: str, streaming: bool
 ) -> pb.ModelInferRequest:
-    """The request for one reply.
+    """Return the request for one reply.
 
-    Values are checked for what a tensor can hold; whether they make sense is the server's business.
+    Values are checked only for what a tensor can hold; the server checks the rest.
 
     Raises:
-        InvalidRequest: an option or the prompt cannot be put into a tensor.
+        InvalidRequest: an option or the prompt does not fit its tensor.
         TypeError: an option that does not exist.
     """
     if unknown := options.keys() - Options.__annotations__.keys():
         raise TypeError(f"no such option: {', '.join(sorted(unknown))}")
     request = pb.ModelInferRequest(model_name=model, id=request_id)
-    # Triton then ends the reply with an empty response where the model's last one was not marked.
+    # Triton then ends the reply with an empty response if the model did not mark its last one.
     request.parameters["triton_enable_empty_final_response"].bool_param = True
     _add_prompt(request, prompt)
-    _add(request, "stream", Tensor("stream", "BOOL"), [streaming])
+    _add(request, "stream", OptionTensor("stream", "BOOL"), [streaming])
     for option, tensor in TENSORS.items():
-        if elements := _elements(tensor, options.get(option)):
+        if elements := _list_elements(tensor, options.get(option)):
             _add(request, option, tensor, elements)
     return request
 
 
 def _add_prompt(request: pb.ModelInferRequest, prompt: Prompt) -> None:
     if isinstance(prompt, str):
-        _add(request, "prompt", Tensor("text_input", "BYTES"), [prompt])
+        _add(request, "prompt", OptionTensor("text_input", "BYTES"), [prompt])
     elif len(prompt) == 0:
         raise InvalidRequest("prompt: expected text, token ids or messages, found an empty list")
     elif isinstance(prompt[0], Mapping):
-        _add(request, "messages", Tensor("messages", "BYTES"), [_json(prompt)])
+        _add(request, "messages", OptionTensor("messages", "BYTES"), [_dump_messages(prompt)])
     else:
-        _add(request, "prompt ids", Tensor("input_ids", "INT32"), prompt)
+        _add(request, "prompt ids", OptionTensor("input_ids", "INT32"), prompt)
 
 
-def _json(messages: Sequence[Any]) -> str:
+def _dump_messages(messages: Sequence[Any]) -> str:
     try:
         return json.dumps([dict(message) for message in messages], ensure_ascii=False)
     except (TypeError, ValueError) as error:
@@ -98,8 +98,8 @@ def _json(messages: Sequence[Any]) -> str:
         ) from error
 
 
-def _elements(tensor: Tensor, value: Any) -> Sequence[Any]:
-    """An option as the elements of its tensor; none where it is not set."""
+def _list_elements(tensor: OptionTensor, value: Any) -> Sequence[Any]:
+    """Return an option as the elements of its tensor; none where it is not set."""
     if value is None:
         return []
     is_list = tensor.datatype == "BYTES" and isinstance(value, list | tuple)
@@ -107,26 +107,26 @@ def _elements(tensor: Tensor, value: Any) -> Sequence[Any]:
 
 
 def _add(
-    request: pb.ModelInferRequest, option: str, tensor: Tensor, elements: Sequence[Any]
+    request: pb.ModelInferRequest, option: str, tensor: OptionTensor, elements: Sequence[Any]
 ) -> None:
     """Append one tensor of shape [1, n]."""
-    raw = b"".join(_raw(option, tensor.datatype, element) for element in elements)
+    raw = b"".join(_pack_element(option, tensor.datatype, element) for element in elements)
     request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=[1, len(elements)])
     request.raw_input_contents.append(raw)
 
 
-def _raw(option: str, datatype: Datatype, element: Any) -> bytes:
+def _pack_element(option: str, datatype: Datatype, element: Any) -> bytes:
     try:
-        return pack(datatype, [_plain(datatype, element)])
+        return pack(datatype, [_to_plain(datatype, element)])
     except (TypeError, ValueError) as error:
         kind = type(element).__name__
-        # Text may be private: its type says enough.
+        # Text may be private: name its type only.
         found = kind if isinstance(element, str) else f"{kind} {element!r:.40}"
-        raise InvalidRequest(f"{option}: expected {_KINDS[datatype]}, found {found}") from error
+        raise InvalidRequest(f"{option}: expected {_EXPECTED[datatype]}, found {found}") from error
 
 
-def _plain(datatype: Datatype, element: Any) -> Value:
-    """The element as a plain Python object; numpy's scalars are welcome, lookalikes are not."""
+def _to_plain(datatype: Datatype, element: Any) -> Value:
+    """Return the element as a plain Python object; numpy's scalars are accepted."""
     match datatype:
         case "BYTES" if isinstance(element, str):
             return element
@@ -143,37 +143,37 @@ def _plain(datatype: Datatype, element: Any) -> Value:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """One response, decoded."""
+class DecodedResponse:
+    """One response of a stream as values."""
 
     chunk: Chunk
     input_tokens: int | None
     output_tokens: int | None
     final: bool
-    """No response follows."""
+    """Whether it is the last response."""
 
 
-def decode(response: pb.ModelStreamInferResponse) -> Arrival:
-    """One response of a stream.
+def decode_response(response: pb.ModelStreamInferResponse) -> DecodedResponse:
+    """Return one response of a stream as values.
 
     Raises:
-        LlmJpError: the error the response carries.
-        ProtocolError: a tensor that is not what llmjp models send.
+        LlmJpError: the response carries an error.
+        ProtocolError: a tensor is not as llmjp models send it.
     """
     if response.error_message:
         raise from_in_band(response.error_message)
     body = response.infer_response
-    outputs = _outputs(body)
-    return Arrival(
+    outputs = _unpack_outputs(body)
+    return DecodedResponse(
         chunk=Chunk(
             text="".join(str(text) for text in outputs.get("text_output", ())),
             output_ids=tuple(int(i) for i in outputs.get("output_ids", ())),
             log_probs=tuple(float(p) for p in outputs.get("output_log_probs", ())),
             finish_reason="".join(str(r) for r in outputs.get("finish_reason", ())) or None,
         ),
-        input_tokens=_count(outputs, "num_input_tokens"),
-        output_tokens=_count(outputs, "num_output_tokens"),
-        # Looking a key up would add it to the message.
+        input_tokens=_read_count(outputs, "num_input_tokens"),
+        output_tokens=_read_count(outputs, "num_output_tokens"),
+        # Indexing a missing key would add it to the message.
         final="triton_final_response" in body.parameters
         and body.parameters["triton_final_response"].bool_param,
     )
@@ -189,11 +189,12 @@ _OUTPUTS: Final[dict[str, Datatype]] = {
 }
 
 
-def _outputs(body: pb.ModelInferResponse) -> dict[str, list[Value]]:
-    """The tensors we know, by name; others are the server's extras."""
+def _unpack_outputs(body: pb.ModelInferResponse) -> dict[str, list[Value]]:
+    """Return the tensors that we know, by name; others are the server's extras."""
     if len(body.outputs) != len(body.raw_output_contents):
         raise ProtocolError(
-            f"{len(body.outputs)} output tensors came with {len(body.raw_output_contents)} contents"
+            f"expected contents for {len(body.outputs)} output tensors, "
+            f"found {len(body.raw_output_contents)}"
         )
     outputs = {}
     for tensor, raw in zip(body.outputs, body.raw_output_contents, strict=True):
@@ -208,6 +209,6 @@ def _outputs(body: pb.ModelInferResponse) -> dict[str, list[Value]]:
     return outputs
 
 
-def _count(outputs: Mapping[str, Sequence[Value]], name: str) -> int | None:
+def _read_count(outputs: Mapping[str, Sequence[Value]], name: str) -> int | None:
     values = outputs.get(name)
     return int(values[0]) if values else None

@@ -8,30 +8,28 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 
-from ._errors import ModelNotFound, ModelNotServed, Unsupported
+from ._background import BackgroundLoop
+from ._errors import LlmJpError, ModelNotServed
 from ._types import TLS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
     from os import PathLike
 
-    from ._forward import Background
-    from .kube import Api
+    from .kube import KubeApi
 
 Object = dict[str, Any]
 C = TypeVar("C")
 
-API: Final = "serving.llmjp.dev/v1alpha1"
-PLURAL: Final = "llmjpmodels"
-HOPELESS: Final = frozenset({"Blocked", "Failed"})
+TERMINAL_PHASES: Final = frozenset({"Blocked", "Failed"})
 """Phases that waiting does not change."""
 WATCH_S: Final = 300
-"""As long as one watch lasts at most."""
-AGAIN_S: Final = 1.0
-"""Before an API server that ended a watch, or went away, is asked again."""
+"""The longest that one watch lasts."""
+RETRY_S: Final = 1.0
+"""Pause before a new watch, and between calls to an API server that does not answer."""
 
 
-class Settings(TypedDict, total=False):
+class ClientSettings(TypedDict, total=False):
     """What `Client` takes besides the endpoint."""
 
     model: str
@@ -43,13 +41,13 @@ class Settings(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resource:
+class ObservedModel:
     """What an LlmJpModel says that matters to a client."""
 
     phase: str = ""
     conditions: tuple[Object, ...] = ()
     current: bool = False
-    """Whether the status is about the spec as it is."""
+    """Whether the status is about the present spec."""
     available: bool = False
     host: str = ""
     """Empty where there is no endpoint yet."""
@@ -57,6 +55,7 @@ class Resource:
     model: str = ""
     """Name of the Triton model."""
     selector: str = ""
+    """Label selector of the pods that serve."""
     tls: bool = False
 
     @property
@@ -65,32 +64,32 @@ class Resource:
         return self.available and bool(self.host)
 
     @property
-    def hopeless(self) -> bool:
-        """Whether waiting is in vain until somebody changes something."""
-        return self.current and not self.available and self.phase in HOPELESS
+    def stuck(self) -> bool:
+        """Whether it cannot serve before somebody changes something."""
+        return self.current and not self.available and self.phase in TERMINAL_PHASES
 
-    def story(self) -> str:
-        """Phase, and reason and message of all that does not hold."""
+    def explain(self) -> str:
+        """Return the phase, and reason and message of every condition that does not hold."""
         claims = [
             f"{c.get('type')} is {c.get('status')} ({c.get('reason')}): {c.get('message') or ''}"
             for c in self.conditions
             if c.get("status") != "True"
         ]
-        said = "; ".join(dict.fromkeys(claims)) or "the operator has said nothing yet"
-        return f"phase {self.phase or 'Pending'}; {said}"
+        details = "; ".join(dict.fromkeys(claims)) or "the operator has not reported anything yet"
+        return f"phase {self.phase or 'Pending'}; {details}"
 
 
-def parse(found: Object, name: str) -> Resource:
-    """The object as the API server spells it, however little of it there is (pure)."""
-    spec, status = found.get("spec") or {}, found.get("status") or {}
+def parse_model(body: Object, name: str) -> ObservedModel:
+    """Read an object as the API server spells it, however incomplete (pure)."""
+    spec, status = body.get("spec") or {}, body.get("status") or {}
     endpoint = status.get("endpoint") or {}
     host, _, port = str(endpoint.get("grpc") or "").rpartition(":")
     conditions = tuple(status.get("conditions") or ())
     tls = (spec.get("serving") or {}).get("tls") or {}
-    return Resource(
+    return ObservedModel(
         phase=status.get("phase") or "",
         conditions=conditions,
-        current=status.get("observedGeneration") == found.get("metadata", {}).get("generation"),
+        current=status.get("observedGeneration") == body.get("metadata", {}).get("generation"),
         available=any(
             (c.get("type"), c.get("status")) == ("Available", "True") for c in conditions
         ),
@@ -103,23 +102,25 @@ def parse(found: Object, name: str) -> Resource:
     )
 
 
-def settings_for(resource: Resource, given: Settings, *, other_address: bool) -> Settings:
-    """Options for `Client`: the caller's, and what the resource says where those are silent (pure).
+def merge_settings(
+    model: ObservedModel, given: ClientSettings, *, other_address: bool
+) -> ClientSettings:
+    """Return the caller's settings, completed by what the model says (pure).
 
     Args:
-        resource: what was found.
-        given: the caller's.
-        other_address: the connection is not made to the name that the certificate is for.
+        model: what was observed.
+        given: the caller's settings.
+        other_address: the client connects to another name than the certificate is for.
     """
-    tls = given.get("tls", resource.tls)
+    tls = given.get("tls", model.tls)
     if tls and other_address:
         named = tls if isinstance(tls, TLS) else TLS()
-        tls = named if named.server_name else replace(named, server_name=resource.host)
-    return {**given, "model": given.get("model", resource.model), "tls": tls}
+        tls = named if named.server_name else replace(named, server_name=model.host)
+    return {**given, "model": given.get("model", model.model), "tls": tls}
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ModelQuery:
     """The arguments of `from_resource`."""
 
     name: str
@@ -130,162 +131,152 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ResolvedEndpoint:
     """Where to connect to, and how."""
 
     endpoint: str
-    settings: Settings
+    settings: ClientSettings
     forwarded: bool
 
 
-def nothing() -> None:
-    """What a client without a port-forward has to release."""
+def release_nothing() -> None:
+    """Do nothing: the default of clients that hold no port-forward."""
 
 
-def opened(make: Callable[..., C], wanted: Wanted, given: Settings) -> C:
-    """A client for what is wanted; closing it ends its port-forward, and so does losing it."""
-    behind = _background()
+def open_client(make: Callable[..., C], query: ModelQuery, given: ClientSettings) -> C:
+    """Return a client for the model; closing or losing it ends its port-forward."""
+    background = BackgroundLoop()
     try:
-        found = behind.run(locate(behind, wanted, given))
-        return _made(make, found, behind)
+        resolved = background.run(resolve_endpoint(background, query, given))
+        return _build_client(make, resolved, background)
     except BaseException:
-        behind.close()
+        background.close()
         raise
 
 
-async def opened_async(make: Callable[..., C], wanted: Wanted, given: Settings) -> C:
-    """As `opened`; the caller's loop goes on meanwhile."""
-    behind = _background()
+async def open_client_async(make: Callable[..., C], query: ModelQuery, given: ClientSettings) -> C:
+    """As `open_client`, without blocking the caller's loop."""
+    background = BackgroundLoop()
     try:
-        found = await asyncio.wrap_future(behind.submit(locate(behind, wanted, given)))
-        return _made(make, found, behind)
+        work = background.submit(resolve_endpoint(background, query, given))
+        return _build_client(make, await asyncio.wrap_future(work), background)
     except BaseException:
-        behind.close()
+        background.close()
         raise
 
 
-def _made(make: Callable[..., C], found: Found, behind: Background) -> C:
-    client: Any = make(found.endpoint, **found.settings)
-    if found.forwarded:
-        client._release = weakref.finalize(client, behind.close)  # noqa: SLF001  ours
+def _build_client(
+    make: Callable[..., C], resolved: ResolvedEndpoint, background: BackgroundLoop
+) -> C:
+    client: Any = make(resolved.endpoint, **resolved.settings)
+    if resolved.forwarded:
+        client._close_port_forward = weakref.finalize(client, background.close)  # noqa: SLF001  ours
     else:
-        behind.close()
+        background.close()
     made: C = client
     return made
 
 
-def _background() -> Background:
-    """Where calls to the cluster run.
+async def resolve_endpoint(
+    background: BackgroundLoop, query: ModelQuery, given: ClientSettings
+) -> ResolvedEndpoint:
+    """Wait until the model serves; return where to connect to.
 
-    Raises:
-        Unsupported: the package `kubernetes` is missing.
-    """
-    try:
-        from ._forward import Background
-    except ModuleNotFoundError as error:
-        missing = "from_resource needs the package kubernetes: pip install 'llmjp-serving[cluster]'"
-        raise Unsupported(missing) from error
-    return Background()
-
-
-async def locate(behind: Background, wanted: Wanted, given: Settings) -> Found:
-    """Wait until the model serves; where to connect to. A port-forward lasts as long as `behind`.
+    A port-forward that this opens lasts until `background` is closed.
 
     Raises:
         ModelNotFound: there is no such LlmJpModel.
-        ModelNotServed: it does not serve in time, or waiting is in vain.
+        ModelNotServed: it does not serve in time, or cannot before somebody acts.
+        Unsupported: the extra `cluster` is not installed.
         LlmJpError: the API server refuses or does not answer.
     """
-    from .kube import Api
+    from .kube import KubeApi
 
-    api = await Api.connect(wanted.kubeconfig, wanted.context)
+    api = await KubeApi.connect(query.kubeconfig, query.context)
     try:
-        namespace = wanted.namespace or api.namespace
-        resource = await _served(api, namespace, wanted.name, wanted.wait)
-        address = await direct(api, namespace, wanted.name, resource)
+        namespace = query.namespace or api.namespace
+        model = await _wait_until_served(api, namespace, query.name, query.wait)
+        address = await find_direct_address(api, namespace, query.name, model)
         if address is None:
-            return await _forwarded(behind, api, (namespace, resource), given)
+            return await _open_port_forward(background, api, (namespace, model), given)
     except BaseException:
         await api.close()
         raise
     await api.close()
-    settings = settings_for(resource, given, other_address=address != resource.host)
-    shown = f"[{address}]" if ":" in address else address
-    return Found(f"{shown}:{resource.port}", settings, forwarded=False)
+    settings = merge_settings(model, given, other_address=address != model.host)
+    host = f"[{address}]" if ":" in address else address
+    return ResolvedEndpoint(f"{host}:{model.port}", settings, forwarded=False)
 
 
-async def _served(api: Api, namespace: str, name: str, wait: float) -> Resource:
-    last = Resource()
+async def _wait_until_served(api: KubeApi, namespace: str, name: str, wait: float) -> ObservedModel:
+    last = ObservedModel()
     try:
         async with asyncio.timeout(wait):
-            async with aclosing(_versions(api, namespace, name)) as versions:
-                async for found in versions:
-                    last = parse(found, name)
+            async with aclosing(_watch_model(api, namespace, name)) as versions:
+                async for body in versions:
+                    last = parse_model(body, name)
                     if last.serves:
                         return last
-                    if last.hopeless:
+                    if last.stuck:
                         break
     except TimeoutError:
         pass
-    why = "" if last.hopeless else f"not served after {wait:g} s: "
+    waited = "" if last.stuck else f"not served after {wait:g} s: "
     raise ModelNotServed(
-        f"LlmJpModel {namespace}/{name}: {why}{last.story()}", last.phase, last.conditions
+        f"LlmJpModel {namespace}/{name}: {waited}{last.explain()}", last.phase, last.conditions
     )
 
 
-async def _versions(api: Api, namespace: str, name: str) -> AsyncGenerator[Object, None]:
-    """The object as it is and as it becomes, for ever. Its watch begins where the last one ended.
+async def _watch_model(api: KubeApi, namespace: str, name: str) -> AsyncGenerator[Object, None]:
+    """Yield the object as it is and whenever it changes, without end.
 
     Yields:
-        It.
+        The object.
     """
-    from .kube import ApiUnreachable, NotFound
+    from .kube import KubeApiFailed, format_models_path
 
-    path = f"/apis/{API}/namespaces/{namespace}/{PLURAL}"
     reached = False
     while True:
         try:
-            found = await api.get(f"{path}/{name}")
+            body = await api.get_model(namespace, name)
             reached = True
-            yield found
+            yield body
             query = {
                 "fieldSelector": f"metadata.name={name}",
-                "resourceVersion": found["metadata"]["resourceVersion"],
+                "resourceVersion": body["metadata"]["resourceVersion"],
             }
-            async with aclosing(api.watch(path, query, WATCH_S)) as events:
+            events = api.watch(format_models_path(namespace), query, WATCH_S)
+            async with aclosing(events):
                 async for event in events:
                     if event["type"] not in {"ADDED", "MODIFIED"}:
-                        break  # deleted, or the watch is too old: asking says which
+                        break  # deleted, or the watch is too old: the next get says which
                     yield event["object"]
-        except NotFound as error:
-            missing = f"no LlmJpModel {name} in namespace {namespace}: {error.reason}"
-            raise ModelNotFound(missing) from error
-        except ApiUnreachable:
+        except KubeApiFailed:
             if not reached:
                 raise
-        await asyncio.sleep(AGAIN_S)
+        await asyncio.sleep(RETRY_S)
 
 
-async def direct(api: Api, namespace: str, name: str, resource: Resource) -> str | None:
-    """The name or address to connect to; None where no packet of ours gets there.
+async def find_direct_address(
+    api: KubeApi, namespace: str, name: str, model: ObservedModel
+) -> str | None:
+    """Return the name or address to connect to; None where this process has no route to it.
 
     Outside, a name counts only where it leads to the Service: some resolvers answer for any name.
 
-    It is the Service's, not that of the headless one, which gRPC would balance over: after a
-    rollout a Service leads to the new pod within a second or so, while a name may stand for the old
-    one for as long as resolvers remember it (30 s are usual), and what a pod refuses because it is
-    about to end is sent again for 3 s.
+    The address is the Service's, not that of the headless one, which gRPC would balance over:
+    after a rollout a Service leads to the new pod within a second or so, while a name may stand for
+    the old one for as long as resolvers cache it (30 s are usual), and what a pod refuses because
+    it is shutting down is sent again for 3 s.
     """
-    from ._errors import LlmJpError
-
     addresses: set[str] = set()
     with suppress(OSError):
         loop = asyncio.get_running_loop()
-        resolved = await loop.getaddrinfo(resource.host, resource.port)
+        resolved = await loop.getaddrinfo(model.host, model.port)
         addresses = {str(entry[4][0]) for entry in resolved}
-    if api.inside and addresses:
-        return resource.host
-    if not api.inside and not addresses:
+    if api.in_cluster and addresses:
+        return model.host
+    if not api.in_cluster and not addresses:
         return None
     try:
         service = await api.get(f"/api/v1/namespaces/{namespace}/services/{name}")
@@ -293,19 +284,22 @@ async def direct(api: Api, namespace: str, name: str, resource: Resource) -> str
         return None
     own = [ip for ip in service["spec"].get("clusterIPs") or () if ip != "None"]
     if addresses:
-        return resource.host if addresses.intersection(own) else None
+        return model.host if addresses.intersection(own) else None
     return own[0] if own else None
 
 
-async def _forwarded(
-    behind: Background, api: Api, target: tuple[str, Resource], given: Settings
-) -> Found:
-    from ._forward import Forward
+async def _open_port_forward(
+    background: BackgroundLoop,
+    api: KubeApi,
+    target: tuple[str, ObservedModel],
+    given: ClientSettings,
+) -> ResolvedEndpoint:
+    from ._port_forward import PortForward
 
-    namespace, resource = target
-    forward = Forward(api, namespace, resource.selector, resource.port)
+    namespace, model = target
+    forward = PortForward(api, namespace, model.selector, model.port)
     port = await forward.start()
-    behind.at_close(forward.close)
-    await forward.check()
-    settings = settings_for(resource, given, other_address=True)
-    return Found(f"127.0.0.1:{port}", settings, forwarded=True)
+    background.call_at_close(forward.close)
+    await forward.check_access()
+    settings = merge_settings(model, given, other_address=True)
+    return ResolvedEndpoint(f"127.0.0.1:{port}", settings, forwarded=True)

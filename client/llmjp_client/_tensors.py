@@ -19,7 +19,7 @@ _LENGTH: Final = struct.Struct("<I")
 
 
 def pack(datatype: Datatype, values: Sequence[Value]) -> bytes:
-    """The raw contents of a tensor; texts as UTF-8.
+    """Return the raw contents of a tensor; text as UTF-8.
 
     Raises:
         ValueError: a value does not fit `datatype` (or is text with a lone surrogate).
@@ -34,27 +34,27 @@ def pack(datatype: Datatype, values: Sequence[Value]) -> bytes:
 
 
 def unpack(datatype: str, raw: bytes) -> list[Value]:
-    """The values of a tensor, flat.
+    """Return the values of a tensor, flat.
 
     Raises:
-        ValueError: `raw` is no whole number of elements, no UTF-8, or `datatype` is none of ours.
+        ValueError: `raw` is not a whole number of elements, not UTF-8, or `datatype` is unknown.
     """
     if datatype == "BYTES":
-        return [text.decode() for text in _pieces(raw)]
+        return [text.decode() for text in _split_elements(raw)]
     if datatype not in _FORMATS:
         raise ValueError(f"unexpected datatype {datatype!r}")
     element = struct.Struct("<" + _FORMATS[datatype])
     if len(raw) % element.size:
-        raise ValueError(f"{len(raw)} bytes are no whole number of {datatype} elements")
+        raise ValueError(f"{len(raw)} bytes are not a whole number of {datatype} elements")
     return [value for (value,) in element.iter_unpack(raw)]
 
 
-def _pieces(raw: bytes) -> Iterator[bytes]:
+def _split_elements(raw: bytes) -> Iterator[bytes]:
     start = 0
     while start < len(raw):
         body = start + _LENGTH.size
         if body > len(raw):
-            raise ValueError("a BYTES element ends inside its length")
+            raise ValueError("a BYTES element ends within its length")
         (length,) = _LENGTH.unpack_from(raw, start)
         if body + length > len(raw):
             raise ValueError(f"a BYTES element claims {length} bytes, {len(raw) - body} are left")

@@ -1,4 +1,4 @@
-"""What callers hand in and get back: plain values, no protobuf, no I/O."""
+"""The values that callers pass in and get back: no protobuf, no I/O."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ Message: TypeAlias = Mapping[str, str]
 """One turn of a conversation: `{"role": "system" | "user" | "assistant", "content": "..."}`."""
 
 Prompt: TypeAlias = str | Sequence[int] | Sequence[Message]
-"""A raw prompt, or its token ids, or a conversation (the model's chat template spells it out)."""
+"""A raw prompt, or its token ids, or a conversation (the model applies its chat template)."""
 
 
 class Options(TypedDict, total=False):
-    """What may be asked of one reply; an option left out, or None, keeps the server's default."""
+    """Options of one reply; an option left out, or None, keeps the server's default."""
 
     max_tokens: int | None
-    """New tokens at most."""
+    """The most tokens to generate."""
     min_tokens: int | None
-    """The reply does not end by itself before this many."""
+    """The reply does not end by itself before this many tokens."""
     temperature: float | None
     """0 is greedy."""
     top_p: float | None
     top_k: int | None
     """1 is greedy."""
     repetition_penalty: float | None
-    """1 is none; counts ids of prompt and reply."""
+    """1 is none; ids of prompt and reply count."""
     presence_penalty: float | None
     frequency_penalty: float | None
     stop: str | Sequence[str] | None
@@ -37,28 +37,28 @@ class Options(TypedDict, total=False):
     bad_words: str | Sequence[str] | None
     """Strings that are never generated."""
     seed: int | None
-    """Same seed, same request, same reply; in [0, 2**64)."""
+    """The same seed and request give the same reply; in [0, 2**64)."""
     log_probs: bool | None
     """Ask for the natural logarithm of each id's probability."""
     timeout: float | None
-    """Deadline in seconds for the whole reply, retries included; else the client's own."""
+    """Deadline in seconds for the whole reply, retries included; by default the client's own."""
     request_id: str | None
-    """Shown in the server's log and on errors; made up where left out. Unique while it runs."""
+    """Shown in the server's log and in errors; generated if left out. Unique while it runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How much was read and written."""
+    """Token counts of one request."""
 
     input_tokens: int
     """Ids of the prompt, after template and tokenisation."""
     output_tokens: int
-    """Ids generated, the one that ended the reply included."""
+    """Ids generated, including the one that ended the reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one response added to a reply; the texts of all chunks, joined, are the reply."""
+    """What one response adds to a reply; the texts of all chunks, joined, are the reply."""
 
     text: str = ""
     output_ids: tuple[int, ...] = ()
@@ -92,9 +92,9 @@ class TLS:
     """
 
     ca: str | PathLike[str] | None = None
-    """Authorities to trust; gRPC's built-in ones where left out."""
+    """Certificate authorities to trust; by default those built into gRPC."""
     certificate: str | PathLike[str] | None = None
-    """This client's certificate, where the server wants one (mutual TLS); needs `key`."""
+    """This client's certificate, if the server asks for one (mutual TLS); needs `key`."""
     key: str | PathLike[str] | None = None
     server_name: str | None = None
-    """Name to expect in the server's certificate where it is not the endpoint's host."""
+    """Name to expect in the server's certificate if it is not the endpoint's host."""

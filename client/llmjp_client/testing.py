@@ -1,4 +1,4 @@
-"""A fake llmjp server for tests: a real gRPC server in this process, answering by a script.
+"""A fake llmjp server for tests: a real gRPC server in this process that answers by a script.
 
 Example, with pytest:
 
@@ -84,11 +84,11 @@ class FakeRequest:
 
 
 Script: TypeAlias = Iterable[str | Chunk] | Callable[[FakeRequest], Iterable[str | Chunk]]
-"""Pieces of every reply, or a function that gives them for one request."""
+"""Pieces of every reply, or a function that returns them for one request."""
 
 
 class FakeServer:
-    """Serves from the first line of its `with` to the last.
+    """A server that runs for the length of its `with` block.
 
     A reply ends with `finish_reason` stop, unless a `Chunk` of the script says otherwise. Tokens
     are counted as ids or else pieces (output), and as characters, ids or messages (input). A
@@ -123,7 +123,7 @@ class FakeServer:
         self._ready = ready
         self._separate_final = separate_final
         self._server = grpc.server(
-            # A call holds its thread for as long as its script runs; further calls would wait.
+            # A call holds its thread while its script runs; fewer threads would make calls wait.
             ThreadPoolExecutor(max_workers=256, thread_name_prefix="fake-llmjp"),
             # Two servers on one port would share its connections.
             options=[("grpc.so_reuseport", 0)],
@@ -153,11 +153,11 @@ class FakeServer:
         self.stop()
 
     def is_ready(self) -> bool:
-        """The answer to a readiness probe."""
+        """Return the answer to a readiness probe."""
         return self._ready() if callable(self._ready) else self._ready
 
     def answer(self, request: FakeRequest) -> Iterator[pb.ModelStreamInferResponse]:
-        """What is sent for one request, in order.
+        """Yield the responses to one request, in order.
 
         Raises:
             StatusError: from the script.
@@ -168,25 +168,25 @@ class FakeServer:
             for piece in script:
                 chunk = Chunk(text=piece) if isinstance(piece, str) else piece
                 sent.append(chunk)
-                # What ends the reply is sent below, marked as such.
+                # The end of the reply is sent below, marked as such.
                 if request.streaming and not chunk.finish_reason:
-                    yield _response(request, chunk)
+                    yield _build_response(request, chunk)
         except InBandError as error:
             yield pb.ModelStreamInferResponse(error_message=str(error))
-            yield _response(request, final=True)
+            yield _build_response(request, final=True)
             return
-        yield _response(
+        yield _build_response(
             request,
-            _last(sent, request),
-            usage=_usage(sent, request),
+            _build_last_chunk(sent, request),
+            usage=_count_usage(sent, request),
             final=not self._separate_final,
         )
         if self._separate_final:
-            yield _response(request, final=True)
+            yield _build_response(request, final=True)
 
 
 class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """KServe v2, as far as the client speaks it."""
+    """The part of KServe v2 that the client uses."""
 
     def __init__(self, server: FakeServer) -> None:
         self._server = server
@@ -201,10 +201,12 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         self, request_iterator: Iterator[pb.ModelInferRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.ModelStreamInferResponse]:
         for message in request_iterator:
-            request = _request(message, dict(context.invocation_metadata()))
+            request = _parse_request(message, dict(context.invocation_metadata()))
             self._server.requests.append(request)
             whole = threading.Event()
-            context.add_callback(lambda request=request, whole=whole: self._ended(request, whole))
+            context.add_callback(
+                lambda request=request, whole=whole: self._note_end(request, whole)
+            )
             try:
                 for response in self._server.answer(request):
                     if response.infer_response.parameters["triton_final_response"].bool_param:
@@ -221,7 +223,7 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             context.abort(error.code, error.details)
             raise
 
-    def _ended(self, request: FakeRequest, whole: threading.Event) -> None:
+    def _note_end(self, request: FakeRequest, whole: threading.Event) -> None:
         if not whole.is_set():
             request.cancelled.set()
             self._server.cancelled.set()
@@ -230,7 +232,7 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
 _OPTIONS: Final = {tensor.name: option for option, tensor in TENSORS.items()}
 
 
-def _request(message: pb.ModelInferRequest, metadata: Mapping[str, str]) -> FakeRequest:
+def _parse_request(message: pb.ModelInferRequest, metadata: Mapping[str, str]) -> FakeRequest:
     tensors = {
         tensor.name: unpack(tensor.datatype, raw)
         for tensor, raw in zip(message.inputs, message.raw_input_contents, strict=True)
@@ -239,7 +241,7 @@ def _request(message: pb.ModelInferRequest, metadata: Mapping[str, str]) -> Fake
     return FakeRequest(
         request_id=message.id,
         model=message.model_name,
-        prompt=_prompt(tensors),
+        prompt=_parse_prompt(tensors),
         options={
             _OPTIONS[name]: values if name in lists else values[0]
             for name, values in tensors.items()
@@ -253,7 +255,7 @@ def _request(message: pb.ModelInferRequest, metadata: Mapping[str, str]) -> Fake
     )
 
 
-def _prompt(tensors: Mapping[str, list[Value]]) -> str | tuple[int, ...] | tuple[Any, ...]:
+def _parse_prompt(tensors: Mapping[str, list[Value]]) -> str | tuple[int, ...] | tuple[Any, ...]:
     if "messages" in tensors:
         return tuple(json.loads(str(tensors["messages"][0])))
     if "input_ids" in tensors:
@@ -261,8 +263,8 @@ def _prompt(tensors: Mapping[str, list[Value]]) -> str | tuple[int, ...] | tuple
     return str(tensors["text_input"][0])
 
 
-def _last(sent: list[Chunk], request: FakeRequest) -> Chunk:
-    """The response that ends the reply: nothing new, or all of it where it is not streamed."""
+def _build_last_chunk(sent: list[Chunk], request: FakeRequest) -> Chunk:
+    """Return the chunk that ends the reply: nothing new, or all of it if it is not streamed."""
     reason = next((c.finish_reason for c in sent if c.finish_reason), "stop")
     news = [c for c in sent if c.finish_reason] if request.streaming else sent
     return Chunk(
@@ -273,12 +275,12 @@ def _last(sent: list[Chunk], request: FakeRequest) -> Chunk:
     )
 
 
-def _usage(sent: list[Chunk], request: FakeRequest) -> Usage:
+def _count_usage(sent: list[Chunk], request: FakeRequest) -> Usage:
     ids = sum(len(chunk.output_ids) for chunk in sent)
     return Usage(input_tokens=len(request.prompt), output_tokens=ids or len(sent))
 
 
-def _response(
+def _build_response(
     request: FakeRequest,
     chunk: Chunk | None = None,
     *,
@@ -290,18 +292,18 @@ def _response(
     body.model_name, body.id = request.model, request.request_id
     body.parameters["triton_final_response"].bool_param = final
     if chunk:
-        _add(body, "text_output", "BYTES", [chunk.text])
-        _add(body, "output_ids", "INT32", chunk.output_ids)
-        _add(body, "finish_reason", "BYTES", [chunk.finish_reason or ""])
+        _add_output(body, "text_output", "BYTES", [chunk.text])
+        _add_output(body, "output_ids", "INT32", chunk.output_ids)
+        _add_output(body, "finish_reason", "BYTES", [chunk.finish_reason or ""])
         if chunk.log_probs:
-            _add(body, "output_log_probs", "FP32", chunk.log_probs)
+            _add_output(body, "output_log_probs", "FP32", chunk.log_probs)
     if usage:
-        _add(body, "num_input_tokens", "INT32", [usage.input_tokens])
-        _add(body, "num_output_tokens", "INT32", [usage.output_tokens])
+        _add_output(body, "num_input_tokens", "INT32", [usage.input_tokens])
+        _add_output(body, "num_output_tokens", "INT32", [usage.output_tokens])
     return response
 
 
-def _add(
+def _add_output(
     body: pb.ModelInferResponse, name: str, datatype: Datatype, values: Sequence[Value]
 ) -> None:
     body.outputs.add(name=name, datatype=datatype, shape=[1, len(values)])

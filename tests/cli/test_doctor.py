@@ -14,10 +14,10 @@ from typer.testing import CliRunner, Result
 
 from hack.local_cluster import Cluster, Kubectl
 from llmjp_cli.cluster.doctor import checks
-from llmjp_cli.cluster.doctor.checks import Finding, Found, Level, Unknown
-from llmjp_cli.cluster.doctor.gpus import gpus
-from llmjp_cli.cluster.doctor.models import models, named
-from llmjp_cli.commands.doctor import doctor
+from llmjp_cli.cluster.doctor.checks import CheckResult, ClusterOverview, Level, Unknown
+from llmjp_cli.cluster.doctor.gpus import check_gpus
+from llmjp_cli.cluster.doctor.models import check_models, list_references
+from llmjp_cli.commands.doctor import diagnose_cluster
 from llmjp_operator.crd.definition import definition
 from llmjp_operator.names import CRD
 from tests.operator.objects import model
@@ -29,7 +29,7 @@ H100 = "NVIDIA-H100-80GB-HBM3"
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
 
-def found(**changes: Any) -> Found:
+def overview(**changes: Any) -> ClusterOverview:
     everything: Object = {
         "namespace": "ns",
         "now": NOW,
@@ -43,8 +43,8 @@ def found(**changes: Any) -> Found:
                 "pods",
                 "runtime_classes",
                 "storage_classes",
-                "space",
-                "policies",
+                "namespace_object",
+                "network_policies",
                 "models",
                 "claims",
             ),
@@ -52,7 +52,7 @@ def found(**changes: Any) -> Found:
         ),
         "rights": dict.fromkeys(checks.RIGHTS, NO),
     }
-    return Found(**{**everything, **changes})
+    return ClusterOverview(**{**everything, **changes})
 
 
 def node(name: str = "n", gpus: int = 8, driver: str = "590.44.01", **labels: str) -> Object:
@@ -76,8 +76,8 @@ def gpu_pod(node: str = "n", gpus: int = 2, phase: str = "Running") -> Object:
 
 
 def test_what_one_may_not_know_is_said_and_fails_nothing() -> None:
-    here = found()
-    findings = [*checks.cluster(here), *gpus(here), *models(here)]
+    here = overview()
+    findings = [*checks.check_cluster(here), *check_gpus(here), *check_models(here)]
     assert {finding.level for finding in findings} == {Level.UNKNOWN}
     assert {finding.message for finding in findings} == {"cannot tell, because 403"}
 
@@ -88,7 +88,7 @@ def test_what_one_may_not_know_is_said_and_fails_nothing() -> None:
 )
 def test_version(major: str, minor: str, level: Level) -> None:
     answer = {"major": major, "minor": minor, "gitVersion": "v"}
-    assert checks.version(answer).level is level
+    assert checks.check_version(answer).level is level
 
 
 def installed() -> Object:
@@ -96,9 +96,9 @@ def installed() -> Object:
 
 
 def test_the_kind() -> None:
-    assert checks.definition(installed()).level is Level.OK
-    assert checks.definition(None).level is Level.FAIL
-    assert checks.definition({**installed(), "status": {}}).level is Level.FAIL
+    assert checks.check_definition(installed()).level is Level.OK
+    assert checks.check_definition(None).level is Level.FAIL
+    assert checks.check_definition({**installed(), "status": {}}).level is Level.FAIL
     for change in ("more", "less", "other"):
         there = copy.deepcopy(installed())
         properties = there["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][
@@ -110,7 +110,7 @@ def test_the_kind() -> None:
             del properties["licence"]
         else:
             properties["licence"]["type"] = "string"
-        finding = checks.definition(there)
+        finding = checks.check_definition(there)
         assert finding.level is Level.WARN
         assert "properties.spec.properties." in finding.message
 
@@ -135,7 +135,7 @@ def deployment(ready: int, wanted: int = 1) -> Object:
     ],
 )
 def test_operator(deployments: list[Object], level: Level) -> None:
-    assert checks.operator(deployments).level is level
+    assert checks.check_operator(deployments).level is level
 
 
 @pytest.mark.parametrize(
@@ -149,13 +149,13 @@ def test_operator(deployments: list[Object], level: Level) -> None:
     ],
 )
 def test_lease(spec: Object | None, level: Level) -> None:
-    assert checks.lease(None if spec is None else {"spec": spec}, NOW).level is level
+    assert checks.check_lease(None if spec is None else {"spec": spec}, NOW).level is level
 
 
 @pytest.mark.parametrize("asked", checks.RIGHTS)
 def test_rights(asked: tuple[str, str, str]) -> None:
-    assert checks.right(asked, True).level is Level.OK
-    assert checks.right(asked, False).level is Level.WARN
+    assert checks.check_right(asked, True).level is Level.OK
+    assert checks.check_right(asked, False).level is Level.WARN
 
 
 def storage_class(name: str, provisioner: str, **more: Any) -> Object:
@@ -167,28 +167,32 @@ def storage_class(name: str, provisioner: str, **more: Any) -> Object:
 
 
 def test_storage() -> None:
-    assert [f.level for f in checks.storage([])] == [Level.WARN]
+    assert [f.level for f in checks.check_storage_classes([])] == [Level.WARN]
     default = {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
     shared = storage_class("a", "rook-ceph.cephfs.csi.ceph.com", allowVolumeExpansion=True)
     single = storage_class("b", "ebs.csi.aws.com", metadata=default)
-    assert [f.level for f in checks.storage([shared, single])] == [Level.OK, Level.OK, Level.WARN]
-    without = checks.storage([shared])
+    assert [f.level for f in checks.check_storage_classes([shared, single])] == [
+        Level.OK,
+        Level.OK,
+        Level.WARN,
+    ]
+    without = checks.check_storage_classes([shared])
     assert [f.level for f in without] == [Level.WARN, Level.OK]
-    assert "volumes grow" in without[1].message
+    assert "volumes can grow" in without[1].message
 
 
 def test_the_namespace() -> None:
-    assert checks.pod_security(None, "ns").level is Level.FAIL
+    assert checks.check_pod_security(None, "ns").level is Level.FAIL
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    assert "restricted" in checks.pod_security({"metadata": {"labels": labels}}, "ns").message
-    assert "nothing" in checks.pod_security({"metadata": {}}, "ns").message
+    assert "restricted" in checks.check_pod_security({"metadata": {"labels": labels}}, "ns").message
+    assert "nothing" in checks.check_pod_security({"metadata": {}}, "ns").message
     own = {"metadata": {"name": "a", "labels": {"app.kubernetes.io/managed-by": "llmjp-operator"}}}
     other = {"metadata": {"name": "deny-all"}}
-    assert "deny-all" not in checks.policies([own]).message
-    assert "deny-all" in checks.policies([own, other]).message
+    assert "deny-all" not in checks.check_network_policies([own]).message
+    assert "deny-all" in checks.check_network_policies([own, other]).message
 
 
-def by_check(findings: list[Finding]) -> dict[str, Finding]:
+def by_check(findings: list[CheckResult]) -> dict[str, CheckResult]:
     return {finding.check: finding for finding in findings}
 
 
@@ -200,13 +204,13 @@ def test_gpus_by_kind_and_how_many_are_free() -> None:
         node("c", 0),
     ]
     pods = [gpu_pod("n", 2), gpu_pod("n", 4, "Succeeded"), gpu_pod("m", 4), gpu_pod("", 8)]
-    findings = by_check(gpus(found(nodes=nodes, pods=pods)))
+    findings = by_check(check_gpus(overview(nodes=nodes, pods=pods)))
     assert findings[f"GPUs {H100}"].message == (
         "compute capability 9.0; 2 nodes, 12 GPUs, at most 8 on one; 6 free, at most 6 on one"
     )
     assert findings["GPUs L4"].message.startswith("compute capability not labelled; 1 nodes, 2")
-    unknown = by_check(gpus(found(nodes=nodes)))
-    assert "free ones: cannot tell, because 403" in unknown[f"GPUs {H100}"].message
+    unknown = by_check(check_gpus(overview(nodes=nodes)))
+    assert "free: cannot tell, because 403" in unknown[f"GPUs {H100}"].message
 
 
 @pytest.mark.parametrize(
@@ -224,12 +228,15 @@ def test_gpus_by_kind_and_how_many_are_free() -> None:
     ],
 )
 def test_nodes(there: list[Object], check: str, level: Level) -> None:
-    assert by_check(gpus(found(nodes=there, pods=[], runtime_classes=[])))[check].level is level
+    assert (
+        by_check(check_gpus(overview(nodes=there, pods=[], runtime_classes=[])))[check].level
+        is level
+    )
 
 
 def test_the_runtime_class() -> None:
-    here = found(nodes=[node()], runtime_classes=[{"metadata": {"name": "nvidia"}}])
-    assert by_check(gpus(here))["RuntimeClass nvidia"].level is Level.OK
+    here = overview(nodes=[node()], runtime_classes=[{"metadata": {"name": "nvidia"}}])
+    assert by_check(check_gpus(here))["RuntimeClass nvidia"].level is Level.OK
 
 
 def a_model(changes: Object | None = None, phase: str = "Serving") -> Object:
@@ -248,13 +255,13 @@ def a_model(changes: Object | None = None, phase: str = "Serving") -> Object:
     ],
 )
 def test_gpus_of_a_model(changes: Object, nodes: Any, level: Level) -> None:
-    here = found(models=[a_model(changes)], nodes=nodes, claims=[])
-    assert by_check(models(here))["model a: GPUs"].level is level
+    here = overview(models=[a_model(changes)], nodes=nodes, claims=[])
+    assert by_check(check_models(here))["model a: GPUs"].level is level
 
 
 def test_a_model_on_cpus_needs_none() -> None:
     body = a_model({"engine": {"backend": "torch"}, "hardware": None})
-    findings = models(found(models=[body], nodes=[], claims=[]))
+    findings = check_models(overview(models=[body], nodes=[], claims=[]))
     assert [(f.check, f.level) for f in findings] == [("model a", Level.OK)]
 
 
@@ -270,9 +277,11 @@ def test_what_a_model_names() -> None:
         },
         phase="Blocked",
     )
-    assert named(body) == [("Secret", "token"), ("Secret", "tls"), ("ConfigMap", "texts")]
+    assert list_references(body) == [("Secret", "token"), ("Secret", "tls"), ("ConfigMap", "texts")]
     exists = {("Secret", "token"): NO, ("Secret", "tls"): True, ("ConfigMap", "texts"): False}
-    findings = by_check(models(found(models=[body], nodes=[node()], claims=[], exists=exists)))
+    findings = by_check(
+        check_models(overview(models=[body], nodes=[node()], claims=[], exists=exists))
+    )
     assert {check: finding.level for check, finding in findings.items()} == {
         "model a": Level.FAIL,
         "model a: GPUs": Level.OK,
@@ -286,20 +295,20 @@ def test_what_a_model_names() -> None:
 def test_a_model_of_another_release() -> None:
     body = a_model()
     body["spec"]["engine"] = {"backend": "new"}
-    findings = models(found(models=[body], nodes=[], claims=[]))
+    findings = check_models(overview(models=[body], nodes=[], claims=[]))
     assert findings[-1].level is Level.FAIL
 
 
 def test_a_lost_volume() -> None:
     claim = {"metadata": {"name": "a-store"}, "status": {"phase": "Lost"}}
-    findings = models(found(models=[a_model()], nodes=[node()], claims=[claim]))
+    findings = check_models(overview(models=[a_model()], nodes=[node()], claims=[claim]))
     assert "Lost" in findings[-1].message
 
 
 # On a real API server.
 
 APP = typer.Typer()
-APP.command()(doctor)
+APP.command()(diagnose_cluster)
 
 
 def llmjp(kubeconfig: Path, *arguments: str) -> Result:
@@ -334,7 +343,7 @@ def test_an_administrator(cluster: Kubectl) -> None:
     assert result.exit_code == 1, result.output
     seen = levels(result)
     assert seen["API server"][0] == "ok"
-    assert seen["kind LlmJpModel"] == ("ok", "installed, and this release's")
+    assert seen["kind LlmJpModel"] == ("ok", "installed, from this release")
     assert seen["operator"][0] == "fail"
     assert seen["right to create llmjpmodels"][0] == "ok"
     assert "8 free" in seen[f"GPUs {H100}"][1]
@@ -346,7 +355,7 @@ def test_an_administrator(cluster: Kubectl) -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "token"}}
     cluster.apply(secret)
     seen = levels(llmjp(cluster.kubeconfig, "-n", cluster.namespace, "--json"))
-    assert seen["model a: Secret token"] == ("ok", "is there")
+    assert seen["model a: Secret token"] == ("ok", "exists")
     report = llmjp(cluster.kubeconfig, "-n", cluster.namespace)
     assert report.exit_code == 1
     assert "helm install llmjp-operator" in report.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from pathlib import Path
@@ -13,18 +14,14 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from hack.local_cluster import Cluster, Kubectl
-from llmjp_cli.cluster import kube
-from llmjp_cli.cluster.status.screen import (
-    Seen,
-    age,
-    duration,
-    line,
-    listing,
-    next_steps,
-    screen,
-    waiting,
-)
-from llmjp_cli.commands.status import status
+from llmjp_cli.cluster.status import overview
+from llmjp_cli.cluster.status.advice import suggest_next_steps
+from llmjp_cli.cluster.status.fields import explain_waiting, format_age, format_line
+from llmjp_cli.cluster.status.overview import ModelOverview
+from llmjp_cli.cluster.status.screen import render_listing, render_screen
+from llmjp_cli.commands.status import show_status
+from llmjp_cli.console import format_duration
+from llmjp_client import ModelNotFound, kube
 from llmjp_operator.crd.definition import definition
 from llmjp_operator.names import CRD
 from tests.operator.objects import model
@@ -108,24 +105,36 @@ def shown(renderable: object, width: int = 160) -> str:
 @pytest.mark.parametrize(
     ("seen", "words"),
     [
-        (Seen(model=a_model()), ["ns/a  Pending", "0 of 1 pods ready", "60m old", "doctor"]),
-        (Seen(model=BUILDING), ["build convert", "41%", "6:20 left", "Progressing True", "5m"]),
         (
-            Seen(model=SERVING),
+            ModelOverview(model=a_model()),
+            ["ns/a  Pending", "0 of 1 pods ready", "60m old", "doctor"],
+        ),
+        (
+            ModelOverview(model=BUILDING),
+            ["build convert", "41%", "6:20 left", "Progressing True", "5m"],
+        ),
+        (
+            ModelOverview(model=SERVING),
             ["a.ns.svc:8001", "act1", "prev1", "new1", "yes", "9.0", "1.2.1", "port-forward"],
         ),
-        (Seen(model=BLOCKED), ["Blocked", "LicenceNotAccepted", "read [the] terms", "edit ljm a"]),
-        (Seen(model=FAILED), ["no memory (oom)", "logs job/j -n ns", "annotate --overwrite ljm a"]),
         (
-            Seen(
+            ModelOverview(model=BLOCKED),
+            ["Blocked", "LicenceNotAccepted", "read [the] terms", "edit ljm a"],
+        ),
+        (
+            ModelOverview(model=FAILED),
+            ["no memory (oom)", "logs job/j -n ns", "annotate --overwrite ljm a"],
+        ),
+        (
+            ModelOverview(
                 model=BUILDING, pods=(a_pod(**UNSCHEDULED),), unknown=("about events, because 403",)
             ),
             ["a-1", "node0", "Insufficient", "llmjp doctor", "cannot tell about events"],
         ),
     ],
 )
-def test_the_screen(seen: Seen, words: list[str]) -> None:
-    text = " ".join(shown(screen(seen, NOW)).split())
+def test_the_screen(seen: ModelOverview, words: list[str]) -> None:
+    text = " ".join(shown(render_screen(seen, NOW)).split())
     assert [word for word in words if " ".join(word.split()) not in text] == []
 
 
@@ -139,7 +148,7 @@ def test_events_are_newest_first() -> None:
         }
         for reason, t in (("Older", "10"), ("Newest", "50"), ("Old", "20"))
     )
-    text = shown(screen(Seen(model=SERVING, events=events), NOW))
+    text = shown(render_screen(ModelOverview(model=SERVING, events=events), NOW))
     assert text.index("Newest") < text.index("Old ") < text.index("Older")
 
 
@@ -166,25 +175,25 @@ def test_events_are_newest_first() -> None:
     ],
 )
 def test_why_a_pod_waits(pod: Object, why: str) -> None:
-    assert waiting(pod) == why
+    assert explain_waiting(pod) == why
 
 
 def test_lines_and_numbers() -> None:
-    assert line(BUILDING) == "Building  convert 41% 6:20 left  the engine is built by Job j"
-    assert line(BLOCKED) == "Blocked  read [the] terms"
-    assert line(a_model()) == "Pending"
-    assert [duration(s) for s in (5, 380, 3980)] == ["0:05", "6:20", "1:06:20"]
-    assert [age(t, NOW) for t in (BEGAN, "2026-01-01T00:59:30Z", None)] == ["60m", "30s", ""]
+    assert format_line(BUILDING) == "Building  convert 41% 6:20 left  the engine is built by Job j"
+    assert format_line(BLOCKED) == "Blocked  read [the] terms"
+    assert format_line(a_model()) == "Pending"
+    assert [format_duration(s) for s in (5, 380, 3980)] == ["0:05", "6:20", "1:06:20"]
+    assert [format_age(t, NOW) for t in (BEGAN, "2026-01-01T00:59:30Z", None)] == ["60m", "30s", ""]
 
 
 def test_a_newer_spec_than_the_status() -> None:
     newer = a_model("Serving")
     newer["metadata"]["generation"] = 2
-    assert "has not seen the newest spec" in next(next_steps(Seen(model=newer)))
+    assert "has not seen the latest spec" in next(suggest_next_steps(ModelOverview(model=newer)))
 
 
 def test_the_table() -> None:
-    text = shown(listing([BUILDING, SERVING], NOW, namespaces=True))
+    text = shown(render_listing([BUILDING, SERVING], NOW, namespaces=True))
     assert "NAMESPACE" in text
     assert "convert 41% 6:20 left" in text
     assert "act1" in text
@@ -193,7 +202,7 @@ def test_the_table() -> None:
 # On a real API server.
 
 APP = typer.Typer()
-APP.command()(status)
+APP.command()(show_status)
 
 
 def llmjp(kubectl: Kubectl, *arguments: str) -> Result:
@@ -225,7 +234,7 @@ def test_on_a_cluster(models: Kubectl) -> None:
         "b",
     }
     missing = llmjp(models, "c", *here)
-    assert isinstance(missing.exception, kube.NotFound)
+    assert isinstance(missing.exception, ModelNotFound)
     assert missing.exception.exit_code == 3
     assert f"no LlmJpModel c in namespace {models.namespace}" in str(missing.exception)
 
@@ -238,25 +247,25 @@ def test_on_a_cluster(models: Kubectl) -> None:
     ],
 )
 def test_what_is_missing(said: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def get(_: kube.Kube, path: str) -> None:
-        raise kube.NotFound(f"the API server answers 404 for {path}: {said}")
+    async def get(_: kube.KubeApi, path: str) -> None:
+        raise kube.KubeObjectNotFound(f"the API server answered 404 for {path}: {said}")
 
-    monkeypatch.setattr(kube.Kube, "get", get)
-    with pytest.raises(kube.NotFound, match=told):
-        kube.Kube(None, "ns").model("ns", "a")
+    monkeypatch.setattr(kube.KubeApi, "get", get)
+    with pytest.raises(ModelNotFound, match=told):
+        asyncio.run(kube.KubeApi.get_model(kube.KubeApi.__new__(kube.KubeApi), "ns", "a"))
 
 
 @pytest.mark.cluster
 def test_watching_until_it_serves(models: Kubectl, monkeypatch: pytest.MonkeyPatch) -> None:
     models.patch_status("ljm/a", BUILDING["status"])
     steps = iter([{}, {**SERVING["status"], "build": None}])
-    wait = kube.Kube.wait_for_change
+    wait = overview.wait_for_change
 
-    def change(self: kube.Kube, path: str, query: dict[str, str], seconds: int) -> None:
+    async def change(api: kube.KubeApi, observed: Object, seconds: int) -> None:
         models.patch_status("ljm/a", next(steps))
-        wait(self, path, query, seconds)
+        await wait(api, observed, seconds)
 
-    monkeypatch.setattr(kube.Kube, "wait_for_change", change)
+    monkeypatch.setattr(overview, "wait_for_change", change)
     result = llmjp(models, "a", "-n", models.namespace, "--watch")
     assert result.exit_code == 0, result.output
     said = [row.split("  ", 1)[1] for row in result.stdout.splitlines()]
@@ -281,6 +290,6 @@ def test_nobody_answers(tmp_path: Path) -> None:
     }
     path.write_text(json.dumps(document))
     result = CliRunner().invoke(APP, ["a", "--kubeconfig", str(path)])
-    assert isinstance(result.exception, kube.Unreachable)
+    assert isinstance(result.exception, kube.KubeApiUnreachable)
     result = CliRunner().invoke(APP, ["a", "--kubeconfig", str(tmp_path / "none")])
-    assert isinstance(result.exception, kube.NotConfigured)
+    assert isinstance(result.exception, kube.KubeconfigError)

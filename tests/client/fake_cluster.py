@@ -109,7 +109,8 @@ class FakeCluster:
                 await self._stop.wait()
             case _:
                 pass
-        return web.json_response({"message": "no such thing"}, status=404)
+        name = request.path.rpartition("/")[2]
+        return web.json_response({"message": f'"{name}" not found'}, status=404)
 
     async def _forward(self, request: web.Request, name: str) -> web.StreamResponse:
         if name not in self.targets:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llmjp_client import TLS, AsyncClient, Client
-from llmjp_client._base import Endpoint
+from llmjp_client._base import GrpcTarget
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("text", "endpoint"),
     [
-        ("localhost:8001", Endpoint("localhost:8001", encrypted=False)),
-        ("localhost", Endpoint("localhost:8001", encrypted=False)),
-        ("llm.example.org:9", Endpoint("llm.example.org:9", encrypted=False)),
-        ("grpc://10.0.0.1:80", Endpoint("10.0.0.1:80", encrypted=False)),
-        ("grpcs://10.0.0.1:443/", Endpoint("10.0.0.1:443", encrypted=True)),
-        ("[::1]:8001", Endpoint("[::1]:8001", encrypted=False)),
-        ("grpcs://[fe80::1]", Endpoint("[fe80::1]:8001", encrypted=True)),
+        ("localhost:8001", GrpcTarget("localhost:8001", encrypted=False)),
+        ("localhost", GrpcTarget("localhost:8001", encrypted=False)),
+        ("llm.example.org:9", GrpcTarget("llm.example.org:9", encrypted=False)),
+        ("grpc://10.0.0.1:80", GrpcTarget("10.0.0.1:80", encrypted=False)),
+        ("grpcs://10.0.0.1:443/", GrpcTarget("10.0.0.1:443", encrypted=True)),
+        ("[::1]:8001", GrpcTarget("[::1]:8001", encrypted=False)),
+        ("grpcs://[fe80::1]", GrpcTarget("[fe80::1]:8001", encrypted=True)),
     ],
 )
-def test_endpoints(text: str, endpoint: Endpoint) -> None:
-    assert Endpoint.parse(text, encrypted=False) == endpoint
-    assert Endpoint.parse(text, encrypted=True).encrypted
+def test_endpoints(text: str, endpoint: GrpcTarget) -> None:
+    assert GrpcTarget.parse(text, encrypted=False) == endpoint
+    assert GrpcTarget.parse(text, encrypted=True).encrypted
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_endpoints(text: str, endpoint: Endpoint) -> None:
 )
 def test_what_is_no_endpoint(text: str) -> None:
     with pytest.raises(ValueError, match=r"endpoint .* expected"):
-        Endpoint.parse(text, encrypted=False)
+        GrpcTarget.parse(text, encrypted=False)
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])

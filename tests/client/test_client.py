@@ -215,7 +215,7 @@ def free_port() -> int:
 def test_nobody_at_the_endpoint(connect: Connect) -> None:
     endpoint = f"localhost:{free_port()}"
     client = connect(endpoint, retries=1)
-    with pytest.raises(Unavailable, match=f"^{endpoint}: .*check that the server runs"):
+    with pytest.raises(Unavailable, match=f"^{endpoint}: .*check that the server is running"):
         client.generate("x")
     assert not client.is_ready()
 

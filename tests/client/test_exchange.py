@@ -27,7 +27,7 @@ def exchange(*, retries: int = 2, timeout_s: float | None = None) -> Exchange:
     return Exchange(
         pb.ModelInferRequest(id="r1"),
         endpoint="host:1",
-        policy=RetryPolicy(retries, first_s=1.0, most_s=4.0),
+        retry_policy=RetryPolicy(retries, initial_s=1.0, max_s=4.0),
         timeout_s=timeout_s,
     )
 
@@ -90,7 +90,7 @@ def test_a_reply(end: list[pb.ModelStreamInferResponse]) -> None:
     chunks = [talk.receive(message) for message in [response("で"), response(""), *end]]
     assert "".join(chunk.text for chunk in chunks if chunk) == talk.text == "です"
     assert [talk.ended, talk.receive(None), talk.ended] == [False, None, True]
-    reply = talk.reply()
+    reply = talk.build_reply()
     assert (reply.text, reply.finish_reason, reply.usage) == ("です", "stop", Usage(3, 4))
     assert reply.request_id == "r1"
 
@@ -132,7 +132,7 @@ def test_a_connection_that_breaks_after_the_reply_does_not_spoil_it() -> None:
     talk.receive(LAST)
     assert talk.recover(UNAVAILABLE, now=0, chance=0) is None
     assert talk.ended
-    assert talk.reply().text == "す"
+    assert talk.build_reply().text == "す"
 
 
 def test_a_connection_that_breaks_after_a_late_reply() -> None:
@@ -176,7 +176,7 @@ def test_nothing_is_sent_again_once_it_is_cancelled() -> None:
 
 def test_no_retry_beyond_the_deadline() -> None:
     talk = exchange(timeout_s=10)
-    talk.attempt(100.0)
+    talk.start_attempt(100.0)
     assert talk.recover(UNAVAILABLE, now=109.4, chance=0) == 0.5
     with pytest.raises(Unavailable):
         talk.recover(UNAVAILABLE, now=109.4, chance=0)
@@ -184,29 +184,29 @@ def test_no_retry_beyond_the_deadline() -> None:
 
 def test_the_deadline_counts_from_the_first_attempt() -> None:
     talk = exchange(timeout_s=10)
-    assert talk.attempt(100.0)[1] == 10
-    message, left = talk.attempt(107.5)
+    assert talk.start_attempt(100.0)[1] == 10
+    message, left = talk.start_attempt(107.5)
     assert left == 2.5
     assert message.parameters["timeout"].int64_param == 2_500_000
-    message, left = talk.attempt(999.0)
+    message, left = talk.start_attempt(999.0)
     assert left == 0
     # 0 would mean no deadline to Triton.
     assert message.parameters["timeout"].int64_param == 1
 
 
 def test_without_a_deadline_none_is_sent() -> None:
-    message, left = exchange(timeout_s=None).attempt(0.0)
+    message, left = exchange(timeout_s=None).start_attempt(0.0)
     assert left is None
     assert "timeout" not in message.parameters
 
 
 @given(st.integers(0, 100), st.floats(0, 1, exclude_max=True))
 def test_waits_grow_to_a_bound_and_keep_half_of_it(attempt: int, chance: float) -> None:
-    policy = RetryPolicy(3, first_s=0.1, most_s=2.0)
-    delay = policy.delay_s(attempt, chance)
+    policy = RetryPolicy(3, initial_s=0.1, max_s=2.0)
+    delay = policy.compute_delay_s(attempt, chance)
     whole = min(2.0, 0.1 * 2**attempt)
     assert whole / 2 <= delay <= whole
-    assert policy.delay_s(attempt + 1, chance) >= delay
+    assert policy.compute_delay_s(attempt + 1, chance) >= delay
 
 
 def test_chunks_with_ids_alone_count() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from llmjp_client import InvalidRequest, Options, ProtocolError, ServerError
-from llmjp_client._messages import TENSORS, decode, encode
+from llmjp_client._messages import TENSORS, decode_response, encode_request
 from llmjp_client._tensors import pack, unpack
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def encoded(prompt: Any = "x", **options: Any) -> pb.ModelInferRequest:
-    return encode(prompt, cast("Options", options), model="llmjp", request_id="r1", streaming=True)
+    return encode_request(
+        prompt, cast("Options", options), model="llmjp", request_id="r1", streaming=True
+    )
 
 
 def tensors(request: pb.ModelInferRequest) -> dict[str, tuple[str, list[int], list[Any]]]:
@@ -98,8 +100,8 @@ def test_an_empty_prompt_is_the_servers_business() -> None:
         ("x", {"temperature": 1e300}, "temperature: expected a number that fits 32 bits"),
         ("x", {"seed": -1}, r"seed: expected a whole number in \[0, 2\*\*64\), found int -1"),
         ("x", {"log_probs": 1}, "log_probs: expected True or False"),
-        ("x", {"stop": ["ok", 7]}, "stop: expected text that UTF-8 can spell, found int 7"),
-        ("\ud800", {}, "prompt: expected text that UTF-8 can spell"),
+        ("x", {"stop": ["ok", 7]}, "stop: expected text that UTF-8 can encode, found int 7"),
+        ("\ud800", {}, "prompt: expected text that UTF-8 can encode"),
         ([], {}, "prompt: .* empty list"),
         (["a", "b"], {}, "prompt ids: expected a whole number"),
         ([{"role": "user"}, "hello"], {}, "messages: expected mappings"),
@@ -135,7 +137,7 @@ def response(*outputs: tuple[str, Any, list[Any]], final: bool = False) -> Any:
 
 
 def test_a_response() -> None:
-    arrival = decode(
+    arrival = decode_response(
         response(
             ("text_output", "BYTES", ["日本🍣"]),
             ("output_ids", "INT32", [5, 6]),
@@ -154,30 +156,30 @@ def test_a_response() -> None:
 
 
 def test_an_empty_response_is_no_chunk_and_not_final() -> None:
-    arrival = decode(pb.ModelStreamInferResponse())
+    arrival = decode_response(pb.ModelStreamInferResponse())
     assert arrival.chunk == type(arrival.chunk)()
     assert not arrival.final
 
 
 def test_tensors_of_another_kind_are_refused() -> None:
     with pytest.raises(ProtocolError, match="text_output: expected BYTES, found INT32"):
-        decode(response(("text_output", "INT32", [1])))
+        decode_response(response(("text_output", "INT32", [1])))
 
 
 def test_half_a_character_is_refused() -> None:
     message = response(("text_output", "BYTES", ["x"]))
     message.infer_response.raw_output_contents[0] = b"\x02\x00\x00\x00\xe3\x81"
     with pytest.raises(ProtocolError, match="text_output: "):
-        decode(message)
+        decode_response(message)
 
 
 def test_missing_contents_are_refused() -> None:
     message = response(("text_output", "BYTES", ["x"]))
     del message.infer_response.raw_output_contents[:]
-    with pytest.raises(ProtocolError, match="1 output tensors came with 0 contents"):
-        decode(message)
+    with pytest.raises(ProtocolError, match="contents for 1 output tensors, found 0"):
+        decode_response(message)
 
 
 def test_an_error_inside_the_stream() -> None:
     with pytest.raises(ServerError, match="it broke"):
-        decode(pb.ModelStreamInferResponse(error_message="it broke"))
+        decode_response(pb.ModelStreamInferResponse(error_message="it broke"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
 import socket
 import subprocess
 import sys
@@ -12,13 +11,18 @@ from typing import Any
 import pytest
 
 from llmjp_client import TLS, Client, Unsupported
-from llmjp_client._resource import Settings, direct, parse, settings_for
-from llmjp_client.kube import NotFound
+from llmjp_client._resource import (
+    ClientSettings,
+    find_direct_address,
+    merge_settings,
+    parse_model,
+)
+from llmjp_client.kube import KubeObjectNotFound
 from tests.client.resources import ENDPOINT, HOST, SERVES, Object, condition, resource, said
 
 
 @pytest.mark.parametrize(
-    ("status", "serves", "hopeless"),
+    ("status", "serves", "stuck"),
     [
         (None, False, False),
         ({}, False, False),
@@ -31,26 +35,29 @@ from tests.client.resources import ENDPOINT, HOST, SERVES, Object, condition, re
         (said("Failed", condition("Available", "False"), generation=0), False, False),
     ],
 )
-def test_what_a_status_comes_to(status: Object | None, serves: bool, hopeless: bool) -> None:
-    found = parse(resource(status), "a")
-    assert (found.serves, found.hopeless) == (serves, hopeless)
+def test_what_a_status_comes_to(status: Object | None, serves: bool, stuck: bool) -> None:
+    found = parse_model(resource(status), "a")
+    assert (found.serves, found.stuck) == (serves, stuck)
 
 
 def test_what_is_read_of_one_that_serves() -> None:
-    found = parse(resource(SERVES, tls="certificate"), "a")
+    found = parse_model(resource(SERVES, tls="certificate"), "a")
     assert (found.host, found.port, found.model) == (HOST, 8001, "llmjp")
     assert (found.selector, found.tls) == ("app=a", True)
-    least = parse({}, "a")
+    least = parse_model({}, "a")
     assert least.selector == "serving.llmjp.dev/model=a,app.kubernetes.io/component=serving"
 
 
-def test_the_story_says_what_does_not_hold() -> None:
+def test_the_explanation_says_what_does_not_hold() -> None:
     accepted = condition("Accepted", "False", "LicenceNotAccepted", "read the terms")
-    found = parse(resource(said("Blocked", accepted, condition("EngineReady", "True"))), "a")
-    assert found.story() == (
+    found = parse_model(resource(said("Blocked", accepted, condition("EngineReady", "True"))), "a")
+    assert found.explain() == (
         "phase Blocked; Accepted is False (LicenceNotAccepted): read the terms"
     )
-    assert parse({}, "a").story() == "phase Pending; the operator has said nothing yet"
+    assert (
+        parse_model({}, "a").explain()
+        == "phase Pending; the operator has not reported anything yet"
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,9 +72,9 @@ def test_the_story_says_what_does_not_hold() -> None:
         ("", {"tls": TLS(ca="ca.pem")}, False, TLS(ca="ca.pem")),
     ],
 )
-def test_tls(secret: str, given: Settings, elsewhere: bool, tls: object) -> None:
-    settings = settings_for(
-        parse(resource(SERVES, tls=secret), "a"), given, other_address=elsewhere
+def test_tls(secret: str, given: ClientSettings, elsewhere: bool, tls: object) -> None:
+    settings = merge_settings(
+        parse_model(resource(SERVES, tls=secret), "a"), given, other_address=elsewhere
     )
     assert (settings["tls"], settings["model"]) == (tls, "llmjp")
 
@@ -79,29 +86,23 @@ def test_nothing_of_it_is_imported_before_it_is_used() -> None:
 
 
 def test_the_package_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "_forward":
-            raise ModuleNotFoundError(name="kubernetes")
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.delitem(sys.modules, "llmjp_client.kube")
+    monkeypatch.setitem(sys.modules, "kubernetes.aio", None)
     with pytest.raises(Unsupported, match=r"pip install 'llmjp-serving\[cluster\]'"):
         Client.from_resource("a")
 
 
 class ServiceOnly:
-    """What `direct` asks of a cluster: its Service, and by monkeypatching names."""
+    """What `find_direct_address` asks of a cluster: its Service, and by monkeypatching names."""
 
     def __init__(self, *, inside: bool, ips: list[str] | None) -> None:
-        self.inside = inside
+        self.in_cluster = inside
         self._ips = ips
 
     async def get(self, path: str) -> Object:
         assert path == "/api/v1/namespaces/mine/services/a"
         if self._ips is None:
-            raise NotFound("no such Service, or no right to see it")
+            raise KubeObjectNotFound("no such Service, or no right to see it")
         return {"spec": {"clusterIPs": self._ips}}
 
 
@@ -134,5 +135,7 @@ def test_the_way(
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     cluster: Any = ServiceOnly(inside=inside, ips=ips)
-    found = asyncio.run(direct(cluster, "mine", "a", parse(resource(SERVES), "a")))
+    found = asyncio.run(
+        find_direct_address(cluster, "mine", "a", parse_model(resource(SERVES), "a"))
+    )
     assert found == address

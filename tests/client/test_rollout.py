@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from llmjp_client import Client, LlmJpError, Unavailable
-from llmjp_client._channels import Line, Lines
+from llmjp_client._channels import ChannelPool, PooledChannel
 from llmjp_client.testing import FakeRequest, FakeServer, InBandError, StatusError
 from tests.support.forwarder import Forwarder
 
@@ -124,40 +124,40 @@ def test_many_that_are_refused_at_once_share_the_new_connection() -> None:
         assert service.connections.count(after.endpoint) == 1
 
 
-def lines() -> tuple[Lines, list[str]]:
-    """Lines whose channels are names, and the names so far."""
+def make_pool() -> tuple[ChannelPool, list[str]]:
+    """A pool whose channels are names, and the names so far."""
     made: list[str] = []
 
-    def make() -> Line:
+    def open_channel() -> PooledChannel:
         made.append(f"channel {len(made)}")
-        return Line(made[-1], None)
+        return PooledChannel(made[-1], None)
 
-    return Lines(make), made
+    return ChannelPool(open_channel), made
 
 
-def test_an_old_line_is_given_back_when_its_last_call_ends() -> None:
-    all_lines, made = lines()
-    first, second = all_lines.take(), all_lines.take()
+def test_a_retired_channel_is_closed_when_its_last_call_ends() -> None:
+    pool, made = make_pool()
+    first, second = pool.acquire(), pool.acquire()
     assert first is second
-    third = all_lines.take(instead_of=first)
+    third = pool.acquire(instead_of=first)
     assert (third.channel, made) == ("channel 1", ["channel 0", "channel 1"])
-    assert all_lines.give(first) is None
-    assert all_lines.give(second) is second
-    assert all_lines.give(third) is None, "new calls take it"
+    assert pool.release(first) is None
+    assert pool.release(second) is second
+    assert pool.release(third) is None, "new calls take it"
 
 
-def test_a_line_is_replaced_once_however_many_calls_it_failed() -> None:
-    all_lines, made = lines()
-    first, second = all_lines.take(), all_lines.take()
-    assert all_lines.take(instead_of=first) is all_lines.take(instead_of=second)
+def test_a_channel_is_replaced_once_however_many_calls_it_failed() -> None:
+    pool, made = make_pool()
+    first, second = pool.acquire(), pool.acquire()
+    assert pool.acquire(instead_of=first) is pool.acquire(instead_of=second)
     assert len(made) == 2
 
 
 def test_closing_ends_old_and_new() -> None:
-    all_lines, made = lines()
-    first = all_lines.take()
-    second = all_lines.take(instead_of=first)
-    assert all_lines.all() == [first, second]
-    assert all_lines.give(first) is None
-    assert all_lines.all() == []
+    pool, made = make_pool()
+    first = pool.acquire()
+    second = pool.acquire(instead_of=first)
+    assert pool.take_all() == [first, second]
+    assert pool.release(first) is None
+    assert pool.take_all() == []
     assert len(made) == 2

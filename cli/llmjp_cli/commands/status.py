@@ -1,53 +1,42 @@
-"""`llmjp status`. Nothing heavy at import."""
+"""`llmjp status`. Nothing heavy is imported before it runs."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from llmjp_cli.cluster.kube import (
-    Context,
-    Forbidden,
-    Kube,
-    Kubeconfig,
-    KubeError,
-    Namespace,
-    models_path,
-)
+from llmjp_cli.console import open_console
+from llmjp_cli.options import AsJson, Context, Kubeconfig, Namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from llmjp_cli.cluster.status.screen import Seen
+    from llmjp_client.kube import KubeApi
 
 Object = dict[str, Any]
 
-_PIPED_WIDTH = 160
-_LOOK_AGAIN_S = 2
-"""Between two looks, where the model itself does not change: pods and events do."""
+POLL_S = 2
+"""Between two observations while the model itself does not change: pods and events may."""
 
 
-def status(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Of an LlmJpModel.")] = None,
+def show_status(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="An LlmJpModel.")] = None,
     namespace: Namespace = None,
     everywhere: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="The models of all namespaces.")
+        bool, typer.Option("--all-namespaces", "-A", help="List the models of all namespaces.")
     ] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Until NAME is Available, then exit with 0.")
+        bool, typer.Option("--watch", "-w", help="Watch until NAME is Available; then exit with 0.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: AsJson = False,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """What a model in the cluster does, what it waits for, and what to do about it.
+    """Show what a model in the cluster is doing, what it waits for, and what to do about it.
 
     Without NAME: a table of all models of the namespace.
 
@@ -56,117 +45,94 @@ def status(
     if name is None and watch:
         raise typer.BadParameter("--watch needs the NAME of a model")
     if everywhere and (name is not None or namespace is not None):
-        raise typer.BadParameter("-A shows all models: leave NAME and -n out")
+        raise typer.BadParameter("-A lists all models: leave out NAME and -n")
     if watch and as_json:
-        raise typer.BadParameter("--watch and --json do not go together")
-    with closing(Kube.connect(kubeconfig, context)) as kube:
-        here = namespace or kube.namespace
-        if name is None:
-            _list(kube, None if everywhere else here, as_json=as_json)
-        elif watch:
-            _watch(kube, here, name)
-        else:
-            _once(kube, here, name, as_json=as_json)
+        raise typer.BadParameter("--watch and --json exclude each other")
+
+    async def run() -> None:
+        from llmjp_client.kube import KubeApi
+
+        async with await KubeApi.connect(kubeconfig, context) as api:
+            chosen = namespace or api.namespace
+            if name is None:
+                await _show_listing(api, None if everywhere else chosen, as_json=as_json)
+            elif watch:
+                await _watch_model(api, chosen, name)
+            else:
+                await _show_model(api, chosen, name, as_json=as_json)
+
+    asyncio.run(run())
 
 
-def _list(kube: Kube, namespace: str | None, *, as_json: bool) -> None:
-    from llmjp_cli.cluster.status.screen import listing
+async def _show_listing(api: KubeApi, namespace: str | None, *, as_json: bool) -> None:
+    from llmjp_cli.cluster.status.screen import render_listing
+    from llmjp_client.kube import format_models_path
 
-    models = kube.items(models_path(namespace))
+    models = await api.list_items(format_models_path(namespace))
     if as_json:
         typer.echo(json.dumps(models, ensure_ascii=False))
     elif not models:
         where = f"namespace {namespace}" if namespace else "the cluster"
         typer.echo(f"no LlmJpModel in {where}", err=True)
     else:
-        _console().print(listing(models, time.time(), namespaces=namespace is None))
+        open_console().print(render_listing(models, time.time(), namespaces=namespace is None))
 
 
-def _once(kube: Kube, namespace: str, name: str, *, as_json: bool) -> None:
-    from llmjp_cli.cluster.status.screen import next_steps, screen
+async def _show_model(api: KubeApi, namespace: str, name: str, *, as_json: bool) -> None:
+    from llmjp_cli.cluster.status.advice import suggest_next_steps
+    from llmjp_cli.cluster.status.overview import observe_model
+    from llmjp_cli.cluster.status.screen import render_screen
 
-    seen = look(kube, namespace, name)
+    overview = await observe_model(api, namespace, name)
     if not as_json:
-        _console().print(screen(seen, time.time()))
+        open_console().print(render_screen(overview, time.time()))
         return
     document = {
-        "model": seen.model,
-        "pods": seen.pods,
-        "events": seen.events,
-        "unknown": seen.unknown,
-        "next": list(next_steps(seen)),
+        "model": overview.model,
+        "pods": overview.pods,
+        "events": overview.events,
+        "unknown": overview.unknown,
+        "next": list(suggest_next_steps(overview)),
     }
     typer.echo(json.dumps(document, ensure_ascii=False))
 
 
-def _watch(kube: Kube, namespace: str, name: str) -> None:
-    from llmjp_cli.cluster.status.screen import available, line, screen
+async def _watch_model(api: KubeApi, namespace: str, name: str) -> None:
+    """Return once the model is Available."""
+    if sys.stdout.isatty():
+        await _watch_on_screen(api, namespace, name)
+    else:
+        await _watch_in_lines(api, namespace, name)
 
-    if not sys.stdout.isatty():
-        said = ""
-        while True:
-            model = kube.model(namespace, name)
-            if (now := line(model)) != said:
-                said = now
-                typer.echo(f"{datetime.now(UTC):%H:%M:%SZ}  {said}")
-            if available(model):
-                return
-            _pause(kube, model)
+
+async def _watch_in_lines(api: KubeApi, namespace: str, name: str) -> None:
+    """Print a line with the time whenever it changes."""
+    from llmjp_cli.cluster.status.fields import format_line, is_available
+    from llmjp_cli.cluster.status.overview import wait_for_change
+
+    printed = ""
+    while True:
+        model = await api.get_model(namespace, name)
+        if (line := format_line(model)) != printed:
+            printed = line
+            typer.echo(f"{datetime.now(UTC):%H:%M:%SZ}  {line}")
+        if is_available(model):
+            return
+        await wait_for_change(api, model, POLL_S)
+
+
+async def _watch_on_screen(api: KubeApi, namespace: str, name: str) -> None:
+    """Redraw the screen."""
     from rich.live import Live
 
-    with Live(console=_console(), auto_refresh=False) as live:
+    from llmjp_cli.cluster.status.fields import is_available
+    from llmjp_cli.cluster.status.overview import observe_model, wait_for_change
+    from llmjp_cli.cluster.status.screen import render_screen
+
+    with Live(console=open_console(), auto_refresh=False) as live:
         while True:
-            seen = look(kube, namespace, name)
-            live.update(screen(seen, time.time()), refresh=True)
-            if available(seen.model):
+            overview = await observe_model(api, namespace, name)
+            live.update(render_screen(overview, time.time()), refresh=True)
+            if is_available(overview.model):
                 return
-            _pause(kube, seen.model)
-
-
-def _pause(kube: Kube, model: Object) -> None:
-    """Until the model changes, or its pods may have."""
-    metadata = model["metadata"]
-    query = {
-        "fieldSelector": f"metadata.name={metadata['name']}",
-        "resourceVersion": metadata["resourceVersion"],
-    }
-    try:
-        kube.wait_for_change(models_path(metadata["namespace"]), query, _LOOK_AGAIN_S)
-    except Forbidden:  # may get, may not watch
-        time.sleep(_LOOK_AGAIN_S)
-
-
-def look(kube: Kube, namespace: str, name: str) -> Seen:
-    """The model and what belongs to it; only the model itself is indispensable.
-
-    Raises:
-        KubeError: there is no such model, or it may not be looked at.
-    """
-    from llmjp_cli.cluster.status.screen import Seen
-
-    model = kube.model(namespace, name)
-    unknown: list[str] = []
-
-    def listed(what: str, query: Mapping[str, str]) -> list[Object]:
-        try:
-            return kube.items(f"/api/v1/namespaces/{namespace}/{what}", query)
-        except KubeError as exc:
-            if (line := f"about {what}, because {exc}") not in unknown:
-                unknown.append(line)
-            return []
-
-    pods = listed("pods", {"labelSelector": f"serving.llmjp.dev/model={name}"})
-    job = ((model.get("status") or {}).get("build") or {}).get("job")
-    if job:
-        # Models that want the same engine share its Job.
-        pods += listed("pods", {"labelSelector": f"batch.kubernetes.io/job-name={job}"})
-    unique = {pod["metadata"]["name"]: pod for pod in pods}
-    about = f"involvedObject.kind=LlmJpModel,involvedObject.name={name}"
-    events = listed("events", {"fieldSelector": about})
-    return Seen(
-        model=model, pods=tuple(unique.values()), events=tuple(events), unknown=tuple(unknown)
-    )
-
-
-def _console() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+            await wait_for_change(api, overview.model, POLL_S)

@@ -1,7 +1,7 @@
-"""What `llmjp doctor` judges about a cluster: findings from plain objects. Pure.
+"""Checks of a cluster: from plain objects to results. Pure.
 
-What may not be looked at is `Unknown`, and the finding then says "cannot tell, because ...".
-GPUs and models are judged in `doctor_nodes` and `doctor_models`.
+What could not be read is `Unknown`, and the result then says "cannot tell, because ...".
+GPUs and models are checked in `gpus` and `models`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any, Final, TypeAlias, TypeVar
 Object = dict[str, Any]
 T = TypeVar("T")
 
-OLDEST: Final = (1, 29)
-"""Kubernetes that the chart takes."""
-LATE: Final = 2.0
-"""A Lease is stale when it was not renewed for so many times its duration."""
+MIN_VERSION: Final = (1, 29)
+"""The oldest Kubernetes that the chart supports."""
+STALE_AFTER: Final = 2.0
+"""A Lease is stale after so many times its duration."""
 RIGHTS: Final = (
     ("create", "serving.llmjp.dev", "llmjpmodels"),
     ("patch", "serving.llmjp.dev", "llmjpmodels"),
@@ -28,8 +28,8 @@ RIGHTS: Final = (
     ("create", "", "pods/portforward"),
     ("list", "", "events"),
 )
-"""Verb, API group and resource of what users of this project do."""
-SHARED: Final = (
+"""Verb, API group and resource of what users need to do."""
+RWX_PROVISIONERS: Final = (
     "efs.csi.aws.com",
     "fsx.csi.aws.com",
     "file.csi.azure.com",
@@ -45,12 +45,12 @@ SHARED: Final = (
     "csi.vastdata.com",
     "beegfs.csi.netapp.com",
 )
-"""Provisioners of volumes that several nodes mount at once (their own documentation); the name may
-have something in front."""
+"""Provisioners of ReadWriteMany volumes, according to their documentation; a name may have a prefix
+before them."""
 
 
 class Level(StrEnum):
-    """How a check came out."""
+    """The outcome of a check."""
 
     OK = "ok"
     WARN = "warn"
@@ -59,34 +59,35 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
+class CheckResult:
+    """The outcome of one check."""
 
     check: str
     level: Level
     message: str
     """What was found, and what it means."""
-    mend: str = ""
+    advice: str = ""
+    """How to fix it, or what else to know."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Something that could not be looked at."""
+    """Something that could not be read."""
 
     why: str
 
 
 Answer: TypeAlias = T | Unknown
-"""What was found, if one may know."""
+"""What was read, if it could be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """All that was looked at."""
+class ClusterOverview:
+    """Everything that the checks look at."""
 
     namespace: str
     now: float
-    """By the API server's clock."""
+    """Seconds since 1970, by the API server's clock."""
     version: Answer[Object]
     definition: Answer[Object | None]
     operators: Answer[Sequence[Object]]
@@ -94,60 +95,61 @@ class Found:
     rights: Mapping[tuple[str, str, str], Answer[bool]]
     nodes: Answer[Sequence[Object]]
     pods: Answer[Sequence[Object]]
-    """Of all namespaces, that have not ended."""
+    """Pods of all namespaces that have not ended."""
     runtime_classes: Answer[Sequence[Object]]
     storage_classes: Answer[Sequence[Object]]
-    space: Answer[Object | None]
-    """The namespace as an object."""
-    policies: Answer[Sequence[Object]]
+    namespace_object: Answer[Object | None]
+    network_policies: Answer[Sequence[Object]]
     models: Answer[Sequence[Object]]
     claims: Answer[Sequence[Object]]
     exists: Mapping[tuple[str, str], Answer[bool]] = field(default_factory=dict)
-    """By kind and name: Secrets and ConfigMaps that models name."""
+    """Whether Secrets and ConfigMaps that models refer to exist, by kind and name."""
 
 
-def cluster(found: Found) -> list[Finding]:
-    """Everything but GPUs and models."""
+def check_cluster(overview: ClusterOverview) -> list[CheckResult]:
+    """Check everything but GPUs and models."""
     return [
-        version(found.version),
-        definition(found.definition),
-        operator(found.operators),
-        lease(found.lease, found.now),
-        *(right(asked, answer) for asked, answer in found.rights.items()),
-        *storage(found.storage_classes),
-        pod_security(found.space, found.namespace),
-        policies(found.policies),
+        check_version(overview.version),
+        check_definition(overview.definition),
+        check_operator(overview.operators),
+        check_lease(overview.lease, overview.now),
+        *(check_right(right, answer) for right, answer in overview.rights.items()),
+        *check_storage_classes(overview.storage_classes),
+        check_pod_security(overview.namespace_object, overview.namespace),
+        check_network_policies(overview.network_policies),
     ]
 
 
-def unknown(check: str, answer: Unknown) -> Finding:
-    """That nobody can tell."""
-    return Finding(check, Level.UNKNOWN, f"cannot tell, because {answer.why}")
+def report_unknown(check: str, answer: Unknown) -> CheckResult:
+    """Return the result of a check that could not be made."""
+    return CheckResult(check, Level.UNKNOWN, f"cannot tell, because {answer.why}")
 
 
-def version(answer: Answer[Object]) -> Finding:
-    """Of the API server."""
+def check_version(answer: Answer[Object]) -> CheckResult:
+    """Check the version of the API server."""
     if isinstance(answer, Unknown):
-        return unknown("API server", answer)
+        return report_unknown("API server", answer)
     text = str(answer.get("gitVersion"))
     numbers = tuple(int("".join(filter(str.isdigit, answer[n])) or 0) for n in ("major", "minor"))
-    if numbers >= OLDEST:
-        return Finding("API server", Level.OK, f"answers, Kubernetes {text}")
-    oldest = ".".join(map(str, OLDEST))
-    message = f"Kubernetes {text} is older than {oldest}: the kind's rules do not work there"
-    return Finding("API server", Level.FAIL, message, f"upgrade the cluster to {oldest} or newer")
+    if numbers >= MIN_VERSION:
+        return CheckResult("API server", Level.OK, f"answers, Kubernetes {text}")
+    oldest = ".".join(map(str, MIN_VERSION))
+    message = f"Kubernetes {text} is older than {oldest}: validation rules do not work there"
+    return CheckResult(
+        "API server", Level.FAIL, message, f"upgrade the cluster to {oldest} or newer"
+    )
 
 
-def definition(answer: Answer[Object | None]) -> Finding:
-    """Whether the kind is installed, and this release's."""
+def check_definition(answer: Answer[Object | None]) -> CheckResult:
+    """Check that the kind is installed, in the version of this release."""
     from llmjp_operator.crd.definition import definition as ours
     from llmjp_operator.names import CRD
 
     check, apply = "kind LlmJpModel", "kubectl apply --server-side -f manifests/crd.yaml"
     if isinstance(answer, Unknown):
-        return unknown(check, answer)
+        return report_unknown(check, answer)
     if answer is None:
-        return Finding(
+        return CheckResult(
             check, Level.FAIL, f"{CRD} is not installed", f"install the chart, or {apply}"
         )
     established = any(
@@ -155,47 +157,49 @@ def definition(answer: Answer[Object | None]) -> Finding:
         for c in (answer.get("status") or {}).get("conditions") or ()
     )
     if not established:
-        return Finding(
-            check, Level.FAIL, "installed, but not established", f"kubectl describe crd {CRD}"
+        return CheckResult(
+            check, Level.FAIL, "installed, but not established yet", f"kubectl describe crd {CRD}"
         )
     wanted, there = ours()["spec"]["versions"], answer["spec"]["versions"]
-    if (where := difference(wanted, there)) is None:
-        return Finding(check, Level.OK, "installed, and this release's")
-    message = f"another release's than this command's: they differ at {where}"
-    return Finding(check, Level.WARN, message, f"helm upgrade (or {apply}), or the other llmjp")
+    if (where := find_difference(wanted, there)) is None:
+        return CheckResult(check, Level.OK, "installed, from this release")
+    message = f"from another release than this command: they differ at {where}"
+    return CheckResult(
+        check, Level.WARN, message, f"helm upgrade (or {apply}), or use the llmjp of that release"
+    )
 
 
-def difference(wanted: object, there: object, path: str = "versions") -> str | None:
-    """Where two schemas first differ; None where they say the same.
+def find_difference(wanted: object, there: object, path: str = "versions") -> str | None:
+    """Return where two schemas first differ; None where they mean the same.
 
-    The API server adds defaults and leaves out what is empty, but never drops or adds a property.
+    The API server adds defaults and drops empty fields, but never drops or adds a property.
     """
     if isinstance(wanted, dict) and isinstance(there, dict):
         exact = path.endswith(".properties")
         names = [*wanted, *(n for n in there if exact and n not in wanted)]
-        inside = (difference(wanted.get(n), there.get(n), f"{path}.{n}") for n in names)
+        inside = (find_difference(wanted.get(n), there.get(n), f"{path}.{n}") for n in names)
         return next(filter(None, inside), None)
     if isinstance(wanted, list) and isinstance(there, list):
         if len(wanted) != len(there):
             return path
         pairs = enumerate(zip(wanted, there, strict=True))
-        inside = (difference(one, other, f"{path}[{i}]") for i, (one, other) in pairs)
+        inside = (find_difference(one, other, f"{path}[{i}]") for i, (one, other) in pairs)
         return next(filter(None, inside), None)
-    # Nothing, empty and zero are the same to whoever leaves empty fields out.
+    # Absent, empty and zero are the same where empty fields are dropped.
     return None if wanted == there or (not wanted and not there) else path
 
 
-def operator(answer: Answer[Sequence[Object]]) -> Finding:
-    """Whether it runs."""
+def check_operator(answer: Answer[Sequence[Object]]) -> CheckResult:
+    """Check that the operator runs."""
     check = "operator"
     if isinstance(answer, Unknown):
-        return unknown(check, answer)
+        return report_unknown(check, answer)
     if not answer:
-        message = "not installed: nothing happens to models"
-        mend = (
+        message = "not installed: models are not reconciled"
+        advice = (
             "helm install llmjp-operator charts/llmjp-operator -n llmjp-system --create-namespace"
         )
-        return Finding(check, Level.FAIL, message, mend)
+        return CheckResult(check, Level.FAIL, message, advice)
     sentences, level = [], Level.OK
     for found in answer:
         metadata, status = found["metadata"], found.get("status") or {}
@@ -206,64 +210,66 @@ def operator(answer: Answer[Sequence[Object]]) -> Finding:
         elif ready < wanted and level is Level.OK:
             level = Level.WARN
     first = answer[0]["metadata"]
-    mend = f"kubectl describe pods -n {first['namespace']} -l app.kubernetes.io/name=llmjp-operator"
-    return Finding(check, level, "; ".join(sentences), "" if level is Level.OK else mend)
+    advice = (
+        f"kubectl describe pods -n {first['namespace']} -l app.kubernetes.io/name=llmjp-operator"
+    )
+    return CheckResult(check, level, "; ".join(sentences), "" if level is Level.OK else advice)
 
 
-def lease(answer: Answer[Object | None], now: float) -> Finding:
-    """Whether somebody leads."""
+def check_lease(answer: Answer[Object | None], now: float) -> CheckResult:
+    """Check that an operator holds the leader election's Lease."""
     check = "operator's Lease"
     if isinstance(answer, Unknown):
-        return unknown(check, answer)
+        return report_unknown(check, answer)
     if answer is None:
-        message = "there is none: leader election is switched off, or no operator ever led"
-        return Finding(check, Level.WARN, message, "look at the operator's log")
+        message = "there is none: leader election is off, or no operator has ever led"
+        return CheckResult(check, Level.WARN, message, "check the operator's log")
     spec = answer.get("spec") or {}
     holder, renewed = spec.get("holderIdentity"), spec.get("renewTime")
     if not holder or not renewed:
-        message = "nobody holds it: no operator acts"
-        return Finding(check, Level.FAIL, message, "start the operator; look at its log")
+        message = "nobody holds it: no operator is active"
+        return CheckResult(check, Level.FAIL, message, "start the operator; check its log")
     passed = now - datetime.fromisoformat(renewed).timestamp()
-    limit = LATE * int(spec.get("leaseDurationSeconds") or 15)
+    limit = STALE_AFTER * int(spec.get("leaseDurationSeconds") or 15)
     if passed > limit:
         message = (
             f"{holder} did not renew it for {passed:.0f} s (limit {limit:.0f} s): it hangs or died"
         )
-        return Finding(check, Level.FAIL, message, "look at the operator's pods and log")
-    return Finding(check, Level.OK, f"held by {holder}")
+        return CheckResult(check, Level.FAIL, message, "check the operator's pods and log")
+    return CheckResult(check, Level.OK, f"held by {holder}")
 
 
-def right(asked: tuple[str, str, str], answer: Answer[bool]) -> Finding:
-    """Whether this user may do something in the namespace."""
-    verb, _, resource = asked
+def check_right(right: tuple[str, str, str], answer: Answer[bool]) -> CheckResult:
+    """Check that this user may do something in the namespace."""
+    verb, _, resource = right
     check = f"right to {verb} {resource}"
     if isinstance(answer, Unknown):
-        return unknown(check, answer)
+        return report_unknown(check, answer)
     if answer:
-        return Finding(check, Level.OK, "granted")
-    means = {
+        return CheckResult(check, Level.OK, "granted")
+    consequence = {
         "llmjpmodels": "models cannot be created or changed",
         "pods": "`llmjp status` does not show pods",
         "pods/log": "logs of builds and servers cannot be read",
         "pods/portforward": "Client.from_resource does not work from outside the cluster",
         "events": "`llmjp status` does not show events",
     }[resource]
-    mend = "ask an administrator for the role edit in this namespace"
-    return Finding(check, Level.WARN, f"not granted: {means}", mend)
+    advice = "ask an administrator for the role edit in this namespace"
+    return CheckResult(check, Level.WARN, f"not granted: {consequence}", advice)
 
 
-def storage(answer: Answer[Sequence[Object]]) -> list[Finding]:
-    """Whether models find volumes: a default, shared ones, ones that grow."""
+def check_storage_classes(answer: Answer[Sequence[Object]]) -> list[CheckResult]:
+    """Check that models can get volumes: by default, shared between nodes, growing."""
     if isinstance(answer, Unknown):
-        return [unknown("storage classes", answer)]
+        return [report_unknown("storage classes", answer)]
     if not answer:
-        message = "there is none: claims wait until somebody makes a volume for them"
-        mend = "install a CSI driver, or make volumes and name them by storage.existingClaim"
-        return [Finding("storage classes", Level.WARN, message, mend)]
-    return [_default(answer), *map(_storage_class, answer)]
+        message = "there are none: claims wait until somebody creates a volume for them"
+        advice = "install a CSI driver, or create volumes and name them in storage.existingClaim"
+        return [CheckResult("storage classes", Level.WARN, message, advice)]
+    return [_check_default_class(answer), *map(_check_storage_class, answer)]
 
 
-def _default(classes: Sequence[Object]) -> Finding:
+def _check_default_class(classes: Sequence[Object]) -> CheckResult:
     key = "storageclass.kubernetes.io/is-default-class"
     names = [
         c["metadata"]["name"]
@@ -271,43 +277,45 @@ def _default(classes: Sequence[Object]) -> Finding:
         if (c["metadata"].get("annotations") or {}).get(key) == "true"
     ]
     if names:
-        return Finding("default storage class", Level.OK, ", ".join(names))
+        return CheckResult("default storage class", Level.OK, ", ".join(names))
     message = "none: a model without spec.storage.storageClassName gets no volume"
-    return Finding("default storage class", Level.WARN, message, "name one in the models")
+    return CheckResult("default storage class", Level.WARN, message, "name one in the models")
 
 
-def _storage_class(found: Object) -> Finding:
+def _check_storage_class(found: Object) -> CheckResult:
     check = f"storage class {found['metadata']['name']}"
     provisioner = str(found.get("provisioner"))
-    grows = "volumes grow" if found.get("allowVolumeExpansion") else "volumes cannot grow"
-    if any(provisioner == known or provisioner.endswith(known) for known in SHARED):
-        return Finding(check, Level.OK, f"{provisioner}: ReadWriteMany, {grows}")
-    message = f"{provisioner}: not known to make ReadWriteMany volumes, {grows}"
-    mend = "if it makes none: spec.storage.accessMode: ReadWriteOnce, which ties pods to one node"
-    return Finding(check, Level.WARN, message, mend)
+    grows = "volumes can grow" if found.get("allowVolumeExpansion") else "volumes cannot grow"
+    if any(provisioner == known or provisioner.endswith(known) for known in RWX_PROVISIONERS):
+        return CheckResult(check, Level.OK, f"{provisioner}: ReadWriteMany, {grows}")
+    message = f"{provisioner}: not known to provide ReadWriteMany volumes, {grows}"
+    advice = "if it does not: spec.storage.accessMode: ReadWriteOnce, which ties pods to one node"
+    return CheckResult(check, Level.WARN, message, advice)
 
 
-def pod_security(answer: Answer[Object | None], name: str) -> Finding:
-    """What the namespace demands of pods; ours fit the strictest."""
+def check_pod_security(answer: Answer[Object | None], name: str) -> CheckResult:
+    """Check what the namespace demands of pods; ours meet the strictest level."""
     check = "PodSecurity"
     if isinstance(answer, Unknown):
-        return unknown(check, answer)
+        return report_unknown(check, answer)
     if answer is None:
-        mend = f"kubectl create namespace {name}"
-        return Finding(check, Level.FAIL, f"the namespace {name} does not exist", mend)
+        advice = f"kubectl create namespace {name}"
+        return CheckResult(check, Level.FAIL, f"the namespace {name} does not exist", advice)
     labels = answer["metadata"].get("labels") or {}
     level = labels.get("pod-security.kubernetes.io/enforce", "")
     if level:
-        return Finding(check, Level.OK, f"{name} enforces {level}; models' pods fit restricted")
-    message = f"{name} enforces nothing; models' pods fit restricted, so it may"
-    return Finding(check, Level.OK, message)
+        return CheckResult(
+            check, Level.OK, f"{name} enforces {level}; models' pods meet restricted"
+        )
+    message = f"{name} enforces nothing; models' pods meet restricted, so it could"
+    return CheckResult(check, Level.OK, message)
 
 
-def policies(answer: Answer[Sequence[Object]]) -> Finding:
-    """Whether something besides the operator's policies bears on pods of models."""
+def check_network_policies(answer: Answer[Sequence[Object]]) -> CheckResult:
+    """Check for policies besides the operator's that may affect models' pods."""
     check = "NetworkPolicy"
     if isinstance(answer, Unknown):
-        return unknown(check, answer)
+        return report_unknown(check, answer)
     others = [
         p["metadata"]["name"]
         for p in answer
@@ -315,9 +323,9 @@ def policies(answer: Answer[Sequence[Object]]) -> Finding:
         != "llmjp-operator"
     ]
     if not others:
-        return Finding(check, Level.OK, "only the operator's own, or none")
+        return CheckResult(check, Level.OK, "only the operator's own, or none")
     message = (
-        f"besides the operator's: {', '.join(sorted(others))}. Policies add up, so they "
-        "take nothing from models' pods, but may keep clients in this namespace from reaching them"
+        f"besides the operator's: {', '.join(sorted(others))}. Policies only add permissions, so "
+        "models' pods lose none, but clients in this namespace may be unable to reach them"
     )
-    return Finding(check, Level.OK, message, "clients need egress to port 8001")
+    return CheckResult(check, Level.OK, message, "clients need egress to port 8001")

@@ -1,16 +1,16 @@
-"""What `llmjp doctor` judges about GPUs. Pure."""
+"""Checks of GPUs. Pure."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from llmjp_cli.cluster.doctor.checks import Finding, Level, Unknown, unknown
+from llmjp_cli.cluster.doctor.checks import CheckResult, Level, Unknown, report_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from llmjp_cli.cluster.doctor.checks import Answer, Found
+    from llmjp_cli.cluster.doctor.checks import Answer, ClusterOverview
 
 Object = dict[str, Any]
 
@@ -21,106 +21,110 @@ PRESENT: Final = ("nvidia.com/gpu.present", "feature.node.kubernetes.io/pci-10de
 DISCOVERY: Final = "install NVIDIA's GPU operator, or its GPU feature discovery"
 
 
-def gpus(found: Found) -> list[Finding]:
-    """Kinds of GPUs, free ones, labels, drivers, runtime class."""
-    if isinstance(found.nodes, Unknown):
-        return [unknown("GPUs", found.nodes)]
-    there = [node for node in found.nodes if allocatable(node)]
-    findings = list(_kinds(there, found.pods))
-    if not there:
+def check_gpus(overview: ClusterOverview) -> list[CheckResult]:
+    """Check kinds of GPUs, free ones, labels, drivers and the runtime class."""
+    if isinstance(overview.nodes, Unknown):
+        return [report_unknown("GPUs", overview.nodes)]
+    gpu_nodes = [node for node in overview.nodes if read_allocatable(node)]
+    results = list(_summarize_kinds(gpu_nodes, overview.pods))
+    if not gpu_nodes:
         message = "no node offers nvidia.com/gpu: only backend torch works here, on CPUs"
-        findings.append(Finding("GPUs", Level.WARN, message, "install NVIDIA's device plugin"))
-    for node in found.nodes:
-        findings += _labels(node)
-    findings += [driver(node) for node in there if _label(node, DRIVER)]
-    if there:
-        findings.append(runtime_class(found.runtime_classes))
-    return findings
+        results.append(CheckResult("GPUs", Level.WARN, message, "install NVIDIA's device plugin"))
+    for node in overview.nodes:
+        results += _check_labels(node)
+    results += [check_driver(node) for node in gpu_nodes if _get_label(node, DRIVER)]
+    if gpu_nodes:
+        results.append(check_runtime_class(overview.runtime_classes))
+    return results
 
 
-def allocatable(node: Object) -> int:
-    """GPUs that a node offers."""
-    said = str(((node.get("status") or {}).get("allocatable") or {}).get(GPU, "0"))
-    return int(said) if said.isdecimal() else 0
+def read_allocatable(node: Object) -> int:
+    """Return the number of GPUs that a node offers."""
+    text = str(((node.get("status") or {}).get("allocatable") or {}).get(GPU, "0"))
+    return int(text) if text.isdecimal() else 0
 
 
-def taken(node: Object, pods: Sequence[Object]) -> int:
-    """GPUs of a node that pods have."""
+def count_used(node: Object, pods: Sequence[Object]) -> int:
+    """Return the number of a node's GPUs that pods hold."""
     name = node["metadata"]["name"]
     return sum(
-        _asked(pod)
+        _read_limit(pod)
         for pod in pods
         if (pod.get("spec") or {}).get("nodeName") == name
         and (pod.get("status") or {}).get("phase") not in {"Succeeded", "Failed"}
     )
 
 
-def _asked(pod: Object) -> int:
+def _read_limit(pod: Object) -> int:
     containers = pod["spec"].get("containers") or ()
     limits = ((c.get("resources") or {}).get("limits") or {} for c in containers)
     return sum(int(str(each.get(GPU, "0"))) for each in limits)
 
 
-def _kinds(nodes: Sequence[Object], pods: Answer[Sequence[Object]]) -> Iterator[Finding]:
+def _summarize_kinds(
+    nodes: Sequence[Object], pods: Answer[Sequence[Object]]
+) -> Iterator[CheckResult]:
     kinds: dict[tuple[str, str], list[Object]] = defaultdict(list)
     for node in nodes:
-        major, minor = (_label(node, f"nvidia.com/gpu.compute.{n}") for n in ("major", "minor"))
+        major, minor = (_get_label(node, f"nvidia.com/gpu.compute.{n}") for n in ("major", "minor"))
         capability = f"{major}.{minor}" if major and minor else "not labelled"
-        kinds[_label(node, PRODUCT) or "of no labelled kind", capability].append(node)
+        kinds[_get_label(node, PRODUCT) or "without a product label", capability].append(node)
     for (product, capability), members in sorted(kinds.items()):
-        check, total = f"GPUs {product}", sum(map(allocatable, members))
-        most = max(map(allocatable, members))
+        check, total = f"GPUs {product}", sum(map(read_allocatable, members))
+        most = max(map(read_allocatable, members))
         about = f"compute capability {capability}; {len(members)} nodes, {total} GPUs"
         if isinstance(pods, Unknown):
-            message = f"{about}, at most {most} on one; free ones: cannot tell, because {pods.why}"
-            yield Finding(check, Level.OK, message)
+            message = f"{about}, at most {most} on one; free: cannot tell, because {pods.why}"
+            yield CheckResult(check, Level.OK, message)
             continue
-        left = [allocatable(node) - taken(node, pods) for node in members]
-        message = f"{about}, at most {most} on one; {sum(left)} free, at most {max(left)} on one"
-        yield Finding(check, Level.OK, message)
+        free = [read_allocatable(node) - count_used(node, pods) for node in members]
+        message = f"{about}, at most {most} on one; {sum(free)} free, at most {max(free)} on one"
+        yield CheckResult(check, Level.OK, message)
 
 
-def _labels(node: Object) -> Iterator[Finding]:
-    check, offered = f"node {node['metadata']['name']}", allocatable(node)
-    if offered and not _label(node, PRODUCT):
-        message = f"{offered} GPUs without the label {PRODUCT}: models with a gpuProduct avoid it"
-        yield Finding(check, Level.WARN, message, DISCOVERY)
-    elif offered and not _label(node, "nvidia.com/gpu.compute.major"):
-        message = "no label says its compute capability: whether an engine fits is not checked"
-        yield Finding(check, Level.WARN, message, DISCOVERY)
-    elif not offered and any(_label(node, name) == "true" for name in PRESENT):
+def _check_labels(node: Object) -> Iterator[CheckResult]:
+    check, offered = f"node {node['metadata']['name']}", read_allocatable(node)
+    if offered and not _get_label(node, PRODUCT):
+        message = f"{offered} GPUs without the label {PRODUCT}: gpuProduct does not select it"
+        yield CheckResult(check, Level.WARN, message, DISCOVERY)
+    elif offered and not _get_label(node, "nvidia.com/gpu.compute.major"):
+        message = "no label gives its compute capability: engines are not checked for it"
+        yield CheckResult(check, Level.WARN, message, DISCOVERY)
+    elif not offered and any(_get_label(node, name) == "true" for name in PRESENT):
         message = "has NVIDIA GPUs, but offers none"
-        yield Finding(check, Level.WARN, message, "look at NVIDIA's device plugin on that node")
+        yield CheckResult(check, Level.WARN, message, "check NVIDIA's device plugin on that node")
 
 
-def driver(node: Object) -> Finding:
-    """Whether a node's driver is new enough for the images."""
+def check_driver(node: Object) -> CheckResult:
+    """Check that a node's driver is new enough for the images."""
     from llmjp_operator.runtimes import DEFAULT_RUNTIME, RUNTIMES
 
-    check, there = f"driver of {node['metadata']['name']}", _label(node, DRIVER)
+    check, installed = f"driver of {node['metadata']['name']}", _get_label(node, DRIVER)
     lowest = RUNTIMES[DEFAULT_RUNTIME].minimum_driver
-    if _numbers(there) >= _numbers(lowest):
-        return Finding(check, Level.OK, f"{there}, {lowest} is needed")
-    message = f"{there} is older than {lowest}, which runtime {DEFAULT_RUNTIME} needs"
-    return Finding(check, Level.FAIL, message, "upgrade NVIDIA's driver on that node")
+    if _parse_version(installed) >= _parse_version(lowest):
+        return CheckResult(check, Level.OK, f"{installed}; {lowest} or newer is needed")
+    message = f"{installed} is older than {lowest}, which runtime {DEFAULT_RUNTIME} needs"
+    return CheckResult(check, Level.FAIL, message, "upgrade NVIDIA's driver on that node")
 
 
-def runtime_class(answer: Answer[Sequence[Object]]) -> Finding:
-    """Whether pods can ask for NVIDIA's container runtime."""
+def check_runtime_class(answer: Answer[Sequence[Object]]) -> CheckResult:
+    """Check that pods can ask for NVIDIA's container runtime."""
     check = "RuntimeClass nvidia"
     if isinstance(answer, Unknown):
-        return unknown(check, answer)
+        return report_unknown(check, answer)
     if any(each["metadata"]["name"] == "nvidia" for each in answer):
-        message = "there; needed where NVIDIA's runtime is not the nodes' default"
-        mend = "then: spec.serving.podTemplate.spec.runtimeClassName: nvidia"
-        return Finding(check, Level.OK, message, mend)
-    message = "none: right where NVIDIA's runtime is the nodes' default, else pods see no GPU"
-    return Finding(check, Level.WARN, message, "else install NVIDIA's GPU operator")
+        message = "exists; needed if NVIDIA's runtime is not the nodes' default"
+        advice = "in that case: spec.serving.podTemplate.spec.runtimeClassName: nvidia"
+        return CheckResult(check, Level.OK, message, advice)
+    message = (
+        "missing: correct if NVIDIA's runtime is the nodes' default; otherwise pods see no GPU"
+    )
+    return CheckResult(check, Level.WARN, message, "otherwise install NVIDIA's GPU operator")
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _parse_version(version: str) -> tuple[int, ...]:
     return tuple(int(part) if part.isdecimal() else 0 for part in version.split("."))
 
 
-def _label(node: Object, name: str) -> str:
+def _get_label(node: Object, name: str) -> str:
     return str((node["metadata"].get("labels") or {}).get(name, ""))

@@ -1,67 +1,69 @@
-"""What `llmjp doctor` judges about models: whether what they name is there. Pure."""
+"""Checks of models: whether what they refer to exists. Pure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llmjp_cli.cluster.doctor.checks import Finding, Level, Unknown, unknown
+from llmjp_cli.cluster.doctor.checks import CheckResult, Level, Unknown, report_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from llmjp_cli.cluster.doctor.checks import Found
+    from llmjp_cli.cluster.doctor.checks import ClusterOverview
     from llmjp_operator.api import Model
 
 Object = dict[str, Any]
 
 
-def models(found: Found) -> list[Finding]:
-    """All models of the namespace."""
-    if isinstance(found.models, Unknown):
-        return [unknown("models", found.models)]
-    if not found.models:
-        return [Finding("models", Level.OK, f"none in namespace {found.namespace}")]
-    return [finding for body in found.models for finding in _model(body, found)]
+def check_models(overview: ClusterOverview) -> list[CheckResult]:
+    """Check all models of the namespace."""
+    if isinstance(overview.models, Unknown):
+        return [report_unknown("models", overview.models)]
+    if not overview.models:
+        return [CheckResult("models", Level.OK, f"none in namespace {overview.namespace}")]
+    return [result for body in overview.models for result in _check_model(body, overview)]
 
 
-def named(body: Object) -> list[tuple[str, str]]:
-    """Kind and name of the Secrets and ConfigMaps that a model needs."""
+def list_references(body: Object) -> list[tuple[str, str]]:
+    """Return kind and name of the Secrets and ConfigMaps that a model refers to."""
     spec = body.get("spec") or {}
     hub = (spec.get("source") or {}).get("huggingFace") or {}
     tls = (spec.get("serving") or {}).get("tls") or {}
     texts = ((spec.get("engine") or {}).get("calibration") or {}).get("configMapRef") or {}
-    wanted = (
+    references = (
         ("Secret", (hub.get("tokenSecretRef") or {}).get("name")),
         ("Secret", (hub.get("caSecretRef") or {}).get("name")),
         ("Secret", tls.get("secretName")),
         ("ConfigMap", texts.get("name")),
     )
-    return [(kind, name) for kind, name in wanted if name]
+    return [(kind, name) for kind, name in references if name]
 
 
-def _model(body: Object, found: Found) -> Iterator[Finding]:
+def _check_model(body: Object, overview: ClusterOverview) -> Iterator[CheckResult]:
     from llmjp_operator.api import parse
     from llmjp_operator.errors import InvalidModel
 
     check = f"model {body['metadata']['name']}"
     phase = (body.get("status") or {}).get("phase") or "Pending"
     level = Level.FAIL if phase in {"Failed", "Blocked"} else Level.OK
-    mend = "" if level is Level.OK else f"llmjp status {body['metadata']['name']}"
-    yield Finding(check, level, f"is {phase}", mend)
+    advice = "" if level is Level.OK else f"llmjp status {body['metadata']['name']}"
+    yield CheckResult(check, level, f"is {phase}", advice)
     try:
         model = parse(body)
     except InvalidModel as exc:
-        message = f"this release does not understand it: {exc}"
-        yield Finding(check, Level.FAIL, message, "mend the spec, or use the operator's llmjp")
+        message = f"not a valid model for this release: {exc}"
+        yield CheckResult(
+            check, Level.FAIL, message, "fix the spec, or use the llmjp of the operator's release"
+        )
         return
-    yield from _gpus(check, model, found)
-    yield from _claims(check, model, found)
-    for kind, name in named(body):
-        answer = found.exists.get((kind, name), Unknown("it was not looked at"))
-        yield _existence(check, f"{kind} {name}", answer)
+    yield from _check_gpus(check, model, overview)
+    yield from _check_claims(check, model, overview)
+    for kind, name in list_references(body):
+        answer = overview.exists.get((kind, name), Unknown("it was not read"))
+        yield _check_existence(check, f"{kind} {name}", answer)
 
 
-def _gpus(check: str, model: Model, found: Found) -> Iterator[Finding]:
+def _check_gpus(check: str, model: Model, overview: ClusterOverview) -> Iterator[CheckResult]:
     from llmjp_operator.decide.placement import suitable
     from llmjp_operator.observe.parsing import node_fact
 
@@ -69,10 +71,10 @@ def _gpus(check: str, model: Model, found: Found) -> Iterator[Finding]:
     need = max(spec.serving_gpus, spec.build_gpus)
     if not need:
         return
-    if isinstance(found.nodes, Unknown):
-        yield unknown(f"{check}: GPUs", found.nodes)
+    if isinstance(overview.nodes, Unknown):
+        yield report_unknown(f"{check}: GPUs", overview.nodes)
         return
-    facts = [node_fact(node) for node in found.nodes]
+    facts = [node_fact(node) for node in overview.nodes]
     kind = spec.hardware.gpu_product or "any kind"
     uses = (
         ("serve", spec.serving_gpus, spec.serving.node_selector),
@@ -84,32 +86,38 @@ def _gpus(check: str, model: Model, found: Found) -> Iterator[Finding]:
         most = max((node.gpus for node in suitable(spec, facts, selector)), default=0)
         message = f"{gpus} GPUs ({kind}) on one node to {verb}: a node has up to {most}"
         products = ", ".join(sorted({n.gpu_product for n in facts if n.gpu_product})) or "none"
-        mend = f"kinds that are here: {products}; `llmjp plan` says what fits where"
+        advice = f"kinds in this cluster: {products}; `llmjp plan` says what fits where"
         enough = most >= gpus
         level = Level.OK if enough else Level.FAIL
-        yield Finding(f"{check}: GPUs", level, message, "" if enough else mend)
+        yield CheckResult(f"{check}: GPUs", level, message, "" if enough else advice)
 
 
-def _claims(check: str, model: Model, found: Found) -> Iterator[Finding]:
+def _check_claims(check: str, model: Model, overview: ClusterOverview) -> Iterator[CheckResult]:
     volume, existing = model.spec.source.persistent_volume_claim, model.spec.storage.existing_claim
     for name in filter(None, (volume.claim_name if volume else None, existing)):
-        if isinstance(found.claims, Unknown):
-            yield unknown(f"{check}: claim {name}", found.claims)
+        if isinstance(overview.claims, Unknown):
+            yield report_unknown(f"{check}: claim {name}", overview.claims)
             continue
-        names = {claim["metadata"]["name"] for claim in found.claims}
-        yield _existence(check, f"claim {name}", name in names)
-    if isinstance(found.claims, Unknown):
+        names = {claim["metadata"]["name"] for claim in overview.claims}
+        yield _check_existence(check, f"claim {name}", name in names)
+    if isinstance(overview.claims, Unknown):
         return
-    made = next((c for c in found.claims if c["metadata"]["name"] == f"{model.name}-store"), None)
+    made = next(
+        (c for c in overview.claims if c["metadata"]["name"] == f"{model.name}-store"), None
+    )
     if made is not None and (made.get("status") or {}).get("phase") == "Lost":
         message = f"its volume is gone: claim {model.name}-store is Lost"
-        yield Finding(check, Level.FAIL, message, "restore the volume, or remove claim and model")
+        yield CheckResult(
+            check, Level.FAIL, message, "restore the volume, or delete claim and model"
+        )
 
 
-def _existence(check: str, what: str, answer: bool | Unknown) -> Finding:
+def _check_existence(check: str, what: str, answer: bool | Unknown) -> CheckResult:
     if isinstance(answer, Unknown):
-        return unknown(f"{check}: {what}", answer)
+        return report_unknown(f"{check}: {what}", answer)
     if answer:
-        return Finding(f"{check}: {what}", Level.OK, "is there")
-    mend = "create it in the model's namespace, or mend the model"
-    return Finding(f"{check}: {what}", Level.FAIL, "does not exist: pods wait for it", mend)
+        return CheckResult(f"{check}: {what}", Level.OK, "exists")
+    advice = "create it in the model's namespace, or fix the model"
+    return CheckResult(
+        f"{check}: {what}", Level.FAIL, "does not exist: pods are waiting for it", advice
+    )

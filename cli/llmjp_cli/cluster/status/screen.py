@@ -1,9 +1,7 @@
-"""What `llmjp status` shows of a model: one screen. Pure, whatever little the API server said."""
+"""What `llmjp status` shows of a model: one screen. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
@@ -11,195 +9,101 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from llmjp_cli.cluster.status.advice import suggest_next_steps
+from llmjp_cli.cluster.status.fields import (
+    explain_waiting,
+    find_headline,
+    format_age,
+    format_progress,
+    get_container_statuses,
+    get_phase,
+    get_status,
+    is_ready,
+    parse_time,
+)
+from llmjp_cli.console import build_table, format_duration
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import RenderableType
 
+    from llmjp_cli.cluster.status.overview import ModelOverview
+
 Object = dict[str, Any]
 
-COLOURS = {
+PHASE_STYLES = {
     "Serving": "bold green",
     "Degraded": "bold yellow",
     "Blocked": "bold red",
     "Failed": "bold red",
     "Pending": "dim",
 }
-"""Of phases; the others are under way."""
-UNDER_WAY = "bold cyan"
-_EVENTS = 8
-_BAR = 30
-_STARTING = {"ContainerCreating", "PodInitializing"}
+IN_PROGRESS_STYLE = "bold cyan"
+"""Of the other phases."""
+_MAX_EVENTS = 8
+_BAR_WIDTH = 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """One model and what belongs to it."""
-
-    model: Object
-    pods: tuple[Object, ...] = ()
-    events: tuple[Object, ...] = ()
-    unknown: tuple[str, ...] = ()
-    """What could not be looked at, and why."""
-
-
-def phase(model: Object) -> str:
-    """In one word."""
-    return str(_status(model).get("phase") or "Pending")
-
-
-def available(model: Object) -> bool:
-    """Whether a pod answers."""
-    return any(
-        (c.get("type"), c.get("status")) == ("Available", "True")
-        for c in _status(model).get("conditions") or ()
-    )
-
-
-def screen(seen: Seen, now: float) -> Group:
-    """Everything about one model."""
-    parts: list[RenderableType] = [_head(seen.model, now), *_build(seen.model)]
-    parts += [Text(), _conditions(seen.model, now)]
-    if (facts := _facts(seen.model)).row_count:
-        parts += [Text(), facts]
-    if seen.pods:
-        parts += [Text(), _pods(seen.pods, now)]
-    if seen.events:
-        parts += [Text(), _events(seen.events, now)]
-    parts += [Text(f"cannot tell {line}", style="yellow") for line in seen.unknown]
-    if advice := list(next_steps(seen)):
+def render_screen(overview: ModelOverview, now: float) -> Group:
+    """Return everything about one model."""
+    model = overview.model
+    parts: list[RenderableType] = [_render_title(model, now), *_render_build(model)]
+    parts += [Text(), _render_conditions(model, now)]
+    if (details := _render_details(model)).row_count:
+        parts += [Text(), details]
+    if overview.pods:
+        parts += [Text(), _render_pods(overview.pods, now)]
+    if overview.events:
+        parts += [Text(), _render_events(overview.events, now)]
+    parts += [Text(f"cannot tell {line}", style="yellow") for line in overview.unknown]
+    if advice := list(suggest_next_steps(overview)):
         parts += [Text(), *(Text(f"next: {line}", style="bold") for line in advice)]
     return Group(*parts)
 
 
-def listing(models: Sequence[Object], now: float, *, namespaces: bool) -> Table:
-    """One line per model."""
-    table = _table()
+def render_listing(models: Sequence[Object], now: float, *, namespaces: bool) -> Table:
+    """Return one row per model."""
+    table = _build_dim_table()
     names = ["NAMESPACE"] if namespaces else []
     for column in (*names, "NAME", "PHASE", "READY", "BACKEND", "ENGINE", "BUILD", "AGE", "ABOUT"):
         table.add_column(column, no_wrap=column != "ABOUT")
     for model in models:
-        metadata, spec, status = model["metadata"], model.get("spec") or {}, _status(model)
+        metadata, spec, status = model["metadata"], model.get("spec") or {}, get_status(model)
         wanted = (spec.get("serving") or {}).get("replicas", 1)
         table.add_row(
             *([metadata.get("namespace", "")] if namespaces else []),
             metadata["name"],
-            _phase(model),
+            _render_phase(model),
             f"{status.get('readyReplicas') or 0}/{wanted}",
             (spec.get("engine") or {}).get("backend", "tensorrt"),
             ((status.get("engine") or {}).get("active") or "-")[:12],
-            progress(model) or "-",
-            age(metadata.get("creationTimestamp"), now),
-            Text(_about(model)),
+            format_progress(model) or "-",
+            format_age(metadata.get("creationTimestamp"), now),
+            Text(find_headline(model)),
         )
     return table
 
 
-def line(model: Object) -> str:
-    """One line, for logs: phase, what is done, and the reason."""
-    parts = (phase(model), progress(model), _about(model))
-    return "  ".join(part for part in parts if part)
-
-
-def progress(model: Object) -> str:
-    """`convert 41% 6:20 left`; empty where nothing is built."""
-    build = _status(model).get("build") or {}
-    if not build.get("step"):
-        return ""
-    percent = "" if build.get("percent") is None else f" {build['percent']}%"
-    eta = build.get("etaSeconds")
-    return f"{build['step']}{percent}" + ("" if eta is None else f" {duration(eta)} left")
-
-
-def duration(seconds: float) -> str:
-    """`6:20`, `1:06:20`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def age(timestamp: str | None, now: float) -> str:
-    """`5d`, `3h`, `12m`, `40s`; empty where it is not known."""
-    then = _seconds(timestamp)
-    if then is None:
-        return ""
-    passed = max(0, round(now - then))
-    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
-        if passed >= 2 * length:
-            return f"{passed // length}{unit}"
-    return f"{passed}s"
-
-
-def waiting(pod: Object) -> str:
-    """Why a pod does not run, in the words of scheduler and kubelet; empty where it does."""
-    status = pod.get("status") or {}
-    for condition in status.get("conditions") or ():
-        if (condition.get("type"), condition.get("status")) == ("PodScheduled", "False"):
-            return str(condition.get("message") or condition.get("reason") or "not scheduled")
-    for container in _containers(status):
-        state = container.get("state") or {}
-        held = state.get("waiting") or {}
-        if held.get("reason") and held["reason"] not in _STARTING:
-            return f"{held['reason']}: {held.get('message') or ''}".removesuffix(": ")
-        ended = state.get("terminated") or {}
-        if ended.get("exitCode"):
-            said = " ".join(str(ended.get("message") or ended.get("reason") or "").split())
-            return f"exit code {ended['exitCode']}: {said}"
-    return ""
-
-
-def next_steps(seen: Seen) -> Iterator[str]:
-    """What a person may do now; nothing where things go their way."""
-    metadata, status = seen.model["metadata"], _status(seen.model)
-    name, where = metadata["name"], _where(metadata)
-    claims = {c.get("type"): c for c in status.get("conditions") or ()}
-    accepted, going = claims.get("Accepted") or {}, claims.get("Progressing") or {}
-    if not status:
-        yield "nothing has looked at this model yet: `llmjp doctor` says whether the operator runs"
-    elif status.get("observedGeneration") != metadata.get("generation"):
-        yield "the operator has not seen the newest spec yet; if that lasts: `llmjp doctor`"
-    if accepted.get("status") == "False":
-        reason = accepted.get("reason")
-        if reason == "LicenceNotAccepted":
-            yield f"read the terms named above; to accept: kubectl edit ljm {name}{where}"
-        elif reason == "ImageMissing":
-            yield "set images in the operator chart's values: helm upgrade"
-        else:
-            yield f"mend the spec as Accepted says above: kubectl edit ljm {name}{where}"
-    elif phase(seen.model) in {"Failed", "Degraded"} and going.get("status") == "False":
-        if job := (status.get("build") or {}).get("job"):
-            yield f"the log: kubectl logs job/{job}{where}"
-        elif held := next((p for p in seen.pods if waiting(p)), None):
-            yield f"the log: kubectl logs {held['metadata']['name']}{where} --previous"
-        yield (
-            f"mend what is named above, or try again: kubectl annotate --overwrite ljm {name}"
-            f"{where} serving.llmjp.dev/retry=$(date +%s)"
-        )
-    if any("Insufficient" in waiting(pod) or "affinity" in waiting(pod) for pod in seen.pods):
-        yield "a pod finds no node: `llmjp doctor` lists the GPUs that are there and free"
-    if available(seen.model):
-        yield f"talk to it: kubectl port-forward service/{name} 8001{where}, then llmjp chat"
-
-
-def _head(model: Object, now: float) -> Text:
+def _render_title(model: Object, now: float) -> Text:
     metadata = model["metadata"]
     head = Text.assemble(
-        (f"{metadata.get('namespace', '')}/{metadata['name']}", "bold"), "  ", _phase(model)
+        (f"{metadata.get('namespace', '')}/{metadata['name']}", "bold"), "  ", _render_phase(model)
     )
-    status, wanted = _status(model), (model.get("spec") or {}).get("serving") or {}
+    status, wanted = get_status(model), (model.get("spec") or {}).get("serving") or {}
     head.append(f"  {status.get('readyReplicas') or 0} of {wanted.get('replicas', 1)} pods ready")
-    head.append(f"  {age(metadata.get('creationTimestamp'), now)} old", style="dim")
+    head.append(f"  {format_age(metadata.get('creationTimestamp'), now)} old", style="dim")
     return head
 
 
-def _build(model: Object) -> Iterator[RenderableType]:
-    build = _status(model).get("build") or {}
+def _render_build(model: Object) -> Iterator[RenderableType]:
+    build = get_status(model).get("build") or {}
     if build.get("step"):
         row = Table.grid(padding=(0, 1))
         percent = build.get("percent") or 0
-        bar = ProgressBar(total=100, completed=percent, width=_BAR)
+        bar = ProgressBar(total=100, completed=percent, width=_BAR_WIDTH)
         eta = build.get("etaSeconds")
-        left = "" if eta is None else f"{duration(eta)} left in this step"
+        left = "" if eta is None else f"{format_duration(eta)} left in this step"
         row.add_row("build", str(build["step"]), bar, f"{percent}%", left)
         yield row
     failure = build.get("failure") or {}
@@ -208,33 +112,33 @@ def _build(model: Object) -> Iterator[RenderableType]:
         yield Text(text, style="red")
 
 
-def _conditions(model: Object, now: float) -> Table:
-    table = _table("CONDITION", "", "REASON", "SINCE", "MESSAGE")
-    for claim in _status(model).get("conditions") or ():
-        value = str(claim.get("status"))
-        # That nothing is under way is no fault.
-        fault = value == "False" and claim.get("type") != "Progressing"
-        style = {"True": "green", "Unknown": "dim"}.get(value, "red" if fault else "")
+def _render_conditions(model: Object, now: float) -> Table:
+    table = _build_dim_table("CONDITION", "", "REASON", "SINCE", "MESSAGE")
+    for condition in get_status(model).get("conditions") or ():
+        value = str(condition.get("status"))
+        # That nothing is in progress is not a problem.
+        problem = value == "False" and condition.get("type") != "Progressing"
+        style = {"True": "green", "Unknown": "dim"}.get(value, "red" if problem else "")
         table.add_row(
-            str(claim.get("type")),
+            str(condition.get("type")),
             Text(value, style=style),
-            str(claim.get("reason")),
-            age(claim.get("lastTransitionTime"), now),
-            Text(claim.get("message") or ""),
+            str(condition.get("reason")),
+            format_age(condition.get("lastTransitionTime"), now),
+            Text(condition.get("message") or ""),
         )
     return table
 
 
-def _facts(model: Object) -> Table:
-    status = _status(model)
+def _render_details(model: Object) -> Table:
+    status = get_status(model)
     engine, source = status.get("engine") or {}, status.get("source") or {}
     endpoint = status.get("endpoint") or {}
     hit = engine.get("cacheHit")
     rows = (
         ("endpoint", " ".join(filter(None, (endpoint.get("grpc"), endpoint.get("http"))))),
         ("engine wanted", engine.get("key")),
-        ("serves", engine.get("active")),
-        ("served before", engine.get("previous")),
+        ("serving", engine.get("active")),
+        ("previous", engine.get("previous")),
         ("cache hit", None if hit is None else "yes" if hit else "no, it was built"),
         ("compute capability", engine.get("computeCapability")),
         ("TensorRT-LLM", engine.get("trtllmVersion")),
@@ -247,96 +151,64 @@ def _facts(model: Object) -> Table:
     return grid
 
 
-def _pods(pods: Iterable[Object], now: float) -> Table:
-    table = _table("POD", "READY", "NODE", "RESTARTS", "AGE", "WAITS FOR")
+def _render_pods(pods: Iterable[Object], now: float) -> Table:
+    table = _build_dim_table("POD", "READY", "NODE", "RESTARTS", "AGE", "WAITING FOR")
     for pod in sorted(pods, key=lambda each: str(each["metadata"]["name"])):
-        status, metadata = pod.get("status") or {}, pod["metadata"]
+        metadata = pod["metadata"]
         table.add_row(
             metadata["name"],
-            _state(pod),
+            _render_pod_state(pod),
             (pod.get("spec") or {}).get("nodeName", "-"),
-            str(sum(int(c.get("restartCount", 0)) for c in _containers(status))),
-            age(metadata.get("creationTimestamp"), now),
-            Text(waiting(pod)),
+            str(sum(int(c.get("restartCount", 0)) for c in get_container_statuses(pod))),
+            format_age(metadata.get("creationTimestamp"), now),
+            Text(explain_waiting(pod)),
         )
     return table
 
 
-def _state(pod: Object) -> Text:
+def _render_pod_state(pod: Object) -> Text:
     status = pod.get("status") or {}
     if "deletionTimestamp" in pod["metadata"]:
-        return Text("ends", style="dim")
+        return Text("terminating", style="dim")
     if status.get("phase") in {"Succeeded", "Failed"}:
         done = status["phase"] == "Succeeded"
         return Text("done" if done else "failed", style="dim" if done else "red")
-    ready = any(
-        (c.get("type"), c.get("status")) == ("Ready", "True")
-        for c in status.get("conditions") or ()
-    )
-    return Text("yes", style="green") if ready else Text("no", style="yellow")
+    return Text("yes", style="green") if is_ready(pod) else Text("no", style="yellow")
 
 
-def _events(events: Iterable[Object], now: float) -> Table:
-    table = _table("EVENT", "AGE", "COUNT", "MESSAGE")
-    newest = sorted(events, key=_when, reverse=True)[:_EVENTS]
+def _render_events(events: Iterable[Object], now: float) -> Table:
+    table = _build_dim_table("EVENT", "AGE", "COUNT", "MESSAGE")
+    newest = sorted(events, key=_read_event_seconds, reverse=True)[:_MAX_EVENTS]
     for event in newest:
         table.add_row(
             Text(
                 str(event.get("reason")), style="yellow" if event.get("type") == "Warning" else ""
             ),
-            age(_told(event), now),
+            format_age(_read_event_time(event), now),
             str(event.get("count") or 1),
             Text(" ".join(str(event.get("message") or "").split())),
         )
     return table
 
 
-def _told(event: Object) -> str | None:
+def _read_event_time(event: Object) -> str | None:
     series = event.get("series") or {}
     times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
-    told = next(filter(None, times), event["metadata"].get("creationTimestamp"))
-    return None if told is None else str(told)
+    latest = next(filter(None, times), event["metadata"].get("creationTimestamp"))
+    return None if latest is None else str(latest)
 
 
-def _when(event: Object) -> float:
-    return _seconds(_told(event)) or 0.0
+def _read_event_seconds(event: Object) -> float:
+    return parse_time(_read_event_time(event)) or 0.0
 
 
-def _phase(model: Object) -> Text:
-    return Text(phase(model), style=COLOURS.get(phase(model), UNDER_WAY))
+def _render_phase(model: Object) -> Text:
+    return Text(get_phase(model), style=PHASE_STYLES.get(get_phase(model), IN_PROGRESS_STYLE))
 
 
-def _about(model: Object) -> str:
-    """The sentence that matters most."""
-    claims = {c.get("type"): c for c in _status(model).get("conditions") or ()}
-    for kind in ("Accepted", "Progressing"):
-        claim = claims.get(kind) or {}
-        if claim.get("status") == ("False" if kind == "Accepted" else "True"):
-            return str(claim.get("message") or "")
-    told = claims.get("Progressing" if phase(model) in {"Failed", "Degraded"} else "Available")
-    return str((told or {}).get("message") or "")
-
-
-def _where(metadata: Object) -> str:
-    return f" -n {metadata['namespace']}" if metadata.get("namespace") else ""
-
-
-def _containers(status: Object) -> list[Object]:
-    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-
-
-def _status(model: Object) -> Object:
-    return model.get("status") or {}
-
-
-def _seconds(timestamp: str | None) -> float | None:
-    if not timestamp:
-        return None
-    return datetime.fromisoformat(timestamp).astimezone(UTC).timestamp()
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+def _build_dim_table(*columns: str) -> Table:
+    table = build_table()
+    table.header_style = "dim"
     for column in columns:
-        table.add_column(column, no_wrap=column not in {"MESSAGE", "WAITS FOR"})
+        table.add_column(column, no_wrap=column not in {"MESSAGE", "WAITING FOR"})
     return table
