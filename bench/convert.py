@@ -33,7 +33,7 @@ from pathlib import Path
 
 from checkpoints import DTYPES, generate
 from growth import plot, points, table
-from llmjp_builder.errors import BuilderError
+from llmjp_builder.contracts.errors import BuilderError
 from llmjp_builder.planning.models import SIZES, sized
 from timing import Series, convert_command, copy_command, measure, ratio, timed, warm
 

@@ -30,10 +30,10 @@ from pathlib import Path
 import numpy as np
 
 from checkpoints import tensors
-from llmjp_builder.calibrate.passages import built_in
-from llmjp_builder.calibrate.tokens import tokenise
-from llmjp_builder.checkpoint import read_checkpoint
+from llmjp_builder.convert.checkpoint import read_checkpoint
 from llmjp_builder.convert.header import new_header
+from llmjp_builder.quantize.calibration.passages import built_in
+from llmjp_builder.quantize.calibration.tokens import tokenise
 from timing import rss_anon, warm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,8 +47,8 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from llmjp_builder.calibrate import calibrate
-from llmjp_builder.conversion import convert
+from llmjp_builder.quantize.calibration import calibrate
+from llmjp_builder.convert.conversion import convert
 from llmjp_builder.progress import Reporter
 from llmjp_builder.quantize.unified import prepare_unified
 source, texts, store = map(Path, sys.argv[1:])

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from llmjp_builder.contracts.spec import BuildSpec, Source
 from llmjp_builder.pipeline import build
-from llmjp_builder.spec import BuildSpec, Source
 from llmjp_client import AsyncClient
 from llmjp_runtime.executor.protocol import GenerationRequest, SamplingParams, TokenEvent
 from llmjp_runtime.executor.torch.executor import TorchExecutor

@@ -22,7 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from llmjp_builder import spec
+from llmjp_builder.contracts import spec
 from llmjp_operator.crd.files import crd_files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,7 +79,7 @@ def _define(contract: type, definitions: dict[str, Any]) -> None:
 
 
 def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
-    """Of an annotation that `strict_json` knows; None is an absent field."""
+    """Of an annotation that the codec knows; None is an absent field."""
     if kind is Any:
         return {}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):

@@ -13,9 +13,9 @@ from llmjp_cli.commands.resolve import cache_folder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from llmjp_builder.conversion import Conversion
-    from llmjp_builder.quantize.amax import Amax
-    from llmjp_builder.spec import Progress
+    from llmjp_builder.contracts.spec import Progress
+    from llmjp_builder.convert.amax import Amax
+    from llmjp_builder.convert.conversion import Conversion
 
 
 class Quantization(StrEnum):

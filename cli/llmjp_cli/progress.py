@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Task
 
-    from llmjp_builder.spec import Progress
+    from llmjp_builder.contracts.spec import Progress
 
 _INTERVAL_S = 1.0
 """Between two JSON lines of one step, at least."""

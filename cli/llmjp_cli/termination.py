@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-    from llmjp_builder.spec import Built, Failure, Resolution, Step
+    from llmjp_builder.contracts.spec import Built, Failure, Resolution, Step
 
 LIMIT = 4096
 """Bytes."""
@@ -36,7 +36,7 @@ TerminationMessage = Annotated[
 
 def text_of(words: Built | Failure | Resolution) -> str:
     """The JSON of a contract, short enough (pure). A failure's message is cut if it must be."""
-    from llmjp_builder.spec import Failure, canonical_json
+    from llmjp_builder.contracts.spec import Failure, canonical_json
 
     if isinstance(words, Failure):
         return _fitting(
@@ -55,7 +55,7 @@ def leave(file: Path | None, words: Built | Failure | Resolution) -> None:
 
 def failure_of(error: Exception, step: Step) -> Failure:
     """What to say of an error (pure); a wrong option is the caller's, not a bug."""
-    from llmjp_builder.spec import Failure
+    from llmjp_builder.contracts.spec import Failure
 
     if isinstance(error, typer.BadParameter):
         return Failure(code="usage", step=step, message=str(error), retryable=False)
@@ -102,7 +102,7 @@ def failures_left(file: Path | None, step: Callable[[], Step]) -> Iterator[None]
 
 
 def _terminated() -> Exception:
-    from llmjp_builder.errors import Terminated
+    from llmjp_builder.contracts.errors import Terminated
 
     return Terminated("it was asked to end before it was done; the next run goes on from here")
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from llmjp_builder.acquire import Access, Acquired, acquired, require_divisible
 from llmjp_builder.compile import (
     Gpu,
     Versions,
@@ -22,18 +21,19 @@ from llmjp_builder.compile import (
     engine_model,
     installed_versions,
 )
-from llmjp_builder.conversion import CONVERTER_REVISION, write
-from llmjp_builder.disk import os_errors, sync_directory, write_durably
+from llmjp_builder.contracts.spec import EngineInputs, KeyInputs, Kind, Step
+from llmjp_builder.convert.conversion import CONVERTER_REVISION, write
 from llmjp_builder.progress import Reporter
-from llmjp_builder.publishing import BuildResult, Order, found_or_made
-from llmjp_builder.spec import EngineInputs, KeyInputs, Kind, Step
-from llmjp_builder.store import Store
+from llmjp_builder.source_step import Access, Acquired, acquired, require_divisible
+from llmjp_builder.store.artefacts import BuildResult, Order, found_or_made
+from llmjp_builder.store.files import os_errors, sync_directory, write_durably
+from llmjp_builder.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from llmjp_builder.spec import BuildSpec, Progress
+    from llmjp_builder.contracts.spec import BuildSpec, Progress
 
 __all__ = ["BuildResult", "build"]
 

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from llmjp_builder.spec import Progress, Step
+from llmjp_builder.contracts.spec import Progress, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable

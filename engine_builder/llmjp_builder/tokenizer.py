@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llmjp_builder.disk import os_errors, read_json_object
-from llmjp_builder.errors import BadConfig, MissingFile
+from llmjp_builder.contracts.errors import BadConfig, MissingFile
+from llmjp_builder.store.files import os_errors, read_json_object
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from llmjp_builder.spec import Manifest
+from llmjp_builder.contracts.spec import Manifest
 from llmjp_runtime.errors import ArtefactInvalid
 from llmjp_runtime.text.tokenizer import TextTokenizer
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from llmjp_builder.errors import BadArtefact, HubFailed
-from llmjp_builder.errors import Terminated as AskedToEnd
-from llmjp_builder.spec import Failure, Step
+from llmjp_builder.contracts.errors import BadArtefact, HubFailed
+from llmjp_builder.contracts.errors import Terminated as AskedToEnd
+from llmjp_builder.contracts.spec import Failure, Step
 from llmjp_cli.termination import LIMIT, failures_left, leave, reason_left, reason_of, text_of
 from llmjp_runtime.errors import ArtefactInvalid, NotEnoughMemory, OptionInvalid, Terminated
 from llmjp_runtime.text.errors import UnusableTokenizer

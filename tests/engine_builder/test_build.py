@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llmjp_builder import hashing
-from llmjp_builder.errors import BadArtefact, MissingFile, SourceChanged
-from llmjp_builder.hashing import HashCache, hash_files
+from llmjp_builder.contracts.errors import BadArtefact, MissingFile, SourceChanged
+from llmjp_builder.contracts.spec import BuildSpec, Manifest, Progress, Source
 from llmjp_builder.pipeline import BuildResult, build
-from llmjp_builder.spec import BuildSpec, Manifest, Progress, Source
-from llmjp_builder.store import Store, check_artefact
+from llmjp_builder.store import hashing
+from llmjp_builder.store.hashing import HashCache, hash_files
+from llmjp_builder.store.store import Store, check_artefact
 from tests.engine_builder.checkpoints import Tiny, add_tokenizer, tree, write_checkpoint
 from tests.engine_builder.command_line import CommandLine
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from llmjp_builder.conversion import prepare
+from llmjp_builder.contracts.errors import BuilderError
+from llmjp_builder.convert.amax import parse_amax
+from llmjp_builder.convert.conversion import prepare
 from llmjp_builder.convert.header import read_header
-from llmjp_builder.errors import BuilderError
-from llmjp_builder.quantize.amax import parse_amax
 from llmjp_builder.sources.selection import INDEX, needed_files
 from llmjp_builder.tokenizer import tokenizer_files
 from tests.engine_builder.checkpoints import Tiny, add_tokenizer, with_header, write_checkpoint

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from llmjp_builder.conversion import convert, prepare
-from llmjp_builder.errors import OutputExists
+from llmjp_builder.contracts.errors import OutputExists
+from llmjp_builder.contracts.spec import BuildSpec, Source
+from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.pipeline import build
 from llmjp_builder.progress import Reporter
-from llmjp_builder.spec import BuildSpec, Source
-from llmjp_builder.store import Store, check_artefact
-from llmjp_builder.workfolder import new_folder
+from llmjp_builder.store.files import new_folder
+from llmjp_builder.store.store import Store, check_artefact
 from tests.engine_builder.checkpoints import tree
 from tests.support.soak import count
 
@@ -26,11 +26,11 @@ CHILD = """
 import os, signal, sys
 import llmjp_builder.convert.execute
 from pathlib import Path
-from llmjp_builder.conversion import convert, prepare
-from llmjp_builder.errors import OutputExists
+from llmjp_builder.convert.conversion import convert, prepare
+from llmjp_builder.contracts.errors import OutputExists
 from llmjp_builder.pipeline import build
 from llmjp_builder.progress import Reporter
-from llmjp_builder.spec import BuildSpec, Source
+from llmjp_builder.contracts.spec import BuildSpec, Source
 """
 
 KILLED = (

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 from rich.progress import TextColumn
 
+from llmjp_builder.contracts.spec import Progress, Step
 from llmjp_builder.progress import Reporter
-from llmjp_builder.spec import Progress, Step
 from llmjp_cli.progress import BarSink, LineSink, file_sink
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from e2e.played import ENGINE, TINY
-from llmjp_builder.spec import Built, Failure, Kind, Resolution, Step
+from llmjp_builder.contracts.spec import Built, Failure, Kind, Resolution, Step
 from llmjp_operator.api import Model, Status, parse
 from llmjp_operator.observe.snapshot import (
     ObservedDeployment,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from e2e.played import built, digest, ended, well
-from llmjp_builder.spec import Failure
+from llmjp_builder.contracts.spec import Failure
 from llmjp_operator.api import Phase
 from llmjp_operator.names import KIND
 from llmjp_operator.observe.snapshot import ObjectRef

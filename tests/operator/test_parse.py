@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmjp_builder.spec import Backend, Step
+from llmjp_builder.contracts.spec import Backend, Step
 from llmjp_operator.api import Model, Status, encode, parse
 from llmjp_operator.api.source import HuggingFace
 from llmjp_operator.errors import InvalidModel, OperatorError

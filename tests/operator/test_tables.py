@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from llmjp_builder.contracts.errors import Unsupported
 from llmjp_builder.convert.layout import FP8_MULTIPLE, MAX_WORLD, layout
-from llmjp_builder.errors import Unsupported
 from llmjp_builder.planning.gpus import GPU_TYPES, GpuType
 from llmjp_builder.planning.models import SIZES, sized
 from llmjp_operator.api import model_shapes

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmjp_builder.spec import Progress
+from llmjp_builder.contracts.spec import Progress
 from llmjp_operator.api import encode, parse
 from llmjp_operator.observe.managed_fields import digest_of
 from llmjp_operator.observe.parsing import (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmjp_builder.spec import BuildSpec, Kind
+from llmjp_builder.contracts.spec import BuildSpec, Kind
 from scripts.generate import ROOT, SCHEMAS, generated, main, schema_of, schemas
 
 

@@ -9,7 +9,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from llmjp_builder.spec import EngineInputs, FileRecord, KeyInputs, Kind, Manifest, pretty_json
+from llmjp_builder.contracts.spec import (
+    EngineInputs,
+    FileRecord,
+    KeyInputs,
+    Kind,
+    Manifest,
+    pretty_json,
+)
 from llmjp_runtime.executor.tensorrt.model_config import ENGINE_BACKEND
 from llmjp_runtime.server.installation import HOME_VARIABLE, backend_directory, find_triton
 from tests.support.shared import ROOT

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from llmjp_builder.contracts.spec import BuildSpec, Source
 from llmjp_builder.pipeline import build
-from llmjp_builder.spec import BuildSpec, Source
 from llmjp_runtime.server.listen import Listen
 from llmjp_runtime.server.preflight import free_ports
 from llmjp_runtime.server.process import TritonServer

@@ -37,7 +37,7 @@ from llmjp_cli.source_options import (
 from llmjp_cli.termination import TerminationMessage, failures_left, leave
 
 if TYPE_CHECKING:
-    from llmjp_builder.spec import BuildSpec, Progress
+    from llmjp_builder.contracts.spec import BuildSpec, Progress
 
 
 class Dtype(StrEnum):
@@ -102,8 +102,8 @@ def convert(
 
     Example: llmjp convert SRC OUT --quantization fp8 --kv-cache fp8
     """
-    from llmjp_builder.conversion import convert as write
-    from llmjp_builder.conversion import prepare
+    from llmjp_builder.convert.conversion import convert as write
+    from llmjp_builder.convert.conversion import prepare
     from llmjp_builder.progress import Reporter
     from llmjp_cli.progress import reporter
 
@@ -185,9 +185,9 @@ def build(
 
     Example: llmjp build llm-jp/llm-jp-3-1.8b-instruct --store ~/llmjp-store --tp 2
     """
+    from llmjp_builder.contracts.spec import Step as Steps
     from llmjp_builder.pipeline import build as run
     from llmjp_builder.sources.trust import trusting
-    from llmjp_builder.spec import Step as Steps
     from llmjp_cli.progress import file_sink, reporter
 
     last = [Steps.FETCH]
@@ -254,8 +254,8 @@ _IN_SPEC = (
 
 def _spec_from(context: typer.Context, file: Path | None) -> BuildSpec | None:
     """The spec in `file`; None where there is no file."""
-    from llmjp_builder.disk import read_json_object
-    from llmjp_builder.spec import BuildSpec
+    from llmjp_builder.contracts.spec import BuildSpec
+    from llmjp_builder.store.files import read_json_object
 
     if file is None:
         return None
@@ -267,8 +267,8 @@ def _spec_from(context: typer.Context, file: Path | None) -> BuildSpec | None:
 def _spec_of(
     context: typer.Context, source: str | None, revision: str | None, about: dict[str, Any]
 ) -> BuildSpec:
+    from llmjp_builder.contracts.spec import BuildSpec
     from llmjp_builder.sources.resolve import parse_source
-    from llmjp_builder.spec import BuildSpec
 
     if source is None:
         raise typer.BadParameter("give SRC, the folder of a checkpoint, or --spec FILE")

@@ -116,8 +116,8 @@ class _Interrupts:
 
 
 def _build(checkpoint: Path, store: Path, console: Console) -> tuple[Path, float, bool]:
+    from llmjp_builder.contracts.spec import BuildSpec, Source
     from llmjp_builder.pipeline import build
-    from llmjp_builder.spec import BuildSpec, Source
     from llmjp_cli.progress import reporter
 
     console.print(f"[bold]1/3[/] engine artefact, tensor parallel {TENSOR_PARALLEL}")

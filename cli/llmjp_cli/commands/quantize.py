@@ -46,7 +46,7 @@ def quantize(
 
     Example: llmjp quantize llm-jp-3-13b-instruct 13b-fp8 --kv-cache fp8
     """
-    from llmjp_builder.conversion import convert as write
+    from llmjp_builder.convert.conversion import convert as write
     from llmjp_builder.progress import Reporter
     from llmjp_builder.quantize.unified import prepare_unified
     from llmjp_cli.progress import reporter

@@ -47,12 +47,12 @@ def resolve(
 
     Example: llmjp resolve llm-jp/llm-jp-3-1.8b-instruct
     """
-    from llmjp_builder.hashing import HashCache
+    from llmjp_builder.contracts.spec import Step, canonical_json
     from llmjp_builder.sources.resolution import resolution_of
     from llmjp_builder.sources.resolve import parse_source, pinned
     from llmjp_builder.sources.trust import trusting
-    from llmjp_builder.spec import Step, canonical_json
-    from llmjp_builder.store import Store
+    from llmjp_builder.store.hashing import HashCache
+    from llmjp_builder.store.store import Store
     from llmjp_cli.progress import reporter
 
     with (

@@ -114,7 +114,7 @@ def serve(
     ending = Ending()
     signal.signal(signal.SIGTERM, ending)
     with reason_left(termination_message):
-        from llmjp_builder.uses import renewed_use
+        from llmjp_builder.store.leases import renewed_use
         from llmjp_runtime.server.listen import Listen
         from llmjp_runtime.server.process import TritonServer
         from llmjp_runtime.serving import check_artefact

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from llmjp_builder.collection import Collected, Item
+    from llmjp_builder.store.gc import Collected, Item
 
 StorePath = Annotated[Path, typer.Option(help="The store's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, sizes in bytes, times since 1970.")]
@@ -56,7 +56,7 @@ def store_ls(
 
     Example: llmjp store ls --store ~/llmjp-store
     """
-    from llmjp_builder.collection import What, contents
+    from llmjp_builder.store.gc import What, contents
 
     now = time.time()
     items = [item for item in contents(store, now) if every or item.what is What.ARTEFACT]
@@ -107,7 +107,7 @@ def store_gc(
 
     Example: llmjp store gc --store ~/llmjp-store --keep-bytes 500G
     """
-    from llmjp_builder.collection import Policy, collect
+    from llmjp_builder.store.gc import Policy, collect
 
     policy = Policy(keep_bytes=keep_bytes, older_than_s=older_than, keep=frozenset(keep or ()))
     now = time.time()
@@ -143,8 +143,8 @@ def store_remove(
 
     Example: llmjp store remove --store ~/llmjp-store 3f9c0a1b2c3d4e5f6a7b
     """
-    from llmjp_builder.collection import Policy, collect
-    from llmjp_builder.publishing import BUILDER
+    from llmjp_builder.store.artefacts import BUILDER
+    from llmjp_builder.store.gc import Policy, collect
 
     disregard = frozenset({BUILDER} if after_build else ())
     now = time.time()
@@ -201,9 +201,9 @@ def store_check(
 
     Example: llmjp store check --store ~/llmjp-store
     """
-    from llmjp_builder.errors import BadArtefact
-    from llmjp_builder.inspection import inspected
+    from llmjp_builder.contracts.errors import BadArtefact
     from llmjp_builder.progress import Reporter
+    from llmjp_builder.store.check import inspected
     from llmjp_cli.progress import reporter
 
     with reporter() as show:
@@ -223,10 +223,10 @@ def store_check(
 
 def _described(store: Path, item: Item) -> dict[str, Any]:
     """What is known of an item besides its files: from its manifest, and from who built it."""
-    from llmjp_builder.collection import What
-    from llmjp_builder.errors import BadArtefact
-    from llmjp_builder.spec import Manifest
-    from llmjp_builder.uses import label_of
+    from llmjp_builder.contracts.errors import BadArtefact
+    from llmjp_builder.contracts.spec import Manifest
+    from llmjp_builder.store.gc import What
+    from llmjp_builder.store.leases import label_of
 
     about: dict[str, Any] = {"kind": item.what.value, "model": label_of(store, item.name)}
     if item.what is not What.ARTEFACT or not item.path.exists():

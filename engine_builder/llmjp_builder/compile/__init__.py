@@ -13,12 +13,12 @@ from llmjp_builder.compile.gpu import Gpu, detect_gpus
 from llmjp_builder.compile.model import engine_model
 from llmjp_builder.compile.options import CompileOptions, compile_options
 from llmjp_builder.compile.versions import Versions, installed_versions
-from llmjp_builder.spec import EngineInputs
+from llmjp_builder.contracts.spec import EngineInputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from llmjp_builder.spec import BuildSpec
+    from llmjp_builder.contracts.spec import BuildSpec
 
 __all__ = [
     "CompileOptions",

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmjp_builder.compile.option_table import ENABLE
-from llmjp_builder.errors import BuilderError, InvalidSpec
+from llmjp_builder.contracts.errors import BuilderError, InvalidSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from llmjp_builder.compile.gpu import Gpu
     from llmjp_builder.compile.model import EngineModel
-    from llmjp_builder.spec import Scalar
+    from llmjp_builder.contracts.spec import Scalar
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,15 +23,15 @@ from llmjp_builder.compile.options import CompileOptions, compile_options
 from llmjp_builder.compile.run import run
 from llmjp_builder.compile.versions import compiler
 from llmjp_builder.compile.watch import Watch
-from llmjp_builder.disk import (
+from llmjp_builder.contracts.errors import NotEnoughGpuMemory
+from llmjp_builder.store.files import (
+    fresh_folder,
     os_errors,
     read_json_object,
     regular_file_size,
     require_free,
     sync_directory,
 )
-from llmjp_builder.errors import NotEnoughGpuMemory
-from llmjp_builder.workfolder import fresh_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from llmjp_builder.compile.failures import Ending
     from llmjp_builder.compile.gpu import Gpu
     from llmjp_builder.compile.versions import Versions
-    from llmjp_builder.spec import BuildSpec, Progress
+    from llmjp_builder.contracts.spec import BuildSpec, Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmjp_builder.errors import (
+from llmjp_builder.contracts.errors import (
     BuilderError,
     CheckpointRejected,
     CompileFailed,

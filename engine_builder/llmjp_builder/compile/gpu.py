@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmjp_builder.errors import GpuMissing, UnsupportedGpu
+from llmjp_builder.contracts.errors import GpuMissing, UnsupportedGpu
 
 _QUERY = (
     "nvidia-smi",

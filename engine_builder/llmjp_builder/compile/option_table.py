@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from llmjp_builder.spec import Scalar
+    from llmjp_builder.contracts.spec import Scalar
 
 Form = Literal["int", "text", "choice", "switch", "flag"]
 """`switch` takes `enable` or `disable` as its value, `flag` takes no value."""

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from llmjp_builder.compile.draft import Draft, Finding
 from llmjp_builder.compile.option_table import DISABLE, ENABLE, OPTIONS, Option, Who
 from llmjp_builder.compile.rules import RULES
-from llmjp_builder.errors import InvalidSpec
+from llmjp_builder.contracts.errors import InvalidSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from llmjp_builder.compile.gpu import Gpu
     from llmjp_builder.compile.model import EngineModel
-    from llmjp_builder.spec import BuildSpec, Scalar
+    from llmjp_builder.contracts.spec import BuildSpec, Scalar
 
 _FIELDS = ("max_batch_size", "max_input_len", "max_seq_len")
 

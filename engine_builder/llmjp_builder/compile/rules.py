@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from llmjp_builder.compile.option_table import DISABLE, ENABLE
-from llmjp_builder.errors import Unsupported, UnsupportedGpu
+from llmjp_builder.contracts.errors import Unsupported, UnsupportedGpu
 
 if TYPE_CHECKING:
     from llmjp_builder.compile.draft import Draft

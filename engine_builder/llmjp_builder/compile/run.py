@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 from llmjp_builder.compile import guard
 from llmjp_builder.compile.failures import Ending
 from llmjp_builder.compile.gpu import oom_kills
-from llmjp_builder.disk import os_errors
+from llmjp_builder.store.files import os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

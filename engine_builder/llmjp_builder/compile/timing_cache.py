@@ -11,8 +11,8 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from llmjp_builder.disk import replace_atomically
-from llmjp_builder.errors import BuilderError
+from llmjp_builder.contracts.errors import BuilderError
+from llmjp_builder.store.files import replace_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path

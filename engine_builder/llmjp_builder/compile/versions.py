@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from llmjp_builder.errors import CompilerMissing
+from llmjp_builder.contracts.errors import CompilerMissing
 
 PROGRAM = "trtllm-build"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmjp_builder.compile.log_lines import BuildLog
-from llmjp_builder.spec import Progress, Step
+from llmjp_builder.contracts.spec import Progress, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from llmjp_builder.contracts.errors import BadTensors
 from llmjp_builder.convert import fp8
 from llmjp_builder.convert.cast import ValueTooLarge, cast
 from llmjp_builder.convert.header import ITEM_BYTES, TensorInfo
 from llmjp_builder.convert.ops import as_matrix
 from llmjp_builder.convert.reading import Sources
-from llmjp_builder.disk import os_errors
-from llmjp_builder.errors import BadTensors
+from llmjp_builder.store.files import os_errors
 from llmjp_builder.threads import in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from llmjp_builder.convert.amax import Amax
     from llmjp_builder.convert.steps import Copy, Fp8Group, Plan, RankFile, Slot, Transfer
-    from llmjp_builder.quantize.amax import Amax
 
 _KERNEL_PIECE = 32 << 20
 """Bytes per task where the kernel copies."""

@@ -12,8 +12,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmjp_builder.disk import os_errors, regular_file_size
-from llmjp_builder.errors import BadHeader
+from llmjp_builder.contracts.errors import BadHeader
+from llmjp_builder.store.files import os_errors, regular_file_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

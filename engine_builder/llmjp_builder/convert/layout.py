@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from llmjp_builder.errors import InvalidSpec, Unsupported
+from llmjp_builder.contracts.errors import InvalidSpec, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from llmjp_builder.contracts.spec import Dtype
     from llmjp_builder.convert.model_config import ModelConfig
-    from llmjp_builder.spec import Dtype
 
 FP8_MULTIPLE = 16
 """Of rows and columns of a matrix in an FP8 GEMM."""

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmjp_builder.errors import BadConfig, Unsupported
+from llmjp_builder.contracts.errors import BadConfig, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

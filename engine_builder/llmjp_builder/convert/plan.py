@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmjp_builder.contracts.errors import BadTensors
 from llmjp_builder.convert.draft import Draft, Style
 from llmjp_builder.convert.families import llama
 from llmjp_builder.convert.fp8 import Rounding
-from llmjp_builder.errors import BadTensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

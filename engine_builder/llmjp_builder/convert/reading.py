@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmjp_builder.disk import os_errors
-from llmjp_builder.errors import SourceChanged
+from llmjp_builder.contracts.errors import SourceChanged
+from llmjp_builder.store.files import os_errors
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmjp_builder.contracts.errors import Unsupported
 from llmjp_builder.convert.layout import MAX_WORLD, Layout, layout
-from llmjp_builder.errors import Unsupported
 from llmjp_builder.planning.cache import bytes_per_token_on
 from llmjp_builder.planning.host import BuildNeeds, build_needs
 from llmjp_builder.planning.weights import ranks

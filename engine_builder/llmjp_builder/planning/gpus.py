@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmjp_builder.errors import UnsupportedGpu
+from llmjp_builder.contracts.errors import UnsupportedGpu
 
 _GIB = 1 << 30
 

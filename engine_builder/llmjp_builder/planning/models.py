@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmjp_builder.contracts.errors import InvalidSpec
 from llmjp_builder.convert.model_config import ModelConfig, parse_model_config
-from llmjp_builder.errors import InvalidSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

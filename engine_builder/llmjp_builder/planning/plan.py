@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from llmjp_builder.contracts.codec import encode
+from llmjp_builder.contracts.errors import NotEnoughGpuMemory, Unsupported, UnsupportedGpu
 from llmjp_builder.convert.layout import Layout, resolve_dtype
-from llmjp_builder.errors import NotEnoughGpuMemory, Unsupported, UnsupportedGpu
 from llmjp_builder.planning.cache import bytes_per_token
 from llmjp_builder.planning.divisions import (
     Division,
@@ -20,7 +21,6 @@ from llmjp_builder.planning.divisions import (
 )
 from llmjp_builder.planning.fit import Fit, GpuPlan, gpu_plan
 from llmjp_builder.planning.weights import Parameters, parameters, source_bytes
-from llmjp_builder.strict_json import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

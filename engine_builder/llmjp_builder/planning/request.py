@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from llmjp_builder.errors import InvalidSpec
+from llmjp_builder.contracts.errors import InvalidSpec
 from llmjp_builder.planning.gpus import GPU_TYPES, GpuType
 
 _MAX_PER_NODE = 256

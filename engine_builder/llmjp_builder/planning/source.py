@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmjp_builder.checkpoint import CONFIG, read_checkpoint
+from llmjp_builder.contracts.errors import MissingFile
+from llmjp_builder.convert.checkpoint import CONFIG, read_checkpoint
 from llmjp_builder.convert.layout import layout
 from llmjp_builder.convert.model_config import parse_model_config
-from llmjp_builder.disk import os_errors, read_json_object, regular_file_size
-from llmjp_builder.errors import MissingFile
 from llmjp_builder.planning.models import Model
+from llmjp_builder.store.files import os_errors, read_json_object, regular_file_size
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmjp_builder.contracts.errors import InvalidSpec
+from llmjp_builder.convert.amax import read_amax
 from llmjp_builder.convert.plan import FAMILIES
-from llmjp_builder.errors import InvalidSpec
-from llmjp_builder.quantize.amax import read_amax
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from llmjp_builder.conversion import Conversion
-    from llmjp_builder.quantize.amax import Amax
-    from llmjp_builder.spec import Progress
+    from llmjp_builder.contracts.spec import Progress
+    from llmjp_builder.convert.amax import Amax
+    from llmjp_builder.convert.conversion import Conversion
 
 
 def given_amax(conversion: Conversion, *, file: Path | None, texts: Path | None) -> Amax | None:
@@ -65,11 +65,11 @@ def activation_amax(
         on_progress: as in `pipeline.build`.
 
     Raises:
-        BuilderError: as `calibrate.calibrate` says.
+        BuilderError: as `quantize.calibration` says.
     """
     if conversion.layout.quantization == "none" or given is not None:
         return given
-    from llmjp_builder.calibrate import calibrate
+    from llmjp_builder.quantize.calibration import calibrate
 
     found = calibrate(
         conversion.checkpoint.folder,

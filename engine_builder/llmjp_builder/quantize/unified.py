@@ -9,22 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmjp_builder.checkpoint import CONFIG, INDEX, read_checkpoint
-from llmjp_builder.conversion import Conversion
+from llmjp_builder.contracts.spec import Kind
+from llmjp_builder.convert.checkpoint import CONFIG, INDEX, read_checkpoint
+from llmjp_builder.convert.conversion import Conversion
 from llmjp_builder.convert.draft import Draft, Style
 from llmjp_builder.convert.fp8 import Rounding
 from llmjp_builder.convert.layout import Layout, check_options, resolve_dtype
 from llmjp_builder.convert.ops import Part, Replicated, Rule, Scale
 from llmjp_builder.convert.plan import FAMILIES, STORED_AS, check_coverage
-from llmjp_builder.disk import os_errors, read_json_object
-from llmjp_builder.spec import Kind
+from llmjp_builder.store.files import os_errors, read_json_object
 from llmjp_builder.tokenizer import OPTIONAL, REQUIRED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from llmjp_builder.checkpoint import Checkpoint
+    from llmjp_builder.convert.checkpoint import Checkpoint
     from llmjp_builder.convert.model_config import ModelConfig
     from llmjp_builder.convert.steps import Plan
 

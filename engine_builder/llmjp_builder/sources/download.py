@@ -15,19 +15,19 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from llmjp_builder.disk import os_errors, require_free, sync_directory
-from llmjp_builder.errors import CorruptDownload
+from llmjp_builder.contracts.errors import CorruptDownload
 from llmjp_builder.sources.http import TryAgain
 from llmjp_builder.sources.patience import patiently
+from llmjp_builder.store.files import os_errors, require_free, sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
+    from llmjp_builder.contracts.spec import FileRecord
     from llmjp_builder.sources.http import Reply
     from llmjp_builder.sources.hub import Hub
-    from llmjp_builder.spec import FileRecord
 
 CONNECTIONS = 4
 """Files in flight: one connection rarely fills a link, and a hub's limits count requests."""

@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmjp_builder.disk import os_errors, require_free, sync_directory, write_durably
-from llmjp_builder.errors import BadArtefact, BuilderError
+from llmjp_builder.contracts.errors import BadArtefact, BuilderError
+from llmjp_builder.contracts.spec import Step, download_name, pretty_json
 from llmjp_builder.progress import Reporter
 from llmjp_builder.sources.download import bytes_missing, download
 from llmjp_builder.sources.hub import Hub, is_commit
 from llmjp_builder.sources.licence import require_accepted
 from llmjp_builder.sources.resolve import ResolvedSource, resolve_folder, resolve_repository
 from llmjp_builder.sources.selection import CONFIG
-from llmjp_builder.spec import Step, download_name, pretty_json
-from llmjp_builder.store import Store
-from llmjp_builder.workfolder import locked
+from llmjp_builder.store.files import os_errors, require_free, sync_directory, write_durably
+from llmjp_builder.store.locks import locked
+from llmjp_builder.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from llmjp_builder.contracts.spec import FileRecord, Progress, Source
     from llmjp_builder.sources.patience import Patience
-    from llmjp_builder.spec import FileRecord, Progress, Source
 
 SOURCE_NAME = "source.json"
 """Written last: a downloaded source is complete when this file exists."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from llmjp_builder.errors import HubFailed, HubUntrusted
+from llmjp_builder.contracts.errors import HubFailed, HubUntrusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

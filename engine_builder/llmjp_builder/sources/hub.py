@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from llmjp_builder.disk import os_errors
-from llmjp_builder.errors import (
+from llmjp_builder.contracts.errors import (
     BadToken,
     CorruptDownload,
     HubFailed,
@@ -24,6 +23,7 @@ from llmjp_builder.errors import (
 from llmjp_builder.sources.http import TryAgain, streamed_get, translated
 from llmjp_builder.sources.patience import Patience, patiently
 from llmjp_builder.sources.refusal import Asked, refusal
+from llmjp_builder.store.files import os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

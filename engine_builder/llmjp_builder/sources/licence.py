@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from llmjp_builder.errors import LicenceNotAccepted
+from llmjp_builder.contracts.errors import LicenceNotAccepted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

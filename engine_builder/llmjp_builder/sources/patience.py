@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from llmjp_builder.errors import HubFailed
+from llmjp_builder.contracts.errors import HubFailed
 from llmjp_builder.sources.http import TryAgain
 
 if TYPE_CHECKING:

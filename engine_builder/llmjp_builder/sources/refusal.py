@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmjp_builder.errors import (
+from llmjp_builder.contracts.errors import (
     BadToken,
     GatedRepository,
     HubFailed,
@@ -18,7 +18,7 @@ from llmjp_builder.sources.patience import asked_wait_s
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from llmjp_builder.errors import BuilderError
+    from llmjp_builder.contracts.errors import BuilderError
 
 _GIVE_A_TOKEN = "give a token with --token-file or HF_TOKEN"  # noqa: S105 - says how to give one
 

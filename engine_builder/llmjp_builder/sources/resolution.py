@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from llmjp_builder.contracts.errors import BadConfig
+from llmjp_builder.contracts.spec import Resolution, canonical_json
 from llmjp_builder.convert.model_config import parse_model_config
-from llmjp_builder.disk import parse_json_object
-from llmjp_builder.errors import BadConfig
 from llmjp_builder.sources.selection import CONFIG
-from llmjp_builder.spec import Resolution, canonical_json
+from llmjp_builder.store.files import parse_json_object
 
 if TYPE_CHECKING:
     from llmjp_builder.sources.resolve import Pinned

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmjp_builder.disk import os_errors
-from llmjp_builder.errors import InvalidSpec, MissingFile, SourceChanged
-from llmjp_builder.hashing import hash_files
+from llmjp_builder.contracts.codec import decode, encode
+from llmjp_builder.contracts.errors import InvalidSpec, MissingFile, SourceChanged
+from llmjp_builder.contracts.spec import FileRecord, Source, Step
 from llmjp_builder.progress import Reporter
 from llmjp_builder.sources.hub import Hub, is_commit
 from llmjp_builder.sources.licence import require_accepted
 from llmjp_builder.sources.selection import CONFIG, INDEX, content_digest, needed_files
-from llmjp_builder.spec import FileRecord, Source, Step
-from llmjp_builder.strict_json import decode, encode
+from llmjp_builder.store.files import os_errors
+from llmjp_builder.store.hashing import hash_files
 
 if TYPE_CHECKING:
-    from llmjp_builder.hashing import HashCache
-    from llmjp_builder.spec import Progress
+    from llmjp_builder.contracts.spec import Progress
+    from llmjp_builder.store.hashing import HashCache
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 

@@ -7,14 +7,14 @@ import json
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from llmjp_builder.errors import BadConfig, BadTensors, MissingFile, Unsupported
-from llmjp_builder.spec import canonical_json
+from llmjp_builder.contracts.errors import BadConfig, BadTensors, MissingFile, Unsupported
+from llmjp_builder.contracts.spec import canonical_json
 from llmjp_builder.tokenizer import OPTIONAL, REQUIRED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from llmjp_builder.spec import FileRecord
+    from llmjp_builder.contracts.spec import FileRecord
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"

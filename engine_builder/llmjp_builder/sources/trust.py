@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from llmjp_builder.disk import os_errors
-from llmjp_builder.errors import BadInput
+from llmjp_builder.contracts.errors import BadInput
 from llmjp_builder.sources.http import forget_session, library
+from llmjp_builder.store.files import os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

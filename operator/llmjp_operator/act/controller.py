@@ -10,8 +10,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from llmjp_builder.errors import BuilderError
-from llmjp_builder.spec import Progress
+from llmjp_builder.contracts.errors import BuilderError
+from llmjp_builder.contracts.spec import Progress
 from llmjp_operator.api import Model, encode
 from llmjp_operator.errors import ApiRefused, OperatorError
 from llmjp_operator.names import (

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 
-from llmjp_builder.spec import Backend
+from llmjp_builder.contracts.spec import Backend
 from llmjp_operator.api.markers import (
     DataKey,
     Entries,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from llmjp_builder.spec import canonical_json
+from llmjp_builder.contracts.spec import canonical_json
 from llmjp_operator.api.markers import DataKey, Length, Matches, ObjectName, Rule
 from llmjp_operator.names import digest
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
-from llmjp_builder.spec import Backend, Kind
+from llmjp_builder.contracts.spec import Backend, Kind
 from llmjp_operator.api.engine import Engine, Hardware, Runtime
 from llmjp_operator.api.markers import Rule
 from llmjp_operator.api.model_shapes import SHAPES, repository_pattern

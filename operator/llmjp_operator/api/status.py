@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from llmjp_builder.spec import Failure, Step
+from llmjp_builder.contracts.spec import Failure, Step
 from llmjp_operator.api.markers import Items, Length, Range, Timestamp
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmjp_builder.spec import BuildSpec, Kind, Source, canonical_json
+from llmjp_builder.contracts.spec import BuildSpec, Kind, Source, canonical_json
 from llmjp_operator.names import CALIBRATION_FILE, SOURCE_FOLDER, digest
 from llmjp_operator.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
-    from llmjp_builder.spec import Resolution
+    from llmjp_builder.contracts.spec import Resolution
     from llmjp_operator.api import Model, Spec
 
 

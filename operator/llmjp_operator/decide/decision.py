@@ -22,7 +22,7 @@ from llmjp_operator.render.serving import deployment, pod_digest
 if TYPE_CHECKING:
     from typing import Any
 
-    from llmjp_builder.spec import Built, Resolution
+    from llmjp_builder.contracts.spec import Built, Resolution
     from llmjp_operator.api import Model
     from llmjp_operator.decide.build_request import BuildRequest
     from llmjp_operator.observe.snapshot import Snapshot

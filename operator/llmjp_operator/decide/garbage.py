@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmjp_builder.spec import download_name
+from llmjp_builder.contracts.spec import download_name
 from llmjp_operator.names import collect_job, digest
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from llmjp_builder.errors import BuilderError
-from llmjp_builder.spec import Built, Failure, Resolution, Step
+from llmjp_builder.contracts.errors import BuilderError
+from llmjp_builder.contracts.spec import Built, Failure, Resolution, Step
 from llmjp_operator.names import resolve_job
 from llmjp_operator.observe.store_record import FailedAttempts, PinnedSource, source_entry
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from llmjp_operator.observe.store_record import ServedArtefact
 
 if TYPE_CHECKING:
-    from llmjp_builder.spec import Built
+    from llmjp_builder.contracts.spec import Built
     from llmjp_operator.api import Model
     from llmjp_operator.observe.snapshot import ObservedDeployment, Snapshot
     from llmjp_operator.observe.store_record import StoreRecord

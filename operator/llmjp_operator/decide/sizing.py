@@ -11,19 +11,19 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from llmjp_builder.contracts.errors import BuilderError, UnsupportedGpu
+from llmjp_builder.contracts.spec import Backend, Kind, canonical_json
 from llmjp_builder.convert.model_config import parse_model_config
-from llmjp_builder.errors import BuilderError, UnsupportedGpu
 from llmjp_builder.planning.fit import Verdict
 from llmjp_builder.planning.gpus import GPU_TYPES, gpu_type
 from llmjp_builder.planning.models import Model as Planned
 from llmjp_builder.planning.plan import plan
 from llmjp_builder.planning.request import Request
-from llmjp_builder.spec import Backend, Kind, canonical_json
 
 if TYPE_CHECKING:
+    from llmjp_builder.contracts.spec import Resolution
     from llmjp_builder.planning.divisions import Division
     from llmjp_builder.planning.gpus import GpuType
-    from llmjp_builder.spec import Resolution
     from llmjp_operator.api import Spec
 
 _GIB: Final = 1 << 30

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmjp_builder.contracts.spec import Backend
 from llmjp_builder.sources.licence import licence_of
-from llmjp_builder.spec import Backend
 from llmjp_operator.decide.placement import storage_problem
 from llmjp_operator.names import RETRY
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from llmjp_builder.spec import canonical_json
+from llmjp_builder.contracts.spec import canonical_json
 from llmjp_operator.names import digest
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from llmjp_builder.spec import Progress
+    from llmjp_builder.contracts.spec import Progress
     from llmjp_operator.api import Model
     from llmjp_operator.observe.store_record import StoreRecord
 

@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping  # noqa: TC003 - `decode` resolves
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from llmjp_builder.errors import BuilderError
-from llmjp_builder.spec import Built, Failure, Resolution, canonical_json
-from llmjp_builder.strict_json import decode as decode_contract
-from llmjp_builder.strict_json import encode as encode_contract
+from llmjp_builder.contracts.codec import decode as decode_contract
+from llmjp_builder.contracts.codec import encode as encode_contract
+from llmjp_builder.contracts.errors import BuilderError
+from llmjp_builder.contracts.spec import Built, Failure, Resolution, canonical_json
 from llmjp_operator.api import decode, encode
 from llmjp_operator.api.engine import Engine, Hardware, Runtime  # noqa: TC001 - likewise
 from llmjp_operator.errors import OperatorError

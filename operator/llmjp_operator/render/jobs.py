@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from llmjp_builder.spec import canonical_json
+from llmjp_builder.contracts.spec import canonical_json
 from llmjp_operator.decide.garbage import collection_job
 from llmjp_operator.names import (
     ATTEMPT,

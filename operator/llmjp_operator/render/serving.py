@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from llmjp_builder.spec import Backend, canonical_json
+from llmjp_builder.contracts.spec import Backend, canonical_json
 from llmjp_operator.names import (
     COMPONENT,
     FAILED_ROLLOUT,
@@ -27,7 +27,7 @@ from llmjp_operator.render.pods import (
 from llmjp_operator.render.quantities import mebibytes, resources
 
 if TYPE_CHECKING:
-    from llmjp_builder.spec import Built
+    from llmjp_builder.contracts.spec import Built
     from llmjp_operator.api import Model, Spec
     from llmjp_operator.settings import Settings
 

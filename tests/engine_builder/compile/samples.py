@@ -8,7 +8,7 @@ from typing import Any
 from llmjp_builder.compile.gpu import Gpu
 from llmjp_builder.compile.model import EngineModel
 from llmjp_builder.compile.versions import Versions
-from llmjp_builder.spec import Backend, BuildSpec, Source
+from llmjp_builder.contracts.spec import Backend, BuildSpec, Source
 
 VERSIONS = Versions(tensorrt_llm="1.2.1", tensorrt="10.14.1.48")
 H100 = Gpu(product="NVIDIA-H100-80GB-HBM3", compute_capability="9.0", memory_bytes=80 << 30)

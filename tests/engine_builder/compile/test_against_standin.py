@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llmjp_builder.compile.command import command
 from llmjp_builder.compile.option_table import OPTIONS, Who
 from llmjp_builder.compile.options import CompileOptions, compile_options
-from llmjp_builder.spec import BuildSpec, Scalar
+from llmjp_builder.contracts.spec import BuildSpec, Scalar
 from tests.engine_builder.compile.samples import A100, BF16, H100, L40S, spec
 from tests.support.shared import shared
 from tests.support.trtllm_build.arguments import parser

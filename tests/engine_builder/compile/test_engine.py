@@ -13,8 +13,7 @@ from llmjp_builder.compile import compile_engine, engine_inputs
 from llmjp_builder.compile import gpu as gpu_module
 from llmjp_builder.compile.gpu import Gpu
 from llmjp_builder.compile.timing_cache import timing_cache
-from llmjp_builder.conversion import convert, prepare
-from llmjp_builder.errors import (
+from llmjp_builder.contracts.errors import (
     BuilderError,
     CheckpointRejected,
     CompileFailed,
@@ -32,6 +31,7 @@ from llmjp_builder.errors import (
     UnsupportedGpu,
     VersionMismatch,
 )
+from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.progress import Reporter
 from tests.engine_builder.compile.processes import new_mark, wait_for_count
 from tests.engine_builder.compile.rank_files import drop, rewritten
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llmjp_builder.compile.engine import EngineResult
-    from llmjp_builder.spec import BuildSpec, Progress
+    from llmjp_builder.contracts.spec import BuildSpec, Progress
 
 pytestmark = pytest.mark.usefixtures("standin")
 
@@ -313,6 +313,6 @@ def test_no_compiler(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_too_little_disk(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("llmjp_builder.disk.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("llmjp_builder.store.files.shutil.disk_usage", lambda _: usage)
     with pytest.raises(NotEnoughDisk, match="1,000 bytes are free"):
         place.compile("bf16_tp1")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmjp_builder.compile.failures import Ending, classified
-from llmjp_builder.errors import (
+from llmjp_builder.contracts.errors import (
     BuilderError,
     CheckpointRejected,
     CompileFailed,

@@ -14,7 +14,7 @@ from llmjp_builder.compile.gpu import (
     oom_kills,
     parse_gpus,
 )
-from llmjp_builder.errors import GpuMissing, UnsupportedGpu
+from llmjp_builder.contracts.errors import GpuMissing, UnsupportedGpu
 
 H100_LINE = "NVIDIA H100 80GB HBM3, 9.0, 81559\n"
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llmjp_builder.compile.log_lines import BuildLog
 from llmjp_builder.compile.watch import Watch
-from llmjp_builder.spec import Progress, Step
+from llmjp_builder.contracts.spec import Progress, Step
 
 STAMP = "[10/12/2024-15:46:23] [TRT-LLM] [I] "
 RANK = (

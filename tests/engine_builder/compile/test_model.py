@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmjp_builder.compile.model import engine_model
-from llmjp_builder.errors import BadConfig, Unsupported
+from llmjp_builder.contracts.errors import BadConfig, Unsupported
 from tests.support.shared import shared
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from llmjp_builder.compile import engine_inputs
 from llmjp_builder.compile.options import compile_options
-from llmjp_builder.errors import InvalidSpec, UnsupportedGpu
+from llmjp_builder.contracts.errors import InvalidSpec, UnsupportedGpu
 from tests.engine_builder.compile.samples import (
     BF16,
     FP8,
@@ -24,7 +24,7 @@ from tests.engine_builder.compile.samples import (
 if TYPE_CHECKING:
     from llmjp_builder.compile.gpu import Gpu
     from llmjp_builder.compile.model import EngineModel
-    from llmjp_builder.spec import Scalar
+    from llmjp_builder.contracts.spec import Scalar
 
 FP8_TP4 = replace(FP8, tensor_parallel=4)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llmjp_builder.compile.options import compile_options
-from llmjp_builder.errors import BuilderError, InvalidSpec, Unsupported, UnsupportedGpu
+from llmjp_builder.contracts.errors import BuilderError, InvalidSpec, Unsupported, UnsupportedGpu
 from tests.engine_builder.compile.samples import A100, BF16, FP8, FP8_172B_TP8, H100, L40S, T4, spec
 
 if TYPE_CHECKING:

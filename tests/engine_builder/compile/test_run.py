@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from llmjp_builder.compile.run import environment, run
-from llmjp_builder.errors import MissingFile
+from llmjp_builder.contracts.errors import MissingFile
 from tests.engine_builder.compile.processes import MARK, new_mark, wait_for_count
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from llmjp_builder.compile import timing_cache as caches
 from llmjp_builder.compile.versions import Versions, compiler, installed_versions
-from llmjp_builder.errors import CompilerMissing
+from llmjp_builder.contracts.errors import CompilerMissing
 from tests.engine_builder.compile.samples import A100, H100, VERSIONS
 
 

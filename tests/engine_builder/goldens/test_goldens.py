@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmjp_builder.conversion import convert, prepare
+from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.progress import Reporter
 from llmjp_builder.quantize.activations import given_amax
 from tests.engine_builder.checkpoints import tree

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmjp_builder.spec import Backend, BuildSpec, Source
+from llmjp_builder.contracts.spec import Backend, BuildSpec, Source
 from tests.engine_builder.checkpoints import Tiny, add_tokenizer, write_checkpoint
 from tests.support.hub import Hub
 from tests.support.shared import ROOT, shared

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from llmjp_builder.spec import Kind, Manifest
-from llmjp_builder.store import Store, check_artefact
+from llmjp_builder.contracts.spec import Kind, Manifest
+from llmjp_builder.store.store import Store, check_artefact
 from tests.engine_builder.checkpoints import tree
 from tests.engine_builder.command_line import CommandLine, Ended
 

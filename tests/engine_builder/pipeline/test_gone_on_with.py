@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from llmjp_builder.contracts.spec import Backend, BuildSpec, Progress, Source
 from llmjp_builder.pipeline import build
-from llmjp_builder.spec import Backend, BuildSpec, Progress, Source
-from llmjp_builder.store import Store
+from llmjp_builder.store.store import Store
 from tests.engine_builder.checkpoints import tree
 
 

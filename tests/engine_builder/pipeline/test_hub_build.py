@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 
-from llmjp_builder.errors import LicenceNotAccepted, NotPermitted, SourceChanged, Unsupported
+from llmjp_builder.contracts.errors import (
+    LicenceNotAccepted,
+    NotPermitted,
+    SourceChanged,
+    Unsupported,
+)
+from llmjp_builder.contracts.spec import Backend, BuildSpec, Progress, Source
 from llmjp_builder.pipeline import BuildResult, build
-from llmjp_builder.spec import Backend, BuildSpec, Progress, Source
-from llmjp_builder.store import check_artefact
-from llmjp_builder.uses import uses_of
+from llmjp_builder.store.leases import uses_of
+from llmjp_builder.store.store import check_artefact
 from tests.engine_builder.checkpoints import tree
 from tests.engine_builder.command_line import CommandLine
 from tests.engine_builder.pipeline.conftest import REPOSITORY

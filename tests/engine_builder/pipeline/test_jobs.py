@@ -16,10 +16,8 @@ from typing import Any
 
 import pytest
 
-from llmjp_builder import hashing
-from llmjp_builder.errors import Terminated
-from llmjp_builder.pipeline import build
-from llmjp_builder.spec import (
+from llmjp_builder.contracts.errors import Terminated
+from llmjp_builder.contracts.spec import (
     Built,
     Failure,
     Manifest,
@@ -27,7 +25,9 @@ from llmjp_builder.spec import (
     Resolution,
     Step,
 )
-from llmjp_builder.store import Store, check_artefact
+from llmjp_builder.pipeline import build
+from llmjp_builder.store import hashing
+from llmjp_builder.store.store import Store, check_artefact
 from llmjp_cli.termination import failures_left
 from tests.engine_builder.checkpoints import tree
 from tests.engine_builder.command_line import CommandLine

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from llmjp_builder.contracts.spec import Backend, BuildSpec, Source
 from llmjp_builder.pipeline import build
-from llmjp_builder.spec import Backend, BuildSpec, Source
-from llmjp_builder.store import Store, check_artefact
-from tests.engine_builder.calibrate.models import add_letters, written
+from llmjp_builder.store.store import Store, check_artefact
 from tests.engine_builder.checkpoints import tree
 from tests.engine_builder.pipeline.conftest import engine_from
+from tests.engine_builder.quantize.calibration.models import add_letters, written
 from tests.support.hub import Hub
 from tests.support.soak import count
 

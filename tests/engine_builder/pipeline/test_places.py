@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from llmjp_builder.errors import NotEnoughDisk
+from llmjp_builder.contracts.errors import NotEnoughDisk
+from llmjp_builder.contracts.spec import Backend, BuildSpec, Progress, Source
 from llmjp_builder.pipeline import BuildResult, build
-from llmjp_builder.spec import Backend, BuildSpec, Progress, Source
-from llmjp_builder.store import Store, check_artefact
-from tests.engine_builder.calibrate.models import add_letters, written
+from llmjp_builder.store.store import Store, check_artefact
 from tests.engine_builder.checkpoints import tree
 from tests.engine_builder.pipeline.conftest import engine_from
+from tests.engine_builder.quantize.calibration.models import add_letters, written
 from tests.support.hub import Hub
 
 Mount = Callable[..., Path]

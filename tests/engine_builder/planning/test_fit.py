@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmjp_builder.errors import UnsupportedGpu
+from llmjp_builder.contracts.errors import UnsupportedGpu
 from llmjp_builder.planning.cache import tokens
 from llmjp_builder.planning.fit import Fit, Verdict
 from llmjp_builder.planning.gpus import GPU_TYPES, gpu_type

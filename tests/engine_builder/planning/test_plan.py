@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from llmjp_builder.compile.command import workers
+from llmjp_builder.contracts.errors import BuilderError, InvalidSpec
 from llmjp_builder.convert.model_config import parse_model_config
-from llmjp_builder.errors import BuilderError, InvalidSpec
 from llmjp_builder.planning.gpus import gpu_type
 from llmjp_builder.planning.models import SIZES, Model, sized
 from llmjp_builder.planning.plan import Plan, plan

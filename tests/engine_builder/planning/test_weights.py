@@ -12,16 +12,16 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from llmjp_builder.conversion import convert, prepare
+from llmjp_builder.contracts.errors import Unsupported
 from llmjp_builder.convert import plan as conversion
+from llmjp_builder.convert.amax import Amax
+from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.convert.header import TensorInfo
 from llmjp_builder.convert.layout import layout
 from llmjp_builder.convert.model_config import ModelConfig, parse_model_config
-from llmjp_builder.errors import Unsupported
 from llmjp_builder.planning.models import SIZES, sized
 from llmjp_builder.planning.weights import FAMILIES, parameters, ranks, source_bytes
 from llmjp_builder.progress import Reporter
-from llmjp_builder.quantize.amax import Amax
 from tests.engine_builder.checkpoints import Tiny, read_tensors, write_checkpoint
 
 CARD = {

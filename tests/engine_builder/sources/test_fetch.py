@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import huggingface_hub
 import pytest
 
-from llmjp_builder.errors import (
+from llmjp_builder.contracts.errors import (
     BadArtefact,
     BadToken,
     BuilderError,
@@ -23,9 +23,9 @@ from llmjp_builder.errors import (
     NotEnoughDisk,
     Unsupported,
 )
+from llmjp_builder.contracts.spec import Progress, Source
 from llmjp_builder.sources.fetch import FetchedSource, fetch
 from llmjp_builder.sources.patience import Patience
-from llmjp_builder.spec import Progress, Source
 from tests.support.hub import Corrupt, Cut, Hang, Hub, Status, WholeAlways
 
 from .conftest import REPOSITORY, SHARDS, checkpoint, needed, write_files

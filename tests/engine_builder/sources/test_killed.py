@@ -8,8 +8,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from llmjp_builder.contracts.spec import Source
 from llmjp_builder.sources.fetch import fetch
-from llmjp_builder.spec import Source
 from tests.support.hub import Hang, Hub
 
 from .conftest import REPOSITORY, SHARDS, needed
@@ -21,7 +21,7 @@ _PROGRAM = """
 import sys
 from pathlib import Path
 from llmjp_builder.sources.fetch import fetch
-from llmjp_builder.spec import Source
+from llmjp_builder.contracts.spec import Source
 fetch(Source(repository=sys.argv[1]), store=Path(sys.argv[2]), endpoint=sys.argv[3])
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmjp_builder.errors import LicenceNotAccepted
+from llmjp_builder.contracts.errors import LicenceNotAccepted
 from llmjp_builder.sources.licence import licence_of, require_accepted
 
 

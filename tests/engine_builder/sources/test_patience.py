@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmjp_builder.errors import (
+from llmjp_builder.contracts.errors import (
     BadToken,
     BuilderError,
     GatedRepository,

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmjp_builder.contracts.errors import BadConfig, BuilderError, SourceChanged, Unsupported
+from llmjp_builder.contracts.spec import Resolution, Source, canonical_json
 from llmjp_builder.convert.model_config import parse_model_config
-from llmjp_builder.errors import BadConfig, BuilderError, SourceChanged, Unsupported
 from llmjp_builder.sources.resolution import PLANNED_BY, planned_part, resolution_of
 from llmjp_builder.sources.resolve import pinned
-from llmjp_builder.spec import Resolution, Source, canonical_json
 from llmjp_cli.termination import LIMIT, text_of
 from tests.engine_builder.checkpoints import Tiny
 

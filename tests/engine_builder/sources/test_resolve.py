@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import huggingface_hub
 import pytest
 
-from llmjp_builder.errors import (
+from llmjp_builder.contracts.errors import (
     BadToken,
     BuilderError,
     CorruptDownload,
@@ -21,7 +21,7 @@ from llmjp_builder.errors import (
     MissingFile,
     MissingRepository,
 )
-from llmjp_builder.hashing import HashCache
+from llmjp_builder.contracts.spec import Progress, Source
 from llmjp_builder.sources.hub import Hub as Client
 from llmjp_builder.sources.hub import read_token
 from llmjp_builder.sources.patience import Patience
@@ -31,7 +31,7 @@ from llmjp_builder.sources.resolve import (
     resolve,
     resolve_repository,
 )
-from llmjp_builder.spec import Progress, Source
+from llmjp_builder.store.hashing import HashCache
 from tests.support.hub import Corrupt, Cut, Hub, Status
 
 from .conftest import REPOSITORY, SHARDS, checkpoint, needed, write_files
@@ -242,11 +242,11 @@ def test_offline_is_said(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_folder_sums_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmjp_builder.hashing._SETTLED_NS", -1)
+    monkeypatch.setattr("llmjp_builder.store.hashing._SETTLED_NS", -1)
     folder, cache = tmp_path / "m", tmp_path / "hashes.json"
     write_files(folder, checkpoint())
     first = resolve(Source(path=str(folder)), hash_cache=HashCache(cache))
-    monkeypatch.setattr("llmjp_builder.hashing.sha256_of", None)
+    monkeypatch.setattr("llmjp_builder.store.hashing.sha256_of", None)
     assert resolve(Source(path=str(folder)), hash_cache=HashCache(cache)) == first
 
 

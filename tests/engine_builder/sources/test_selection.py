@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from llmjp_builder import tokenizer
-from llmjp_builder.checkpoint import read_checkpoint
-from llmjp_builder.errors import BadConfig, BadTensors, BuilderError, MissingFile, Unsupported
+from llmjp_builder.contracts.errors import (
+    BadConfig,
+    BadTensors,
+    BuilderError,
+    MissingFile,
+    Unsupported,
+)
+from llmjp_builder.contracts.spec import FileRecord
+from llmjp_builder.convert.checkpoint import read_checkpoint
 from llmjp_builder.sources import selection
 from llmjp_builder.sources.selection import content_digest, needed_files
-from llmjp_builder.spec import FileRecord
 
 from .conftest import SHARDS, checkpoint, needed, write_files
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from llmjp_builder.errors import BadInput, HubUntrusted, MissingFile
+from llmjp_builder.contracts.errors import BadInput, HubUntrusted, MissingFile
+from llmjp_builder.contracts.spec import Source
 from llmjp_builder.sources.fetch import fetch
 from llmjp_builder.sources.http import library
 from llmjp_builder.sources.resolve import resolve
 from llmjp_builder.sources.trust import VARIABLES, trusting
-from llmjp_builder.spec import Source
 from tests.support.certificate import Certificate, self_signed, signed
 from tests.support.hub import Hub
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import typer
 
+from llmjp_builder.contracts.spec import BuildSpec, Source
 from llmjp_builder.pipeline import BuildResult, build
-from llmjp_builder.spec import BuildSpec, Source
-from llmjp_builder.uses import record_use, release_use, uses_of
+from llmjp_builder.store.leases import record_use, release_use, uses_of
 from llmjp_cli.commands.store import duration, size
 from tests.engine_builder.checkpoints import tree
 from tests.engine_builder.command_line import CommandLine

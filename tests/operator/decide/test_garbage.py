@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from llmjp_builder.spec import Built, Kind, download_name
+from llmjp_builder.contracts.spec import Built, Kind, download_name
 from llmjp_operator.api import Model
 from llmjp_operator.decide.garbage import superfluous
 from llmjp_operator.observe.store_record import PinnedSource, ServedArtefact, StoreRecord

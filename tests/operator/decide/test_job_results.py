@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmjp_builder.spec import canonical_json
+from llmjp_builder.contracts.spec import canonical_json
 from llmjp_operator.decide.job_results import LOST_AFTER_S, absorbed, failure_of, next_attempt
 from llmjp_operator.names import resolve_job
 from llmjp_operator.observe.store_record import StoreRecord, source_entry

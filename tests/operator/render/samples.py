@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from llmjp_builder.contracts.spec import Built, Kind, Resolution
 from llmjp_builder.planning.models import sized
-from llmjp_builder.spec import Built, Kind, Resolution
 from llmjp_operator.api import Model, parse
 from llmjp_operator.decide.build_request import request_of
 from llmjp_operator.decide.sizing import sizes

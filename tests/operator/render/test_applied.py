@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hack.local_cluster import Cluster, Kubectl
-from llmjp_builder.spec import canonical_json
+from llmjp_builder.contracts.spec import canonical_json
 from llmjp_operator.api import Model, parse
 from llmjp_operator.names import FIELD_MANAGER
 from llmjp_operator.observe.managed_fields import digest_of, owned

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmjp_builder.spec import Progress, Step
+from llmjp_builder.contracts.spec import Progress, Step
 from llmjp_operator.api import Condition, Model, Phase, Status, encode
 from llmjp_operator.api.status import EngineStatus
 from llmjp_operator.decide.build_request import request_of

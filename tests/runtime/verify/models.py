@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
-from llmjp_builder.conversion import convert, prepare
+from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.progress import Reporter
 from llmjp_runtime.text.tokenizer import TextTokenizer
 from llmjp_runtime.verify.prompts import BUILT_IN, encoded

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import typer
 
+from llmjp_builder.contracts.spec import Backend, BuildSpec, Source
 from llmjp_builder.pipeline import build
-from llmjp_builder.spec import Backend, BuildSpec, Source
 from llmjp_cli.commands.verify import verify
 from llmjp_cli.exit_codes import run
 

@@ -14,9 +14,9 @@ import torch
 from transformers import AttentionInterface, LlamaForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from llmjp_builder.conversion import convert, prepare
+from llmjp_builder.convert.amax import Amax
+from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.progress import Reporter
-from llmjp_builder.quantize.amax import Amax
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM
 
-from llmjp_builder.conversion import convert, prepare
+from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.progress import Reporter
 from llmjp_runtime.executor.protocol import SamplingParams
 from llmjp_runtime.executor.torch.model import ParallelLlama

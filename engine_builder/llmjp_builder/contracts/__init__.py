@@ -1,0 +1,1 @@
+"""Errors, and the JSON values by which the parts meet. Standard library only."""

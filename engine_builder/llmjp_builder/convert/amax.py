@@ -1,0 +1,137 @@
+"""The largest activations that calibration saw: the seam between calibration and conversion.
+
+    {"activation_amax": {"model.layers.0.self_attn.q_proj": 3.40625, ...},
+     "kv_amax": {"model.layers.0.self_attn": {"k": 12.5, "v": 1.75}, ...}}
+
+Keys are Hugging Face's module names: every linear layer of the decoder, by its input; and every
+attention, by its keys after the rotary embedding and its values. Without `kv_amax` the KV scales
+are 1, which they also are for any amax up to 448.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmjp_builder.contracts.errors import BadConfig
+from llmjp_builder.contracts.spec import canonical_json
+from llmjp_builder.convert import fp8
+from llmjp_builder.store.files import read_json_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from llmjp_builder.convert.ops import Scale
+
+_KV = ("k", "v")
+
+
+@dataclass(frozen=True, slots=True)
+class Amax:
+    """Amax by module. Every number is positive, and neither it nor its scale overflows float32."""
+
+    activations: Mapping[str, float]
+    """Of the inputs of linear layers."""
+    kv: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Of attentions: `k` and `v`."""
+
+    def scale(self, scale: Scale) -> np.float32:
+        """The number that `scale` asks for.
+
+        It names linear layers by their module, keys and values by attention's name and `.k`, `.v`.
+        """
+        found = [amax for name in scale.amax_of if (amax := self._of(name)) is not None]
+        number = fp8.scale(max(found)) if found else np.float32(0)
+        return max(number, np.float32(scale.least))
+
+    def digest(self, scales: Iterable[Scale]) -> str:
+        """SHA-256 over everything that `scales` take from here, and over nothing else."""
+        numbers = {" ".join(scale.amax_of): float(self.scale(scale)) for scale in scales}
+        return hashlib.sha256(canonical_json(numbers).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that `parse_amax` reads."""
+        document: dict[str, Any] = {"activation_amax": dict(self.activations)}
+        if self.kv:
+            document["kv_amax"] = {name: dict(entry) for name, entry in self.kv.items()}
+        return document
+
+    def _of(self, name: str) -> float | None:
+        if (amax := self.activations.get(name)) is not None:
+            return amax
+        attention, _, letter = name.rpartition(".")
+        return self.kv[attention][letter] if attention in self.kv else None
+
+
+def read_amax(path: Path, linear: Iterable[str], attention: Iterable[str]) -> Amax:
+    """As `parse_amax`, of a JSON file.
+
+    Raises:
+        BadConfig: as there, or it is no JSON object.
+        MissingFile: it is not there.
+    """
+    return parse_amax(read_json_object(path), linear, attention, str(path))
+
+
+def parse_amax(
+    document: Mapping[str, Any], linear: Iterable[str], attention: Iterable[str], where: str
+) -> Amax:
+    """The amax that a document holds.
+
+    Args:
+        document: parsed JSON.
+        linear: names of the model's linear layers: all must be there and no other.
+        attention: names of its attentions: likewise, if there are any at all.
+        where: the file's path, for messages.
+
+    Raises:
+        BadConfig: a module is missing or unknown, or a number is impossible.
+    """
+    if unknown := sorted(document.keys() - {"activation_amax", "kv_amax"}):
+        raise BadConfig(
+            f"{where}: unknown member {unknown[0]!r}; expected activation_amax and perhaps kv_amax"
+        )
+    if document.get("activation_amax") is None:
+        raise BadConfig(f"{where}: no activation_amax")
+    activations = _modules(document, "activation_amax", linear, where)
+    kv = {}
+    if document.get("kv_amax"):
+        kv = _modules(document, "kv_amax", attention, where)
+    return Amax(
+        {name: _number(value, f"{where}: {name}") for name, value in activations.items()},
+        {name: _pair(value, f"{where}: {name}") for name, value in kv.items()},
+    )
+
+
+def _modules(
+    document: Mapping[str, Any], member: str, expected: Iterable[str], where: str
+) -> dict[str, Any]:
+    found, names = document[member], tuple(expected)
+    if not isinstance(found, dict):
+        raise BadConfig(f"{where}: {member} must be an object")
+    if missing := [name for name in names if name not in found]:
+        raise BadConfig(f"{where}: {member}: {missing[0]} is missing; the model has it")
+    if unknown := sorted(found.keys() - set(names)):
+        raise BadConfig(f"{where}: {member}: {unknown[0]} is no such module of this model")
+    return {name: found[name] for name in names}
+
+
+def _pair(value: Any, where: str) -> dict[str, float]:
+    if not isinstance(value, dict) or value.keys() != set(_KV):
+        raise BadConfig(f"{where}: expected an object with a number for k and one for v")
+    return {letter: _number(value[letter], f"{where}: {letter}") for letter in _KV}
+
+
+def _number(value: Any, where: str) -> float:
+    if type(value) not in {int, float} or not 0 < value < math.inf:
+        raise BadConfig(f"{where}: an amax is a positive number, found {value!r}")
+    try:
+        fp8.scale(value)
+    except fp8.NotQuantisable as exc:
+        raise BadConfig(f"{where}: {exc}") from exc
+    return float(value)

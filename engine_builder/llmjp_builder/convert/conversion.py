@@ -1,0 +1,148 @@
+"""A Hugging Face checkpoint becomes another checkpoint: the entry points of `convert`.
+
+`prepare` reads headers only and refuses whatever cannot be converted; `write` does the work, and
+`convert` does it into a folder that appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from llmjp_builder.contracts.spec import Kind, Step, pretty_json
+from llmjp_builder.convert.checkpoint import Checkpoint, read_checkpoint
+from llmjp_builder.convert.config_json import config_json
+from llmjp_builder.convert.layout import Layout, layout
+from llmjp_builder.convert.plan import plan
+from llmjp_builder.store.files import (
+    new_folder,
+    os_errors,
+    regular_file_size,
+    require_free,
+    sync_directory,
+    write_durably,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from llmjp_builder.convert.amax import Amax
+    from llmjp_builder.convert.steps import Plan
+    from llmjp_builder.progress import Reporter
+
+CONVERTER_REVISION = "1"
+"""Part of every artefact's key: raise it with any change that alters a single output byte."""
+
+_METADATA_BYTES = 1 << 20
+"""What a folder and its small files take beside the tensors, generously."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A conversion that was found possible; nothing is written yet."""
+
+    checkpoint: Checkpoint
+    kind: Kind
+    layout: Layout
+    plan: Plan
+    documents: Mapping[str, Mapping[str, Any]]
+    """JSON objects beside the tensors, by file name."""
+    copied: tuple[str, ...] = ()
+    """Files of the source that go along as they are."""
+
+    @property
+    def bytes_per_rank(self) -> tuple[int, ...]:
+        """Bytes of tensors, by rank; of all files together where a checkpoint is not sharded."""
+        sizes = tuple(file.size - len(file.header) for file in self.plan.files)
+        return (sum(sizes),) if self.kind is Kind.UNIFIED else sizes
+
+    def calibration_digest(self, amax: Amax | None) -> str | None:
+        """Of whatever the result takes from `amax`; None if it takes nothing."""
+        scales = [constant.scale for constant in self.plan.constants]
+        return amax.digest(scales) if amax is not None and scales else None
+
+
+def prepare(
+    source: Path,
+    *,
+    dtype: Literal["auto", "bfloat16", "float16"] = "auto",
+    tensor_parallel: int = 1,
+    pipeline_parallel: int = 1,
+    embedding_sharding_dim: int | None = None,
+    quantization: Literal["none", "fp8"] = "none",
+    kv_cache: Literal["auto", "fp8"] = "auto",
+    pad_intermediate: int = 0,
+) -> Conversion:
+    """The conversion to a TensorRT-LLM checkpoint, planned from the headers in `source`.
+
+    The options are those of `convert.layout.layout`.
+
+    Raises:
+        BadInput: the checkpoint is damaged or does not fit its config.json.
+        Unsupported: another architecture, or one that cannot be divided so.
+        InvalidSpec: an option's value fits no model.
+    """
+    checkpoint = read_checkpoint(source)
+    resolved = layout(
+        checkpoint.config,
+        dtype=dtype,
+        tensor_parallel=tensor_parallel,
+        pipeline_parallel=pipeline_parallel,
+        embedding_sharding_dim=embedding_sharding_dim,
+        quantization=quantization,
+        kv_cache=kv_cache,
+        pad_intermediate=pad_intermediate,
+    )
+    planned = plan(checkpoint.tensors, checkpoint.config, resolved, source)
+    document = config_json(checkpoint.config, resolved)
+    return Conversion(checkpoint, Kind.RANKS, resolved, planned, {"config.json": document})
+
+
+def write(
+    conversion: Conversion,
+    directory: Path,
+    on_bytes: Callable[[int], None],
+    amax: Amax | None = None,
+) -> None:
+    """Write all files into `directory`, which exists; durable on return.
+
+    Args:
+        conversion: what to write.
+        directory: where.
+        on_bytes: called with the number of bytes just written, from several threads.
+        amax: from calibration; FP8 needs it.
+
+    Raises:
+        NotEnoughDisk: it would not fit, or did not.
+        BadTensors: a value does not fit the new dtype, or FP8.
+        SourceChanged: the source was written to meanwhile.
+    """
+    from llmjp_builder.convert.execute import execute
+
+    folder = conversion.checkpoint.folder
+    extra = sum(regular_file_size(folder / name) for name in conversion.copied)
+    require_free(directory, conversion.plan.size + extra + _METADATA_BYTES)
+    execute(conversion.plan, directory, on_bytes, amax)
+    for name, document in conversion.documents.items():
+        write_durably(directory / name, pretty_json(document).encode())
+    for name in conversion.copied:
+        with os_errors(folder / name):
+            data = (folder / name).read_bytes()
+        write_durably(directory / name, data)
+    sync_directory(directory)
+
+
+def convert(
+    conversion: Conversion, out: Path, reporter: Reporter, amax: Amax | None = None
+) -> None:
+    """Write the checkpoint folder `out`, which must not exist; it appears whole or not at all.
+
+    Raises:
+        OutputExists: `out` is there already, or is being written by another process.
+        BuilderError: as `write`.
+    """
+    with new_folder(out) as folder:
+        reporter.begin(Step.CONVERT, conversion.plan.transfer_bytes, f"writing {out}")
+        write(conversion, folder, reporter.add, amax)
+    reporter.end()

@@ -1,0 +1,208 @@
+"""All texts through one decoder layer after the other; what was done is kept after each.
+
+    <work>/state.json     layers done, amax so far, checksum of the rows
+    <work>/rows-0, -1     what the last layer done handed on; the other is being written
+
+In memory are one layer's weights and one text, however large the model and many the texts.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from llmjp_builder.contracts.errors import BadTensors, BuilderError
+from llmjp_builder.contracts.spec import Step, pretty_json
+from llmjp_builder.convert import fp8
+from llmjp_builder.convert.amax import Amax
+from llmjp_builder.convert.families.llama import LINEAR
+from llmjp_builder.convert.reading import Sources
+from llmjp_builder.quantize.calibration.decoder import KEYS, VALUES, DecoderLayer, Largest, Rotation
+from llmjp_builder.quantize.calibration.hidden import RowReader, Rows, RowWriter
+from llmjp_builder.quantize.calibration.weights import Weights
+from llmjp_builder.store.files import replace_atomically, require_free
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from llmjp_builder.contracts.spec import Dtype
+    from llmjp_builder.convert.checkpoint import Checkpoint
+    from llmjp_builder.progress import Reporter
+    from llmjp_builder.quantize.calibration.tokens import Tokens
+
+_STATE = "state.json"
+_UNUSABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    BuilderError,
+)
+"""What reading a state raises that is not one of ours, or not whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is calibrated, and where the work is kept."""
+
+    checkpoint: Checkpoint
+    dtype: Dtype
+    """Of weights and activations."""
+    tokens: Tokens
+    device: torch.device
+    work: Path
+    """A folder of this task alone: what is in it was left by an earlier run of the same."""
+
+    @property
+    def rows(self) -> Rows:
+        """The form of what goes from layer to layer."""
+        width = self.checkpoint.config.hidden_size
+        return Rows(len(self.tokens), width, getattr(torch, self.dtype))
+
+    def path(self, layers_done: int) -> Path:
+        """The rows after so many layers."""
+        return self.work / f"rows-{layers_done % 2}"
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What is known after some layers."""
+
+    layers_done: int
+    checksum: int
+    amax: dict[str, float] = field(default_factory=dict)
+    """By name; keys and values as `model.layers.0.self_attn.k`."""
+
+    def save(self, task: Task) -> None:
+        document = {
+            "layers_done": self.layers_done,
+            "checksum": self.checksum,
+            "amax": self.amax,
+        }
+        replace_atomically(task.work / _STATE, pretty_json(document).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What the layers are made of."""
+
+    weights: Weights
+    rotation: Rotation
+
+
+def sweep(task: Task, reporter: Reporter) -> Amax:
+    """The amax of every linear layer's input, and of all keys and values.
+
+    Goes on after the last layer that an earlier run of the same task finished.
+
+    Raises:
+        NotEnoughDisk: the rows do not fit.
+        BadTensors: the model computes something that is no number, or nothing but zeros.
+        SourceChanged: the source was written to meanwhile.
+    """
+    with ExitStack() as stack, torch.inference_mode():
+        sources = Sources(stack)
+        tensors, dtype = task.checkpoint.tensors, task.rows.dtype
+        like = torch.empty(0, dtype=dtype, device=task.device)
+        model = _Model(
+            Weights(tensors, sources, dtype, task.device),
+            Rotation.of(task.checkpoint.config, task.tokens.longest, like),
+        )
+        state = _found(task) or _embed(task, model.weights)
+        layers, size = task.checkpoint.config.num_layers, task.rows.size
+        message = f"calibrating on {len(task.tokens.texts)} texts, {len(task.tokens):,} tokens"
+        total, already = layers * size, state.layers_done * size
+        reporter.begin(Step.CALIBRATE, total, message, already=already)
+        while state.layers_done < layers:
+            state = _through_layer(task, state, model, reporter)
+            sources.require_unchanged()
+            state.save(task)
+        reporter.end()
+    return _amax(state)
+
+
+def _found(task: Task) -> _State | None:
+    """Where an earlier run stopped; None if it left nothing, or nothing whole."""
+    layers = task.checkpoint.config.num_layers
+    try:
+        document = json.loads((task.work / _STATE).read_bytes())
+        state = _State(document["layers_done"], document["checksum"], document["amax"])
+        if state.amax.keys() != _names(state.layers_done):
+            return None
+        for name, value in state.amax.items():
+            _check(name, value, task)
+        if state.layers_done != layers:
+            with ExitStack() as stack:
+                reader = RowReader(task.path(state.layers_done), task.rows, stack)
+                if state.layers_done > layers or reader.checksum() != state.checksum:
+                    return None
+    except _UNUSABLE:
+        return None
+    return state
+
+
+def _names(num_layers: int) -> set[str]:
+    """Of every amax that so many layers have."""
+    parts = (*LINEAR, KEYS, VALUES)
+    return {f"model.layers.{i}.{name}" for i in range(num_layers) for name in parts}
+
+
+def _embed(task: Task, weights: Weights) -> _State:
+    """The rows before the first layer."""
+    require_free(task.work, 2 * task.rows.size)
+    with ExitStack() as stack:
+        writer = RowWriter(task.path(0), task.rows, stack)
+        for ids in task.tokens.texts:
+            writer.write(weights.embedded(ids))
+    state = _State(0, writer.checksum)
+    state.save(task)
+    return state
+
+
+def _through_layer(task: Task, before: _State, model: _Model, reporter: Reporter) -> _State:
+    """All texts through the next layer; the last layer's output is of no use and not kept."""
+    index, largest = before.layers_done, Largest()
+    last = index + 1 == task.checkpoint.config.num_layers
+    layer = DecoderLayer(task.checkpoint.config, model.weights.layer(index))
+    with ExitStack() as stack:
+        reader = RowReader(task.path(index), task.rows, stack)
+        writer = None if last else RowWriter(task.path(index + 1), task.rows, stack)
+        for begin, end in task.tokens.spans:
+            rows = reader.read(begin, end).to(task.device)
+            rows = layer(rows, model.rotation, largest)
+            if writer is not None:
+                writer.write(rows)
+            reporter.add((end - begin) * task.rows.row_bytes)
+    found = {f"model.layers.{index}.{name}": value for name, value in largest.numbers().items()}
+    for name, value in found.items():
+        _check(name, value, task)
+    return _State(index + 1, 0 if writer is None else writer.checksum, before.amax | found)
+
+
+def _check(name: str, value: float, task: Task) -> None:
+    try:
+        fp8.scale(value)
+    except fp8.NotQuantisable as exc:
+        raise BadTensors(
+            f"{task.checkpoint.folder}: {name}: the largest activation is {value} in {task.dtype}, "
+            "which has no FP8 scale; the weights are damaged, or need another element type"
+        ) from exc
+
+
+def _amax(state: _State) -> Amax:
+    """By modules: keys and values belong to the attention they are part of."""
+    activations: dict[str, float] = {}
+    kv: dict[str, dict[str, float]] = {}
+    for name, value in state.amax.items():
+        if name.endswith((f".{KEYS}", f".{VALUES}")):
+            attention, _, letter = name.rpartition(".")
+            kv.setdefault(attention, {})[letter] = value
+        else:
+            activations[name] = value
+    return Amax(activations, kv)
