@@ -17,7 +17,7 @@ from llmjp_operator.act.initial_list import fill
 from llmjp_operator.act.kopf_watch import KINDS, make_model_handler, make_object_handler
 from llmjp_operator.act.metrics import Metrics
 from llmjp_operator.act.work_queue import FIRST_PAUSE_S, WorkQueue
-from llmjp_operator.api import Status, parse
+from llmjp_operator.api import Status, decode
 from llmjp_operator.errors import OperatorError
 from llmjp_operator.names import KIND, MANAGED_BY, OPERATOR, RETRY
 from llmjp_operator.observe.cache import Key, ObjectCache
@@ -182,7 +182,8 @@ class Simulation:
         return self.status_of("a")
 
     def status_of(self, name: str) -> Status:
-        return parse(self.objects[ObjectRef(KIND, name)]).status
+        body = self.objects[ObjectRef(KIND, name)]
+        return decode(Status, body.get("status", {}), "status", strict=False)
 
     @property
     def phase(self) -> str:

@@ -258,6 +258,35 @@ def test_old_artefacts_are_collected_and_those_in_use_are_not() -> None:
     assert len(build_names(world)) == 4, "what was removed is built again"
 
 
+def with_seq_len(length: int, **others: Object) -> Object:
+    """Return a spec whose artefact is that of `tp(4)`, and whose pods are its own."""
+    return {"engine": {**tp(4)["engine"], "maxSeqLen": length}, **SCARCE, **others}
+
+
+def test_nothing_is_collected_after_a_rollback() -> None:
+    """What is asked for is there and serves, but not by the pods that are asked for."""
+    world = Simulation(SCARCE)
+    world.settle()
+    oldest = world.status.engine.active
+    keeps_three = {"storage": {"keepEngines": 3}}
+    for changes in ({**tp(2), **SCARCE, **keeps_three}, with_seq_len(512, **keeps_three)):
+        world.edit(changes)
+        world.settle()
+    started = {ref for ref in world.objects if ref.kind == "Pod"}
+    world.workloads.script = lambda pod: (
+        well(pod) if ObjectRef("Pod", pod["metadata"]["name"]) in started else {"phase": "Running"}
+    )
+    keeps_one = {"storage": {"keepEngines": 1}}
+    world.edit(with_seq_len(500, **keeps_one))
+    world.settle()
+    assert world.reason("Progressing") == "RolledBack"
+    assert not world.all_jobs("collect")
+    world.workloads.script = well
+    world.edit(with_seq_len(400, **keeps_one))
+    world.settle()
+    assert [arguments(job)[-1] for job in world.all_jobs("collect")] == [oldest]
+
+
 def test_what_is_wanted_no_longer_goes() -> None:
     world = served()
     assert ObjectRef("NetworkPolicy", "a") in world.objects

@@ -1,19 +1,21 @@
-"""The controller against a cluster of three dicts: what it reads, and when it reads it again."""
+"""The controller: what it reads and when it reads it again, and what it does when calls fail."""
 
 from __future__ import annotations
 
-import asyncio
-import copy
-from dataclasses import dataclass, field
+import json
 
 import pytest
 
+from e2e.played import ended, well
 from llmjp_operator.act import controller
-from llmjp_operator.act.controller import Controller
-from llmjp_operator.act.metrics import Metrics
-from llmjp_operator.observe.cache import ObjectCache
-from tests.operator.objects import Object, model
-from tests.operator.scenes import SETTINGS
+from llmjp_operator.act.controller import FORGET_S, NODES_EVERY_S
+from llmjp_operator.api import Phase
+from llmjp_operator.errors import ApiRefused
+from llmjp_operator.names import MODEL_LABEL
+from llmjp_operator.observe.snapshot import ObjectRef
+from llmjp_operator.plan import LOOK_EVERY_S, PROGRESS_EVERY_S
+from tests.operator.objects import Object
+from tests.operator.simulation import Simulation
 
 H100 = "NVIDIA-H100-80GB-HBM3"
 ENGINE: Object = {
@@ -24,91 +26,287 @@ ENGINE: Object = {
 }
 
 
-def a_node(gpus: int) -> Object:
-    labels = {"nvidia.com/gpu.product": H100}
+def tp(ranks: int) -> Object:
+    return {"engine": {"backend": "torch", "maxSeqLen": 512, "tensorParallel": ranks}}
+
+
+def a_node(gpus: int = 8, capability: str = "9.0") -> Object:
+    major, _, minor = capability.partition(".")
+    labels = {
+        "nvidia.com/gpu.product": H100,
+        "nvidia.com/gpu.compute.major": major,
+        "nvidia.com/gpu.compute.minor": minor,
+    }
     return {
         "metadata": {"name": "n", "labels": labels},
         "spec": {},
-        "status": {
-            "allocatable": {"nvidia.com/gpu": str(gpus)},
-            "conditions": [{"type": "Ready", "status": "True"}],
-        },
+        "status": {"allocatable": {"nvidia.com/gpu": str(gpus)}},
     }
 
 
-@dataclass
-class DictCluster:
-    """Keeps what is applied."""
-
-    node: Object
-    lists_of_nodes: int = 0
-    applied: dict[str, Object] = field(default_factory=dict)
-
-    async def apply(self, wanted: Object, *, manager: str = "", status: bool = False) -> Object:
-        del manager
-        name = f"{wanted['kind']}/{wanted['metadata']['name']}"
-        stored = copy.deepcopy(wanted)
-        stored["metadata"] |= {"uid": name, "resourceVersion": "1"}
-        self.applied[f"{name}/status" if status else name] = stored
-        return stored
-
-    async def remove(self, kind: str, namespace: str, name: str, uid: str = "") -> None:
-        raise AssertionError(f"{kind} {namespace}/{name} {uid} is to stay")
-
-    async def get(self, kind: str, namespace: str, name: str) -> None:
-        del kind, namespace, name
-
-    async def nodes(self) -> list[Object]:
-        self.lists_of_nodes += 1
-        return [self.node]
-
-    async def names(self, kind: str, namespace: str, selector: str) -> tuple[int, list[Object]]:
-        raise NotImplementedError
-
-    async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str:
-        raise NotImplementedError
-
-    async def tell(self, event: Object) -> None:
-        del event
-
-    def kinds(self) -> set[str]:
-        return {name.partition("/")[0] for name in self.applied}
-
-    def condition(self, name: str, kind: str) -> Object:
-        conditions = self.applied[f"LlmJpModel/{name}/status"]["status"]["conditions"]
-        return next(dict(c) for c in conditions if c["type"] == kind)
+def only_resolving(pod: Object) -> Object | None:
+    """Sources are pinned; nothing is built."""
+    component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+    return well(pod) if component == "resolve" else None
 
 
-def see(cache: ObjectCache, name: str) -> tuple[str, str]:
-    body = model(ENGINE, name)
-    body["metadata"] |= {
-        "namespace": "ns",
-        "uid": f"uid-{name}",
-        "resourceVersion": "1",
-        "generation": 1,
-    }
-    cache.see_model(body)
-    return "ns", name
+def building(pod: Object) -> Object | None:
+    """Builds run and do not end."""
+    component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+    return {"phase": "Running"} if component == "build" else well(pod)
+
+
+def told(world: Simulation, reason: str) -> list[str]:
+    return [event["type"] for event in world.server.events if event["reason"] == reason]
+
+
+# Nodes
+
+
+def on_nodes(*nodes: Object) -> Simulation:
+    world = Simulation(ENGINE)
+    world.server.node_list = list(nodes)
+    return world
 
 
 def test_pods_are_made_for_nodes_as_they_are_now(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not as they were some seconds ago: their GPUs may have been exchanged since."""
-    monkeypatch.setattr(controller, "NODES_AFRESH_S", 0.0)
-    cache, cluster = ObjectCache(), DictCluster(a_node(gpus=8))
-    acting = Controller(cache, cluster, SETTINGS, Metrics(cache))
-    asyncio.run(acting.reconcile(see(cache, "one")))
-    assert "Job" in cluster.kinds()
+    monkeypatch.setattr(controller, "NODES_AFRESH_S", -1.0)
+    world = on_nodes(a_node(gpus=8))
+    world.step()
+    assert world.jobs
 
-    cluster.node = a_node(gpus=2)
-    cluster.applied.clear()
-    asyncio.run(acting.reconcile(see(cache, "two")))
-    assert "Job" not in cluster.kinds()
-    assert cluster.condition("two", "Accepted")["status"] == "False"
+    world.server.node_list = [a_node(gpus=2)]
+    world.edit(ENGINE, "b")
+    world.step("b")
+    assert [job.model for job in world.jobs] == ["a"]
+    assert world.reason("Accepted", "b") == "StorageWouldDeadlock"
 
 
-def test_many_models_need_few_lists_of_nodes() -> None:
-    cache, cluster = ObjectCache(), DictCluster(a_node(gpus=8))
-    acting = Controller(cache, cluster, SETTINGS, Metrics(cache))
+def test_many_models_need_few_lists_of_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = on_nodes(a_node())
+    lists = 0
+
+    async def nodes() -> list[Object]:
+        nonlocal lists
+        lists += 1
+        return [a_node()]
+
+    monkeypatch.setattr(world.server, "nodes", nodes)
     for i in range(20):
-        asyncio.run(acting.reconcile(see(cache, f"model-{i}")))
-    assert cluster.lists_of_nodes <= 3
+        world.edit(ENGINE, f"model-{i}")
+        world.step(f"model-{i}")
+    assert lists <= 3
+
+
+def test_an_engine_that_does_not_fit_the_nodes_is_looked_at_again() -> None:
+    """No watch tells of nodes."""
+    world = on_nodes(a_node(capability="8.9"))
+    world.run_for(60)
+    assert world.reason("EngineReady") == "Incompatible"
+    assert world.phase == Phase.FAILED
+    world.server.node_list = [a_node()]
+    world.run_for(LOOK_EVERY_S + NODES_EVERY_S + 1)
+    assert world.phase == Phase.SERVING
+
+
+def test_a_claim_that_is_missing_is_looked_for_again() -> None:
+    storage: Object = {"storage": {"size": None, "existingClaim": "theirs"}}
+    world = Simulation(storage)
+    world.run_for(60)
+    assert world.reason("Accepted") == "ClaimMissing"
+    claim = {"kind": "PersistentVolumeClaim", "metadata": {"name": "theirs"}, "spec": {}}
+    world.server.put(claim)
+    world.run_for(LOOK_EVERY_S + 1)
+    assert world.phase == Phase.SERVING
+
+
+# Progress
+
+
+def progress(step: str, percent: float) -> str:
+    return json.dumps({"step": step, "percent": percent, "eta_seconds": None})
+
+
+def test_the_progress_of_a_build_is_read_now_and_then() -> None:
+    world = Simulation(script=building)
+    world.run_for(1)
+    [pod] = [ref.name for ref in world.objects if ref.kind == "Pod" and "build" in ref.name]
+    world.server.logs[pod] = f"{progress('fetch', 7)}\n{progress('convert', 41.9)}\nshard 3 of 8\n"
+    world.run_for(60)
+    assert (world.status.build.step, world.status.build.percent) == ("convert", 41)
+    assert len(world.server.log_reads) <= 60 / PROGRESS_EVERY_S + 2
+    world.server.logs[pod] = "nothing that is progress"
+    world.run_for(60)
+    assert world.status.build.percent == 41, "what it said last holds"
+
+
+def test_the_progress_of_builds_that_are_over_is_forgotten() -> None:
+    world = Simulation(script=building)
+    for ranks in (1, 2, 4):
+        world.edit(tp(ranks))
+        world.run_for(FORGET_S + 60)
+    assert len(set(world.server.log_reads)) == 3
+    assert len(world.operator.controller._progress) == 1
+
+
+# Calls that are refused
+
+
+def refuses(world: Simulation, kind: str, status: int = 403, message: str = "quota") -> None:
+    world.server.refuse = lambda wanted: (
+        ApiRefused(status, f"PATCH {kind}", message) if wanted["kind"] == kind else None
+    )
+
+
+def test_nothing_follows_from_what_could_not_be_recorded() -> None:
+    world = Simulation()
+    refuses(world, "ConfigMap")
+    world.run_for(30)
+    assert {ref.name for ref in world.objects if ref.kind == "Job"} == {"a-resolve-69c872af"}
+    assert world.phase == Phase.RESOLVING, "the status says nothing that is not recorded either"
+    assert len(world.errors) > 3
+    world.server.refuse = lambda _: None
+    world.settle()
+    assert world.phase == Phase.SERVING
+
+
+def test_a_refusal_that_needs_a_person_is_a_warning_and_passes() -> None:
+    world = Simulation()
+    refuses(world, "Deployment")
+    world.run_for(30)
+    assert world.reason("Progressing") == "Hindered"
+    assert told(world, "Hindered") == ["Warning"], "once"
+    assert ObjectRef("Service", "a") in world.objects, "what can be written is written"
+    world.server.refuse = lambda _: None
+    world.settle()
+    assert world.phase == Phase.SERVING
+
+
+def test_a_conflict_is_tried_again_and_nobody_is_told() -> None:
+    world = Simulation()
+    refuses(world, "Deployment", 409, "conflict")
+    world.run_for(30)
+    assert world.reason("Progressing") == "RollingOut"
+    assert world.errors
+    assert not told(world, "Hindered")
+
+
+def test_a_namespace_that_is_going_is_left_alone() -> None:
+    world = Simulation()
+    refuses(world, "Job", 403, "unable to create: namespace ns is being terminated")
+    world.settle()
+    assert not world.errors
+    assert world.step() is None, "and is not looked at again"
+
+
+def test_a_model_that_was_deleted_meanwhile_needs_no_status() -> None:
+    world = Simulation()
+    world.server.delete(ObjectRef("LlmJpModel", "a"))
+    world.server.watched.clear()
+    world.step()
+    assert not world.errors
+
+
+# What is stored
+
+
+def test_what_an_admission_webhook_changes_is_written_once() -> None:
+    """What is stored never equals what was applied; that is no reason to apply it for ever."""
+    world = Simulation()
+    world.server.admit = lambda wanted: (
+        {**wanted, "spec": {**wanted["spec"], "type": "ClusterIP", "sessionAffinity": "ClientIP"}}
+        if wanted["kind"] == "Service"
+        else wanted
+    )
+    world.settle()
+    writes = world.writes
+    world.step()
+    assert world.writes == writes
+
+
+def test_what_somebody_changed_is_put_right() -> None:
+    world = Simulation()
+    world.settle()
+    budget = world.objects[ObjectRef("PodDisruptionBudget", "a")]
+    world.server.delete(ObjectRef("PodDisruptionBudget", "a"))
+    world.settle()
+    assert world.objects[ObjectRef("PodDisruptionBudget", "a")]["spec"] == budget["spec"]
+
+
+def made_by_an_older_version(kind: str, name: str, world: Simulation) -> ObjectRef:
+    """Store an object like the model's own, under a name that is not used any more."""
+    like = next(body for ref, body in world.objects.items() if ref.kind == kind)
+    labels = like["metadata"]["labels"]
+    assert labels[MODEL_LABEL] == "a"
+    world.server.put({**like, "metadata": {"name": name, "labels": labels}})
+    return ObjectRef(kind, name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "goes"),
+    [
+        ("NetworkPolicy", True),
+        ("Service", True),
+        ("PodDisruptionBudget", True),
+        ("PersistentVolumeClaim", False),
+        ("ServiceAccount", False),
+        ("ConfigMap", False),
+    ],
+)
+def test_what_an_older_version_made_goes_if_it_only_gets_in_the_way(kind: str, goes: bool) -> None:
+    world = Simulation()
+    world.settle()
+    older = made_by_an_older_version(kind, "older", world)
+    world.settle()
+    assert (older not in world.objects) == goes
+
+
+def test_nothing_is_pruned_while_nothing_new_is_begun() -> None:
+    world = Simulation()
+    world.settle()
+    world.edit({"engine": {"backend": "vllm"}, "hardware": {"gpuProduct": H100}})
+    world.settle()
+    assert world.reason("Accepted") == "BackendNotServed"
+    older = made_by_an_older_version("Service", "older", world)
+    world.settle()
+    assert older in world.objects
+
+
+# Models on one store
+
+
+def test_a_build_that_two_models_need_is_made_once_and_outlives_the_first() -> None:
+    shared: Object = {"storage": {"size": None, "existingClaim": "shared"}}
+    world = Simulation(shared, script=only_resolving)
+    world.server.put({"kind": "PersistentVolumeClaim", "metadata": {"name": "shared"}, "spec": {}})
+    world.edit(shared, "b")
+    world.run_for(5)
+    [build] = [job for job in world.jobs if job.component == "build"]
+    assert len(build.owners) == 2
+    world.server.delete(ObjectRef("LlmJpModel", "a"))
+    world.run_for(5)
+    assert [job.name for job in world.jobs if job.component == "build"] == [build.name]
+    world.workloads.script = well
+    world.settle()
+    assert world.status_of("b").phase == Phase.SERVING
+    assert len(world.all_jobs("build")) == 1
+
+
+def test_a_model_that_is_not_understood_says_so_and_recovers() -> None:
+    world = Simulation()
+    world.settle()
+    world.edit({"engine": {"backend": "torch", "maxSeqLen": 512, "unheardOf": 1}})
+    world.settle()
+    assert (world.reason("Accepted"), world.phase) == ("InvalidSpec", Phase.DEGRADED)
+    world.edit()
+    world.settle()
+    assert world.phase == Phase.SERVING
+
+
+def test_results_that_cannot_be_read_are_failures() -> None:
+    world = Simulation(script=lambda pod: ended("not JSON"))
+    world.run_for(5)
+    failure = world.status.build.failure
+    assert failure is not None
+    assert failure.code == "internal"
