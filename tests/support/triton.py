@@ -9,10 +9,10 @@ from pathlib import Path
 
 from llmjp_builder.contracts.spec import BuildSpec, Source
 from llmjp_builder.pipeline import build
+from llmjp_runtime.artefact import backend_of
 from llmjp_runtime.server.listen import Listen
 from llmjp_runtime.server.preflight import free_ports
 from llmjp_runtime.server.process import TritonServer
-from llmjp_runtime.serving import backend_of
 from llmjp_runtime.settings import ServingSettings
 from tests.support.shared import ROOT
 

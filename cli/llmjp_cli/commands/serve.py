@@ -115,9 +115,9 @@ def serve(
     signal.signal(signal.SIGTERM, ending)
     with reason_left(termination_message):
         from llmjp_builder.store.leases import renewed_use
+        from llmjp_runtime.artefact import check_artefact
         from llmjp_runtime.server.listen import Listen
         from llmjp_runtime.server.process import TritonServer
-        from llmjp_runtime.serving import check_artefact
         from llmjp_runtime.settings import ServingSettings
 
         chosen = _chosen(context, artefact, backend)
@@ -182,8 +182,8 @@ def _tls(certificate: Path | None, key: Path | None) -> Tls | None:
 
 def _chosen(context: typer.Context, artefact: Path, asked: Backends) -> Backend:
     """The backend, once it is known to exist and to read every option that was given."""
+    from llmjp_runtime.artefact import backend_of
     from llmjp_runtime.errors import OptionInvalid, UnsupportedModel
-    from llmjp_runtime.serving import backend_of
 
     chosen: Backend
     match asked:

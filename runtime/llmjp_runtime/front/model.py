@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from llmjp_runtime.executor.protocol import GenerationRequest, RecordedEvents, SamplingParams
+from llmjp_runtime.front.backends import load_executor, load_tokenizer
 from llmjp_runtime.front.health import (
     HealthServer,
     Verdict,
@@ -19,8 +20,7 @@ from llmjp_runtime.front.parent_watch import exit_with_server
 from llmjp_runtime.front.repository import SETTINGS_PARAMETER
 from llmjp_runtime.front.service import FrontService
 from llmjp_runtime.front.triton import TritonResponder, inputs_of, prepare_process
-from llmjp_runtime.server.preflight import check_interpreter, observe_interpreter
-from llmjp_runtime.serving import load_executor, load_tokenizer
+from llmjp_runtime.interpreter import check_interpreter, observe_interpreter
 from llmjp_runtime.settings import ServingSettings
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmjp_runtime.errors import TritonMissing
+from llmjp_runtime.interpreter import libpython_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,11 +76,6 @@ def _wheel(package: Path) -> TritonInstallation:
         stub=home / f"python_backend_stubs/{version}/triton_python_backend_stub",
         library_paths=(package.parent / "nvidia_pytriton.libs", *own),
     )
-
-
-def libpython_name() -> str:
-    """The shared library that the stub of this Python loads."""
-    return f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
 
 
 def backend_directory(installation: TritonInstallation, scratch: Path) -> Path:

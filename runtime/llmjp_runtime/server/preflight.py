@@ -1,28 +1,23 @@
-"""What must hold before tritonserver starts, said before it starts.
+"""Checks of this machine before tritonserver starts: ports, and what an engine needs.
 
-Each of these fails late and in riddles otherwise: a numpy 2 in the stub corrupts every tensor
-silently, a missing libpython shows as a stub that never comes up, a taken port as a dying server.
+Without them each failure comes late and obscure: a taken port as a server that dies, a missing
+backend as a model that does not load. The Python itself is checked in `interpreter`.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import importlib.metadata
-import platform
 import shutil
 import socket
 import subprocess
-import sysconfig
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmjp_runtime.errors import PortInUse, TritonMissing, UnsupportedModel, UnusableInterpreter
+from llmjp_runtime.errors import PortInUse, TritonMissing, UnsupportedModel
 from llmjp_runtime.executor.tensorrt.model_config import ENGINE_BACKEND
 from llmjp_runtime.server.command import MPIRUN
-from llmjp_runtime.server.installation import libpython_name
 
 if TYPE_CHECKING:
     from llmjp_runtime.executor.tensorrt.engine_config import EngineConfig
@@ -30,65 +25,6 @@ if TYPE_CHECKING:
 
 IMAGE = "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3"
 """The last kind of image with the C++ backend; TensorRT-LLM 1.2.1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interpreter:
-    """What the running Python is, as far as Triton's python backend cares."""
-
-    version: str
-    numpy_version: str | None
-    libpython: str
-    """File name of the shared library."""
-    libpython_found: bool
-
-
-def observe_interpreter() -> Interpreter:
-    """The running interpreter, which is also the one the stub will run."""
-    try:
-        numpy_version: str | None = importlib.metadata.version("numpy")
-    except importlib.metadata.PackageNotFoundError:
-        numpy_version = None
-    return Interpreter(
-        platform.python_version(), numpy_version, libpython_name(), _loadable(libpython_name())
-    )
-
-
-def _loadable(library: str) -> bool:
-    libdir = sysconfig.get_config_var("LIBDIR")
-    if libdir and (Path(libdir) / library).exists():
-        return True
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
-
-
-def check_interpreter(interpreter: Interpreter) -> None:
-    """Refuse a Python that Triton's python backend cannot work in.
-
-    Raises:
-        UnusableInterpreter: says what is wrong and what to install.
-    """
-    if interpreter.version.split(".")[:2] not in (["3", "11"], ["3", "12"]):
-        raise UnusableInterpreter(
-            f"Python {interpreter.version} cannot serve: Python 3.11 or 3.12 is needed"
-        )
-    if interpreter.numpy_version is None:
-        raise UnusableInterpreter("numpy is not installed: pip install 'numpy>=1.26,<2'")
-    if int(interpreter.numpy_version.split(".")[0]) >= 2:
-        raise UnusableInterpreter(
-            f"numpy {interpreter.numpy_version} is installed, but Triton's python backend corrupts "
-            "every tensor with numpy 2: pip install 'numpy>=1.26,<2'"
-        )
-    if not interpreter.libpython_found:
-        package = interpreter.libpython.split(".so")[0]
-        raise UnusableInterpreter(
-            f"Python {interpreter.version} has no shared library {interpreter.libpython}, which "
-            f"Triton's python backend loads: apt-get install {package}, or use a Python built with "
-            "--enable-shared"
-        )
 
 
 def check_ports(host: str, ports: dict[str, int]) -> None:

@@ -25,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Self
 from llmjp_runtime.errors import ExitTimedOut, NotEnoughMemory, ServerFailed, Terminated
 from llmjp_runtime.executor.tensorrt.engine_config import EngineConfig
 from llmjp_runtime.front.repository import model_repository, write_repository
+from llmjp_runtime.interpreter import check_interpreter, observe_interpreter
 from llmjp_runtime.server.cgroup import num_killed_for_memory, usable_threads
 from llmjp_runtime.server.command import (
     EXIT_TIMEOUT_S,
@@ -39,10 +40,8 @@ from llmjp_runtime.server.installation import backend_directory, find_triton
 from llmjp_runtime.server.log_tail import Cause, Tail, cause_of
 from llmjp_runtime.server.preflight import (
     check_engine_host,
-    check_interpreter,
     check_ports,
     observe_engine_host,
-    observe_interpreter,
 )
 from llmjp_runtime.server.processes import (
     Ending,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmjp_runtime.serving import check_artefact
+from llmjp_runtime.artefact import check_artefact
 from llmjp_runtime.text.tokenizer import TextTokenizer
 from llmjp_runtime.verify.errors import PromptsInvalid
 

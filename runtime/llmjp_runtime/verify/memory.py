@@ -9,7 +9,7 @@ from llmjp_runtime.executor.torch.memory import require_memory
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmjp_runtime.executor.torch.load import Weights
+    from llmjp_runtime.executor.torch.loader import Weights
     from llmjp_runtime.verify.hf_config import ReferenceConfig
 
 _F32 = 4

@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 from llmjp_runtime.executor.torch.batch import PromptPiece, build_step
 from llmjp_runtime.executor.torch.checkpoint import Checkpoint
 from llmjp_runtime.executor.torch.kv_cache import KVCache
-from llmjp_runtime.executor.torch.load import Weights, resolve_device
+from llmjp_runtime.executor.torch.loader import Weights, resolve_device
 from llmjp_runtime.executor.torch.model import norm, rotary_at, rotary_table
 from llmjp_runtime.verify.agreement import PartAgreement, Positions, TextAgreement, TokenErrors
 from llmjp_runtime.verify.generation import continued

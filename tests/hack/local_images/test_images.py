@@ -56,7 +56,11 @@ def test_the_entry_point_is_llmjp(images: dict[str, str], restricted: Kubectl, n
             {"torch", "numpy", "tritonclient", "nvidia-pytriton"},
         ),
         ("llmjp-builder", ("llmjp_builder.pipeline", "torch", "huggingface_hub"), {"kopf"}),
-        ("llmjp-runtime", ("llmjp_runtime.serving", "torch", "tritonclient.grpc.aio"), {"kopf"}),
+        (
+            "llmjp-runtime",
+            ("llmjp_runtime.front.backends", "torch", "tritonclient.grpc.aio"),
+            {"kopf"},
+        ),
     ],
 )
 def test_an_image_holds_its_part_and_no_other(

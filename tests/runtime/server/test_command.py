@@ -1,18 +1,14 @@
-"""One tritonserver per rank, and the machine that must hold them."""
+"""The command lines: one tritonserver per rank."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
 import pytest
 
-from llmjp_runtime.errors import RuntimeFailure, TritonMissing, UnsupportedModel
 from llmjp_runtime.server.command import command_line, world_command
 from llmjp_runtime.server.listen import Listen
-from llmjp_runtime.server.preflight import EngineHost, check_engine_host
-from tests.runtime.executor.tensorrt.test_model_config import ENGINE
 from tests.runtime.server.test_process import INSTALLATION
 
 LEADER = command_line(
@@ -22,7 +18,6 @@ LEADER = command_line(
     listen=Listen(),
     shm_prefix="p_",
 )
-HOST = EngineHost(has_backend=True, has_mpirun=True, tensorrt_llm="1.2.1", num_gpus=8)
 
 
 def ranks(world_size: int) -> list[list[str]]:
@@ -68,27 +63,3 @@ def test_shared_memory_is_not_shared_between_ranks() -> None:
     ]
     assert len({option for (option,) in prefixes}) == 4
     assert all("=p_" in option for (option,) in prefixes)
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "says"),
-    [
-        ({"has_backend": False}, TritonMissing, "no backend tensorrtllm.*nvcr.io"),
-        ({"has_mpirun": False}, TritonMissing, "mpirun is not on PATH.*8 ranks"),
-        ({"tensorrt_llm": "1.1.0"}, UnsupportedModel, "built by TensorRT-LLM 1.2.1, but 1.1.0"),
-        ({"num_gpus": 4}, UnsupportedModel, r"needs 8 GPUs \(tp 4 x pp 2\), but there are 4"),
-    ],
-)
-def test_a_machine_that_cannot_run_the_engine(
-    change: dict[str, object], error: type[RuntimeFailure], says: str
-) -> None:
-    with pytest.raises(error, match=says) as caught:
-        check_engine_host(ENGINE, replace(HOST, **change))  # type: ignore[arg-type]
-    assert caught.value.exit_code == 6
-
-
-def test_a_machine_that_can() -> None:
-    check_engine_host(ENGINE, HOST)
-    check_engine_host(ENGINE, replace(HOST, tensorrt_llm=None, num_gpus=None))
-    single = replace(ENGINE, tensor_parallel=1, pipeline_parallel=1)
-    check_engine_host(single, replace(HOST, has_mpirun=False, num_gpus=1))

@@ -7,36 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from llmjp_runtime.errors import PortInUse, UnusableInterpreter
+from llmjp_runtime.errors import PortInUse, RuntimeFailure, TritonMissing, UnsupportedModel
 from llmjp_runtime.server.preflight import (
-    Interpreter,
-    check_interpreter,
+    EngineHost,
+    check_engine_host,
     check_ports,
     free_ports,
-    observe_interpreter,
 )
+from tests.runtime.executor.tensorrt.test_model_config import ENGINE
 
-GOOD = Interpreter("3.11.7", "1.26.4", "libpython3.11.so.1.0", libpython_found=True)
-
-
-def test_this_interpreter_can_serve() -> None:
-    check_interpreter(observe_interpreter())
-    check_interpreter(GOOD)
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"version": "3.13.1"}, "Python 3.13.1 cannot serve"),
-        ({"numpy_version": None}, "numpy is not installed"),
-        ({"numpy_version": "2.1.0"}, "numpy 2.1.0 is installed"),
-        ({"libpython_found": False}, "apt-get install libpython3.11"),
-    ],
-)
-def test_an_unusable_interpreter_says_what_to_install(change: dict[str, object], says: str) -> None:
-    with pytest.raises(UnusableInterpreter, match=says) as caught:
-        check_interpreter(replace(GOOD, **change))  # type: ignore[arg-type]
-    assert caught.value.exit_code == 6
+HOST = EngineHost(has_backend=True, has_mpirun=True, tensorrt_llm="1.2.1", num_gpus=8)
 
 
 def test_a_taken_port_names_its_option() -> None:
@@ -56,3 +36,27 @@ def test_free_ports_are_free_and_different() -> None:
     ports = free_ports(4)
     assert len(set(ports)) == 4
     check_ports("127.0.0.1", {f"--{i}": port for i, port in enumerate(ports)})
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"has_backend": False}, TritonMissing, "no backend tensorrtllm.*nvcr.io"),
+        ({"has_mpirun": False}, TritonMissing, "mpirun is not on PATH.*8 ranks"),
+        ({"tensorrt_llm": "1.1.0"}, UnsupportedModel, "built by TensorRT-LLM 1.2.1, but 1.1.0"),
+        ({"num_gpus": 4}, UnsupportedModel, r"needs 8 GPUs \(tp 4 x pp 2\), but there are 4"),
+    ],
+)
+def test_a_machine_that_cannot_run_the_engine(
+    change: dict[str, object], error: type[RuntimeFailure], says: str
+) -> None:
+    with pytest.raises(error, match=says) as caught:
+        check_engine_host(ENGINE, replace(HOST, **change))  # type: ignore[arg-type]
+    assert caught.value.exit_code == 6
+
+
+def test_a_machine_that_can() -> None:
+    check_engine_host(ENGINE, HOST)
+    check_engine_host(ENGINE, replace(HOST, tensorrt_llm=None, num_gpus=None))
+    single = replace(ENGINE, tensor_parallel=1, pipeline_parallel=1)
+    check_engine_host(single, replace(HOST, has_mpirun=False, num_gpus=1))

@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM
 from llmjp_runtime.errors import ArtefactInvalid, NotEnoughMemory, OptionInvalid
 from llmjp_runtime.executor.torch import memory as torch_memory
 from llmjp_runtime.executor.torch.config import read_config
-from llmjp_runtime.executor.torch.model import ParallelLlama
+from llmjp_runtime.executor.torch.loader import load_model
 from llmjp_runtime.verify.errors import DifferentModel, PromptsInvalid
 from llmjp_runtime.verify.limits import LIMITS, Precision
 from llmjp_runtime.verify.report import Measurement
@@ -240,7 +240,7 @@ def test_it_is_the_executor_that_is_measured(small: Pair, tmp_path: Path, fp8: b
     sound = small.fp8 if fp8 else small.plain
     bad = spoilt(sound, tmp_path / "bad", exchange(f"{LAYER}mlp.proj.weight"))
     found = measured(small, bad, max_tokens=5)
-    ours, theirs = (ParallelLlama.load(f, device="cpu") for f in (bad, small.plain))
+    ours, theirs = (load_model(f, device="cpu") for f in (bad, small.plain))
     asked = [request(ids) for ids in small.prompts]
     ours_said, theirs_said = (
         [reply.token_ids[:5] for reply in replies(engine(model), asked)] for model in (ours, theirs)

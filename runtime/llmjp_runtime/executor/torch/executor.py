@@ -12,8 +12,7 @@ import torch
 from llmjp_runtime.errors import ExecutorClosed, OptionInvalid, RequestRefused
 from llmjp_runtime.executor.admission import check_request
 from llmjp_runtime.executor.protocol import ExecutorHealth, ExecutorLimits, Feature
-from llmjp_runtime.executor.torch.load import num_parameters
-from llmjp_runtime.executor.torch.model import ParallelLlama
+from llmjp_runtime.executor.torch.loader import load_model, num_parameters
 from llmjp_runtime.executor.torch.scheduler import Engine
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llmjp_runtime.executor.protocol import GenerationRequest, TokenEvent
+    from llmjp_runtime.executor.torch.model import ParallelLlama
 
 _logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class TorchExecutor:
         """
         if num_threads is not None:
             torch.set_num_threads(num_threads)
-        model = ParallelLlama.load(checkpoint, device=device, compute_dtype=compute_dtype)
+        model = load_model(checkpoint, device=device, compute_dtype=compute_dtype)
         limits = ExecutorLimits(
             max_context=_max_context(model, max_context),
             vocab_size=model.config.vocab_size,

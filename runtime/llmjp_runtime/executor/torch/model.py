@@ -19,7 +19,6 @@ from llmjp_runtime.executor.torch.kv_cache import KVCache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from llmjp_runtime.executor.torch.batch import PieceAttention, Step
     from llmjp_runtime.executor.torch.config import CheckpointConfig
@@ -116,15 +115,6 @@ class ParallelLlama:
     """[V, H]: all ranks' rows without the padding."""
     rotary: torch.Tensor
     """[2, max_position_embeddings, 1, D]: cosines, and sines signed for `_rotate`."""
-
-    @classmethod
-    def load(
-        cls, checkpoint: Path, *, device: torch.device | str = "auto", compute_dtype: str = "auto"
-    ) -> ParallelLlama:
-        """Load a checkpoint folder; see `load.load_model`."""
-        from llmjp_runtime.executor.torch.load import load_model
-
-        return load_model(checkpoint, device=device, compute_dtype=compute_dtype)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from llmjp_runtime.executor.torch.loader import load_model
 from llmjp_runtime.executor.torch.model import ParallelLlama
 
 from .checkpoints import random_llama, write_checkpoint
@@ -38,4 +39,4 @@ def checkpoint(llama: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model(checkpoint: Path) -> ParallelLlama:
     """`checkpoint`, loaded; nobody changes it."""
-    return ParallelLlama.load(checkpoint, device="cpu")
+    return load_model(checkpoint, device="cpu")

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from llmjp_runtime.errors import ArtefactInvalid, NotEnoughMemory, OptionInvalid
 from llmjp_runtime.executor.torch import memory as torch_memory
 from llmjp_runtime.executor.torch.checkpoint import Checkpoint
+from llmjp_runtime.executor.torch.loader import load_model
 from llmjp_runtime.executor.torch.model import ParallelLlama
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def test_layers_that_do_not_add_up(folder: Path) -> None:
 def test_copies_that_differ(folder: Path, name: str) -> None:
     spoil(folder, lambda tensors: tensors[name].add_(1))
     with pytest.raises(ArtefactInvalid, match=f"{name} is replicated, but differs"):
-        ParallelLlama.load(folder, device="cpu")
+        load_model(folder, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_copies_that_differ(folder: Path, name: str) -> None:
 )
 def test_options_out_of_range(checkpoint: Path, device: str, dtype: str, says: str) -> None:
     with pytest.raises(OptionInvalid, match=says):
-        ParallelLlama.load(checkpoint, device=device, compute_dtype=dtype)
+        load_model(checkpoint, device=device, compute_dtype=dtype)
 
 
 def test_weights_that_do_not_fit_the_memory(
@@ -127,7 +128,7 @@ def test_weights_that_do_not_fit_the_memory(
 ) -> None:
     monkeypatch.setattr(torch_memory, "free_memory", lambda device: 1000)
     with pytest.raises(NotEnoughMemory, match=r"weights needs .* on cpu, 0\.00 GiB is free"):
-        ParallelLlama.load(checkpoint, device="cpu")
+        load_model(checkpoint, device="cpu")
 
 
 def test_a_cache_that_does_not_fit_the_memory(model: ParallelLlama) -> None:

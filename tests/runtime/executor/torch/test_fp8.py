@@ -16,6 +16,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from llmjp_runtime.executor.torch.fp8 import E4M3, Fp8Linear, LinearScales, quantise
+from llmjp_runtime.executor.torch.loader import load_model
 from llmjp_runtime.executor.torch.model import ParallelLlama
 from tests.support.shared import ROOT, shared
 
@@ -47,7 +48,7 @@ def test_every_golden_is_covered() -> None:
 @pytest.mark.parametrize("name", GOLDENS)
 def test_goldens_agree_with_fake_quantised_transformers(name: str) -> None:
     folder = shared("trtllm-golden") / name
-    model = ParallelLlama.load(folder / "ckpt", device="cpu")
+    model = load_model(folder / "ckpt", device="cpu")
     assert model.config.fp8_linears
     assert model.config.fp8_kv_cache == (name != "fp8_tp2_nokv")
     expected = golden_reference(folder, kv=model.config.fp8_kv_cache)
@@ -63,7 +64,7 @@ def test_the_yardstick_tells_fp8_from_its_absence() -> None:
     folder = shared("trtllm-golden") / "fp8_tp2"
     plain = LlamaForCausalLM.from_pretrained(folder / "hf", dtype=torch.bfloat16).eval().float()
     without_kv = golden_reference(folder, kv=False)
-    model = ParallelLlama.load(folder / "ckpt", device="cpu")
+    model = load_model(folder / "ckpt", device="cpu")
     for other in (plain, without_kv):
         with pytest.raises(AssertionError):
             assert_same_logits(model, other, prompts(4, 101, longest=90))
@@ -85,7 +86,7 @@ def test_other_shapes(tmp_path: Path, shape: dict[str, Any], options: dict[str, 
     vocab = llama.config.vocab_size
     amax = input_amax(llama, prompts(2, vocab, longest=60))
     folder = fp8_checkpoint(tmp_path / "hf", tmp_path / "out", amax, kv_amax=900.0, **options)
-    model = ParallelLlama.load(folder, device="cpu")
+    model = load_model(folder, device="cpu")
     kv = dict.fromkeys(range(len(model.layers)), 900.0 / 448) if model.config.fp8_kv_cache else None
     asked = prompts(24, vocab, longest=12)
     fake_quantise(llama, amax, kv)
@@ -98,16 +99,14 @@ def test_the_example_model(tmp_path: Path) -> None:
     amax = input_amax(theirs, asked)
     folder = fp8_checkpoint(TINY, tmp_path / "out", amax, tensor_parallel=2)
     kv = dict.fromkeys(range(theirs.config.num_hidden_layers), 1.0)
-    assert_same_logits(
-        ParallelLlama.load(folder, device="cpu"), fake_quantise(theirs, amax, kv), asked
-    )
+    assert_same_logits(load_model(folder, device="cpu"), fake_quantise(theirs, amax, kv), asked)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_other_dtypes_around_fp8(dtype: str) -> None:
     folder = shared("trtllm-golden") / "fp8_tp2" / "ckpt"
-    full = ParallelLlama.load(folder, device="cpu")
-    half = ParallelLlama.load(folder, device="cpu", compute_dtype=dtype)
+    full = load_model(folder, device="cpu")
+    half = load_model(folder, device="cpu", compute_dtype=dtype)
     assert half.dtype == getattr(torch, dtype)
     ids = prompts(1, 101, shortest=60)[0]
     exact, rounded = full.logits(ids), half.logits(ids)
@@ -116,7 +115,7 @@ def test_other_dtypes_around_fp8(dtype: str) -> None:
 
 def test_the_cache_takes_one_byte_a_number() -> None:
     folder = shared("trtllm-golden") / "fp8_tp2" / "ckpt"
-    cache = ParallelLlama.load(folder, device="cpu").cache(num_slots=2, max_length=8)
+    cache = load_model(folder, device="cpu").cache(num_slots=2, max_length=8)
     assert {cache.keys.dtype, cache.values.dtype} == {E4M3}
     assert cache.keys.nbytes == 2 * 2 * 8 * 2 * 16  # layers, slots, cells, heads, head size
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from llmjp_runtime.errors import ArtefactInvalid, UnsupportedModel
 from llmjp_runtime.executor.torch.checkpoint import Checkpoint
 from llmjp_runtime.executor.torch.config import read_config
-from llmjp_runtime.executor.torch.model import ParallelLlama
+from llmjp_runtime.executor.torch.loader import load_model
 
 from .checkpoints import random_llama
 from .fp8_reference import fp8_checkpoint, input_amax
@@ -84,7 +84,7 @@ def test_headers(folder: Path, name: str, value: torch.Tensor | None, says: str)
 def test_no_number(folder: Path, name: str, value: float) -> None:
     spoil(folder, lambda t: t.update({name: torch.tensor([value])}))
     with pytest.raises(ArtefactInvalid, match=re.escape(f"{name} is {value}, expected")) as caught:
-        ParallelLlama.load(folder, device="cpu")
+        load_model(folder, device="cpu")
     assert "\n" not in str(caught.value)
 
 
@@ -101,13 +101,13 @@ def test_no_number(folder: Path, name: str, value: float) -> None:
 def test_scales_at_odds(folder: Path, name: str, ranks: list[int], says: str) -> None:
     spoil(folder, lambda t: t[name].mul_(2), *ranks)
     with pytest.raises(ArtefactInvalid, match=re.escape(says)):
-        ParallelLlama.load(folder, device="cpu")
+        load_model(folder, device="cpu")
 
 
 def test_a_rank_without_an_optional_scale(folder: Path) -> None:
     spoil(folder, lambda t: t.pop(K), 1)
     with pytest.raises(ArtefactInvalid, match=r"k_cache_scaling_factor is None, the first rank's"):
-        ParallelLlama.load(folder, device="cpu")
+        load_model(folder, device="cpu")
 
 
 def test_what_other_converters_write(sound: Path, folder: Path) -> None:
@@ -122,7 +122,7 @@ def test_what_other_converters_write(sound: Path, folder: Path) -> None:
 
     spoil(folder, change)
     ids = prompts(1)[0]
-    ours, theirs = (ParallelLlama.load(f, device="cpu").logits(ids) for f in (folder, sound))
+    ours, theirs = (load_model(f, device="cpu").logits(ids) for f in (folder, sound))
     assert torch.equal(ours, theirs)
 
 

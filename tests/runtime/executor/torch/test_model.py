@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+from llmjp_runtime.executor.torch.loader import load_model
 from llmjp_runtime.executor.torch.model import ParallelLlama
 from tests.support.shared import shared
 
@@ -56,7 +57,7 @@ def test_every_golden_is_covered() -> None:
 @pytest.mark.parametrize("name", GOLDENS)
 def test_goldens_agree_with_transformers(name: str) -> None:
     folder = shared("trtllm-golden") / name
-    model = ParallelLlama.load(folder / "ckpt", device="cpu")
+    model = load_model(folder / "ckpt", device="cpu")
     expected = reference(folder / "hf", getattr(torch, model.config.dtype))
     asked = prompts(4, model.config.vocab_size, longest=90)
     for ids in asked:
@@ -71,7 +72,7 @@ def test_goldens_agree_with_transformers(name: str) -> None:
 
 @pytest.mark.parametrize(("tp", "pp"), SPLITS)
 def test_splits_agree_with_transformers(llama: Any, tmp_path: Path, tp: int, pp: int) -> None:
-    model = ParallelLlama.load(write_checkpoint(llama, tmp_path, tp=tp, pp=pp), device="cpu")
+    model = load_model(write_checkpoint(llama, tmp_path, tp=tp, pp=pp), device="cpu")
     asked = prompts(6)
     for ids in asked:
         torch.testing.assert_close(model.logits(ids), logits_of(llama, ids), atol=2e-4, rtol=1e-4)
@@ -92,7 +93,7 @@ def test_bfloat16_is_as_exact_as_transformers(tmp_path: Path, tp: int) -> None:
     folder = write_checkpoint(exact, tmp_path, tp=tp, dtype=dtype)
     exact.save_pretrained(tmp_path / "hf")
     theirs = LlamaForCausalLM.from_pretrained(tmp_path / "hf", dtype=dtype).eval()
-    ours = ParallelLlama.load(folder, device="cpu", compute_dtype="bfloat16")
+    ours = load_model(folder, device="cpu", compute_dtype="bfloat16")
     ids = [i for prompt in prompts(3) for i in prompt][:100]
     truth, their_logits, our_logits = (
         logits_of(exact, ids),
@@ -110,8 +111,8 @@ def rms(x: torch.Tensor) -> float:
 
 def test_float16_computes(llama: Any, tmp_path: Path) -> None:
     folder = write_checkpoint(llama, tmp_path, tp=2, dtype=torch.float16)
-    half = ParallelLlama.load(folder, device="cpu", compute_dtype="float16")
-    full = ParallelLlama.load(folder, device="cpu")
+    half = load_model(folder, device="cpu", compute_dtype="float16")
+    full = load_model(folder, device="cpu")
     assert (half.dtype, full.dtype) == (torch.float16, torch.float32)
     ids = prompts(1)[0]
     assert rms(half.logits(ids) - full.logits(ids)) < 0.02 * rms(full.logits(ids))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from transformers import GenerationConfig
 
 from llmjp_runtime.executor.protocol import FinishReason, RecordedEvents, SamplingParams, TokenEvent
+from llmjp_runtime.executor.torch.loader import load_model
 from llmjp_runtime.executor.torch.model import ParallelLlama
 
 from .running import GREEDY, engine, finish, prompts, replies, request
@@ -292,7 +293,7 @@ def test_a_context_can_be_filled_to_the_brim(model: ParallelLlama) -> None:
 
 
 def test_logits_that_are_not_finite_are_an_error(checkpoint: Any) -> None:
-    model = ParallelLlama.load(checkpoint, device="cpu")
+    model = load_model(checkpoint, device="cpu")
     model.embedding[7] = torch.inf
     sick, healthy = replies(engine(model), [asked([7, 1]), asked([5, 6])])
     assert sick.token_ids == ()

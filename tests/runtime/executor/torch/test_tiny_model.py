@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM
 from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.progress import Reporter
 from llmjp_runtime.executor.protocol import SamplingParams
-from llmjp_runtime.executor.torch.model import ParallelLlama
+from llmjp_runtime.executor.torch.loader import load_model
 from tests.support.shared import ROOT, shared
 
 from .running import engine, replies, request
@@ -67,7 +67,7 @@ def test_greedy_ids_are_those_of_transformers(
 ) -> None:
     conversion = prepare(SOURCE, tensor_parallel=tp, pipeline_parallel=pp)
     convert(conversion, tmp_path / "ranks", Reporter(None))
-    model = ParallelLlama.load(tmp_path / "ranks", device="cpu")
+    model = load_model(tmp_path / "ranks", device="cpu")
     assert (model.dtype, model.config.dtype) == (torch.float32, "bfloat16")
     running = engine(model, max_batch_size=BATCH, max_context=512)
     got = replies(running, [request(prompt, GREEDY) for prompt in prompts])
