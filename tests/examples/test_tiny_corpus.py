@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from tiny_model import kinds_beyond, kinds_near, kinds_unlearned
+from tiny_model import kinds_beyond, kinds_near, kinds_unlearned, tables
 from tiny_model.corpus import FULL_WIDTH_QUESTION_MARK, of_split, samples, training_set
 from tiny_model.facts_topics import TOPICS
 from tiny_model.forms_beyond import BY_LETTER, COURTESIES, ENGLISH, PREFIXES, UNLEARNED
@@ -145,17 +146,47 @@ def bare(text: str) -> str:
     return text.rstrip("。?!" + FULL_WIDTH_QUESTION_MARK)
 
 
-def test_the_same_questions_in_the_same_order_in_every_process() -> None:
-    program = "import hashlib; from tiny_model.corpus import training_set\n"
-    program += "print(hashlib.sha256(repr(training_set()).encode()).hexdigest())"
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=ROOT / "examples/tiny-model",
-            env={"PYTHONHASHSEED": seed},
-            check=True,
-            capture_output=True,
-        ).stdout
-        for seed in ("1", "2")
+HASHES = """\
+c8fc8a2747deacc9a513f6a08bb63ef5566b6462245686069fb85552bca428dd
+70553e1f48ac22e28ed9dba85d0547c3ae20ca8c2b377b2d84a236989e8c59be
+"""
+"""Of all questions and of the training set: the weights in `checkpoint/` were trained on these."""
+PRINT_HASHES = """\
+import hashlib, json
+from tiny_model.corpus import samples, training_set
+for questions in (samples(), training_set()):
+    rows = [[s.kind, *s.turns, s.answer, s.split.value] for s in questions]
+    print(hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_the_same_questions_in_the_same_order_in_every_process(seed: str) -> None:
+    printed = subprocess.run(
+        [sys.executable, "-c", PRINT_HASHES],
+        cwd=ROOT / "examples/tiny-model",
+        env={"PYTHONHASHSEED": seed},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert printed == HASHES
+
+
+def test_cells_of_tables_are_unescaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "FOLDER", tmp_path)
+    text = "a\\nb\t\\\\n\n\\t\tc\\d\n"
+    (tmp_path / "some.tsv").write_text(text, encoding="utf-8")
+    assert tables.read_pairs("some") == (("a\nb", "\\n"), ("\t", "c\\d"))
+
+
+def test_every_table_is_read() -> None:
+    code = "".join(
+        path.read_text("utf-8") for path in (ROOT / "examples/tiny-model/tiny_model").glob("*.py")
+    )
+    stored = {
+        path.relative_to(tables.FOLDER).with_suffix("").as_posix()
+        for path in tables.FOLDER.rglob("*")
+        if path.is_file()
     }
-    assert len(digests) == 1
+    assert {name for name in stored if f'"{name}"' not in code} == set()

@@ -23,7 +23,7 @@ from .facts_topics import (
 from .facts_words import READINGS
 from .facts_world import COUNTRIES
 from .qa import Sample, Split, digest, one, pick, split_of
-from .tables import lines
+from .tables import read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -179,20 +179,7 @@ _RANGES = (
     (0x03B1, 0x03CA), (0x0E01, 0x0E2F), (0x0621, 0x064B), (0x2190, 0x2600), (0x30, 0x3A),
 )  # fmt: skip
 """Stretches of Unicode: kana, kanji, emoji, other scripts, signs, digits."""
-_PLACES = lines(r"""
-{0}
-{0}。
-{0}?
-{0}とは何ですか。
-{0}は何ですか。
-「{0}」は?
-「{0}」を直してください。
-{0}について教えてください。
-{0}の意味は?
-{0}はどこですか。
-{0}を教えて
-次の文字を説明してください。\n{0}
-""")
+_PLACES = read_lines("beyond/places")
 
 
 def _babble(rng: Random) -> str:

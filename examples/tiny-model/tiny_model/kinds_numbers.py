@@ -7,31 +7,14 @@ from typing import TYPE_CHECKING
 
 from .numerals import kanji
 from .qa import Phrasing, Sample, Split, digest, one, phrased, pick, split_of
-from .tables import words
+from .tables import read_lines, read_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-SUM_PHRASINGS = (
-    ("{a}+{b}は?", "{c}です。"),
-    ("{a}たす{b}はいくつですか。", "{c}です。"),
-    ("{a}+{b}を計算してください。", "{a}+{b}={c}です。"),
-    ("{a}と{b}を足すといくつになりますか。", "{c}になります。"),
-    ("りんごが{a}個あります。{b}個もらうと全部で何個ですか。", "全部で{c}個です。🍎"),
-)
-DIFFERENCE_PHRASINGS = (
-    ("{a}-{b}は?", "{c}です。"),
-    ("{a}ひく{b}はいくつですか。", "{c}です。"),
-    ("{a}-{b}を計算してください。", "{a}-{b}={c}です。"),
-    ("{a}から{b}を引くといくつになりますか。", "{c}になります。"),
-    ("みかんが{a}個あります。{b}個食べると残りは何個ですか。", "残りは{c}個です。🍊"),
-)
-PRODUCT_PHRASINGS = (
-    ("{0}×{1}は?", "{2}です。"),
-    ("{0}かける{1}はいくつですか。", "{2}です。"),
-    ("{0}×{1}を計算してください。", "{0}×{1}={2}です。"),
-    ("{0}と{1}を掛けるといくつになりますか。", "{2}になります。"),
-)
+SUM_PHRASINGS = read_pairs("numbers/sum_phrasings")
+DIFFERENCE_PHRASINGS = read_pairs("numbers/difference_phrasings")
+PRODUCT_PHRASINGS = read_pairs("numbers/product_phrasings")
 
 
 def sum_split(a: int, b: int) -> Split:
@@ -126,29 +109,14 @@ def counting() -> Iterator[Sample]:
 
 DAYS = tuple(f"{day}曜日" for day in "月火水木金土日")
 MONTHS = tuple(f"{kanji(month)}月" for month in range(1, 13))
-OLD_MONTHS = words("睦月 如月 弥生 卯月 皐月 水無月 文月 葉月 長月 神無月 霜月 師走")
+OLD_MONTHS = read_lines("numbers/old_months")
 MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 SEASONS = ("冬", "冬", "春", "春", "春", "夏", "夏", "夏", "秋", "秋", "秋", "冬")
 
-MONTH_PHRASINGS = (
-    ("{0}の季節は何ですか。", "{0}は{1}です。"),
-    ("{0}は春夏秋冬のどれですか。", "{1}です。"),
-    ("{0}はどの季節ですか。", "{1}です。"),
-    ("{0}は何日までありますか。", "{2}日までです。"),
-    ("{0}の最後の日は何日ですか。", "{2}日です。"),
-    ("{0}の昔の呼び名は何ですか。", "{3}です。"),
-    ("{0}を昔の言い方で言うと何ですか。", "{0}は{3}といいます。"),
-    ("{3}は何月ですか。", "{3}は{0}です。"),
-    ("{3}とは何月のことですか。", "{0}のことです。"),
-)
+MONTH_PHRASINGS = read_pairs("numbers/month_phrasings")
 
 
-MOVED_PHRASINGS = (
-    ("{0}の{1}は{2}ですか。", "{3}です。"),
-    ("{0}の{1}は?", "{3}です。"),
-    ("{0}から見て{1}は{2}ですか。", "{3}です。"),
-    ("{0}を起点にすると{1}は{2}ですか。", "{3}です。"),
-)
+MOVED_PHRASINGS = read_pairs("numbers/moved_phrasings")
 
 
 def _moved(names: tuple[str, ...], unit: str, asked: str) -> Iterator[Sample]:

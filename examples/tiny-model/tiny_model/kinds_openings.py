@@ -17,7 +17,7 @@ from .kinds_dialogue import NAME_PHRASINGS, NAME_QUESTIONS
 from .kinds_near import KIND as NEAR
 from .kinds_numbers import DAYS
 from .qa import Sample, Split, digest, one, pick, split_of
-from .tables import words
+from .tables import read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,17 +28,8 @@ COURTESY = "前置き"
 WITHOUT_COURTESY = (BEYOND, NEAR, NOISE, "挨拶", OPENING)
 """Kinds that have such words already, or that consist of them."""
 
-MORE_FAMILY_NAMES = words("""
-阿部 石井 上田 遠藤 大野 岡田 小川 金子 菊地 工藤 近藤 坂本 柴田 杉山 高田 千葉 中島 西村 野口
-長谷川 原田 平野 福田 藤原 増田 三浦 宮崎 村上 森田 安田 横山 和田 髙橋 𠮷田 山﨑 渡邊 渡邉 齋藤
-齊藤 廣瀬 濵口 櫻井 神﨑 黒澤 榎本 榊原 樋口 笹川 鷲見 勅使河原 小鳥遊 四十九院 スミス ジョンソン
-キム グエン サントス ガルシア
-""")
-MORE_GIVEN_NAMES = words("""
-一 二郎 三郎 翼 蓮 湊 律 樹 颯太 悠斗 陽菜 結衣 葵 凛 芽依 紬 澪 杏 千尋 真由美 和子 節子 茂 清 勇
-豊 修 実 涼子 彩香 菜々子 𠮷彦 祐樹 輝 麟太郎 鷹也 蕾 みどり つばさ すみれ かおり マリア ケン
-エミリー ジョン アンナ リー
-""")
+MORE_FAMILY_NAMES = read_lines("openings/more_family_names")
+MORE_GIVEN_NAMES = read_lines("openings/more_given_names")
 NAME_ALONE = (
     ("{0}です。", "{0}さん、はじめまして。"),
     ("はじめまして、{0}です。", "{0}さん、はじめまして。"),

@@ -1,33 +1,35 @@
-"""Tables of facts as they are written in the sources: compact, and easy to read and extend."""
+"""Tables of questions and answers: one file each in `questions/`, one row a line."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 
-def words(table: str) -> tuple[str, ...]:
-    """The words of a table, cut at spaces and line ends."""
-    return tuple(table.split())
+FOLDER = Path(__file__).resolve().parents[1] / "questions"
+_ESCAPED = {"\\n": "\n", "\\t": "\t", "\\\\": "\\"}
 
 
-def pairs(table: str) -> tuple[tuple[str, str], ...]:
-    """The entries of a table written `left right/left right` over several lines."""
+def read_rows(name: str) -> tuple[tuple[str, ...], ...]:
+    r"""Return the rows of `questions/<name>.tsv`.
+
+    Cells are separated by tabs; `\n`, `\t` and `\\` in a cell stand for newline, tab and backslash.
+    """
+    text = (FOLDER / f"{name}.tsv").read_text(encoding="utf-8")
     return tuple(
-        (left, right)
-        for line in table.split("\n")
-        if line
-        for left, right in [entry.split() for entry in line.split("/")]
+        tuple(_unescape(cell) for cell in line.split("\t"))
+        for line in text.removesuffix("\n").split("\n")
     )
 
 
-def entries(table: str) -> tuple[tuple[str, str], ...]:
-    """The lines of a table written `term|text`; a backslash and n stand for a newline."""
-    return tuple(
-        (term, text.replace("\\n", "\n"))
-        for line in table.split("\n")
-        if line
-        for term, text in [line.split("|")]
-    )
+def read_lines(name: str) -> tuple[str, ...]:
+    """Return the rows of a table with one column."""
+    return tuple(line for (line,) in read_rows(name))
 
 
-def lines(table: str) -> tuple[str, ...]:
-    """The lines of a table; a backslash and n stand for a newline."""
-    return tuple(line.replace("\\n", "\n") for line in table.split("\n") if line)
+def read_pairs(name: str) -> tuple[tuple[str, str], ...]:
+    """Return the rows of a table with two columns."""
+    return tuple((left, right) for left, right in read_rows(name))
+
+
+def _unescape(cell: str) -> str:
+    return re.sub(r"\\[nt\\]", lambda match: _ESCAPED[match[0]], cell)
