@@ -34,7 +34,7 @@ from pathlib import Path
 from checkpoints import DTYPES, generate
 from growth import plot, points, table
 from llmjp_builder.contracts.errors import BuilderError
-from llmjp_builder.planning.models import SIZES, sized
+from llmjp_builder.planning.models import SIZES, find_model_by_size
 from timing import Series, convert_command, copy_command, measure, ratio, timed, warm
 
 
@@ -58,7 +58,7 @@ def rounds(folder: Path, source: Path, count: int) -> list[Series]:
 
 def one_shape(options: argparse.Namespace, folder: Path) -> None:
     source = folder / "source"
-    size = generate(source, sized(options.shape).config, options.stored)
+    size = generate(source, find_model_by_size(options.shape).config, options.stored)
     series = rounds(folder, source, options.rounds)
     cp, tp1, tp4, result = series
     ratios = {

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from checkpoints import DTYPES, generate
 from llmjp_builder.convert.layout import layout
-from llmjp_builder.planning.models import sized
-from llmjp_builder.planning.weights import ranks
+from llmjp_builder.planning.models import find_model_by_size
+from llmjp_builder.planning.weights import size_ranks
 from timing import Series, convert_command, cool, copy_command, measure, ratio, timed, warm
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def points(folder: Path, sizes: Sequence[str], *, tp: int, rounds: int, stored: 
     """Each size in turn, in `folder`; nothing of one is left when the next begins."""
     found = []
     for size in sizes:
-        config = sized(size).config
+        config = find_model_by_size(size).config
         shape = layout(config, dtype="bfloat16", tensor_parallel=tp)
-        written = sum(rank.file_bytes for rank in ranks(config, shape))
+        written = sum(rank.file_bytes for rank in size_ranks(config, shape))
         kind = _kind(folder, size, config, written, tp=tp, stored=stored)
         if kind is not None:
             work = folder / size
@@ -72,7 +72,7 @@ def _kind(
     free = shutil.disk_usage(folder).free - RESERVE
     # `written` is bfloat16; at tp 1 nothing is in it that is not in the source.
     single = layout(config, dtype="bfloat16")
-    source = ranks(config, single)[0].file_bytes * (2 if stored == "F32" else 1)
+    source = size_ranks(config, single)[0].file_bytes * (2 if stored == "F32" else 1)
     # What cp copies: the source where the bytes are as many, otherwise a result that is kept.
     needed = source + written * (1 if _same_bytes(tp, stored) else 2)
     if needed <= free:
@@ -98,7 +98,7 @@ def _point(
     source, out, kept = folder / "source", folder / "out", folder / "kept"
     holes = kind is Source.HOLES
     _say(f"{size}: generating, {kind}")
-    source_bytes = generate(source, sized(size).config, stored, holes=holes)
+    source_bytes = generate(source, find_model_by_size(size).config, stored, holes=holes)
     copied = source
     if not holes and not _same_bytes(tp, stored):
         timed(convert_command(source, kept, tp))

@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from hack.local_cluster import Cluster, Kubectl
-from llmjp_builder.planning.fit import Verdict
-from llmjp_builder.planning.gpus import gpu_type
-from llmjp_builder.planning.models import SIZES, sized
-from llmjp_builder.planning.plan import plan
-from llmjp_builder.planning.request import Request
+from llmjp_builder.planning.capacity import plan_capacity
+from llmjp_builder.planning.fit import FitVerdict
+from llmjp_builder.planning.gpus import find_gpu_type
+from llmjp_builder.planning.models import SIZES, find_model_by_size
+from llmjp_builder.planning.request import PlanRequest
 from llmjp_operator.api import Spec, parse
 from llmjp_operator.names import KIND
 from tests.operator.conftest import Models
@@ -70,8 +70,8 @@ def test_a_sample_fits_its_gpus(path: Path) -> None:
         assert path.name == "llmjp-tiny-cpu.yaml"
         return
     engine = spec.engine
-    request = Request(
-        gpus=(gpu_type(product),),
+    request = PlanRequest(
+        gpus=(find_gpu_type(product),),
         tensor_parallel=engine.tensor_parallel,
         pipeline_parallel=engine.pipeline_parallel,
         dtype=engine.dtype,
@@ -82,10 +82,10 @@ def test_a_sample_fits_its_gpus(path: Path) -> None:
         max_batch_size=engine.max_batch_size,
         gpus_per_node=spec.hardware.gpus_per_node,
     )
-    planned = plan(sized(size), request)
+    planned = plan_capacity(find_model_by_size(size), request)
     [division], [gpu] = planned.divisions, planned.gpus
     [fit] = gpu.fits
-    assert fit.verdict is Verdict.WORKS
+    assert fit.verdict is FitVerdict.WORKS
     if spec.storage.size is not None:
         needs, source = division.build, division.build.source_disk_bytes
         kept = needs.checkpoint_disk_bytes + needs.engine_disk_bytes

@@ -9,7 +9,7 @@ import pytest
 from llmjp_builder.contracts.errors import Unsupported
 from llmjp_builder.convert.layout import FP8_MULTIPLE, MAX_WORLD, layout
 from llmjp_builder.planning.gpus import GPU_TYPES, GpuType
-from llmjp_builder.planning.models import SIZES, sized
+from llmjp_builder.planning.models import SIZES, find_model_by_size
 from llmjp_operator.api import model_shapes
 from llmjp_operator.api.engine import MAX_RANKS
 from llmjp_operator.api.spec import BEFORE_ADA
@@ -18,7 +18,7 @@ from llmjp_operator.runtimes import DEFAULT_RUNTIME, RUNTIMES
 
 
 def accepted(size: str, *, fp8: bool) -> tuple[int, ...]:
-    config, possible = sized(size).config, []
+    config, possible = find_model_by_size(size).config, []
     for tp in range(1, config.num_heads + 1):
         try:
             layout(config, tensor_parallel=tp, quantization="fp8" if fp8 else "none")

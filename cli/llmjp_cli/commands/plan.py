@@ -18,7 +18,7 @@ from llmjp_cli.fp8_options import (
 )
 
 if TYPE_CHECKING:
-    from llmjp_builder.planning.models import Model
+    from llmjp_builder.planning.models import PlannedModel
 
 
 def plan(
@@ -92,12 +92,12 @@ def plan(
 
     Example: llmjp plan --size 172b --quantization fp8 --gpu H100
     """
-    from llmjp_builder.planning.gpus import GPU_TYPES, gpu_type
-    from llmjp_builder.planning.plan import plan as planned
-    from llmjp_builder.planning.request import Request
+    from llmjp_builder.planning.capacity import plan_capacity
+    from llmjp_builder.planning.gpus import GPU_TYPES, find_gpu_type
+    from llmjp_builder.planning.request import PlanRequest
 
-    request = Request(
-        gpus=tuple(dict.fromkeys(gpu_type(name) for name in gpu)) if gpu else GPU_TYPES,
+    request = PlanRequest(
+        gpus=tuple(dict.fromkeys(find_gpu_type(name) for name in gpu)) if gpu else GPU_TYPES,
         tensor_parallel=tp,
         pipeline_parallel=pp,
         dtype=dtype.value,
@@ -110,7 +110,7 @@ def plan(
         concurrency=concurrency,
         gpus_per_node=gpus_per_node,
     )
-    result = planned(_model(source, size), request)
+    result = plan_capacity(_model(source, size), request)
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
     else:
@@ -120,12 +120,12 @@ def plan(
     result.require_possible()
 
 
-def _model(source: Path | None, size: str | None) -> Model:
-    from llmjp_builder.planning.models import sized
+def _model(source: Path | None, size: str | None) -> PlannedModel:
+    from llmjp_builder.planning.models import find_model_by_size
     from llmjp_builder.planning.source import read_model
 
     if source is not None and size is None:
         return read_model(source)
     if size is not None and source is None:
-        return sized(size)
+        return find_model_by_size(size)
     raise typer.BadParameter("give either SRC, the folder of a checkpoint, or --size")

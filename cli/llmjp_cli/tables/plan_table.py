@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from llmjp_builder.planning.fit import Fit, GpuPlan, Verdict
-from llmjp_builder.planning.request import Request
+from llmjp_builder.planning.fit import Fit, FitVerdict, GpuPlan
+from llmjp_builder.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from llmjp_builder.planning.plan import Plan
+    from llmjp_builder.planning.capacity import CapacityPlan
 
 _GIB = 1 << 30
 _PIPED_WIDTH = 120
 """Columns where no terminal says how many it has."""
 
 
-def show(plan: Plan, request: Request, source: Path | None) -> None:
+def show(plan: CapacityPlan, request: PlanRequest, source: Path | None) -> None:
     """Print `plan` on stdout.
 
     Args:
@@ -43,7 +43,7 @@ def show(plan: Plan, request: Request, source: Path | None) -> None:
         console.print(f"\nnext: {command}", markup=False, soft_wrap=True)
 
 
-def _head(plan: Plan) -> Iterator[str]:
+def _head(plan: CapacityPlan) -> Iterator[str]:
     counted = plan.parameters
     card = f" (the card says {counted.card_embedding:,})" if counted.card_embedding else ""
     yield f"{plan.model}, {_kind(plan)}"
@@ -59,12 +59,12 @@ def _head(plan: Plan) -> Iterator[str]:
     yield f"  possible pp    {_numbers(plan.pipeline_parallel)}"
 
 
-def _kind(plan: Plan) -> str:
+def _kind(plan: CapacityPlan) -> str:
     weights = plan.dtype if plan.quantization == "none" else f"FP8 ({plan.dtype} elsewhere)"
     return f"{weights}, KV cache {'FP8' if plan.kv_cache == 'fp8' else plan.dtype}"
 
 
-def _table(plan: Plan) -> Table:
+def _table(plan: CapacityPlan) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("GPU", no_wrap=True)
     for name in ("usable", "GPUs", "tp", "pp", "weights/GPU", "KV tokens", "sequences"):
@@ -92,7 +92,7 @@ def _rows(gpu: GpuPlan, *, everything: bool) -> list[Fit]:
     return [fit for fit in dict.fromkeys(best) if fit]
 
 
-def _cells(plan: Plan, gpu: GpuPlan, fit: Fit) -> tuple[str, ...]:
+def _cells(plan: CapacityPlan, gpu: GpuPlan, fit: Fit) -> tuple[str, ...]:
     return (
         gpu.gpu,
         _bytes(gpu.usable_bytes),
@@ -106,19 +106,19 @@ def _cells(plan: Plan, gpu: GpuPlan, fit: Fit) -> tuple[str, ...]:
     )
 
 
-def _word(plan: Plan, fit: Fit) -> str:
+def _word(plan: CapacityPlan, fit: Fit) -> str:
     match fit.verdict:
-        case Verdict.WEIGHTS_TOO_LARGE:
+        case FitVerdict.WEIGHTS_TOO_LARGE:
             return "no: the weights do not fit"
-        case Verdict.NO_SEQUENCE:
+        case FitVerdict.NO_SEQUENCE:
             return f"no: not one sequence of {plan.max_seq_len:,} fits"
-        case Verdict.FEW_SEQUENCES:
+        case FitVerdict.FEW_SEQUENCES:
             return f"fewer than {plan.min_sequences} sequences"
-        case Verdict.WORKS:
+        case FitVerdict.WORKS:
             return "recommended" if fit.recommended else "fewest GPUs" if fit.cheapest else ""
 
 
-def _refusals(plan: Plan, request: Request) -> Iterator[str]:
+def _refusals(plan: CapacityPlan, request: PlanRequest) -> Iterator[str]:
     """Of all that was refused, what somebody may have wanted."""
     wanted = [
         refusal
@@ -130,10 +130,10 @@ def _refusals(plan: Plan, request: Request) -> Iterator[str]:
         yield from (f"  {refusal.reason}" for refusal in wanted)
 
 
-def _notes(plan: Plan) -> Iterator[str]:
+def _notes(plan: CapacityPlan) -> Iterator[str]:
     notes = list(plan.warnings)
     if best := _best(plan):
-        notes += plan.division_of(best).warnings
+        notes += plan.find_division(best).warnings
         if best.tokens_per_slot < plan.max_seq_len:
             notes.append(
                 f"with all {plan.max_batch_size} requests of a batch at work, each has room for "
@@ -144,11 +144,11 @@ def _notes(plan: Plan) -> Iterator[str]:
         yield from (f"  {note}" for note in notes)
 
 
-def _build(plan: Plan) -> Iterator[str]:
+def _build(plan: CapacityPlan) -> Iterator[str]:
     best = _best(plan)
     if best is None:
         return
-    needs = plan.division_of(best).build
+    needs = plan.find_division(best).build
     calibrate = needs.calibrate_memory_bytes
     yield f"\nto build it (tp {best.tensor_parallel}, pp {best.pipeline_parallel})"
     yield (
@@ -163,7 +163,7 @@ def _build(plan: Plan) -> Iterator[str]:
     )
 
 
-def _best(plan: Plan) -> Fit | None:
+def _best(plan: CapacityPlan) -> Fit | None:
     """What the notes are about: the recommended layout of a single kind of GPU."""
     if len(plan.gpus) == 1:
         return plan.gpus[0].recommended
@@ -175,7 +175,7 @@ def _best(plan: Plan) -> Fit | None:
     return next(iter(layouts.values())) if len(layouts) == 1 else None
 
 
-def _next(plan: Plan, request: Request, source: Path | None) -> str | None:
+def _next(plan: CapacityPlan, request: PlanRequest, source: Path | None) -> str | None:
     """The command to go on with: a build, or first the choice of a GPU."""
     working = [gpu for gpu in plan.gpus if gpu.recommended]
     if not working:
@@ -199,9 +199,9 @@ _BUILD = ("quantization", "kv_cache", "dtype", "embedding_sharding_dim", "pad_in
 """Options that a build takes as well."""
 
 
-def _given(request: Request, *names: str) -> list[str]:
+def _given(request: PlanRequest, *names: str) -> list[str]:
     """Those of the options that are not at their default, as one types them."""
-    default = Request()
+    default = PlanRequest()
     return [
         f"--{name.replace('_', '-')} {getattr(request, name)}"
         for name in names

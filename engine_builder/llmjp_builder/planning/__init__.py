@@ -1,4 +1,4 @@
-"""What a model needs and where it fits, known before a byte of it is fetched.
+"""Capacity planning: what a model needs and where it fits, before a byte of it is fetched.
 
-`plan` is pure and, like everything here but `source`, needs the standard library only.
+`capacity` is pure and, like everything here but `source`, needs the standard library only.
 """

@@ -1,4 +1,4 @@
-"""Which divisions over ranks a model allows, what each takes, and why others are refused. Pure.
+"""Divisions of a model over ranks: which are possible, what each takes, why others are not. Pure.
 
 The converter's own check (`convert.layout`) decides, so a plan refuses what a conversion would.
 """
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.errors import Unsupported
 from llmjp_builder.convert.layout import MAX_WORLD, Layout, layout
-from llmjp_builder.planning.cache import bytes_per_token_on
-from llmjp_builder.planning.host import BuildNeeds, build_needs
-from llmjp_builder.planning.weights import ranks
+from llmjp_builder.planning.host import BuildNeeds, estimate_build_needs
+from llmjp_builder.planning.kv_cache import compute_bytes_per_token_on_rank
+from llmjp_builder.planning.weights import size_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from llmjp_builder.convert.model_config import ModelConfig
-    from llmjp_builder.planning.request import Request
+    from llmjp_builder.planning.request import PlanRequest
     from llmjp_builder.planning.weights import Parameters
 
 _HALF_BYTES = 2
@@ -28,7 +28,7 @@ _WORTH_SAYING = 1 << 28
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A division that does not work, whatever the GPU."""
+    """A division that works on no GPU, and the reason."""
 
     tensor_parallel: int
     pipeline_parallel: int
@@ -42,9 +42,9 @@ class Division:
     tensor_parallel: int
     pipeline_parallel: int
     weights_bytes_per_rank: tuple[int, ...]
-    """Of the tensors: what each GPU holds."""
+    """The tensors alone: what each GPU holds."""
     file_bytes_per_rank: tuple[int, ...]
-    """With the header, as they lie on the disk."""
+    """Whole files, headers included."""
     kv_bytes_per_token_per_rank: tuple[int, ...]
     intermediate_padding: int
     """Zeros that fill up the MLP width of each rank."""
@@ -55,60 +55,60 @@ class Division:
 
     @property
     def world(self) -> int:
-        """GPUs."""
+        """Number of GPUs."""
         return self.tensor_parallel * self.pipeline_parallel
 
 
-def valid_tensor_parallel(config: ModelConfig, request: Request) -> tuple[int, ...]:
-    """Every tensor parallelism that works for the model, however many GPUs a node has."""
+def list_tensor_parallel(config: ModelConfig, request: PlanRequest) -> tuple[int, ...]:
+    """Return every tensor parallelism that the model allows, however many GPUs a node has."""
     return tuple(
         tp
         for tp in range(1, min(config.num_heads, MAX_WORLD) + 1)
-        if not isinstance(_layout(config, request, tp, 1), str)
+        if not isinstance(_try_layout(config, request, tp, 1), str)
     )
 
 
-def valid_pipeline_parallel(config: ModelConfig) -> tuple[int, ...]:
-    """Those that divide the layers evenly."""
+def list_pipeline_parallel(config: ModelConfig) -> tuple[int, ...]:
+    """Return every pipeline parallelism that divides the layers evenly."""
     return tuple(
         pp for pp in range(1, min(config.num_layers, MAX_WORLD) + 1) if not config.num_layers % pp
     )
 
 
-def divisions(
-    config: ModelConfig, counted: Parameters, request: Request, source_bytes: int
+def list_divisions(
+    config: ModelConfig, counted: Parameters, request: PlanRequest, source_bytes: int
 ) -> tuple[tuple[Division, ...], tuple[Refusal, ...]]:
-    """The divisions that the request asks for: those that work, fewest GPUs first, and the others.
+    """Return the requested divisions that work, fewest GPUs first, and those that do not.
 
     Raises:
         InvalidSpec: an option fits no model.
     """
     accepted: list[Division] = []
     refused: list[Refusal] = []
-    for tp, pp in _wanted(config, request):
-        found = _layout(config, request, tp, pp)
-        reason = found if isinstance(found, str) else _too_many(request, tp, pp)
+    for tp, pp in _list_candidates(config, request):
+        found = _try_layout(config, request, tp, pp)
+        reason = found if isinstance(found, str) else _refuse_more_than_a_node(request, tp, pp)
         if not isinstance(found, str) and reason is None:
-            accepted.append(_division(config, counted, found, source_bytes))
+            accepted.append(_describe_division(config, counted, found, source_bytes))
         elif reason and (not request.searches or pp == 1):
             refused.append(Refusal(tensor_parallel=tp, pipeline_parallel=pp, reason=reason))
     accepted.sort(key=lambda d: (d.world, d.pipeline_parallel))
     return tuple(accepted), tuple(refused)
 
 
-def _wanted(config: ModelConfig, request: Request) -> Iterator[tuple[int, int]]:
+def _list_candidates(config: ModelConfig, request: PlanRequest) -> Iterator[tuple[int, int]]:
     tp, pp, most = request.tensor_parallel, request.pipeline_parallel, request.gpus_per_node
     if tp is not None:
         yield tp, pp or 1
     elif pp is not None:
         yield from ((n, pp) for n in range(1, max(1, most // pp) + 1))
     else:
-        for stages in valid_pipeline_parallel(config):
+        for stages in list_pipeline_parallel(config):
             yield from ((n, stages) for n in range(1, most // stages + 1))
 
 
-def _layout(config: ModelConfig, request: Request, tp: int, pp: int) -> Layout | str:
-    """The checked layout, or why there is none."""
+def _try_layout(config: ModelConfig, request: PlanRequest, tp: int, pp: int) -> Layout | str:
+    """Return the checked layout, or the reason why there is none."""
     try:
         found = layout(
             config,
@@ -125,20 +125,20 @@ def _layout(config: ModelConfig, request: Request, tp: int, pp: int) -> Layout |
     return found
 
 
-def _too_many(request: Request, tp: int, pp: int) -> str | None:
+def _refuse_more_than_a_node(request: PlanRequest, tp: int, pp: int) -> str | None:
     if tp * pp <= request.gpus_per_node:
         return None
     return (
         f"tensor parallel {tp} x pipeline parallel {pp} = {tp * pp} GPUs, but a node has "
         f"{request.gpus_per_node}, and a model is served from one node; "
-        "if yours have more, say so with --gpus-per-node"
+        "if yours have more, set --gpus-per-node"
     )
 
 
-def _division(
+def _describe_division(
     config: ModelConfig, counted: Parameters, found: Layout, source_bytes: int
 ) -> Division:
-    files = ranks(config, found)
+    files = size_ranks(config, found)
     tp = found.tensor_parallel
     return Division(
         tensor_parallel=tp,
@@ -146,27 +146,28 @@ def _division(
         weights_bytes_per_rank=tuple(file.weights_bytes for file in files),
         file_bytes_per_rank=tuple(file.file_bytes for file in files),
         kv_bytes_per_token_per_rank=tuple(
-            bytes_per_token_on(config, found, rank // tp) for rank in range(found.world)
+            compute_bytes_per_token_on_rank(config, found, rank // tp)
+            for rank in range(found.world)
         ),
         intermediate_padding=found.intermediate_padding,
         padded_vocab_size=-(-config.vocab_size // tp) * tp,
-        build=build_needs(
+        build=estimate_build_needs(
             config,
             counted,
             files,
             source_bytes=source_bytes,
             fp8=found.quantization == "fp8",
         ),
-        warnings=tuple(_warnings(config, found)),
+        warnings=tuple(_list_warnings(config, found)),
     )
 
 
-def _warnings(config: ModelConfig, found: Layout) -> Iterator[str]:
+def _list_warnings(config: ModelConfig, found: Layout) -> Iterator[str]:
     tp, pp = found.tensor_parallel, found.pipeline_parallel
     if config.num_layers % pp:
         yield (
-            f"pipeline parallel {pp} does not divide {config.num_layers} layers: the first stages "
-            "take one more, which the others wait for"
+            f"pipeline parallel {pp} does not divide {config.num_layers} layers evenly: the first "
+            "stages take one more, and the others wait for them"
         )
     if tp > config.num_kv_heads:
         copies = tp // config.num_kv_heads

@@ -1,4 +1,4 @@
-"""Which divisions fit on which GPUs, and with how much room for requests. Pure."""
+"""Fit of divisions on kinds of GPU, and the room that is left for requests. Pure."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from llmjp_builder.planning.cache import RESERVE_BYTES, tokens
+from llmjp_builder.planning.kv_cache import RESERVE_BYTES, count_tokens_that_fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from llmjp_builder.planning.divisions import Division
     from llmjp_builder.planning.gpus import GpuType
-    from llmjp_builder.planning.request import Request
+    from llmjp_builder.planning.request import PlanRequest
 
 _GIB = 1 << 30
 
 
-class Verdict(StrEnum):
-    """What comes of a division on a kind of GPU."""
+class FitVerdict(StrEnum):
+    """Whether a division works on a kind of GPU, and if not, what is too small."""
 
     WORKS = "works"
     FEW_SEQUENCES = "few_sequences"
-    """It runs, with fewer sequences of full length at once than asked for."""
+    """It runs, but fewer sequences of full length fit at once than requested."""
     NO_SEQUENCE = "no_sequence"
-    """The weights fit, but not one sequence of full length beside them."""
+    """The weights fit, but no sequence of full length fits beside them."""
     WEIGHTS_TOO_LARGE = "weights_too_large"
 
 
@@ -34,20 +34,20 @@ class Fit:
     """One division on one kind of GPU."""
 
     gpus: int
-    """How many."""
+    """Number of GPUs."""
     tensor_parallel: int
     pipeline_parallel: int
     weights_bytes: int
     """On the GPU that holds most."""
     kv_tokens: int
-    """Of all requests together."""
+    """Shared by all requests."""
     sequences: int
-    """Of full length, at once."""
+    """Sequences of full length that fit at once."""
     tokens_per_slot: int
-    """For each request when the batch is full; no more than a sequence may have."""
-    verdict: Verdict
+    """Tokens for each request when the batch is full; at most the length of a sequence."""
+    verdict: FitVerdict
     reason: str | None = None
-    """Why it does not work as asked; None where it does."""
+    """Why it does not work as requested; None where it does."""
     cheapest: bool = False
     """The fewest GPUs that work; among equals the fewest stages. At most one per kind of GPU."""
     recommended: bool = False
@@ -58,7 +58,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuPlan:
-    """What fits on one kind of GPU."""
+    """Every division on one kind of GPU."""
 
     gpu: str
     products: tuple[str, ...]
@@ -68,7 +68,7 @@ class GpuPlan:
     fits: tuple[Fit, ...]
     """Fewest GPUs first; empty where the kind of GPU is refused."""
     refusal: str | None = None
-    """Why nothing can run on it."""
+    """Why nothing can run on this kind of GPU; None where something may."""
 
     @property
     def recommended(self) -> Fit | None:
@@ -86,24 +86,24 @@ class GpuPlan:
         return max(self.fits, key=lambda fit: (fit.kv_tokens, -fit.weights_bytes), default=None)
 
 
-def gpu_plan(
-    gpu: GpuType, divisions: Iterable[Division], request: Request, max_seq_len: int
+def plan_gpu(
+    gpu: GpuType, divisions: Iterable[Division], request: PlanRequest, max_seq_len: int
 ) -> GpuPlan:
-    """How the divisions do on that kind of GPU."""
-    refusal = _refusal(gpu, request)
-    fits = [] if refusal else [_fit(gpu, d, request, max_seq_len) for d in divisions]
+    """Judge every division on one kind of GPU, and mark the ones to choose."""
+    refusal = _find_refusal(gpu, request)
+    fits = [] if refusal else [_judge_fit(gpu, d, request, max_seq_len) for d in divisions]
     return GpuPlan(
         gpu=gpu.name,
         products=gpu.products,
         compute_capability=gpu.compute_capability,
         usable_bytes=gpu.usable_bytes,
-        fits=_marked(fits, request.gpus_per_node),
+        fits=_mark_choices(fits, request.gpus_per_node),
         refusal=refusal,
     )
 
 
-def _marked(fits: list[Fit], per_node: int) -> tuple[Fit, ...]:
-    working = [fit for fit in fits if fit.verdict is Verdict.WORKS]
+def _mark_choices(fits: list[Fit], per_node: int) -> tuple[Fit, ...]:
+    working = [fit for fit in fits if fit.verdict is FitVerdict.WORKS]
     even = [fit for fit in working if per_node % fit.gpus == 0]
     cheapest = min(working, key=lambda fit: (fit.gpus, fit.pipeline_parallel), default=None)
     recommended = min(even, key=lambda fit: (fit.pipeline_parallel, fit.gpus), default=cheapest)
@@ -112,21 +112,21 @@ def _marked(fits: list[Fit], per_node: int) -> tuple[Fit, ...]:
     )
 
 
-def _refusal(gpu: GpuType, request: Request) -> str | None:
+def _find_refusal(gpu: GpuType, request: PlanRequest) -> str | None:
     if request.quantization == "fp8" and not gpu.fp8:
         return f"FP8 needs compute capability 8.9, {gpu.name} has {gpu.compute_capability}"
     return None
 
 
-def _fit(gpu: GpuType, division: Division, request: Request, max_seq_len: int) -> Fit:
+def _judge_fit(gpu: GpuType, division: Division, request: PlanRequest, max_seq_len: int) -> Fit:
     room = min(
-        tokens(gpu.usable_bytes, weights, token_bytes)
+        count_tokens_that_fit(gpu.usable_bytes, weights, token_bytes)
         for weights, token_bytes in zip(
             division.weights_bytes_per_rank, division.kv_bytes_per_token_per_rank, strict=True
         )
     )
     weights = max(division.weights_bytes_per_rank)
-    verdict, reason = _verdict(gpu, weights, room, (request.sequences, max_seq_len))
+    verdict, reason = _decide_verdict(gpu, weights, room, (request.sequences, max_seq_len))
     return Fit(
         gpus=division.world,
         tensor_parallel=division.tensor_parallel,
@@ -140,23 +140,23 @@ def _fit(gpu: GpuType, division: Division, request: Request, max_seq_len: int) -
     )
 
 
-def _verdict(
+def _decide_verdict(
     gpu: GpuType, weights: int, room: int, wanted: tuple[int, int]
-) -> tuple[Verdict, str | None]:
-    """The verdict and the reason for it, where `wanted` is so many sequences of such a length."""
+) -> tuple[FitVerdict, str | None]:
+    """Return the verdict and its reason; `wanted` is (number of sequences, length of each)."""
     sequences, max_seq_len = wanted
     if weights + RESERVE_BYTES >= gpu.usable_bytes:
-        return Verdict.WEIGHTS_TOO_LARGE, (
+        return FitVerdict.WEIGHTS_TOO_LARGE, (
             f"weights {weights / _GIB:.1f} GiB and {RESERVE_BYTES / _GIB:.0f} GiB of reserve do "
             f"not fit in {gpu.usable_bytes / _GIB:.0f} GiB"
         )
     if room < max_seq_len:
-        return Verdict.NO_SEQUENCE, (
-            f"the KV cache has room for {room:,} tokens, not for one sequence of {max_seq_len:,}"
+        return FitVerdict.NO_SEQUENCE, (
+            f"the KV cache has room for {room:,} tokens, but one sequence takes {max_seq_len:,}"
         )
     if room // max_seq_len < sequences:
-        return Verdict.FEW_SEQUENCES, (
+        return FitVerdict.FEW_SEQUENCES, (
             f"{room // max_seq_len} sequences of {max_seq_len:,} tokens fit at once, "
-            f"{sequences} are wanted"
+            f"{sequences} are requested"
         )
-    return Verdict.WORKS, None
+    return FitVerdict.WORKS, None

@@ -1,4 +1,4 @@
-"""The GPUs that a plan knows, as literals. Pure.
+"""GPU products that plans know, as literals. Pure.
 
 Memory is what `nvidia-smi` reports as memory.total, in public logs of each product (a collection:
 https://github.com/modal-labs/modal-client/pull/2797). Products are values of the node label
@@ -24,16 +24,16 @@ class GpuType:
     """Values of nvidia.com/gpu.product. Shared GPUs and slices have others, and less memory."""
     compute_capability: str
     memory_mib: int
-    """In all, as the driver reports it."""
+    """Total memory as the driver reports it."""
 
     @property
     def usable_bytes(self) -> int:
-        """Whole GiB, less one for the driver, the CUDA context and the allocator's rounding."""
+        """Total memory in whole GiB, less one for the driver, CUDA context and allocator."""
         return (self.memory_mib // 1024 - 1) * _GIB
 
     @property
     def fp8(self) -> bool:
-        """Ada (8.9) is the first that multiplies FP8 matrices."""
+        """True from Ada (8.9) on, the first to multiply FP8 matrices."""
         major, _, minor = self.compute_capability.partition(".")
         return (int(major), int(minor)) >= (8, 9)
 
@@ -79,11 +79,11 @@ GPU_TYPES = (
 """By memory, then by age."""
 
 
-def gpu_type(name: str) -> GpuType:
-    """The GPU of that name or product label; upper and lower case are the same.
+def find_gpu_type(name: str) -> GpuType:
+    """Return the GPU with this name or product label, ignoring case.
 
     Raises:
-        UnsupportedGpu: it is not in the table.
+        UnsupportedGpu: the table has no such GPU.
     """
     wanted = name.casefold()
     for gpu in GPU_TYPES:
@@ -91,5 +91,5 @@ def gpu_type(name: str) -> GpuType:
             return gpu
     known = ", ".join(gpu.name for gpu in GPU_TYPES)
     raise UnsupportedGpu(
-        f"GPU {name}: not in the plan's table; known: {known}, and their nvidia.com/gpu.product"
+        f"GPU {name}: unknown; expected one of {known}, or a value of nvidia.com/gpu.product"
     )

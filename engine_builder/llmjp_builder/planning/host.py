@@ -1,4 +1,4 @@
-"""What building takes of a machine: memory step by step, and disk. Pure.
+"""Memory and disk that a build takes of its machine, step by step. Pure.
 
 Conversion streams, within a bound that it keeps at every size. Calibration and compilation are
 estimates: their terms are named here, so that measured figures can replace them.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llmjp_builder.convert.model_config import ModelConfig
-    from llmjp_builder.planning.weights import Parameters, Rank
+    from llmjp_builder.planning.weights import Parameters, RankSize
 
 CONVERT_BYTES = 1_000_000_000
 """Anonymous memory of a conversion, at any size of model."""
@@ -30,21 +30,21 @@ _SMALL_FILES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
-    """What one kind of build needs, its steps one after the other."""
+class BuildResources:
+    """What one kind of build needs, its steps run one after the other."""
 
     memory_bytes: int
-    """Of the hungriest step. Pages of files come on top, but the kernel takes those back."""
+    """Peak over all steps. The page cache comes on top, but the kernel can reclaim it."""
     disk_bytes: int
-    """In the store when all is done, the source included; nothing is written twice on the way."""
+    """In the store at the end, the source included; nothing is written twice on the way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildNeeds:
-    """What building a layout needs, by step, and in all for the two kinds of artefact."""
+    """What building one division needs, by step, and in total for each kind of artefact."""
 
     convert_memory_bytes: int
-    """Also of fetching."""
+    """Fetching takes no more than this."""
     calibrate_memory_bytes: int | None
     """One decoder layer and the activations of all texts; None where nothing is calibrated."""
     compile_memory_bytes: int
@@ -52,23 +52,23 @@ class BuildNeeds:
     source_disk_bytes: int
     checkpoint_disk_bytes: int
     engine_disk_bytes: int
-    """Taken to be the weights' size."""
-    ranks: Resources
+    """Assumed to be the weights' size."""
+    ranks: BuildResources
     """To build a checkpoint (artefact kind `ranks`)."""
-    engine: Resources
+    engine: BuildResources
     """To build an engine."""
 
 
-def build_needs(
+def estimate_build_needs(
     config: ModelConfig,
     counted: Parameters,
-    files: tuple[Rank, ...],
+    files: tuple[RankSize, ...],
     *,
     source_bytes: int,
     fp8: bool,
 ) -> BuildNeeds:
-    """For a layout whose rank files are `files`."""
-    calibrate = _calibration(config, counted) if fp8 else None
+    """Estimate what building rank files of these sizes needs."""
+    calibrate = _estimate_calibration_memory(config, counted) if fp8 else None
     compile_ = CONVERT_BYTES + COMPILE_PER_WEIGHT * max(rank.weights_bytes for rank in files)
     checkpoint = sum(rank.file_bytes for rank in files) + _SMALL_FILES
     engine = sum(rank.weights_bytes for rank in files) + _SMALL_FILES
@@ -80,14 +80,14 @@ def build_needs(
         source_disk_bytes=source_bytes,
         checkpoint_disk_bytes=checkpoint,
         engine_disk_bytes=engine,
-        ranks=Resources(memory_bytes=memory, disk_bytes=source_bytes + checkpoint),
-        engine=Resources(
+        ranks=BuildResources(memory_bytes=memory, disk_bytes=source_bytes + checkpoint),
+        engine=BuildResources(
             memory_bytes=max(memory, compile_), disk_bytes=source_bytes + checkpoint + engine
         ),
     )
 
 
-def _calibration(config: ModelConfig, counted: Parameters) -> int:
+def _estimate_calibration_memory(config: ModelConfig, counted: Parameters) -> int:
     layer = counted.per_layer * _HALF_BYTES
     states = CALIBRATION_TOKENS * config.hidden_size * _HALF_BYTES * _HIDDEN_STATE_COPIES
     return CONVERT_BYTES + layer + states

@@ -1,4 +1,4 @@
-"""The model that is planned for, and the shapes of the llm-jp-3 family as literals. Pure.
+"""Models to plan for, and the shapes of the llm-jp-3 family as literals. Pure.
 
 Where the shapes come from (config.json on huggingface.co unless said):
 13b: llm-jp/llm-jp-3-13b; 172b: llm-jp/llm-jp-3-172b-alpha2; 3.7b: llm-jp/llm-jp-3-3.7b-instruct2;
@@ -22,14 +22,14 @@ _CARD_ROWS = 99487
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """What is known of a model without its weights."""
+class PlannedModel:
+    """A model to plan for; everything is known without its weights."""
 
     name: str
-    """For people: a folder, or the repository that a size is named after."""
+    """For display: a folder, or the repository that a size is named after."""
     config: ModelConfig
     source_bytes: int | None = None
-    """Of the checkpoint's files, where they are there; None: to be estimated."""
+    """Size of the checkpoint's files; None where they are missing and their size is estimated."""
     card_embedding: int | None = None
     """Embedding parameters as the model card counts them; None where it is not known."""
 
@@ -44,7 +44,7 @@ class _Shape:
     vocab: int = 99584
     """The tokenizer's 99574 entries, padded to 128 x the tensor parallelism of the training."""
     on_card: bool = False
-    """Whether the model card lists it with its numbers of parameters."""
+    """True where the model card lists its numbers of parameters."""
 
 
 _FAMILY: Mapping[str, _Shape] = {
@@ -62,25 +62,25 @@ SIZES = tuple(_FAMILY)
 """Sizes of the dense llm-jp-3 models, smallest first."""
 
 
-def sized(size: str) -> Model:
-    """The llm-jp-3 model of that size.
+def find_model_by_size(size: str) -> PlannedModel:
+    """Return the llm-jp-3 model of this size, such as `13b`.
 
     Raises:
-        InvalidSpec: there is none.
+        InvalidSpec: no llm-jp-3 model has this size.
     """
     shape = _FAMILY.get(size.lower())
     if shape is None:
-        raise InvalidSpec(f"size {size}: the llm-jp-3 sizes are {', '.join(SIZES)}")
+        raise InvalidSpec(f"size {size}: unknown; the llm-jp-3 sizes are {', '.join(SIZES)}")
     name = f"llm-jp-3-{size.lower()}"
-    return Model(
+    return PlannedModel(
         name=name,
-        config=parse_model_config(_config_json(shape), name),
+        config=parse_model_config(_render_config(shape), name),
         card_embedding=2 * shape.hidden * _CARD_ROWS if shape.on_card else None,
     )
 
 
-def _config_json(shape: _Shape) -> dict[str, object]:
-    """As Hugging Face has it; what is not a shape is the same in all of them."""
+def _render_config(shape: _Shape) -> dict[str, object]:
+    """Return config.json as on Hugging Face; all models share everything that is not a shape."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "attention_bias": False,

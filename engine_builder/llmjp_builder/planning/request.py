@@ -1,4 +1,4 @@
-"""What a plan is asked for, as values. Pure."""
+"""The request that a plan answers. Pure."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from llmjp_builder.contracts.errors import InvalidSpec
 from llmjp_builder.planning.gpus import GPU_TYPES, GpuType
 
 _MAX_PER_NODE = 256
-"""As many ranks as a conversion makes at most."""
+"""The most ranks that a conversion makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """The wanted build and the machines at hand; what is None is searched for."""
+class PlanRequest:
+    """The build to plan for and the machines at hand; a value of None is searched for."""
 
     gpus: tuple[GpuType, ...] = GPU_TYPES
     tensor_parallel: int | None = None
     pipeline_parallel: int | None = None
-    """None beside a tensor_parallel is 1, as for a conversion."""
+    """With a tensor_parallel, None means 1, as for a conversion."""
     dtype: Literal["auto", "bfloat16", "float16"] = "auto"
     quantization: Literal["none", "fp8"] = "none"
     kv_cache: Literal["auto", "fp8"] = "auto"
     embedding_sharding_dim: int | None = None
     pad_intermediate: int = 0
     max_seq_len: int | None = None
-    """Prompt and reply, in tokens; None is what the model was trained for."""
+    """Prompt and reply, in tokens; None means the length that the model was trained for."""
     max_batch_size: int = 64
     """Requests that the engine works on at once."""
     concurrency: int = 8
-    """Sequences of full length that have to fit at once for a layout to count as working; never
-    more than `max_batch_size`."""
+    """Sequences of full length that must fit at once for a division to count as working; capped
+    at `max_batch_size`."""
     gpus_per_node: int = 8
     """One model is served from one node."""
 
@@ -54,10 +54,10 @@ class Request:
 
     @property
     def searches(self) -> bool:
-        """Whether any layout will do."""
+        """True where neither parallelism is given, so every division is tried."""
         return self.tensor_parallel is None and self.pipeline_parallel is None
 
     @property
     def sequences(self) -> int:
-        """Of full length, that must fit at once."""
+        """Sequences of full length that must fit at once."""
         return min(self.concurrency, self.max_batch_size)

@@ -1,4 +1,4 @@
-"""The model in a checkpoint folder: config.json, and headers where the weights are there too."""
+"""The model in a checkpoint folder, read from config.json and the headers of weights, if any."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from llmjp_builder.contracts.errors import MissingFile
 from llmjp_builder.convert.checkpoint import CONFIG, read_checkpoint
 from llmjp_builder.convert.layout import layout
 from llmjp_builder.convert.model_config import parse_model_config
-from llmjp_builder.planning.models import Model
+from llmjp_builder.planning.models import PlannedModel
 from llmjp_builder.store.files import os_errors, read_json_object, regular_file_size
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def read_model(folder: Path) -> Model:
-    """The model in `folder`. No weights are read, and there need not be any.
+def read_model(folder: Path) -> PlannedModel:
+    """Read the model in `folder`. No weights are read, and none need be there.
 
-    Where there are safetensors files, their headers have to agree with config.json.
+    Where there are safetensors files, their headers must agree with config.json.
 
     Raises:
         BadInput: there is no config.json, or something there is damaged or incomplete.
@@ -29,20 +29,20 @@ def read_model(folder: Path) -> Model:
         has_weights = is_folder and any(folder.glob("*.safetensors"))
     if not is_folder:
         raise MissingFile(
-            f"{folder}: no such folder; expected a Hugging Face checkpoint, or its config.json, "
-            "there; to plan without one, use --size"
+            f"{folder}: no such folder; expected a Hugging Face checkpoint or its config.json; "
+            "to plan without one, use --size"
         )
     if not has_weights:
         path = folder / CONFIG
         config = parse_model_config(read_json_object(path), str(path))
-        return Model(name=str(folder), config=config)
-    return _with_weights(folder)
+        return PlannedModel(name=str(folder), config=config)
+    return _read_with_weights(folder)
 
 
-def _with_weights(folder: Path) -> Model:
+def _read_with_weights(folder: Path) -> PlannedModel:
     from llmjp_builder.convert.plan import plan
 
     found = read_checkpoint(folder)
     plan(found.tensors, found.config, layout(found.config), folder)
     size = sum(regular_file_size(folder / name) for name in found.files)
-    return Model(name=str(folder), config=found.config, source_bytes=size)
+    return PlannedModel(name=str(folder), config=found.config, source_bytes=size)

@@ -1,4 +1,4 @@
-"""Parameters, and the bytes that a conversion writes, from the shape of a model alone. Pure.
+"""Parameter counts, and the bytes that a conversion writes, from a model's shape alone. Pure.
 
 The rules are the converter's own (`convert.families`), so this follows them by itself. Names and
 element types of what the converter adds for FP8 are repeated here: its own module for laying out
@@ -32,34 +32,34 @@ _FP8, _SCALE = "F8_E4M3", "F32"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """How many numbers a model consists of."""
+    """Parameter counts of a model."""
 
     embedding: int
-    """Input table and output projection; once where the two are one."""
+    """Embedding table and output projection; counted once where they are tied."""
     non_embedding: int
     per_layer: int
-    """Of `non_embedding`, those of one decoder layer."""
+    """The part of `non_embedding` in one decoder layer."""
     card_embedding: int | None = None
     """What the model card says instead; it counts too few rows."""
 
     @property
     def total(self) -> int:
-        """What a checkpoint holds."""
+        """All parameters that a checkpoint holds."""
         return self.embedding + self.non_embedding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rank:
-    """One rank's file."""
+class RankSize:
+    """Size of one rank's file."""
 
     weights_bytes: int
-    """Of its tensors: what a GPU has to hold."""
+    """The tensors alone: what a GPU has to hold."""
     file_bytes: int
-    """With the header."""
+    """The whole file, header included."""
 
 
-def parameters(config: ModelConfig, card_embedding: int | None = None) -> Parameters:
-    """Counted over the tensors that a conversion reads."""
+def count_parameters(config: ModelConfig, card_embedding: int | None = None) -> Parameters:
+    """Count the parameters in the tensors that a conversion reads."""
     family = FAMILIES[config.architecture]
     rules = family.rules(config, Layout(dtype="bfloat16"), 0)
     counts = {part.source: math.prod(part.shape) for rule in rules for part in rule.parts}
@@ -72,28 +72,30 @@ def parameters(config: ModelConfig, card_embedding: int | None = None) -> Parame
     )
 
 
-def ranks(config: ModelConfig, layout: Layout) -> tuple[Rank, ...]:
-    """The files that a conversion to `layout` writes, by rank.
+def size_ranks(config: ModelConfig, layout: Layout) -> tuple[RankSize, ...]:
+    """Return the size of each file that a conversion to `layout` writes, by rank.
 
     Ranks of one pipeline stage have the same shapes: every way to divide a tensor fills up the last
     part (`convert.ops`).
     """
-    found: list[Rank] = []
+    found: list[RankSize] = []
     for stage in range(layout.pipeline_parallel):
-        tensors = tuple(_tensors(config, layout, stage))
+        tensors = tuple(_list_tensors(config, layout, stage))
         header, _ = new_header(tensors)
         size = sum(tensor.size for tensor in tensors)
-        found += [Rank(weights_bytes=size, file_bytes=len(header) + size)] * layout.tensor_parallel
+        found += [
+            RankSize(weights_bytes=size, file_bytes=len(header) + size)
+        ] * layout.tensor_parallel
     return tuple(found)
 
 
-def source_bytes(config: ModelConfig) -> int:
-    """Of a checkpoint's tensors as Hugging Face has them; 16-bit where config.json says nothing."""
+def estimate_source_bytes(config: ModelConfig) -> int:
+    """Estimate the bytes of the Hugging Face checkpoint; 16-bit unless config.json says more."""
     item = ITEM_BYTES[STORED_AS[config.stored_dtype or "float16"]]
-    return parameters(config).total * item
+    return count_parameters(config).total * item
 
 
-def _tensors(config: ModelConfig, layout: Layout, stage: int) -> Iterator[NewTensor]:
+def _list_tensors(config: ModelConfig, layout: Layout, stage: int) -> Iterator[NewTensor]:
     family, world = FAMILIES[config.architecture], layout.tensor_parallel
     for rule in family.rules(config, layout, stage):
         stored = _FP8 if rule.fp8_group else STORED_AS[layout.dtype]

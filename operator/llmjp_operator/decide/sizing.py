@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 from llmjp_builder.contracts.errors import BuilderError, UnsupportedGpu
 from llmjp_builder.contracts.spec import Backend, Kind, canonical_json
 from llmjp_builder.convert.model_config import parse_model_config
-from llmjp_builder.planning.fit import Verdict
-from llmjp_builder.planning.gpus import GPU_TYPES, gpu_type
-from llmjp_builder.planning.models import Model as Planned
-from llmjp_builder.planning.plan import plan
-from llmjp_builder.planning.request import Request
+from llmjp_builder.planning.capacity import plan_capacity
+from llmjp_builder.planning.fit import FitVerdict
+from llmjp_builder.planning.gpus import GPU_TYPES, find_gpu_type
+from llmjp_builder.planning.models import PlannedModel
+from llmjp_builder.planning.request import PlanRequest
 
 if TYPE_CHECKING:
     from llmjp_builder.contracts.spec import Resolution
@@ -56,7 +56,7 @@ class _Asked:
     """The part of a spec that decides sizes; hashable."""
 
     backend: Backend
-    request: Request
+    request: PlanRequest
     product: str | None
     quantization: str
 
@@ -64,7 +64,7 @@ class _Asked:
     def of(cls, spec: Spec) -> _Asked:
         engine, hardware = spec.engine, spec.hardware
         known = _known(hardware.gpu_product)
-        request = Request(
+        request = PlanRequest(
             gpus=(known,) if known else GPU_TYPES,
             tensor_parallel=engine.tensor_parallel,
             pipeline_parallel=engine.pipeline_parallel,
@@ -87,7 +87,7 @@ class _Asked:
 
 def _known(product: str | None) -> GpuType | None:
     try:
-        return None if product is None else gpu_type(product)
+        return None if product is None else find_gpu_type(product)
     except UnsupportedGpu:
         return None
 
@@ -96,12 +96,12 @@ def _known(product: str | None) -> GpuType | None:
 def _sizes(asked: _Asked, config: str, source_bytes: int) -> ResourceEstimate:
     kind = asked.backend.kind
     try:
-        model = Planned(
+        model = PlannedModel(
             name="the checkpoint",
             config=parse_model_config(json.loads(config), "config.json"),
             source_bytes=source_bytes,
         )
-        made = plan(model, asked.request)
+        made = plan_capacity(model, asked.request)
     except BuilderError as exc:
         return ResourceEstimate(refusal=str(exc))
     if not made.divisions:
@@ -121,7 +121,7 @@ def _sizes(asked: _Asked, config: str, source_bytes: int) -> ResourceEstimate:
     )
 
 
-_DOES_NOT_FIT: Final = frozenset({Verdict.WEIGHTS_TOO_LARGE, Verdict.NO_SEQUENCE})
+_DOES_NOT_FIT: Final = frozenset({FitVerdict.WEIGHTS_TOO_LARGE, FitVerdict.NO_SEQUENCE})
 
 
 def _serving_bytes(asked: _Asked, division: Division) -> int:

@@ -68,7 +68,7 @@ def test_json_comes_whole_also_with_a_failure(llmjp_plan: Command) -> None:
         "--size", "172b", "--tp", "4", "--gpu", "H100", "--gpu", "A100-80GB", "--json"
     )
     assert ended.exit_code == 4
-    assert ended.complaint.startswith("llm-jp-3-172b: fits on none of H100, A100-80GB; closest: ")
+    assert ended.complaint.startswith("llm-jp-3-172b: does not fit on H100, A100-80GB; closest: ")
     document = json.loads(ended.out)
     assert {gpu["gpu"] for gpu in document["gpus"]} == {"H100", "A100-80GB"}
     verdicts = {fit["verdict"] for gpu in document["gpus"] for fit in gpu["fits"]}

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmjp_builder.contracts.errors import UnsupportedGpu
-from llmjp_builder.planning.cache import tokens
-from llmjp_builder.planning.fit import Fit, Verdict
-from llmjp_builder.planning.gpus import GPU_TYPES, gpu_type
-from llmjp_builder.planning.models import sized
-from llmjp_builder.planning.plan import Plan, plan
-from llmjp_builder.planning.request import Request
+from llmjp_builder.planning.capacity import CapacityPlan, plan_capacity
+from llmjp_builder.planning.fit import Fit, FitVerdict
+from llmjp_builder.planning.gpus import GPU_TYPES, find_gpu_type
+from llmjp_builder.planning.kv_cache import count_tokens_that_fit
+from llmjp_builder.planning.models import find_model_by_size
+from llmjp_builder.planning.request import PlanRequest
 from tests.engine_builder.planning.test_weights import WEIGHTS
 
 GIB = 1 << 30
@@ -41,8 +41,10 @@ CAPACITY = (
 """Size, quantisation, GPU, tensor parallel; thousands of tokens; full sequences, where known."""
 
 
-def planned(size: str, gpu: str = "H100", **options: Any) -> Plan:
-    return plan(sized(size), Request(gpus=(gpu_type(gpu),), **options))
+def planned(size: str, gpu: str = "H100", **options: Any) -> CapacityPlan:
+    return plan_capacity(
+        find_model_by_size(size), PlanRequest(gpus=(find_gpu_type(gpu),), **options)
+    )
 
 
 def the_fit(size: str, gpu: str, tp: int, quantization: str = "none") -> Fit:
@@ -81,11 +83,11 @@ def test_the_capacity_table(
     half, fp8 = WEIGHTS[size]
     token = planned(size).kv_bytes_per_token // (2 if quantization == "fp8" else 1)
     weights = fp8 if quantization == "fp8" else half
-    room = tokens(gpu_type(gpu).usable_bytes, weights // tp, token // tp)
+    room = count_tokens_that_fit(find_gpu_type(gpu).usable_bytes, weights // tp, token // tp)
     assert round(room / 1000) == thousands
     assert sequences is None or room // 4096 == sequences
     fit = the_fit(size, gpu, tp, quantization)
-    assert fit.verdict is Verdict.WORKS
+    assert fit.verdict is FitVerdict.WORKS
     assert fit.sequences == room // 4096
     assert 0.999 * room < fit.kv_tokens <= room
 
@@ -97,7 +99,7 @@ def test_the_capacity_table(
 def test_where_172b_does_not_fit(quantization: str, gpu: str, tp: int, gib: float) -> None:
     fit = the_fit("172b", gpu, tp, quantization)
     assert round(fit.weights_bytes / GIB, 1) == gib
-    assert fit.verdict is Verdict.WEIGHTS_TOO_LARGE
+    assert fit.verdict is FitVerdict.WEIGHTS_TOO_LARGE
     assert fit.sequences == 0
 
 
@@ -157,16 +159,16 @@ def test_an_odd_number_of_gpus_is_recommended_where_nothing_else_works() -> None
 def test_fewer_sequences_than_wanted() -> None:
     [found] = planned("13b", concurrency=14, tensor_parallel=1).gpus
     [fit] = found.fits
-    assert fit.verdict is Verdict.FEW_SEQUENCES
-    assert fit.reason == "13 sequences of 4,096 tokens fit at once, 14 are wanted"
+    assert fit.verdict is FitVerdict.FEW_SEQUENCES
+    assert fit.reason == "13 sequences of 4,096 tokens fit at once, 14 are requested"
     assert found.recommended is None
     [fit] = planned("13b", concurrency=14, max_batch_size=13, tensor_parallel=1).gpus[0].fits
-    assert fit.verdict is Verdict.WORKS
+    assert fit.verdict is FitVerdict.WORKS
 
 
 def test_room_for_no_sequence() -> None:
     [fit] = planned("13b", tensor_parallel=1, max_seq_len=60_000).gpus[0].fits
-    assert fit.verdict is Verdict.NO_SEQUENCE
+    assert fit.verdict is FitVerdict.NO_SEQUENCE
     assert fit.kv_tokens == 57_174
     assert "57,174" in str(fit.reason)
 
@@ -176,8 +178,8 @@ def test_room_for_no_sequence() -> None:
     tp=st.sampled_from([1, 2, 4, 8]), pp=st.sampled_from([1, 2, 3]), gpu=st.sampled_from(GPU_TYPES)
 )
 def test_every_rank_fits(tp: int, pp: int, gpu: Any) -> None:
-    request = Request(gpus=(gpu,), tensor_parallel=tp, pipeline_parallel=pp, gpus_per_node=24)
-    found = plan(sized("172b"), request)
+    request = PlanRequest(gpus=(gpu,), tensor_parallel=tp, pipeline_parallel=pp, gpus_per_node=24)
+    found = plan_capacity(find_model_by_size("172b"), request)
     [division], [fit] = found.divisions, found.gpus[0].fits
     for weights, token in zip(
         division.weights_bytes_per_rank, division.kv_bytes_per_token_per_rank, strict=True
@@ -210,7 +212,7 @@ def test_a_full_batch_shares_the_room() -> None:
     ],
 )
 def test_gpus_go_by_name_and_by_label(name: str, known: str) -> None:
-    assert gpu_type(name).name == known
+    assert find_gpu_type(name).name == known
 
 
 def test_names_of_gpus_are_unique() -> None:
@@ -220,18 +222,18 @@ def test_names_of_gpus_are_unique() -> None:
 
 @pytest.mark.parametrize("name", ["H101", "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", ""])
 def test_an_unknown_gpu_is_refused(name: str) -> None:
-    with pytest.raises(UnsupportedGpu, match="known: L4, A10") as caught:
-        gpu_type(name)
+    with pytest.raises(UnsupportedGpu, match="expected one of L4, A10") as caught:
+        find_gpu_type(name)
     assert caught.value.exit_code == 6
 
 
 def test_usable_memory_leaves_room_for_the_driver() -> None:
-    assert gpu_type("H100").usable_bytes == 78 * GIB
-    assert gpu_type("H200").usable_bytes == 139 * GIB
+    assert find_gpu_type("H100").usable_bytes == 78 * GIB
+    assert find_gpu_type("H200").usable_bytes == 139 * GIB
     for gpu in GPU_TYPES:
         assert GIB <= (gpu.memory_mib << 20) - gpu.usable_bytes < 2 * GIB
 
 
 @pytest.mark.parametrize(("name", "fp8"), [("A10", False), ("L4", True), ("B200", True)])
 def test_fp8_begins_with_ada(name: str, fp8: bool) -> None:
-    assert gpu_type(name).fp8 is fp8
+    assert find_gpu_type(name).fp8 is fp8

@@ -13,19 +13,19 @@ import pytest
 from llmjp_builder.compile.command import workers
 from llmjp_builder.contracts.errors import BuilderError, InvalidSpec
 from llmjp_builder.convert.model_config import parse_model_config
-from llmjp_builder.planning.gpus import gpu_type
-from llmjp_builder.planning.models import SIZES, Model, sized
-from llmjp_builder.planning.plan import Plan, plan
-from llmjp_builder.planning.request import Request
+from llmjp_builder.planning.capacity import CapacityPlan, plan_capacity
+from llmjp_builder.planning.gpus import find_gpu_type
+from llmjp_builder.planning.models import SIZES, PlannedModel, find_model_by_size
+from llmjp_builder.planning.request import PlanRequest
 from llmjp_builder.planning.source import read_model
 from tests.engine_builder.checkpoints import Tiny, write_checkpoint
 
 FP8 = {"quantization": "fp8", "kv_cache": "fp8"}
 
 
-def planned(size: str, *gpus: str, **options: Any) -> Plan:
-    known = tuple(gpu_type(gpu) for gpu in gpus or ("H100",))
-    return plan(sized(size), Request(gpus=known, **options))
+def planned(size: str, *gpus: str, **options: Any) -> CapacityPlan:
+    known = tuple(find_gpu_type(gpu) for gpu in gpus or ("H100",))
+    return plan_capacity(find_model_by_size(size), PlanRequest(gpus=known, **options))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_pipeline_parallelism_that_works() -> None:
         ("172b", {"pipeline_parallel": 12}, 6, ("12 GPUs, but a node has 8",)),
         ("172b", {"tensor_parallel": 4}, 4, ("82.0 GiB", "78 GiB", "--quantization fp8")),
         ("172b", {"gpus_per_node": 4}, 4, ("4 x H100", "more GPUs per node")),
-        ("13b", {"max_seq_len": 800_000}, 4, ("not for one sequence of 800,000",)),
+        ("13b", {"max_seq_len": 800_000}, 4, ("one sequence takes 800,000",)),
     ],
 )
 def test_what_cannot_be_served(
@@ -113,7 +113,7 @@ def test_uneven_stages_work_with_a_warning() -> None:
 
 def test_the_vocabulary_is_padded() -> None:
     config = parse_model_config(Tiny(vocab=11).config(), "config.json")
-    found = plan(Model(name="tiny", config=config), Request(tensor_parallel=4))
+    found = plan_capacity(PlannedModel(name="tiny", config=config), PlanRequest(tensor_parallel=4))
     assert found.divisions[0].padded_vocab_size == 12
 
 
@@ -135,12 +135,12 @@ def test_a_context_beyond_the_positions_is_warned_about() -> None:
 )
 def test_values_that_fit_no_model(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidSpec):
-        plan(sized("13b"), Request(**options))
+        plan_capacity(find_model_by_size("13b"), PlanRequest(**options))
 
 
 def test_an_unknown_size_is_refused() -> None:
     with pytest.raises(InvalidSpec, match=r"172b$"):
-        sized("8b")
+        find_model_by_size("8b")
 
 
 def test_building_takes() -> None:
@@ -186,8 +186,9 @@ def test_planning_needs_the_standard_library_only() -> None:
     program = """
 import sys
 before = set(sys.modules)
-from llmjp_builder.planning import cache, divisions, fit, gpus, host, models, plan, request, weights
-plan.plan(models.sized("172b"), request.Request())
+from llmjp_builder.planning import capacity, divisions, fit, gpus, host, kv_cache, models
+from llmjp_builder.planning import request, weights
+capacity.plan_capacity(models.find_model_by_size("172b"), request.PlanRequest())
 added = {name.partition(".")[0] for name in set(sys.modules) - before}
 print(*sorted(added - set(sys.stdlib_module_names)))
 """
@@ -209,7 +210,7 @@ def test_a_config_alone_will_do(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(Tiny().config()))
     found = read_model(tmp_path)
     assert found.source_bytes is None
-    assert plan(found, Request()).divisions[0].build.source_disk_bytes > 0
+    assert plan_capacity(found, PlanRequest()).divisions[0].build.source_disk_bytes > 0
 
 
 def _without_config(folder: Path) -> None:

@@ -19,8 +19,13 @@ from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.convert.header import TensorInfo
 from llmjp_builder.convert.layout import layout
 from llmjp_builder.convert.model_config import ModelConfig, parse_model_config
-from llmjp_builder.planning.models import SIZES, sized
-from llmjp_builder.planning.weights import FAMILIES, parameters, ranks, source_bytes
+from llmjp_builder.planning.models import SIZES, find_model_by_size
+from llmjp_builder.planning.weights import (
+    FAMILIES,
+    count_parameters,
+    estimate_source_bytes,
+    size_ranks,
+)
 from llmjp_builder.progress import Reporter
 from tests.engine_builder.checkpoints import Tiny, read_tensors, write_checkpoint
 
@@ -77,18 +82,18 @@ def config_of(model: Tiny) -> ModelConfig:
 
 @pytest.mark.parametrize("size", CARD)
 def test_the_cards_numbers_come_out(size: str) -> None:
-    model = sized(size)
-    counted = parameters(model.config, model.card_embedding)
+    model = find_model_by_size(size)
+    counted = count_parameters(model.config, model.card_embedding)
     assert (counted.card_embedding, counted.non_embedding) == CARD[size]
     assert counted.total == REAL_TOTALS[size]
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_parameters_are_those_of_a_llama(size: str) -> None:
-    c = sized(size.upper()).config
+    c = find_model_by_size(size.upper()).config
     d, kv = c.hidden_size, c.num_kv_heads * c.head_size
     layer = 2 * d * d + 2 * d * kv + 3 * d * c.intermediate_size + 2 * d
-    counted = parameters(c)
+    counted = count_parameters(c)
     assert counted.per_layer == layer
     assert counted.non_embedding == c.num_layers * layer + d
     assert counted.embedding == 2 * d * c.vocab_size
@@ -96,12 +101,12 @@ def test_parameters_are_those_of_a_llama(size: str) -> None:
 
 @pytest.mark.parametrize("size", WEIGHTS)
 def test_weights_of_the_family(size: str) -> None:
-    config = sized(size).config
+    config = find_model_by_size(size).config
     half, fp8_bytes = WEIGHTS[size]
-    assert source_bytes(config) == half
-    [whole] = ranks(config, layout(config))
+    assert estimate_source_bytes(config) == half
+    [whole] = size_ranks(config, layout(config))
     assert whole.weights_bytes == half
-    [quantised] = ranks(config, layout(config, quantization="fp8", kv_cache="fp8"))
+    [quantised] = size_ranks(config, layout(config, quantization="fp8", kv_cache="fp8"))
     scales_per_layer = 5 + 5 + 3
     assert quantised.weights_bytes == fp8_bytes + 4 * scales_per_layer * config.num_layers
 
@@ -124,7 +129,7 @@ def test_bytes_are_those_a_conversion_plans(
         for name, shape in model.shapes().items()
     }
     files = conversion.plan(tensors, config, divided, Path("hf")).files
-    found = ranks(config, divided)
+    found = size_ranks(config, divided)
     assert [rank.file_bytes for rank in found] == [file.size for file in files]
     assert [r.weights_bytes for r in found] == [f.size - len(f.header) for f in files]
 
@@ -147,7 +152,7 @@ def test_bytes_are_those_on_the_disk(tmp_path: Path, model: Tiny, options: dict[
     family = FAMILIES["LlamaForCausalLM"]
     amax = Amax(dict.fromkeys(family.linear_modules(prepared.checkpoint.config), 2.0))
     convert(prepared, tmp_path / "out", Reporter(None), amax)
-    found = ranks(config_of(model), prepared.layout)
+    found = size_ranks(config_of(model), prepared.layout)
     for i, rank in enumerate(found):
         path = tmp_path / "out" / f"rank{i}.safetensors"
         assert path.stat().st_size == rank.file_bytes
@@ -171,6 +176,8 @@ def test_a_checkpoints_tensors_have_the_estimated_size(tmp_path: Path) -> None:
         model = Tiny(dtype=dtype)
         folder = write_checkpoint(tmp_path / dtype, model)
         written = sum(np.prod(shape) for shape in model.shapes().values())
-        assert source_bytes(config_of(model)) == written * (4 if dtype == "F32" else 2)
-        assert (folder / "model.safetensors").stat().st_size > source_bytes(config_of(model))
+        assert estimate_source_bytes(config_of(model)) == written * (4 if dtype == "F32" else 2)
+        assert (folder / "model.safetensors").stat().st_size > estimate_source_bytes(
+            config_of(model)
+        )
     assert read_tensors(tmp_path / "BF16" / "model.safetensors").keys() == Tiny().shapes().keys()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llmjp_builder.contracts.spec import Built, Kind, Resolution
-from llmjp_builder.planning.models import sized
+from llmjp_builder.planning.models import find_model_by_size
 from llmjp_operator.api import Model, parse
 from llmjp_operator.decide.build_request import request_of
 from llmjp_operator.decide.sizing import sizes
@@ -179,7 +179,7 @@ def resolution(of: Model) -> Resolution:
     size = size_of(of.spec)
     if size is None:
         return FOUND
-    shape = sized(size).config
+    shape = find_model_by_size(size).config
     config = {
         **FOUND.config,
         "hidden_size": shape.hidden_size,

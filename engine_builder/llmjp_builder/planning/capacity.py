@@ -1,6 +1,6 @@
-"""What a model needs, where it fits and what is refused: the whole plan. Pure.
+"""The capacity plan: what a model needs, where it fits, what is refused and why. Pure.
 
-Nothing here, nor anything it imports, is outside the standard library.
+This module and everything it imports need the standard library only.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING, Any, Literal
 from llmjp_builder.contracts.codec import encode
 from llmjp_builder.contracts.errors import NotEnoughGpuMemory, Unsupported, UnsupportedGpu
 from llmjp_builder.convert.layout import Layout, resolve_dtype
-from llmjp_builder.planning.cache import bytes_per_token
 from llmjp_builder.planning.divisions import (
     Division,
     Refusal,
-    divisions,
-    valid_pipeline_parallel,
-    valid_tensor_parallel,
+    list_divisions,
+    list_pipeline_parallel,
+    list_tensor_parallel,
 )
-from llmjp_builder.planning.fit import Fit, GpuPlan, gpu_plan
-from llmjp_builder.planning.weights import Parameters, parameters, source_bytes
+from llmjp_builder.planning.fit import Fit, GpuPlan, plan_gpu
+from llmjp_builder.planning.kv_cache import compute_bytes_per_token
+from llmjp_builder.planning.weights import Parameters, count_parameters, estimate_source_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from llmjp_builder.convert.model_config import ModelConfig
-    from llmjp_builder.planning.models import Model
-    from llmjp_builder.planning.request import Request
+    from llmjp_builder.planning.models import PlannedModel
+    from llmjp_builder.planning.request import PlanRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is known of serving a model before anything is fetched. All sizes are in bytes."""
+class CapacityPlan:
+    """Everything about serving a model that is known before it is fetched. Sizes are in bytes."""
 
     model: str
     parameters: Parameters
@@ -42,38 +42,38 @@ class Plan:
     max_seq_len: int
     max_batch_size: int
     min_sequences: int
-    """Of full length, that must fit at once for a layout to be recommended."""
+    """Sequences of full length that must fit at once for a division to be recommended."""
     gpus_per_node: int
     kv_bytes_per_token: int
-    """Of the whole model."""
+    """For the whole model."""
     tensor_parallel: tuple[int, ...]
-    """All that work for this model and quantisation."""
+    """Every value that works for this model and quantisation."""
     pipeline_parallel: tuple[int, ...]
-    """All that divide its layers evenly."""
+    """Every value that divides its layers evenly."""
     divisions: tuple[Division, ...]
-    """Those asked for, or all that fit in a node; fewest GPUs first."""
+    """The requested ones, or all that fit in a node; fewest GPUs first."""
     refused: tuple[Refusal, ...]
     gpus: tuple[GpuPlan, ...]
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of JSON values; fields that are None are left out."""
+        """Return the plan as a dict of JSON values; fields that are None are left out."""
         encoded: dict[str, Any] = encode(self)
         encoded["parameters"]["total"] = self.parameters.total
         return encoded
 
-    def division_of(self, fit: Fit) -> Division:
-        """The division that `fit` is about."""
+    def find_division(self, fit: Fit) -> Division:
+        """Return the division that `fit` judges."""
         wanted = (fit.tensor_parallel, fit.pipeline_parallel)
         return next(d for d in self.divisions if (d.tensor_parallel, d.pipeline_parallel) == wanted)
 
     def require_possible(self) -> None:
-        """Refuses a plan by which nothing can be served.
+        """Raise where nothing can be served by this plan.
 
         Raises:
-            Unsupported: the model cannot be divided as asked.
+            Unsupported: the model cannot be divided as requested.
             UnsupportedGpu: none of the GPUs can run it.
-            NotEnoughGpuMemory: on none of them the weights and one full sequence fit.
+            NotEnoughGpuMemory: no GPU has room for the weights and one full sequence.
         """
         if not self.divisions:
             raise Unsupported(f"{self.model}: {self.refused[0].reason}")
@@ -89,26 +89,26 @@ class Plan:
         ways = ["more GPUs per node", "GPUs with more memory"]
         ways += ["--quantization fp8"] if self.quantization == "none" else []
         return (
-            f"{self.model}: fits on none of {', '.join(gpu.gpu for gpu in self.gpus)}; closest: "
+            f"{self.model}: does not fit on {', '.join(gpu.gpu for gpu in self.gpus)}; closest: "
             f"{best.gpus} x {largest.gpu} with tensor parallel {best.tensor_parallel}, pipeline "
-            f"parallel {best.pipeline_parallel}: {best.reason}; use {', '.join(ways)}, "
+            f"parallel {best.pipeline_parallel}: {best.reason}; try {', '.join(ways)}, "
             "or a smaller --max-seq-len"
         )
 
 
-def plan(model: Model, request: Request) -> Plan:
-    """The plan for `model`, whether anything works or not (`Plan.require_possible`).
+def plan_capacity(model: PlannedModel, request: PlanRequest) -> CapacityPlan:
+    """Plan for `model`, whether anything works or not (`CapacityPlan.require_possible`).
 
     Raises:
         InvalidSpec: an option's value fits no model.
     """
     config = model.config
-    counted = parameters(config, model.card_embedding)
-    size = source_bytes(config) if model.source_bytes is None else model.source_bytes
-    accepted, refused = divisions(config, counted, request, size)
+    counted = count_parameters(config, model.card_embedding)
+    size = estimate_source_bytes(config) if model.source_bytes is None else model.source_bytes
+    accepted, refused = list_divisions(config, counted, request, size)
     max_seq_len = request.max_seq_len or config.max_position_embeddings
     dtype = resolve_dtype(request.dtype, config.stored_dtype)
-    return Plan(
+    return CapacityPlan(
         model=model.name,
         parameters=counted,
         dtype=dtype,
@@ -118,22 +118,24 @@ def plan(model: Model, request: Request) -> Plan:
         max_batch_size=request.max_batch_size,
         min_sequences=request.sequences,
         gpus_per_node=request.gpus_per_node,
-        kv_bytes_per_token=bytes_per_token(config, Layout(dtype=dtype, kv_cache=request.kv_cache)),
-        tensor_parallel=valid_tensor_parallel(config, request),
-        pipeline_parallel=valid_pipeline_parallel(config),
+        kv_bytes_per_token=compute_bytes_per_token(
+            config, Layout(dtype=dtype, kv_cache=request.kv_cache)
+        ),
+        tensor_parallel=list_tensor_parallel(config, request),
+        pipeline_parallel=list_pipeline_parallel(config),
         divisions=accepted,
         refused=refused,
-        gpus=tuple(gpu_plan(gpu, accepted, request, max_seq_len) for gpu in request.gpus),
-        warnings=tuple(_warnings(config, request, max_seq_len)),
+        gpus=tuple(plan_gpu(gpu, accepted, request, max_seq_len) for gpu in request.gpus),
+        warnings=tuple(_list_warnings(config, request, max_seq_len)),
     )
 
 
-def _warnings(config: ModelConfig, request: Request, max_seq_len: int) -> Iterator[str]:
+def _list_warnings(config: ModelConfig, request: PlanRequest, max_seq_len: int) -> Iterator[str]:
     positions = config.max_position_embeddings
     if max_seq_len > positions and config.rope_scaling is None:
         yield (
             f"--max-seq-len {max_seq_len} is more than the {positions} positions that the model "
-            "was trained for: what lies beyond comes out wrong"
+            "was trained for: text beyond them will be wrong"
         )
     if request.quantization == "fp8" and request.kv_cache == "auto":
-        yield "--kv-cache fp8 would give requests twice the room"
+        yield "--kv-cache fp8 would double the room for requests"
