@@ -28,7 +28,7 @@ from llmjp_operator.observe.parsing import (
 )
 from llmjp_operator.observe.snapshot import CalibrationTexts, ObjectRef, Snapshot
 from llmjp_operator.observe.store_record import StoreRecord, parse_record
-from llmjp_operator.plan import reconcile
+from llmjp_operator.plan import plan_reconcile
 from llmjp_operator.render.storage import record
 from llmjp_operator.settings import parse_settings
 from tests.support.shared import ROOT
@@ -175,12 +175,12 @@ def reconcile_step(step: Step) -> Object:
     settings = parse_settings(step.settings["environ"], json.dumps(step.settings["file"]))
     model = parse(step.model)
     sharing = [model, *(parse(other) for other in step.others)]
-    done = reconcile(model, _observe(step, sharing), settings)
+    done = plan_reconcile(model, _observe(step, sharing), settings)
     return {
         "record": None if done.record is None else record(model, done.record),
         "apply": list(done.apply),
-        "join": list(done.join),
-        "first": [_removal(r.ref.kind, r.ref.name, r.uid) for r in done.first],
+        "join": list(done.add_owners),
+        "first": [_removal(r.ref.kind, r.ref.name, r.uid) for r in done.remove_first],
         "remove": [_removal(r.ref.kind, r.ref.name, r.uid) for r in done.remove],
         "status": encode(done.status),
         "notices": [

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from llmjp_builder.contracts.errors import BuilderError
 from llmjp_builder.contracts.spec import Progress
 from llmjp_operator.api import Model, encode
+from llmjp_operator.decide.requeue import PROGRESS_EVERY_S
 from llmjp_operator.errors import ApiRefused, OperatorError
 from llmjp_operator.names import (
     API_VERSION,
@@ -34,7 +35,7 @@ from llmjp_operator.observe.snapshot import (
     ObservedPod,
     Snapshot,
 )
-from llmjp_operator.plan import PROGRESS_EVERY_S, reconcile
+from llmjp_operator.plan import plan_reconcile
 from llmjp_operator.render.storage import record
 from llmjp_operator.report.events import event
 from llmjp_operator.report.notices import notices
@@ -87,7 +88,7 @@ class Controller:
     """By pod: when its log was read, and what it said last."""
 
     async def reconcile(self, key: Key) -> float | None:
-        """One step of a model; after how many seconds the next is due.
+        """One plan of a model; after how many seconds the next is due.
 
         Raises:
             OperatorError: the API server would not have it; what was done stays done.
@@ -102,18 +103,18 @@ class Controller:
             return None
         async with self._locks[model.namespace, model.store_claim]:
             snapshot = await self._snapshot(model)
-            step = reconcile(model, snapshot, self.settings)
-            if step.creates_pods:
+            plan = plan_reconcile(model, snapshot, self.settings)
+            if plan.creates_pods:
                 nodes = await self._nodes_for(model, NODES_AFRESH_S)
                 if nodes != snapshot.nodes:
-                    step = reconcile(model, replace(snapshot, nodes=nodes), self.settings)
+                    plan = plan_reconcile(model, replace(snapshot, nodes=nodes), self.settings)
             try:
-                await self._carry_out(model, step)
+                await self._carry_out(model, plan)
             except ApiRefused as exc:
                 if exc.is_going:
                     return None
                 raise
-        return step.requeue_after_s
+        return plan.requeue_after_s
 
     async def _refuse(self, broken: InvalidResource) -> None:
         from llmjp_operator.api import Spec, decode
@@ -229,13 +230,13 @@ class Controller:
             self._progress[pod.name] = (now, said)
         return said
 
-    async def _carry_out(self, model: Model, step: ReconcilePlan) -> None:
+    async def _carry_out(self, model: Model, plan: ReconcilePlan) -> None:
         """Write everything that can be written; say what could not be, and raise it."""
         errors: list[OperatorError] = []
-        await self._remove(model, step.first)
-        objects = list(step.apply)
-        if step.record is not None:
-            objects.insert(0, record(model, step.record))
+        await self._remove(model, plan.remove_first)
+        objects = list(plan.apply)
+        if plan.record is not None:
+            objects.insert(0, record(model, plan.record))
         for wanted in objects:
             try:
                 await self._apply(wanted)
@@ -243,17 +244,17 @@ class Controller:
                 errors.append(exc)
                 if wanted["kind"] == "ConfigMap":
                     raise  # nothing may follow from what is not recorded
-        for joined in step.join:
+        for joined in plan.add_owners:
             await self.cluster.apply(joined, manager=OWNERS_MANAGER)
-        await self._remove(model, step.remove)
+        await self._remove(model, plan.remove)
         final = next((e for e in errors if isinstance(e, ApiRefused) and not e.may_pass), None)
         said = (
-            step.status
+            plan.status
             if final is None
-            else hindered(model, step.status, str(final), self.wall_time())
+            else hindered(model, plan.status, str(final), self.wall_time())
         )
         await self._say(model, said)
-        for notice in step.notices if final is None else notices(model, said):
+        for notice in plan.notices if final is None else notices(model, said):
             await self.cluster.tell(event(model, notice, self.wall_time(), self.settings.identity))
         if errors:
             raise errors[0]

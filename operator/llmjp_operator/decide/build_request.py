@@ -7,10 +7,10 @@ decides the bytes, with the source pinned. Equal requests are one build (docs/de
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.spec import BuildSpec, Kind, Source, canonical_json
+from llmjp_operator.decisions import BuildRequest
 from llmjp_operator.names import CALIBRATION_FILE, SOURCE_FOLDER, digest
 from llmjp_operator.runtimes import RUNTIMES
 
@@ -19,17 +19,7 @@ if TYPE_CHECKING:
     from llmjp_operator.api import Model, Spec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildRequest:
-    """One build."""
-
-    digest: str
-    """Of all that decides its bytes."""
-    spec: BuildSpec
-    """For `llmjp build`, with the source pinned."""
-
-
-def request_of(model: Model, found: Resolution, calibration: str | None) -> BuildRequest:
+def make_request(model: Model, found: Resolution, calibration: str | None) -> BuildRequest:
     """The build of a model whose source is pinned.
 
     Args:

@@ -1,4 +1,4 @@
-"""Which artefacts are collected from a store: old ones of models that keep fewer. Pure.
+"""Garbage collection of a store: old artefacts of models that keep fewer. Pure.
 
 What anybody needs stays: what a pod has mounted, what serves or is to serve, and of every model as
 many as `keepEngines` says. Artefacts that no model's history has are not touched: a model that was
@@ -11,45 +11,50 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.spec import download_name
+from llmjp_operator.decisions import GarbageDecision
 from llmjp_operator.names import collect_job, digest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from llmjp_operator.api import Model
-    from llmjp_operator.decide.decision import Decision
-    from llmjp_operator.observe.snapshot import Snapshot
+    from llmjp_operator.decisions import Decision
+    from llmjp_operator.observe.snapshot import ObservedJob, Snapshot
     from llmjp_operator.observe.store_record import StoreRecord
 
 
-def collecting(
-    model: Model, snapshot: Snapshot, decision: Decision
-) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Names in the store whose removal is done, and those to remove now.
+def decide_garbage(model: Model, snapshot: Snapshot, decision: Decision) -> GarbageDecision:
+    """Return what to remove from the store now, and whose removal is done.
 
     Nothing is removed while the model itself is on its way to something else.
     """
-    keys = superfluous(snapshot, decision.record)
-    if not keys or not _is_settled(model, snapshot, decision):
-        return frozenset(), ()
-    job = snapshot.jobs.get(collection_job(model, keys))
+    names = find_garbage(snapshot, decision.record)
+    if not names or not _is_settled(model, snapshot, decision):
+        return GarbageDecision()
+    name = name_collect_job(model, names)
+    job = snapshot.jobs.get(name)
     if job is None:
-        return frozenset(), keys
-    return (frozenset(keys), ()) if job.succeeded else (frozenset(), ())
+        return GarbageDecision(remove=names, job=name)
+    if not job.succeeded:
+        return GarbageDecision()
+    removed = frozenset(names)
+    spent = tuple(_find_spent_jobs(snapshot, decision.record, removed))
+    return GarbageDecision(removed=removed, spent_jobs=spent)
 
 
-def superfluous(snapshot: Snapshot, record: StoreRecord) -> tuple[str, ...]:
-    """Artefacts that some model served, and that none keeps or uses, with what only they need."""
-    gone = _artefacts(snapshot, record)
-    left = {
-        name for built in record.artefacts.values() if built.key in gone for name in built.made_from
-    }
-    stays = [built for built in record.artefacts.values() if built.key not in gone]
-    needed = {name for built in stays for name in (built.key, *built.made_from)}
+def find_garbage(snapshot: Snapshot, record: StoreRecord) -> tuple[str, ...]:
+    """Return artefacts that some model served and none keeps or uses, with what only they need."""
+    garbage = _find_old_artefacts(snapshot, record)
+    old = [built for built in record.artefacts.values() if built.key in garbage]
+    kept = [built for built in record.artefacts.values() if built.key not in garbage]
+    needed = {name for built in kept for name in (built.key, *built.made_from)}
     needed.update(download_name(pinned.found.digest) for pinned in record.sources.values())
-    return tuple(sorted(gone | (left - needed)))
+    made_from = {name for built in old for name in built.made_from}
+    return tuple(sorted(garbage | (made_from - needed)))
 
 
-def _artefacts(snapshot: Snapshot, record: StoreRecord) -> set[str]:
-    """Keys."""
+def _find_old_artefacts(snapshot: Snapshot, record: StoreRecord) -> set[str]:
+    """Return keys."""
     known = {built.key for built in record.artefacts.values()}
     kept = {pod.key for pod in snapshot.pods if pod.key}
     served: set[str] = set()
@@ -62,20 +67,30 @@ def _artefacts(snapshot: Snapshot, record: StoreRecord) -> set[str]:
     return (served & known) - kept
 
 
-def collection_job(model: Model, keys: tuple[str, ...]) -> str:
-    """Name of the Job that removes these artefacts."""
-    return collect_job(digest(" ".join((model.store_claim, *keys))))
+def name_collect_job(model: Model, names: tuple[str, ...]) -> str:
+    """Return the name of the Job that removes these names from the model's store."""
+    return collect_job(digest(" ".join((model.store_claim, *names))))
+
+
+def _find_spent_jobs(
+    snapshot: Snapshot, record: StoreRecord, removed: frozenset[str]
+) -> Iterator[ObservedJob]:
+    for job in snapshot.jobs.values():
+        built = record.artefacts.get(job.request)
+        if job.finished and built is not None and built.key in removed:
+            yield job
 
 
 def _is_settled(model: Model, snapshot: Snapshot, decision: Decision) -> bool:
+    """Return whether the model serves what it asks for, and nothing is under way."""
     live = snapshot.deployment
     return (
-        decision.built is not None
+        decision.artefact is not None
         and decision.problem is None
-        and decision.choice is not None
-        and not decision.choice.rolled_back
+        and decision.rollout is not None
+        and not decision.rollout.rolled_back
         and live is not None
         and live.complete
-        and live.pods == decision.pods
-        and model.status.engine.active == decision.built.key
+        and live.pods == decision.pod_digest
+        and model.status.engine.active == decision.artefact.key
     )

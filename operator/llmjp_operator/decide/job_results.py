@@ -35,7 +35,7 @@ DEADLINE: Final = "deadline_exceeded"
 
 
 @dataclass(frozen=True, slots=True)
-class _End:
+class _FinishedJob:
     """A Job that finished."""
 
     job: ObservedJob
@@ -45,14 +45,14 @@ class _End:
     snapshot: Snapshot
 
 
-def absorbed(model: Model, snapshot: Snapshot) -> StoreRecord:
+def absorb_job_results(model: Model, snapshot: Snapshot) -> StoreRecord:
     """The record with what Jobs of this model and its store left since it was written."""
     record = snapshot.record
     asked = model.spec.source.reference_digest
     for job in snapshot.jobs.values():
         if not job.finished or job.deleting:
             continue
-        end = _End(job, _pod_of(job, snapshot), model, snapshot)
+        end = _FinishedJob(job, _find_pod(job, snapshot), model, snapshot)
         if job.name == resolve_job(model.name, asked):
             record = _with_resolved(record, end, asked)
         elif job.request:
@@ -60,28 +60,28 @@ def absorbed(model: Model, snapshot: Snapshot) -> StoreRecord:
     return record
 
 
-def _with_resolved(record: StoreRecord, end: _End, asked: str) -> StoreRecord:
+def _with_resolved(record: StoreRecord, end: _FinishedJob, asked: str) -> StoreRecord:
     model = end.model
     known = record.sources.get(model.name)
     if known is not None and known.asked == asked and known.uid == model.uid:
         return record
-    if end.job.succeeded and (found := _result(end.pod, Resolution)):
+    if end.job.succeeded and (found := _parse_result(end.pod, Resolution)):
         return record.with_source(model.name, PinnedSource(asked=asked, uid=model.uid, found=found))
     return _with_failure(record, source_entry(model.name), asked, end)
 
 
-def _with_built(record: StoreRecord, end: _End) -> StoreRecord:
+def _with_built(record: StoreRecord, end: _FinishedJob) -> StoreRecord:
     request = end.job.request
     if request in record.artefacts:
         return record
-    if end.job.succeeded and (built := _result(end.pod, Built)):
+    if end.job.succeeded and (built := _parse_result(end.pod, Built)):
         return record.with_artefact(request, built)
     return _with_failure(record, request, request, end)
 
 
-def _with_failure(record: StoreRecord, entry: str, asked: str, end: _End) -> StoreRecord:
+def _with_failure(record: StoreRecord, entry: str, asked: str, end: _FinishedJob) -> StoreRecord:
     before = record.failed.get(entry)
-    failure = failure_of(end.job, end.pod, end.snapshot.now)
+    failure = find_failure(end.job, end.pod, end.snapshot.now)
     if failure is None or (before is not None and before.job == end.job.uid):
         return record
     failed = FailedAttempts(
@@ -95,33 +95,33 @@ def _with_failure(record: StoreRecord, entry: str, asked: str, end: _End) -> Sto
     return record.with_failure(entry, failed)
 
 
-def failure_of(job: ObservedJob, pod: ObservedPod | None, now: float) -> Failure | None:
+def find_failure(job: ObservedJob, pod: ObservedPod | None, now: float) -> Failure | None:
     """Why a finished Job has no result; None while its pod may still be seen to end."""
     termination = None if pod is None else pod.termination
-    if termination is not None and (said := _said(termination.message)) is not None:
+    if termination is not None and (said := _parse_failure(termination.message)) is not None:
         return said
     if job.failure_reason == "DeadlineExceeded":
-        return _failure(DEADLINE, "it took longer than activeDeadlineSeconds", retryable=True)
+        return _make_failure(DEADLINE, "it took longer than activeDeadlineSeconds", retryable=True)
     if pod is None or termination is None:
         if job.finished_at is not None and now - job.finished_at < LOST_AFTER_S:
             return None
-        return _failure(LOST_POD, "its pod is gone, and with it what it said", retryable=True)
-    return _unsaid(pod, termination)
+        return _make_failure(LOST_POD, "its pod is gone, and with it what it said", retryable=True)
+    return _explain_silent_end(pod, termination)
 
 
-def _unsaid(pod: ObservedPod, termination: Termination) -> Failure:
+def _explain_silent_end(pod: ObservedPod, termination: Termination) -> Failure:
     """Why a pod ended that did not say it itself."""
     if termination.reason == "OOMKilled":
         message = "it was killed for using more memory than its limit: raise spec.build.resources"
-        return _failure("not_enough_host_memory", message, retryable=False)
+        return _make_failure("not_enough_host_memory", message, retryable=False)
     if pod.evicted:
-        return _failure(LOST_POD, "the cluster took its pod away", retryable=True)
+        return _make_failure(LOST_POD, "the cluster took its pod away", retryable=True)
     last = termination.message.strip().splitlines()[-1:] or ["it said nothing"]
     message = f"ended with exit code {termination.exit_code} ({termination.reason}): {last[0]}"
-    return _failure("internal", message, retryable=True)
+    return _make_failure("internal", message, retryable=True)
 
 
-def next_attempt(
+def find_next_attempt(
     failed: FailedAttempts | None, asked: str, model: Model
 ) -> tuple[int, float] | None:
     """Number and time of the next try; None: it is not tried again.
@@ -141,17 +141,17 @@ def next_attempt(
     return failed.attempts + 1, failed.at + pause
 
 
-def pods_of(job: ObservedJob, snapshot: Snapshot) -> Iterator[ObservedPod]:
+def list_pods(job: ObservedJob, snapshot: Snapshot) -> Iterator[ObservedPod]:
     """All pods of a Job."""
     return (pod for pod in snapshot.pods if pod.job == job.uid)
 
 
-def _pod_of(job: ObservedJob, snapshot: Snapshot) -> ObservedPod | None:
-    pods = list(pods_of(job, snapshot))
+def _find_pod(job: ObservedJob, snapshot: Snapshot) -> ObservedPod | None:
+    pods = list(list_pods(job, snapshot))
     return next((pod for pod in pods if pod.termination is not None), pods[0] if pods else None)
 
 
-def _result(pod: ObservedPod | None, cls: type[C]) -> C | None:
+def _parse_result(pod: ObservedPod | None, cls: type[C]) -> C | None:
     if pod is None or pod.termination is None:
         return None
     try:
@@ -160,12 +160,12 @@ def _result(pod: ObservedPod | None, cls: type[C]) -> C | None:
         return None
 
 
-def _said(message: str) -> Failure | None:
+def _parse_failure(message: str) -> Failure | None:
     try:
         return Failure.from_json(json.loads(message))
     except (ValueError, BuilderError):
         return None
 
 
-def _failure(code: str, message: str, *, retryable: bool) -> Failure:
+def _make_failure(code: str, message: str, *, retryable: bool) -> Failure:
     return Failure(code=code, step=Step.FETCH, message=message, retryable=retryable)

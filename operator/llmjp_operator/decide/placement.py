@@ -9,13 +9,14 @@ from llmjp_operator.runtimes import RUNTIMES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from llmjp_builder.contracts.spec import Built
     from llmjp_operator.api import Model, Spec
     from llmjp_operator.observe.snapshot import ObservedNode, Snapshot
 
 _MANY: Final = frozenset({"ReadWriteMany"})
 
 
-def suitable(
+def select_nodes(
     spec: Spec, nodes: Iterable[ObservedNode], *selectors: Mapping[str, str] | None
 ) -> list[ObservedNode]:
     """Nodes that take new pods, with the GPU and all labels that are asked for."""
@@ -30,7 +31,7 @@ def suitable(
     ]
 
 
-def on_one_node(model: Model, snapshot: Snapshot) -> bool:
+def is_single_node(model: Model, snapshot: Snapshot) -> bool:
     """Whether only one node at a time can mount the store."""
     existing = model.spec.storage.existing_claim
     if existing is None:
@@ -39,17 +40,17 @@ def on_one_node(model: Model, snapshot: Snapshot) -> bool:
     return found is not None and not _MANY.intersection(found.access_modes)
 
 
-def storage_problem(model: Model, snapshot: Snapshot) -> str | None:
+def find_storage_deadlock(model: Model, snapshot: Snapshot) -> str | None:
     """Why pods would wait for each other for ever; None where they would not, or nobody knows.
 
     A volume that one node at a time can mount ties building and serving to that node, and then its
     GPUs must be enough for whatever runs there at once.
     """
-    if not on_one_node(model, snapshot) or snapshot.nodes is None:
+    if not is_single_node(model, snapshot) or snapshot.nodes is None:
         return None
     spec = model.spec
     pod, replicas = spec.serving_gpus, spec.serving.replicas
-    nodes = suitable(spec, snapshot.nodes, spec.serving.node_selector)
+    nodes = select_nodes(spec, snapshot.nodes, spec.serving.node_selector)
     if pod == 0 or not nodes:
         return None
     most = max(node.gpus for node in nodes)
@@ -66,15 +67,15 @@ def storage_problem(model: Model, snapshot: Snapshot) -> str | None:
     return None
 
 
-def build_problem(model: Model, snapshot: Snapshot) -> str | None:
+def find_build_deadlock(model: Model, snapshot: Snapshot) -> str | None:
     """Why a build would wait for ever for the GPUs of pods that serve; None where it would not."""
     spec = model.spec
     gpus, live = spec.build_gpus, snapshot.deployment
-    if not gpus or live is None or not on_one_node(model, snapshot) or snapshot.nodes is None:
+    if not gpus or live is None or not is_single_node(model, snapshot) or snapshot.nodes is None:
         return None
     taken = live.replicas * spec.serving_gpus
     most = max(
-        (n.gpus for n in suitable(spec, snapshot.nodes, spec.build.node_selector)), default=0
+        (n.gpus for n in select_nodes(spec, snapshot.nodes, spec.build.node_selector)), default=0
     )
     if not most or not taken or taken + gpus <= most:
         return None
@@ -85,33 +86,54 @@ def build_problem(model: Model, snapshot: Snapshot) -> str | None:
     )
 
 
-def incompatible(
-    spec: Spec, built_for: Mapping[str, str], nodes: Iterable[ObservedNode] | None
+def find_incompatibility(
+    spec: Spec, artefact: Built, nodes: Iterable[ObservedNode] | None
 ) -> str | None:
-    """Why an engine would not load where its pods would go; None where nothing is known against it.
+    """Return why an engine would not load where its pods would go; None where none is known.
 
     Args:
         spec: what is asked for.
-        built_for: `gpu_product`, `compute_capability`, `tensorrt_llm` and `tensorrt` of the engine.
+        artefact: the engine.
         nodes: None where they cannot be looked at.
     """
+    return (
+        _find_other_version(spec, artefact)
+        or _find_other_product(spec, artefact)
+        or _find_other_capability(spec, artefact, nodes or ())
+    )
+
+
+def _find_other_version(spec: Spec, artefact: Built) -> str | None:
     runtime = RUNTIMES[spec.runtime.version]
-    for name, here in (("tensorrt_llm", runtime.tensorrt_llm), ("tensorrt", runtime.tensorrt)):
-        there = built_for.get(name, "")
-        if there and there != here:
+    versions = (
+        ("tensorrt-llm", artefact.tensorrt_llm, runtime.tensorrt_llm),
+        ("tensorrt", artefact.tensorrt, runtime.tensorrt),
+    )
+    for name, built_with, served_with in versions:
+        if built_with and built_with != served_with:
             return (
-                f"the engine was built with {name.replace('_', '-')} {there}, but runtime "
-                f"{spec.runtime.version} serves with {here}: the builder image does not fit the "
-                "runtime table"
+                f"the engine was built with {name} {built_with}, but runtime "
+                f"{spec.runtime.version} serves with {served_with}: the builder image does not fit "
+                "the runtime table"
             )
-    wanted, product = spec.hardware.gpu_product, built_for.get("gpu_product", "")
-    if wanted and product and _label(product) != _label(wanted):
-        return (
-            f"the engine was built on {product}, but the model asks for nodes labelled "
-            f"nvidia.com/gpu.product={wanted}: the label and the GPU do not agree"
-        )
-    capability = built_for.get("compute_capability", "")
-    for node in suitable(spec, nodes or (), spec.serving.node_selector):
+    return None
+
+
+def _find_other_product(spec: Spec, artefact: Built) -> str | None:
+    wanted, product = spec.hardware.gpu_product, artefact.gpu_product
+    if not wanted or not product or _to_label(product) == _to_label(wanted):
+        return None
+    return (
+        f"the engine was built on {product}, but the model asks for nodes labelled "
+        f"nvidia.com/gpu.product={wanted}: the label and the GPU do not agree"
+    )
+
+
+def _find_other_capability(
+    spec: Spec, artefact: Built, nodes: Iterable[ObservedNode]
+) -> str | None:
+    capability = artefact.compute_capability
+    for node in select_nodes(spec, nodes, spec.serving.node_selector):
         if capability and node.compute_capability and node.compute_capability != capability:
             return (
                 f"the engine is for compute capability {capability}, but node {node.name} has "
@@ -121,6 +143,6 @@ def incompatible(
     return None
 
 
-def _label(product: str) -> str:
-    """As GPU feature discovery spells it: dashes for spaces."""
+def _to_label(product: str) -> str:
+    """Return the product as GPU feature discovery spells it: dashes for spaces."""
     return "-".join(product.split()).casefold()

@@ -19,6 +19,7 @@ from llmjp_builder.planning.fit import FitVerdict
 from llmjp_builder.planning.gpus import GPU_TYPES, find_gpu_type
 from llmjp_builder.planning.models import PlannedModel
 from llmjp_builder.planning.request import PlanRequest
+from llmjp_operator.decisions import ResourceEstimate
 
 if TYPE_CHECKING:
     from llmjp_builder.contracts.spec import Resolution
@@ -32,23 +33,9 @@ _RUNTIME_BYTES: Final = 2 * _GIB
 _CUDA_BYTES: Final = 2 * _GIB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceEstimate:
-    """Needs in bytes; None where they are not known."""
-
-    memory_bytes: int | None = None
-    """Of the build."""
-    disk_bytes: int | None = None
-    """Of the store when the build is done, the source included."""
-    serving_memory_bytes: int | None = None
-    """Host memory of a pod that serves."""
-    refusal: str | None = None
-    """Why it cannot work."""
-
-
-def sizes(spec: Spec, found: Resolution) -> ResourceEstimate:
+def estimate_resources(spec: Spec, resolution: Resolution) -> ResourceEstimate:
     """The needs of a model whose source is pinned."""
-    return _sizes(_Asked.of(spec), canonical_json(dict(found.config)), found.bytes)
+    return _estimate(_Asked.of(spec), canonical_json(dict(resolution.config)), resolution.bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +80,7 @@ def _known(product: str | None) -> GpuType | None:
 
 
 @functools.lru_cache(maxsize=4096)
-def _sizes(asked: _Asked, config: str, source_bytes: int) -> ResourceEstimate:
+def _estimate(asked: _Asked, config: str, source_bytes: int) -> ResourceEstimate:
     kind = asked.backend.kind
     try:
         model = PlannedModel(

@@ -6,13 +6,12 @@ licence table, the operator's images, the cluster, or the checkpoint's config.js
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.spec import Backend
 from llmjp_builder.sources.licence import licence_of
-from llmjp_operator.decide.placement import storage_problem
-from llmjp_operator.names import RETRY
+from llmjp_operator.decide.placement import find_storage_deadlock
+from llmjp_operator.decisions import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,22 +21,12 @@ if TYPE_CHECKING:
     from llmjp_operator.settings import Settings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """Why nothing goes on, until a person does something."""
-
-    reason: str
-    """One word, for programs."""
-    message: str
-    """For people: what is wrong, and what to do."""
-
-
-def problem(model: Model, snapshot: Snapshot, settings: Settings) -> Problem | None:
+def find_problem(model: Model, snapshot: Snapshot, settings: Settings) -> Problem | None:
     """The first thing that stands in the way; None where nothing is known to."""
     return next(filter(None, (check(model, snapshot, settings) for check in _CHECKS)), None)
 
 
-def _licence(model: Model, _facts: Snapshot, _settings: Settings) -> Problem | None:
+def _check_licence(model: Model, _facts: Snapshot, _settings: Settings) -> Problem | None:
     hub = model.spec.source.hugging_face
     if hub is None:
         return None
@@ -55,7 +44,7 @@ def _licence(model: Model, _facts: Snapshot, _settings: Settings) -> Problem | N
     )
 
 
-def _backend(model: Model, _facts: Snapshot, _settings: Settings) -> Problem | None:
+def _check_backend(model: Model, _facts: Snapshot, _settings: Settings) -> Problem | None:
     if model.spec.engine.backend is not Backend.VLLM:
         return None
     return Problem(
@@ -64,7 +53,7 @@ def _backend(model: Model, _facts: Snapshot, _settings: Settings) -> Problem | N
     )
 
 
-def _images(model: Model, _facts: Snapshot, settings: Settings) -> Problem | None:
+def _check_images(model: Model, _facts: Snapshot, settings: Settings) -> Problem | None:
     wanted = model.spec.serving_flavour
     if wanted in settings.images:
         return None
@@ -78,7 +67,7 @@ def _images(model: Model, _facts: Snapshot, settings: Settings) -> Problem | Non
     )
 
 
-def _world(model: Model, _facts: Snapshot, _settings: Settings) -> Problem | None:
+def _check_world(model: Model, _facts: Snapshot, _settings: Settings) -> Problem | None:
     engine, hardware = model.spec.engine, model.spec.hardware
     world = engine.tensor_parallel * engine.pipeline_parallel
     if engine.backend is Backend.TORCH or world <= hardware.gpus_per_node:
@@ -95,7 +84,7 @@ def _world(model: Model, _facts: Snapshot, _settings: Settings) -> Problem | Non
     )
 
 
-def _claims(model: Model, snapshot: Snapshot, _settings: Settings) -> Problem | None:
+def _check_claims(model: Model, snapshot: Snapshot, _settings: Settings) -> Problem | None:
     volume, existing = model.spec.source.persistent_volume_claim, model.spec.storage.existing_claim
     named = [("spec.source.persistentVolumeClaim.claimName", volume.claim_name if volume else None)]
     named.append(("spec.storage.existingClaim", existing))
@@ -112,7 +101,7 @@ def _claims(model: Model, snapshot: Snapshot, _settings: Settings) -> Problem | 
     return None
 
 
-def _texts(_model: Model, snapshot: Snapshot, _settings: Settings) -> Problem | None:
+def _check_texts(_model: Model, snapshot: Snapshot, _settings: Settings) -> Problem | None:
     if snapshot.texts is None or snapshot.texts.digest:
         return None
     return Problem(
@@ -121,24 +110,19 @@ def _texts(_model: Model, snapshot: Snapshot, _settings: Settings) -> Problem | 
     )
 
 
-def _storage(model: Model, snapshot: Snapshot, _settings: Settings) -> Problem | None:
-    sentence = storage_problem(model, snapshot)
+def _check_storage(model: Model, snapshot: Snapshot, _settings: Settings) -> Problem | None:
+    sentence = find_storage_deadlock(model, snapshot)
     if sentence is None:
         return None
     return Problem(reason="StorageWouldDeadlock", message=sentence)
 
 
 _CHECKS: tuple[Callable[[Model, Snapshot, Settings], Problem | None], ...] = (
-    _licence,
-    _backend,
-    _world,
-    _images,
-    _claims,
-    _texts,
-    _storage,
+    _check_licence,
+    _check_backend,
+    _check_world,
+    _check_images,
+    _check_claims,
+    _check_texts,
+    _check_storage,
 )
-
-HINT_TO_RETRY = (
-    f"to try again with nothing changed: kubectl annotate --overwrite ljm/NAME {RETRY}=1"
-)
-"""For failures that only a person can end, but not by changing the spec."""

@@ -23,6 +23,9 @@ class ObjectRef:
     kind: str
     name: str
 
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Termination:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_builder.contracts.spec import canonical_json
-from llmjp_operator.decide.garbage import collection_job
 from llmjp_operator.names import (
     ATTEMPT,
     BUILD_SPEC,
@@ -36,11 +35,10 @@ from llmjp_operator.render.pods import (
 from llmjp_operator.render.quantities import mebibytes, resources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from llmjp_operator.api import Model
-    from llmjp_operator.decide.build_request import BuildRequest
-    from llmjp_operator.decide.sizing import ResourceEstimate
+    from llmjp_operator.decisions import BuildRequest, GarbageDecision, ResourceEstimate
     from llmjp_operator.settings import Settings
 
 Object = dict[str, Any]
@@ -164,15 +162,15 @@ def build_job(
 
 
 def collect_job(
-    model: Model, keys: Sequence[str], settings: Settings, *, single_node: bool
+    model: Model, garbage: GarbageDecision, settings: Settings, *, single_node: bool
 ) -> Object:
     """Removes artefacts from the store; whatever somebody uses after all stays."""
     mounts, volumes = _with_store(model, [], [])
     pod = _Pod(
-        name=collection_job(model, tuple(keys)),
+        name=garbage.job,
         labels=labels(model, "collect", store=True),
         image=settings.images[CPU_FLAVOUR].builder,
-        arguments=["store", "remove", "--store", STORE, "--after-build", *keys],
+        arguments=["store", "remove", "--store", STORE, "--after-build", *garbage.remove],
         mounts=mounts,
         volumes=volumes,
         resources=resources(_SMALL, (None, None), 0, GPU),

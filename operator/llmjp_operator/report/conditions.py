@@ -6,18 +6,23 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmjp_operator.decide.validation import HINT_TO_RETRY
-from llmjp_operator.decide.work import JobStage
+from llmjp_operator.decisions import JobStage
+from llmjp_operator.names import RETRY
 
 if TYPE_CHECKING:
     from llmjp_operator.api import Model
-    from llmjp_operator.decide.decision import Decision
-    from llmjp_operator.decide.work import JobDecision
+    from llmjp_operator.decisions import Decision, JobDecision
     from llmjp_operator.observe.snapshot import Snapshot
 
 
 _MOST = 600
 """Characters of a pod's last words that are repeated."""
+
+
+HINT_TO_RETRY = (
+    f"to try again with nothing changed: kubectl annotate --overwrite ljm/NAME {RETRY}=1"
+)
+"""For failures that only a person can end, but not by changing the spec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +35,12 @@ class Claim:
     message: str
 
 
-def claims(
-    model: Model, snapshot: Snapshot, decision: Decision, active: str | None
-) -> tuple[Claim, ...]:
+def claims(model: Model, snapshot: Snapshot, decision: Decision) -> tuple[Claim, ...]:
     """Accepted, EngineReady, Available, Progressing."""
     return (
         _accepted(decision),
         _engine_ready(model, snapshot, decision),
-        _available(model, snapshot, active),
+        _available(model, snapshot, decision.active_key),
         _progressing(model, snapshot, decision),
     )
 
@@ -54,12 +57,12 @@ def _engine_ready(model: Model, snapshot: Snapshot, decision: Decision) -> Claim
         return Claim("EngineReady", None, "NotAccepted", message)
     if (doing := _work_said(model, snapshot, decision)) is not None:
         return Claim("EngineReady", False, *doing)
-    assert decision.built is not None, "nothing is left to do"
+    assert decision.artefact is not None, "nothing is left to do"
     if decision.incompatible is not None:
         return Claim("EngineReady", False, "Incompatible", decision.incompatible)
     if decision.cache_hit:
-        return Claim("EngineReady", True, "CacheHit", f"{decision.built.key} was there already")
-    return Claim("EngineReady", True, "Built", f"{decision.built.key} was built")
+        return Claim("EngineReady", True, "CacheHit", f"{decision.artefact.key} was there already")
+    return Claim("EngineReady", True, "Built", f"{decision.artefact.key} was built")
 
 
 def _available(model: Model, snapshot: Snapshot, active: str | None) -> Claim:
@@ -85,17 +88,17 @@ def _progressing(model: Model, snapshot: Snapshot, decision: Decision) -> Claim:
 
 
 def _rolling_out(model: Model, snapshot: Snapshot, decision: Decision) -> Claim:
-    assert decision.choice is not None, "there is something to deploy"
-    assert decision.built is not None
-    live, key, trouble = snapshot.deployment, decision.built.key, _trouble(model, snapshot)
+    assert decision.rollout is not None, "there is something to deploy"
+    assert decision.artefact is not None
+    live, key, trouble = snapshot.deployment, decision.artefact.key, _trouble(model, snapshot)
     why = f": {trouble}" if trouble else ""
-    if decision.choice.rolled_back:
+    if decision.rollout.rolled_back:
         message = (
-            f"pods on {key} did not become ready and were taken back, {decision.choice.built.key} "
-            f"serves again; mend the spec{why}"
+            f"pods on {key} did not become ready and were taken back, "
+            f"{decision.rollout.artefact.key} serves again; mend the spec{why}"
         )
         return Claim("Progressing", False, "RolledBack", message)
-    if live is None or live.pods != decision.pods or not live.observed:
+    if live is None or live.pods != decision.pod_digest or not live.observed:
         if live is not None and live.ready and model.spec.serving.max_surge == 0:
             message = f"{key}: with maxSurge 0 a pod ends before its successor starts, so there "
             message += f"is downtime where there is one pod (replicas: {live.wanted})"

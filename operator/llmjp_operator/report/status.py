@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from llmjp_operator.api import Condition, Phase, Status
 from llmjp_operator.api.status import BuildStatus, Endpoint, EngineStatus, SourceStatus
-from llmjp_operator.decide.rollout import active_key
-from llmjp_operator.decide.work import JobStage
+from llmjp_operator.decisions import JobStage
 from llmjp_operator.names import COMPONENT, MODEL_LABEL
 from llmjp_operator.report.conditions import Claim, claims
 
 if TYPE_CHECKING:
     from llmjp_operator.api import Model
-    from llmjp_operator.decide.decision import Decision
+    from llmjp_operator.decisions import Decision
     from llmjp_operator.observe.snapshot import ObservedDeployment, Snapshot
 
 GRPC_PORT, HTTP_PORT = 8001, 8000
@@ -25,20 +24,19 @@ MODEL_NAME = "llmjp"
 
 def status(model: Model, snapshot: Snapshot, decision: Decision) -> Status:
     """The whole status."""
-    active = active_key(snapshot, decision.record, model)
-    said = claims(model, snapshot, decision, active)
+    said = claims(model, snapshot, decision)
     live = snapshot.deployment
     return Status(
         observed_generation=model.generation,
         phase=phase(model, decision, live),
         conditions=tuple(_condition(claim, model, snapshot.now) for claim in said),
         source=_source(model, decision),
-        engine=_engine(model, decision, active),
+        engine=_engine(model, decision),
         build=_build(snapshot, decision),
         replicas=0 if live is None else live.replicas,
         ready_replicas=0 if live is None else live.ready,
         selector=f"{MODEL_LABEL}={model.name},{COMPONENT}=serving",
-        endpoint=None if decision.deployment is None else endpoint(model),
+        endpoint=None if decision.rollout is None else endpoint(model),
     )
 
 
@@ -80,7 +78,7 @@ def phase(model: Model, decision: Decision, live: ObservedDeployment | None) -> 
         if work is not None:
             return trouble if work.stage is JobStage.FAILED else busy
     if decision.incompatible is not None or (
-        decision.choice is not None and decision.choice.rolled_back
+        decision.rollout is not None and decision.rollout.rolled_back
     ):
         return trouble
     return _rollout_phase(model, decision, live, trouble)
@@ -89,7 +87,7 @@ def phase(model: Model, decision: Decision, live: ObservedDeployment | None) -> 
 def _rollout_phase(
     model: Model, decision: Decision, live: ObservedDeployment | None, trouble: Phase
 ) -> Phase:
-    if live is None or not live.observed or live.pods != decision.pods:
+    if live is None or not live.observed or live.pods != decision.pod_digest:
         return Phase.ROLLING_OUT
     if live.stalled:
         return trouble
@@ -115,13 +113,13 @@ def _condition(claim: Claim, model: Model, now: float) -> Condition:
 
 
 def _source(model: Model, decision: Decision) -> SourceStatus:
-    if decision.found is None:
+    if decision.resolution is None:
         return model.status.source if decision.problem is not None else SourceStatus()
-    return SourceStatus(revision=decision.found.revision, digest=decision.found.digest)
+    return SourceStatus(revision=decision.resolution.revision, digest=decision.resolution.digest)
 
 
-def _engine(model: Model, decision: Decision, active: str | None) -> EngineStatus:
-    before, built = model.status.engine, decision.built
+def _engine(model: Model, decision: Decision) -> EngineStatus:
+    before, built, active = model.status.engine, decision.artefact, decision.active_key
     previous = before.previous
     if active is not None and before.active is not None and before.active != active:
         previous = before.active

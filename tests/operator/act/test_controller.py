@@ -10,10 +10,10 @@ from e2e.played import ended, well
 from llmjp_operator.act import controller
 from llmjp_operator.act.controller import FORGET_S, NODES_EVERY_S
 from llmjp_operator.api import Phase
+from llmjp_operator.decide.requeue import POLL_EVERY_S, PROGRESS_EVERY_S
 from llmjp_operator.errors import ApiRefused
 from llmjp_operator.names import MODEL_LABEL
 from llmjp_operator.observe.snapshot import ObjectRef
-from llmjp_operator.plan import LOOK_EVERY_S, PROGRESS_EVERY_S
 from tests.operator.objects import Object
 from tests.operator.simulation import Simulation
 
@@ -106,7 +106,7 @@ def test_an_engine_that_does_not_fit_the_nodes_is_looked_at_again() -> None:
     assert world.reason("EngineReady") == "Incompatible"
     assert world.phase == Phase.FAILED
     world.server.node_list = [a_node()]
-    world.run_for(LOOK_EVERY_S + NODES_EVERY_S + 1)
+    world.run_for(POLL_EVERY_S + NODES_EVERY_S + 1)
     assert world.phase == Phase.SERVING
 
 
@@ -117,7 +117,7 @@ def test_a_claim_that_is_missing_is_looked_for_again() -> None:
     assert world.reason("Accepted") == "ClaimMissing"
     claim = {"kind": "PersistentVolumeClaim", "metadata": {"name": "theirs"}, "spec": {}}
     world.server.put(claim)
-    world.run_for(LOOK_EVERY_S + 1)
+    world.run_for(POLL_EVERY_S + 1)
     assert world.phase == Phase.SERVING
 
 

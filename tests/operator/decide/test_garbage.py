@@ -8,7 +8,7 @@ import pytest
 
 from llmjp_builder.contracts.spec import Built, Kind, download_name
 from llmjp_operator.api import Model
-from llmjp_operator.decide.garbage import superfluous
+from llmjp_operator.decide.garbage import find_garbage
 from llmjp_operator.observe.store_record import PinnedSource, ServedArtefact, StoreRecord
 from tests.operator.scenes import FOUND, a_model, an_artefact, facts, serving_pod
 
@@ -55,7 +55,7 @@ def test_what_goes_with_an_old_engine(
     old: tuple[str, ...], new: tuple[str, ...], gone: set[str]
 ) -> None:
     found = record(KEEPS_ONE, engine(OLD, *old), engine(NEW, *new))
-    assert superfluous(facts(KEEPS_ONE, record=found), found) == tuple(sorted(gone))
+    assert find_garbage(facts(KEEPS_ONE, record=found), found) == tuple(sorted(gone))
 
 
 def test_the_source_that_is_pinned_stays() -> None:
@@ -63,13 +63,13 @@ def test_the_source_that_is_pinned_stays() -> None:
     found = record(KEEPS_ONE, engine(OLD, download_name(FOUND.digest)), engine(NEW))
     pinned = PinnedSource(asked="x", uid=KEEPS_ONE.uid, found=FOUND)
     found = replace(found, sources={KEEPS_ONE.name: pinned})
-    assert superfluous(facts(KEEPS_ONE, record=found), found) == (OLD,)
+    assert find_garbage(facts(KEEPS_ONE, record=found), found) == (OLD,)
 
 
 def test_what_a_pod_has_mounted_stays_with_all_of_it() -> None:
     found = record(KEEPS_ONE, engine(OLD, DOWNLOAD), engine(NEW))
     seen = facts(KEEPS_ONE, record=found, pods=(serving_pod(OLD),))
-    assert superfluous(seen, found) == ()
+    assert find_garbage(seen, found) == ()
 
 
 def test_another_model_of_the_store_may_need_it() -> None:
@@ -80,4 +80,4 @@ def test_another_model_of_the_store_may_need_it() -> None:
         artefacts={**mine.artefacts, **theirs.artefacts}, history={**mine.history, **theirs.history}
     )
     seen = facts(KEEPS_ONE, record=found, sharing=(KEEPS_ONE, other))
-    assert superfluous(seen, found) == (OLD,)
+    assert find_garbage(seen, found) == (OLD,)

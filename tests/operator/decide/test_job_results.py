@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from llmjp_builder.contracts.spec import canonical_json
-from llmjp_operator.decide.job_results import LOST_AFTER_S, absorbed, failure_of, next_attempt
+from llmjp_operator.decide.job_results import (
+    LOST_AFTER_S,
+    absorb_job_results,
+    find_failure,
+    find_next_attempt,
+)
 from llmjp_operator.names import resolve_job
 from llmjp_operator.observe.store_record import StoreRecord, source_entry
 from tests.operator.scenes import (
@@ -65,7 +70,7 @@ FAILURE = canonical_json(a_failure().to_json())
 def test_why_a_job_failed(
     job: dict[str, Any], pod: dict[str, Any] | None, code: str, retryable: bool
 ) -> None:
-    found = failure_of(
+    found = find_failure(
         a_job("j", MODEL, failed=True, **job), None if pod is None else a_pod(**pod), NOW
     )
     assert found is not None
@@ -74,12 +79,12 @@ def test_why_a_job_failed(
 
 def test_a_pod_that_was_not_seen_yet_is_waited_for() -> None:
     job = a_job("j", MODEL, failed=True, finished_at=NOW - 1)
-    assert failure_of(job, None, NOW) is None
-    assert failure_of(job, a_pod(), NOW) is None
+    assert find_failure(job, None, NOW) is None
+    assert find_failure(job, a_pod(), NOW) is None
 
 
 def test_the_last_line_of_a_pod_that_says_nothing_in_our_form_is_told() -> None:
-    found = failure_of(
+    found = find_failure(
         a_job("j", MODEL, failed=True), a_pod(termination=said("one\ntwo\n", 1)), NOW
     )
     assert found is not None
@@ -93,26 +98,28 @@ def resolved(**values: Any) -> tuple[Any, Any]:
 
 def test_a_pinned_source_is_recorded_with_its_model() -> None:
     job, pod = resolved()
-    record = absorbed(MODEL, facts(MODEL, jobs={job.name: job}, pods=(pod,)))
+    record = absorb_job_results(MODEL, facts(MODEL, jobs={job.name: job}, pods=(pod,)))
     pinned = record.sources["a"]
     assert (pinned.found, pinned.asked, pinned.uid) == (FOUND, ASKED, MODEL.uid)
 
 
 def test_another_model_of_the_same_name_pins_anew() -> None:
     job, pod = resolved()
-    before = absorbed(MODEL, facts(MODEL, jobs={job.name: job}, pods=(pod,)))
+    before = absorb_job_results(MODEL, facts(MODEL, jobs={job.name: job}, pods=(pod,)))
     later = a_model(uid="another")
     job = a_job(job.name, later, succeeded=True, uid="job-2")
     pod = a_pod(job="job-2", termination=pod.termination)
     now = facts(later, record=before, jobs={job.name: job}, pods=(pod,))
-    assert absorbed(later, now).sources["a"].uid == "another"
+    assert absorb_job_results(later, now).sources["a"].uid == "another"
 
 
 def test_a_failure_is_counted_once() -> None:
     job = a_job("b", MODEL, request="r", failed=True, attempt=2)
     pod = a_pod(job=job.uid, termination=said(FAILURE, 3))
-    first = absorbed(MODEL, facts(MODEL, jobs={"b": job}, pods=(pod,)))
-    again = absorbed(MODEL, facts(MODEL, now=NOW + 99, record=first, jobs={"b": job}, pods=(pod,)))
+    first = absorb_job_results(MODEL, facts(MODEL, jobs={"b": job}, pods=(pod,)))
+    again = absorb_job_results(
+        MODEL, facts(MODEL, now=NOW + 99, record=first, jobs={"b": job}, pods=(pod,))
+    )
     assert again == first
     assert first.failed["r"].attempts == 2
 
@@ -120,60 +127,63 @@ def test_a_failure_is_counted_once() -> None:
 def test_the_pod_of_an_earlier_job_of_the_name_does_not_count() -> None:
     job = a_job("b", MODEL, request="r", succeeded=True, finished_at=NOW)
     old = a_pod(job="job-before", termination=said(FAILURE, 3))
-    assert absorbed(MODEL, facts(MODEL, jobs={"b": job}, pods=(old,))) == StoreRecord()
+    assert absorb_job_results(MODEL, facts(MODEL, jobs={"b": job}, pods=(old,))) == StoreRecord()
 
 
 def test_a_built_artefact_ends_its_failures() -> None:
     job = a_job("b", MODEL, request="r", succeeded=True)
     pod = a_pod(job=job.uid, termination=said(json.dumps(an_artefact().to_json())))
     before = StoreRecord(failed={"r": failed("r"), source_entry("a"): failed(ASKED)})
-    record = absorbed(MODEL, facts(MODEL, record=before, jobs={"b": job}, pods=(pod,)))
+    record = absorb_job_results(MODEL, facts(MODEL, record=before, jobs={"b": job}, pods=(pod,)))
     assert record.artefacts == {"r": an_artefact()}
     assert list(record.failed) == [source_entry("a")]
 
 
 def test_a_success_without_its_message_is_a_failure_that_may_pass() -> None:
     job = a_job("b", MODEL, request="r", succeeded=True, finished_at=NOW - 60)
-    record = absorbed(MODEL, facts(MODEL, jobs={"b": job}))
+    record = absorb_job_results(MODEL, facts(MODEL, jobs={"b": job}))
     assert record.failed["r"].failure.code == "pod_lost"
 
 
 def test_the_first_try_is_due_at_once() -> None:
-    assert next_attempt(None, "r", MODEL) == (1, 0.0)
-    assert next_attempt(failed("something else"), "r", MODEL) == (1, 0.0)
+    assert find_next_attempt(None, "r", MODEL) == (1, 0.0)
+    assert find_next_attempt(failed("something else"), "r", MODEL) == (1, 0.0)
 
 
 @pytest.mark.parametrize(("attempts", "pause"), [(1, 10), (2, 20), (3, 40)])
 def test_pauses_grow(attempts: int, pause: float) -> None:
-    assert next_attempt(failed("r", attempts=attempts), "r", MODEL) == (attempts + 1, NOW + pause)
+    assert find_next_attempt(failed("r", attempts=attempts), "r", MODEL) == (
+        attempts + 1,
+        NOW + pause,
+    )
 
 
 def test_a_pause_has_a_limit() -> None:
     patient = a_model({"build": {"backoffLimit": 20}})
-    assert next_attempt(failed("r", attempts=15), "r", patient) == (16, NOW + 600)
+    assert find_next_attempt(failed("r", attempts=15), "r", patient) == (16, NOW + 600)
 
 
 def test_nothing_is_tried_more_often_than_the_spec_allows() -> None:
-    assert next_attempt(failed("r", attempts=4), "r", MODEL) is None
+    assert find_next_attempt(failed("r", attempts=4), "r", MODEL) is None
 
 
 def test_what_cannot_pass_is_not_tried_again() -> None:
     hopeless = failed("r", failure=a_failure("bad_config", retryable=False))
-    assert next_attempt(hopeless, "r", MODEL) is None
+    assert find_next_attempt(hopeless, "r", MODEL) is None
 
 
 def test_an_annotation_tries_again_once() -> None:
     hopeless = failed("r", failure=a_failure("gated_repository", retryable=False))
     asking = a_model(retry="2")
-    assert next_attempt(hopeless, "r", asking) == (1, 0.0)
+    assert find_next_attempt(hopeless, "r", asking) == (1, 0.0)
     job = a_job("b", asking, request="r", failed=True)
     pod = a_pod(job=job.uid, termination=said(canonical_json(hopeless.failure.to_json()), 5))
     now = facts(asking, record=StoreRecord(failed={"r": hopeless}), jobs={"b": job}, pods=(pod,))
-    assert next_attempt(absorbed(asking, now).failed["r"], "r", asking) is None
+    assert find_next_attempt(absorb_job_results(asking, now).failed["r"], "r", asking) is None
 
 
 def test_models_that_share_a_build_do_not_make_each_other_try_again() -> None:
     one, other = a_model(retry="1"), a_model(name="b")
     hopeless = failed("r", failure=a_failure("bad_config", retryable=False), retries=("1",))
-    assert next_attempt(hopeless, "r", one) is None
-    assert next_attempt(hopeless, "r", other) is None
+    assert find_next_attempt(hopeless, "r", one) is None
+    assert find_next_attempt(hopeless, "r", other) is None

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from llmjp_operator.api import Model
-from llmjp_operator.decide.rollout import active_key, became_ready, choice, served
+from llmjp_operator.decide.rollout import (
+    decide_candidate,
+    decide_rollout,
+    find_active_key,
+    is_rolled_out,
+    to_served_artefact,
+)
+from llmjp_operator.decisions import Decision
 from llmjp_operator.observe.store_record import StoreRecord
 from tests.operator.scenes import a_deployment, a_model, an_artefact, facts, serving_pod
 
@@ -18,42 +25,44 @@ OLD_MODEL = a_model({"engine": {"backend": "torch", "maxSeqLen": 256}})
 def record(*keys: str, history: tuple[str, ...] = (OLD,)) -> StoreRecord:
     return StoreRecord(
         artefacts={f"request-{key}": an_artefact(key) for key in keys},
-        history={"a": tuple(served(OLD_MODEL, key) for key in history)},
+        history={"a": tuple(to_served_artefact(OLD_MODEL, key) for key in history)},
     )
 
 
-def a_choice(model: Model | None = None, target: str = "", **values: Any) -> Any:
-    pods = values.pop("pods_of_target", "")
+def decided(model: Model | None = None, target: str = "", **values: Any) -> Any:
+    """The rollout, where the rendered pods of the target have a digest."""
+    pods = values.pop("candidate_pods", "")
     known = values.pop("record", record(OLD, NEW))
     of = model or a_model()
-    built = an_artefact(target) if target else None
-    return choice(of, facts(of, **values), known, built, pods_of_target=pods)
+    decision = Decision(record=known, artefact=an_artefact(target) if target else None)
+    candidate = decide_candidate(of, decision)
+    return decide_rollout(of, facts(of, **values), decision, candidate, candidate_pods=pods)
 
 
 def test_nothing_is_deployed_before_there_is_something() -> None:
-    assert a_choice() is None
+    assert decided() is None
 
 
 def test_the_first_artefact() -> None:
-    found = a_choice(target=NEW, record=StoreRecord())
-    assert (found.built.key, found.rolled_back) == (NEW, False)
+    found = decided(target=NEW, record=StoreRecord())
+    assert (found.artefact.key, found.rolled_back) == (NEW, False)
 
 
 def test_meanwhile_what_served_last_is_served_as_it_was() -> None:
     model = a_model({"serving": {"replicas": 5}})
-    found = a_choice(model, deployment=a_deployment())
-    assert found.built.key == OLD
+    found = decided(model, deployment=a_deployment())
+    assert found.artefact.key == OLD
     assert found.model.spec.engine == OLD_MODEL.spec.engine
     assert found.model.spec.serving.replicas == 5, "settings of serving are today's"
 
 
 def test_meanwhile_with_nothing_left_of_what_served() -> None:
-    assert a_choice(deployment=a_deployment(), record=record(NEW)) is None
+    assert decided(deployment=a_deployment(), record=record(NEW)) is None
 
 
 def test_the_newest_of_what_served_and_is_there() -> None:
     known = record(OLD, NEW, history=(OLD, NEW, "x" * 20))
-    assert a_choice(deployment=a_deployment(), record=known).built.key == NEW
+    assert decided(deployment=a_deployment(), record=known).artefact.key == NEW
 
 
 NO_SURGE = {"serving": {"maxSurge": 0}}
@@ -68,8 +77,8 @@ NO_SURGE = {"serving": {"maxSurge": 0}}
     ids=["stalled now", "stalled before"],
 )
 def test_without_surge_pods_that_do_not_start_are_taken_back(live: Any) -> None:
-    found = a_choice(a_model(NO_SURGE), NEW, deployment=live, pods_of_target="new")
-    assert (found.built.key, found.failed_rollout, found.rolled_back) == (OLD, "new", True)
+    found = decided(a_model(NO_SURGE), NEW, deployment=live, candidate_pods="new")
+    assert (found.artefact.key, found.failed_rollout, found.rolled_back) == (OLD, "new", True)
 
 
 @pytest.mark.parametrize(
@@ -83,16 +92,18 @@ def test_without_surge_pods_that_do_not_start_are_taken_back(live: Any) -> None:
     ids=["surge", "others stalled", "others failed", "first"],
 )
 def test_otherwise_what_is_asked_for_is_tried(changes: Any, live: Any) -> None:
-    found = a_choice(a_model(changes), NEW, deployment=live, pods_of_target="new")
-    assert (found.built.key, found.rolled_back) == (NEW, False)
+    found = decided(a_model(changes), NEW, deployment=live, candidate_pods="new")
+    assert (found.artefact.key, found.rolled_back) == (NEW, False)
 
 
 def test_what_does_not_start_is_not_taken_back_to_itself() -> None:
     model = a_model(NO_SURGE)
-    known = StoreRecord(artefacts={"r": an_artefact(NEW)}, history={"a": (served(model, NEW),)})
+    known = StoreRecord(
+        artefacts={"r": an_artefact(NEW)}, history={"a": (to_served_artefact(model, NEW),)}
+    )
     live = a_deployment(pods="new", stalled="late")
-    found = a_choice(model, NEW, deployment=live, pods_of_target="new", record=known)
-    assert (found.built.key, found.rolled_back) == (NEW, False)
+    found = decided(model, NEW, deployment=live, candidate_pods="new", record=known)
+    assert (found.artefact.key, found.rolled_back) == (NEW, False)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +122,7 @@ def test_what_does_not_start_is_not_taken_back_to_itself() -> None:
 def test_what_answers(pods: Any, live: str | None, active: str | None) -> None:
     model = a_model()
     deployment = None if live is None else a_deployment(key=live)
-    found = active_key(facts(model, pods=pods, deployment=deployment), record(OLD, NEW), model)
+    found = find_active_key(model, facts(model, pods=pods, deployment=deployment), record(OLD, NEW))
     assert found == active
 
 
@@ -129,4 +140,4 @@ def test_what_answers(pods: Any, live: str | None, active: str | None) -> None:
     ids=["none", "ready", "other pods", "not updated", "old ones left", "not seen", "to zero"],
 )
 def test_when_a_rollout_is_done(live: Any, ready: bool) -> None:
-    assert became_ready(live, "p") is ready
+    assert is_rolled_out(live, "p") is ready

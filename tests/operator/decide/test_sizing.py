@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmjp_operator.decide.sizing import sizes
+from llmjp_operator.decide.sizing import estimate_resources
 from tests.operator.objects import Object
 from tests.operator.scenes import FOUND, a_model
 
@@ -11,7 +11,7 @@ MIB = 1 << 20
 
 def serving_bytes(**engine: object) -> int:
     fields: Object = {"backend": "torch", "maxSeqLen": 512, **engine}
-    needed = sizes(a_model({"engine": fields}).spec, FOUND).serving_memory_bytes
+    needed = estimate_resources(a_model({"engine": fields}).spec, FOUND).serving_memory_bytes
     assert needed is not None
     return needed
 

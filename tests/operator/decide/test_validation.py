@@ -7,17 +7,25 @@ from typing import Any
 
 import pytest
 
-from llmjp_operator.decide.placement import build_problem, incompatible
-from llmjp_operator.decide.validation import problem
+from llmjp_operator.decide.placement import find_build_deadlock, find_incompatibility
+from llmjp_operator.decide.validation import find_problem
 from llmjp_operator.observe.snapshot import CalibrationTexts, ObservedClaim
 from llmjp_operator.settings import Settings
 from tests.operator.objects import Object
-from tests.operator.scenes import SETTINGS, a_deployment, a_model, a_node, engine_model, facts
+from tests.operator.scenes import (
+    SETTINGS,
+    a_deployment,
+    a_model,
+    a_node,
+    an_artefact,
+    engine_model,
+    facts,
+)
 
 
 def reason(changes: Object, settings: Settings = SETTINGS, **values: Any) -> tuple[str, str]:
     model = engine_model(changes)
-    found = problem(model, facts(model, **values), settings)
+    found = find_problem(model, facts(model, **values), settings)
     return ("", "") if found is None else (found.reason, found.message)
 
 
@@ -123,8 +131,8 @@ def test_a_volume_for_many_nodes_deadlocks_nowhere() -> None:
 def test_a_build_beside_serving_must_fit_on_the_node(gpus: int, refused: bool) -> None:
     model = engine_model(once(replicas=1, maxSurge=0))
     now = facts(model, nodes=(a_node(gpus=gpus),), deployment=a_deployment())
-    assert (build_problem(model, now) is not None) is refused
-    assert build_problem(model, facts(model, nodes=(a_node(gpus=gpus),))) is None
+    assert (find_build_deadlock(model, now) is not None) is refused
+    assert find_build_deadlock(model, facts(model, nodes=(a_node(gpus=gpus),))) is None
 
 
 FITS = {
@@ -148,11 +156,13 @@ FITS = {
 def test_engines_that_would_not_load(
     built_for: dict[str, str], node: dict[str, str], expected: str | None
 ) -> None:
-    found = incompatible(engine_model().spec, built_for, (a_node(labels=node),))
+    found = find_incompatibility(
+        engine_model().spec, an_artefact(**built_for), (a_node(labels=node),)
+    )
     assert found is None if expected is None else expected in (found or "")
 
 
 def test_torch_needs_no_images_for_gpus() -> None:
     model = a_model()
     settings = replace(SETTINGS, images={"cpu": SETTINGS.images["cpu"]})
-    assert problem(model, facts(model), settings) is None
+    assert find_problem(model, facts(model), settings) is None

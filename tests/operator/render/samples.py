@@ -11,8 +11,10 @@ import pytest
 from llmjp_builder.contracts.spec import Built, Kind, Resolution
 from llmjp_builder.planning.models import find_model_by_size
 from llmjp_operator.api import Model, parse
-from llmjp_operator.decide.build_request import request_of
-from llmjp_operator.decide.sizing import sizes
+from llmjp_operator.decide.build_request import make_request
+from llmjp_operator.decide.garbage import name_collect_job
+from llmjp_operator.decide.sizing import estimate_resources
+from llmjp_operator.decisions import GarbageDecision
 from llmjp_operator.observe.store_record import PinnedSource, StoreRecord
 from llmjp_operator.render import jobs, network, service, serving, storage
 from llmjp_operator.settings import Network, Settings
@@ -219,7 +221,7 @@ def desired(of: Model, settings: Settings) -> list[Object]:
     found = resolution(of)
     built, rolled_back = artefact(of, found), of.spec.serving.max_surge == 0
     texts = "c" * 20 if of.spec.engine.calibration is not None else None
-    request, needs = request_of(of, found, texts), sizes(of.spec, found)
+    request, needs = make_request(of, found, texts), estimate_resources(of.spec, found)
     record = StoreRecord(
         sources={
             of.name: PinnedSource(asked=of.spec.source.reference_digest, uid=of.uid, found=found)
@@ -227,6 +229,8 @@ def desired(of: Model, settings: Settings) -> list[Object]:
         artefacts={request.digest: built},
         failed={"f" * 20: failed("f" * 20)} if rolled_back else {},
     )
+    old = ("k" * 20,)
+    garbage = GarbageDecision(remove=old, job=name_collect_job(of, old))
     objects = [
         storage.record(of, record),
         service.service_account(of),
@@ -234,7 +238,7 @@ def desired(of: Model, settings: Settings) -> list[Object]:
         storage.claim(of),
         jobs.resolve_job(of, settings, attempt=1, single_node=single_node),
         jobs.build_job(of, request, settings, needs=needs, attempt=2, single_node=single_node),
-        jobs.collect_job(of, ["k" * 20], settings, single_node=single_node),
+        jobs.collect_job(of, garbage, settings, single_node=single_node),
         network.serving_policy(of, settings),
         *service.services(of),
         service.disruption_budget(of),

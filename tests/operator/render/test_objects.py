@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from llmjp_operator.api import Model
-from llmjp_operator.decide.build_request import request_of
-from llmjp_operator.decide.sizing import ResourceEstimate
+from llmjp_operator.decide.build_request import make_request
+from llmjp_operator.decide.garbage import name_collect_job
+from llmjp_operator.decisions import GarbageDecision, ResourceEstimate
 from llmjp_operator.names import MODEL_LABEL, STORE_LABEL, store_id
 from llmjp_operator.observe.store_record import StoreRecord
 from llmjp_operator.render import jobs, network, service, serving, storage
@@ -30,6 +31,11 @@ def a_deployment(model: Model, **values: Any) -> Object:
     return serving.deployment(model, built, SETTINGS, **options)
 
 
+def a_collection(model: Model, *names: str) -> Object:
+    garbage = GarbageDecision(remove=names, job=name_collect_job(model, names))
+    return jobs.collect_job(model, garbage, SETTINGS, single_node=False)
+
+
 def a_build(model: Model, **values: Any) -> Object:
     options: dict[str, Any] = {
         "needs": ResourceEstimate(),
@@ -37,7 +43,7 @@ def a_build(model: Model, **values: Any) -> Object:
         "single_node": False,
         **values,
     }
-    return jobs.build_job(model, request_of(model, FOUND, None), SETTINGS, **options)
+    return jobs.build_job(model, make_request(model, FOUND, None), SETTINGS, **options)
 
 
 def pod(made: Object) -> Object:
@@ -170,7 +176,7 @@ def test_jobs_are_not_retried_by_kubernetes(kind: str) -> None:
     made = {
         "resolve": jobs.resolve_job(model, SETTINGS, attempt=2, single_node=False),
         "build": a_build(model, attempt=2),
-        "collect": jobs.collect_job(model, ["k"], SETTINGS, single_node=False),
+        "collect": a_collection(model, "k"),
     }[kind]
     assert made["spec"]["backoffLimit"] == 0
     assert pod(made)["restartPolicy"] == "Never"
@@ -223,9 +229,9 @@ def test_the_memory_of_a_build() -> None:
 
 
 def test_what_is_collected() -> None:
-    one = jobs.collect_job(a_model(), ["x", "y"], SETTINGS, single_node=False)
+    one = a_collection(a_model(), "x", "y")
     assert main(one)["args"][-2:] == ["x", "y"]
-    other = jobs.collect_job(a_model(), ["x"], SETTINGS, single_node=False)
+    other = a_collection(a_model(), "x")
     assert one["metadata"]["name"] != other["metadata"]["name"]
 
 

@@ -9,7 +9,7 @@ import pytest
 from llmjp_operator.report.notices import WARNINGS
 from tests.support.shared import ROOT
 
-SOURCES = ("decide/validation", "report/conditions", "decide/decision", "report/status")
+SOURCES = ("decide/validation", "report/conditions", "decide/target", "report/status")
 PROBLEM = re.compile(r'Problem\(\s*reason="([A-Z]\w+)"')
 CLAIM = re.compile(r'Claim\(\s*"\w+",\s*(?:holds=)?\w+,\s*(?:reason=)?"([A-Z]\w+)"')
 DONE_BY_JOBS = {f"{verb}{how}" for verb in ("Resolve", "Build") for how in ("Failed", "Retrying")}

@@ -10,13 +10,13 @@ import pytest
 from llmjp_builder.contracts.spec import Progress, Step
 from llmjp_operator.api import Condition, Model, Phase, Status, encode
 from llmjp_operator.api.status import EngineStatus
-from llmjp_operator.decide.build_request import request_of
-from llmjp_operator.decide.decision import state
-from llmjp_operator.decide.rollout import served
+from llmjp_operator.decide.build_request import make_request
+from llmjp_operator.decide.rollout import to_served_artefact
 from llmjp_operator.observe.snapshot import Snapshot
 from llmjp_operator.observe.store_record import PinnedSource, StoreRecord
+from llmjp_operator.plan import plan_reconcile
 from llmjp_operator.render.serving import pod_digest
-from llmjp_operator.report.status import endpoint, hindered, refused, status
+from llmjp_operator.report.status import endpoint, hindered, refused
 from tests.operator.scenes import (
     FOUND,
     NOW,
@@ -35,7 +35,7 @@ KEY = "k" * 20
 
 def known(model: Model) -> StoreRecord:
     """The model's source is pinned and its artefact built."""
-    request = request_of(model, FOUND, None)
+    request = make_request(model, FOUND, None)
     return StoreRecord(
         sources={
             model.name: PinnedSource(
@@ -43,14 +43,13 @@ def known(model: Model) -> StoreRecord:
             )
         },
         artefacts={request.digest: an_artefact(KEY)},
-        history={model.name: (served(model, KEY),)},
+        history={model.name: (to_served_artefact(model, KEY),)},
     )
 
 
 def pods_of(model: Model) -> str:
-    made = state(model, facts(model, record=known(model)), SETTINGS).deployment
-    assert made is not None
-    return pod_digest(made)
+    plan = plan_reconcile(model, facts(model, record=known(model)), SETTINGS)
+    return next(pod_digest(obj) for obj in plan.apply if obj["kind"] == "Deployment")
 
 
 def look(model: Model, live: Any = None, **values: Any) -> Snapshot:
@@ -60,7 +59,7 @@ def look(model: Model, live: Any = None, **values: Any) -> Snapshot:
 
 
 def status_of(model: Model, seen: Snapshot) -> Status:
-    return status(model, seen, state(model, seen, SETTINGS))
+    return plan_reconcile(model, seen, SETTINGS).status
 
 
 def condition(found: Status, kind: str) -> Condition:
@@ -161,7 +160,7 @@ def test_a_running_build_is_measured() -> None:
     waiting = status_of(model, facts(model, record=record))
     assert (waiting.phase, waiting.build.percent) == (Phase.BUILDING, None)
     assert waiting.build.job is not None
-    job = a_job(waiting.build.job, model, request=request_of(model, FOUND, None).digest)
+    job = a_job(waiting.build.job, model, request=make_request(model, FOUND, None).digest)
     progress = Progress(step=Step.CONVERT, percent=41.9, eta_seconds=-3.0)
     seen = facts(model, record=record, jobs={job.name: job}, progress=progress)
     build = status_of(model, seen).build
@@ -184,7 +183,7 @@ def test_a_condition_keeps_the_time_of_its_change() -> None:
 def test_the_engine_before() -> None:
     model = a_model()
     record = known(model)
-    history = (served(model, "o" * 20), served(model, KEY))
+    history = (to_served_artefact(model, "o" * 20), to_served_artefact(model, KEY))
     record = replace(record, history={"a": history})
     pods = (serving_pod(KEY),)
     model = replace(model, status=Status(engine=EngineStatus(active="o" * 20)))

@@ -64,7 +64,7 @@ def _check_model(body: Object, overview: ClusterOverview) -> Iterator[CheckResul
 
 
 def _check_gpus(check: str, model: Model, overview: ClusterOverview) -> Iterator[CheckResult]:
-    from llmjp_operator.decide.placement import suitable
+    from llmjp_operator.decide.placement import select_nodes
     from llmjp_operator.observe.parsing import node_fact
 
     spec = model.spec
@@ -83,7 +83,7 @@ def _check_gpus(check: str, model: Model, overview: ClusterOverview) -> Iterator
     for verb, gpus, selector in uses:
         if not gpus:
             continue
-        most = max((node.gpus for node in suitable(spec, facts, selector)), default=0)
+        most = max((node.gpus for node in select_nodes(spec, facts, selector)), default=0)
         message = f"{gpus} GPUs ({kind}) on one node to {verb}: a node has up to {most}"
         products = ", ".join(sorted({n.gpu_product for n in facts if n.gpu_product})) or "none"
         advice = f"kinds in this cluster: {products}; `llmjp plan` says what fits where"

@@ -1,0 +1,103 @@
+"""The Jobs that pin a source and build an artefact: which to create, which to remove. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmjp_operator.decide.garbage import find_garbage, name_collect_job
+from llmjp_operator.decide.job_results import find_next_attempt, list_pods
+from llmjp_operator.decisions import JobDecision, JobStage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llmjp_operator.api import Model
+    from llmjp_operator.decisions import Decision, Problem
+    from llmjp_operator.observe.snapshot import ObservedJob, Snapshot
+    from llmjp_operator.observe.store_record import FailedAttempts
+
+LOOK_AGAIN_S = 5.0
+"""After how long a finished Job's pod is looked for again."""
+
+
+def decide_job(
+    name: str,
+    wanted: str,
+    failed: FailedAttempts | None,
+    *,
+    model: Model,
+    snapshot: Snapshot,
+) -> JobDecision:
+    """Return what to do about a result that is not there yet.
+
+    Args:
+        name: name of the Job that finds it.
+        wanted: digest of what is to be found.
+        failed: what was recorded about it.
+        model: who wants it.
+        snapshot: the cluster.
+    """
+    job = snapshot.jobs.get(name)
+    counts = failed if failed is not None and failed.asked == wanted else None
+    if job is not None and not job.finished:
+        waiting = next((pod.waiting for pod in list_pods(job, snapshot) if pod.waiting), "")
+        stage = JobStage.STARTING if job.deleting else JobStage.RUNNING
+        return JobDecision(
+            job=name, stage=stage, attempt=job.attempt, failed=counts, waiting=waiting
+        )
+    if job is not None and not job.deleting and (counts is None or counts.job != job.uid):
+        due = snapshot.now + LOOK_AGAIN_S
+        return JobDecision(
+            job=name, stage=JobStage.ENDING, attempt=job.attempt, failed=counts, due=due
+        )
+    following = find_next_attempt(failed, wanted, model)
+    if following is None:
+        attempts = counts.attempts if counts else 1
+        return JobDecision(job=name, stage=JobStage.FAILED, attempt=attempts, failed=counts)
+    attempt, due = following
+    if due > snapshot.now:
+        return JobDecision(job=name, stage=JobStage.PAUSED, attempt=attempt, failed=counts, due=due)
+    return JobDecision(
+        job=name,
+        stage=JobStage.STARTING,
+        attempt=attempt,
+        failed=counts,
+        create=job is None,
+        remove=job if job is not None and not job.deleting else None,
+    )
+
+
+def find_unowned_job(model: Model, snapshot: Snapshot, decision: Decision) -> ObservedJob | None:
+    """Return the build that this model waits for, where another model created it alone."""
+    building = decision.building
+    job = None if building is None else snapshot.jobs.get(building.job)
+    return None if job is None or job.deleting or model.uid in job.owners else job
+
+
+def find_stale_jobs(model: Model, snapshot: Snapshot, decision: Decision) -> Iterator[ObservedJob]:
+    """Yield Jobs that this model alone wanted and wants no longer."""
+    for job in snapshot.jobs.values():
+        if not job.deleting and _is_stale(job, model, snapshot, decision):
+            yield job
+
+
+def _is_stale(job: ObservedJob, model: Model, snapshot: Snapshot, decision: Decision) -> bool:
+    if model.uid not in job.owners:
+        return False
+    if job.component == "collect":
+        # Its name stands for what it removes: left, it would pass for the next removal of the same.
+        garbage = find_garbage(snapshot, decision.record)
+        return job.succeeded and job.name != name_collect_job(model, garbage)
+    if job.finished:
+        return False
+    if job.name in {wanted.job for wanted in decision.jobs}:
+        return False
+    if decision.problem is not None and _may_vanish(decision.problem):
+        return False
+    others = [m for m in snapshot.sharing if m.uid in job.owners and m.uid != model.uid]
+    return not any(other.status.build.job == job.name for other in others)
+
+
+def _may_vanish(problem: Problem) -> bool:
+    """Return whether the problem is not with the spec, but with an object that may come back."""
+    return problem.reason in {"ClaimMissing", "TextsMissing"}

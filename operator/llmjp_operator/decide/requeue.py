@@ -1,0 +1,33 @@
+"""When to look at a model again though nothing happened. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from llmjp_operator.decisions import JobStage
+
+if TYPE_CHECKING:
+    from llmjp_operator.decisions import Decision
+    from llmjp_operator.observe.snapshot import Snapshot
+
+PROGRESS_EVERY_S: Final = 10.0
+"""How often the log of a running build is read."""
+POLLED: Final = frozenset({"ClaimMissing", "TextsMissing", "StorageWouldDeadlock"})
+"""Problems with objects that we do not watch, so we poll for a fix."""
+POLL_EVERY_S: Final = 20.0
+"""How often we poll for it."""
+_SOONEST_S: Final = 0.1
+
+
+def decide_requeue(snapshot: Snapshot, decision: Decision) -> float | None:
+    """Return after how many seconds to look again; None for not before something happens."""
+    pauses = [
+        max(job.due - snapshot.now, _SOONEST_S) for job in decision.jobs if job.due is not None
+    ]
+    if decision.building is not None and decision.building.stage is JobStage.RUNNING:
+        pauses.append(PROGRESS_EVERY_S)
+    if decision.problem is not None and decision.problem.reason in POLLED:
+        pauses.append(POLL_EVERY_S)
+    if decision.incompatible is not None:  # nodes are not watched either
+        pauses.append(POLL_EVERY_S)
+    return min(pauses, default=None)

@@ -1,0 +1,70 @@
+"""Every object of a model that should exist, in the order in which they are created. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmjp_operator.names import API_VERSION, KIND
+from llmjp_operator.render import jobs, network, service, storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from llmjp_operator.api import Model
+    from llmjp_operator.decisions import Decision, GarbageDecision
+    from llmjp_operator.observe.snapshot import ObservedJob
+    from llmjp_operator.settings import Settings
+
+Object = dict[str, Any]
+
+
+def render_objects(
+    model: Model,
+    settings: Settings,
+    decision: Decision,
+    garbage: GarbageDecision,
+    *,
+    deployment: Object | None,
+) -> Iterator[Object]:
+    """Yield the objects, with the Deployment that was rendered already, if there is one."""
+    if decision.problem is not None and deployment is None:
+        return
+    yield service.service_account(model)
+    yield from filter(None, (network.builders_policy(model, settings),))
+    yield from filter(None, (storage.claim(model),))
+    yield from _render_jobs(model, settings, decision)
+    if deployment is not None:
+        yield from filter(None, (network.serving_policy(model, settings),))
+        yield from service.services(model)
+        yield service.disruption_budget(model)
+        yield deployment
+    if garbage.remove:
+        yield jobs.collect_job(model, garbage, settings, single_node=decision.single_node)
+
+
+def _render_jobs(model: Model, settings: Settings, decision: Decision) -> Iterator[Object]:
+    """Yield Jobs that are to be created; those that exist are never changed."""
+    resolving, building, single_node = decision.resolving, decision.building, decision.single_node
+    if resolving is not None and resolving.create:
+        yield jobs.resolve_job(model, settings, attempt=resolving.attempt, single_node=single_node)
+    if building is not None and building.create:
+        assert decision.request is not None
+        yield jobs.build_job(
+            model,
+            decision.request,
+            settings,
+            needs=decision.estimate,
+            attempt=building.attempt,
+            single_node=single_node,
+        )
+
+
+def render_job_owners(model: Model, sharing: Iterable[Model], job: ObservedJob) -> Object:
+    """Return the Job with this model as a further owner, beside those that exist."""
+    owners = {m.uid: m.name for m in sharing if m.uid in job.owners or m.uid == model.uid}
+    references = [
+        {"apiVersion": API_VERSION, "kind": KIND, "name": name, "uid": uid}
+        for uid, name in sorted(owners.items())
+    ]
+    metadata = {"name": job.name, "namespace": model.namespace, "ownerReferences": references}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}
