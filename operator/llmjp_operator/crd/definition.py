@@ -87,15 +87,12 @@ NAME_RULES: Final = (
 )
 
 
-def definition(annotations: dict[str, str] | None = None) -> Object:
+def definition() -> Object:
     """The object to apply."""
-    metadata: Object = {"name": CRD, "labels": {"app.kubernetes.io/name": "llmjp-operator"}}
-    if annotations:
-        metadata["annotations"] = annotations
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": metadata,
+        "metadata": {"name": CRD, "labels": {"app.kubernetes.io/name": "llmjp-operator"}},
         "spec": {
             "group": GROUP,
             "names": {

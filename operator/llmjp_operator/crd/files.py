@@ -13,19 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NOTE: Final = "# Written by `make generate` from operator/llmjp_operator/api; do not edit.\n"
-_KEEP: Final = {"helm.sh/resource-policy": "keep"}
-"""Uninstalling a chart must not delete the CRD: with it, every model would go."""
 
 
 def crd_files() -> Mapping[str, str]:
-    """Text by path in the repository.
+    """Return the text of each file, by its path in the repository.
 
-    The chart's copy is plain YAML outside `templates/`, where nothing has to be escaped; a template
-    includes it, so that `helm upgrade` changes the CRD (Helm never touches those under `crds/`).
+    The chart links to `manifests/crd.yaml` (docs/decisions/0006).
     """
     return {
         "manifests/crd.yaml": _NOTE + _yaml(definition()),
-        "charts/llmjp-operator/files/crd.yaml": _NOTE + _yaml(definition(_KEEP)),
         "docs/llmjpmodel.md": reference(),
     }
 
