@@ -104,7 +104,16 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def _attribute_docstrings(contract: type) -> dict[str, str]:
-    """What stands below each field, in one line."""
+    """What stands below each field, in one line; inherited fields included."""
+    return {
+        name: text
+        for kind in reversed(contract.__mro__)
+        if dataclasses.is_dataclass(kind)
+        for name, text in _own_attribute_docstrings(kind).items()
+    }
+
+
+def _own_attribute_docstrings(contract: type) -> dict[str, str]:
     [body] = ast.parse(textwrap.dedent(inspect.getsource(contract))).body
     assert isinstance(body, ast.ClassDef)
     return {

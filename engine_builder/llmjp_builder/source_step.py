@@ -134,7 +134,7 @@ def _fetched(spec: BuildSpec, store: Store, access: Access, require: Require) ->
         if spec.backend.kind is not Kind.UNIFIED:
             path = folder / CONFIG
             config = parse_model_config(read_json_object(path), str(path))
-            require(config_json(config, layout(config, **_layout_options(spec))))
+            require(config_json(config, layout(config, spec)))
 
     return fetch(
         spec.source,
@@ -173,11 +173,9 @@ class _Prepared:
 
 def _prepared(spec: BuildSpec, folder: Path, require: Require) -> _Prepared:
     if spec.backend.kind is Kind.UNIFIED:
-        conversion = prepare_unified(
-            folder, dtype=spec.dtype, quantization=spec.quantization, kv_cache=spec.kv_cache
-        )
+        conversion = prepare_unified(folder, spec)
     else:
-        conversion = prepare(folder, **_layout_options(spec))
+        conversion = prepare(folder, spec)
         require(conversion.documents[CONFIG])
     amax = given_amax(
         conversion,
@@ -223,16 +221,3 @@ def require_divisible(spec: BuildSpec) -> None:
             f"backend {spec.backend} divides the model itself: leave out "
             "pad_intermediate and embedding_sharding_dim"
         )
-
-
-def _layout_options(spec: BuildSpec) -> dict[str, Any]:
-    """Arguments of `convert.layout.layout` and `conversion.prepare`."""
-    return {
-        "dtype": spec.dtype,
-        "tensor_parallel": spec.tensor_parallel,
-        "pipeline_parallel": spec.pipeline_parallel,
-        "embedding_sharding_dim": spec.embedding_sharding_dim,
-        "quantization": spec.quantization,
-        "kv_cache": spec.kv_cache,
-        "pad_intermediate": spec.pad_intermediate,
-    }

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llmjp_builder.contracts.errors import OutputExists
-from llmjp_builder.contracts.spec import BuildSpec, Source
+from llmjp_builder.contracts.spec import BuildSpec, LayoutOptions, Source
 from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.pipeline import build
 from llmjp_builder.progress import Reporter
@@ -30,7 +30,7 @@ from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.contracts.errors import OutputExists
 from llmjp_builder.pipeline import build
 from llmjp_builder.progress import Reporter
-from llmjp_builder.contracts.spec import BuildSpec, Source
+from llmjp_builder.contracts.spec import BuildSpec, LayoutOptions, Source
 """
 
 KILLED = (
@@ -49,7 +49,7 @@ sys.addaudithook(hook)
 if what == "build":
     build(BuildSpec(source=Source(path=str(source)), tensor_parallel=2), store=place)
 else:
-    convert(prepare(source, tensor_parallel=2), place, Reporter(None))
+    convert(prepare(source, LayoutOptions(tensor_parallel=2)), place, Reporter(None))
 print(count)
 """
 )
@@ -94,7 +94,9 @@ def test_a_killed_build_leaves_nothing_that_counts(source: Path, tmp_path: Path)
 
 
 def test_a_killed_conversion_leaves_nothing_that_counts(source: Path, tmp_path: Path) -> None:
-    convert(prepare(source, tensor_parallel=2), tmp_path / "reference", Reporter(None))
+    convert(
+        prepare(source, LayoutOptions(tensor_parallel=2)), tmp_path / "reference", Reporter(None)
+    )
     whole = tree(tmp_path / "reference")
     for n in moments("convert", source, tmp_path / "counted"):
         parent = tmp_path / f"at{n}"
@@ -102,7 +104,7 @@ def test_a_killed_conversion_leaves_nothing_that_counts(source: Path, tmp_path: 
         if (parent / "out").exists():
             assert tree(parent / "out") == whole
             continue
-        convert(prepare(source, tensor_parallel=2), parent / "out", Reporter(None))
+        convert(prepare(source, LayoutOptions(tensor_parallel=2)), parent / "out", Reporter(None))
         assert tree(parent / "out") == whole
         assert [path.name for path in parent.iterdir()] == ["out"]
 
@@ -173,7 +175,7 @@ def test_a_conversion_under_way_is_not_disturbed(source: Path, tmp_path: Path) -
     slow = new_folder(out)
     work = slow.__enter__()
     (work / "mine").write_text("half")
-    convert(prepare(source), out, Reporter(None))
+    convert(prepare(source, LayoutOptions()), out, Reporter(None))
     assert (work / "mine").exists()
     with pytest.raises(OutputExists):
         slow.__exit__(None, None, None)

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from llmjp_builder.contracts.errors import Unsupported
+from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.layout import FP8_MULTIPLE, MAX_WORLD, layout
 from llmjp_builder.planning.gpus import GPU_TYPES, GpuType
 from llmjp_builder.planning.models import SIZES, find_model_by_size
@@ -21,7 +22,7 @@ def accepted(size: str, *, fp8: bool) -> tuple[int, ...]:
     config, possible = find_model_by_size(size).config, []
     for tp in range(1, config.num_heads + 1):
         try:
-            layout(config, tensor_parallel=tp, quantization="fp8" if fp8 else "none")
+            layout(config, LayoutOptions(tensor_parallel=tp, quantization="fp8" if fp8 else "none"))
         except Unsupported:
             continue
         possible.append(tp)

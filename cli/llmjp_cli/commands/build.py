@@ -102,6 +102,7 @@ def convert(
 
     Example: llmjp convert SRC OUT --quantization fp8 --kv-cache fp8
     """
+    from llmjp_builder.contracts.spec import LayoutOptions
     from llmjp_builder.convert.conversion import convert as write
     from llmjp_builder.convert.conversion import prepare
     from llmjp_builder.progress import Reporter
@@ -109,13 +110,15 @@ def convert(
 
     conversion = prepare(
         source,
-        dtype=dtype.value,
-        tensor_parallel=tp,
-        pipeline_parallel=pp,
-        embedding_sharding_dim=embedding_sharding_dim,
-        quantization=quantization.value,
-        kv_cache=kv_cache.value,
-        pad_intermediate=pad_intermediate,
+        LayoutOptions(
+            dtype=dtype.value,
+            tensor_parallel=tp,
+            pipeline_parallel=pp,
+            embedding_sharding_dim=embedding_sharding_dim,
+            quantization=quantization.value,
+            kv_cache=kv_cache.value,
+            pad_intermediate=pad_intermediate,
+        ),
     )
     with reporter() as show:
         amax = find_amax(conversion, activation_amax, calibration, show)

@@ -46,6 +46,7 @@ def quantize(
 
     Example: llmjp quantize llm-jp-3-13b-instruct 13b-fp8 --kv-cache fp8
     """
+    from llmjp_builder.contracts.spec import LayoutOptions
     from llmjp_builder.convert.conversion import convert as write
     from llmjp_builder.progress import Reporter
     from llmjp_builder.quantize.unified import prepare_unified
@@ -53,7 +54,7 @@ def quantize(
 
     assert format is Format.UNIFIED, "there is no other"
     conversion = prepare_unified(
-        source, dtype=dtype.value, quantization="fp8", kv_cache=kv_cache.value
+        source, LayoutOptions(dtype=dtype.value, quantization="fp8", kv_cache=kv_cache.value)
     )
     with reporter() as show:
         amax = find_amax(conversion, activation_amax, calibration, show)

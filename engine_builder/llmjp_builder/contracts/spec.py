@@ -110,7 +110,33 @@ class Source(_Contract):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuildSpec(_Contract):
+class LayoutOptions(_Contract):
+    """How a checkpoint's tensors are stored and divided over ranks, as asked for."""
+
+    dtype: Literal["auto", "bfloat16", "float16"] = "auto"
+    """`auto` is the checkpoint's own; float32 becomes float16, as in TensorRT-LLM's converter."""
+    quantization: Literal["none", "fp8"] = "none"
+    kv_cache: Literal["auto", "fp8"] = "auto"
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    pad_intermediate: int = 0
+    """The MLP's width per rank is padded to a multiple of this. 0 pads nothing and refuses widths
+    that FP8 GEMMs may not take; 1 pads nothing and takes any width."""
+    embedding_sharding_dim: int | None = None
+    """0 splits the embedding table by vocabulary, 1 by hidden size, None replicates it."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "tensor_parallel", "pipeline_parallel")
+        if self.pad_intermediate < 0:
+            raise InvalidSpec(f"pad_intermediate: must be at least 0, not {self.pad_intermediate}")
+        if self.embedding_sharding_dim not in {None, 0, 1}:
+            raise InvalidSpec(
+                f"embedding_sharding_dim: must be 0 or 1, not {self.embedding_sharding_dim}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSpec(LayoutOptions):
     """What to build. Values may still be `auto`; the key is made of resolved ones (`KeyInputs`)."""
 
     source: Source
@@ -119,21 +145,10 @@ class BuildSpec(_Contract):
     accepted_licence: str | None = None
     """Id of the model's own terms, if somebody accepts them. Not part of any key."""
     backend: Backend = Backend.TORCH
-    dtype: Literal["auto", "bfloat16", "float16"] = "auto"
-    """`auto` is the checkpoint's own; float32 becomes float16, as in TensorRT-LLM's converter."""
-    quantization: Literal["none", "fp8"] = "none"
-    kv_cache: Literal["auto", "fp8"] = "auto"
     calibration: str | None = None
     """Path of a text file; None takes the built-in texts. For quantization fp8 only."""
     activation_amax: str | None = None
     """Path of a JSON file with what calibration would find (`llmjp_builder.convert.amax`)."""
-    tensor_parallel: int = 1
-    pipeline_parallel: int = 1
-    pad_intermediate: int = 0
-    """The MLP's width per rank is padded to a multiple of this. 0 pads nothing and refuses widths
-    that FP8 GEMMs may not take; 1 pads nothing and takes any width."""
-    embedding_sharding_dim: int | None = None
-    """0 splits the embedding table by vocabulary, 1 by hidden size, None replicates it."""
     max_batch_size: int | None = None
     """This and the following three are read for kind `engine` only."""
     max_input_len: int | None = None
@@ -141,22 +156,15 @@ class BuildSpec(_Contract):
     options: Mapping[str, Scalar] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (
-            "tensor_parallel",
-            "pipeline_parallel",
-            "max_batch_size",
-            "max_input_len",
-            "max_seq_len",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InvalidSpec(f"{name}: must be at least 1, not {value}")
-        if self.pad_intermediate < 0:
-            raise InvalidSpec(f"pad_intermediate: must be at least 0, not {self.pad_intermediate}")
-        if self.embedding_sharding_dim not in {None, 0, 1}:
-            raise InvalidSpec(
-                f"embedding_sharding_dim: must be 0 or 1, not {self.embedding_sharding_dim}"
-            )
+        LayoutOptions.__post_init__(self)
+        _require_positive(self, "max_batch_size", "max_input_len", "max_seq_len")
+
+
+def _require_positive(value: object, *names: str) -> None:
+    for name in names:
+        number = getattr(value, name)
+        if number is not None and number < 1:
+            raise InvalidSpec(f"{name}: must be at least 1, not {number}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

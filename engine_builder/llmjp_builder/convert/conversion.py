@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.contracts.spec import Kind, Step, pretty_json
 from llmjp_builder.convert.checkpoint import Checkpoint, read_checkpoint
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from llmjp_builder.contracts.spec import LayoutOptions
     from llmjp_builder.convert.amax import Amax
     from llmjp_builder.convert.steps import Plan
     from llmjp_builder.progress import Reporter
@@ -63,37 +64,16 @@ class Conversion:
         return amax.digest(scales) if amax is not None and scales else None
 
 
-def prepare(
-    source: Path,
-    *,
-    dtype: Literal["auto", "bfloat16", "float16"] = "auto",
-    tensor_parallel: int = 1,
-    pipeline_parallel: int = 1,
-    embedding_sharding_dim: int | None = None,
-    quantization: Literal["none", "fp8"] = "none",
-    kv_cache: Literal["auto", "fp8"] = "auto",
-    pad_intermediate: int = 0,
-) -> Conversion:
-    """The conversion to a TensorRT-LLM checkpoint, planned from the headers in `source`.
-
-    The options are those of `convert.layout.layout`.
+def prepare(source: Path, options: LayoutOptions) -> Conversion:
+    """Plan the conversion to a TensorRT-LLM checkpoint from the headers in `source`.
 
     Raises:
         BadInput: the checkpoint is damaged or does not fit its config.json.
         Unsupported: another architecture, or one that cannot be divided so.
-        InvalidSpec: an option's value fits no model.
+        InvalidSpec: the options contradict each other.
     """
     checkpoint = read_checkpoint(source)
-    resolved = layout(
-        checkpoint.config,
-        dtype=dtype,
-        tensor_parallel=tensor_parallel,
-        pipeline_parallel=pipeline_parallel,
-        embedding_sharding_dim=embedding_sharding_dim,
-        quantization=quantization,
-        kv_cache=kv_cache,
-        pad_intermediate=pad_intermediate,
-    )
+    resolved = layout(checkpoint.config, options)
     planned = plan(checkpoint.tensors, checkpoint.config, resolved, source)
     document = config_json(checkpoint.config, resolved)
     return Conversion(checkpoint, Kind.RANKS, resolved, planned, {"config.json": document})

@@ -10,7 +10,7 @@ from llmjp_builder.contracts.errors import InvalidSpec, Unsupported
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from llmjp_builder.contracts.spec import Dtype
+    from llmjp_builder.contracts.spec import Dtype, LayoutOptions
     from llmjp_builder.convert.model_config import ModelConfig
 
 FP8_MULTIPLE = 16
@@ -60,39 +60,19 @@ def resolve_dtype(requested: Literal["auto", "bfloat16", "float16"], stored: str
     return "bfloat16" if stored == "bfloat16" else "float16"
 
 
-def layout(
-    config: ModelConfig,
-    *,
-    dtype: Literal["auto", "bfloat16", "float16"] = "auto",
-    tensor_parallel: int = 1,
-    pipeline_parallel: int = 1,
-    embedding_sharding_dim: int | None = None,
-    quantization: Literal["none", "fp8"] = "none",
-    kv_cache: Literal["auto", "fp8"] = "auto",
-    pad_intermediate: int = 0,
-) -> Layout:
-    """The layout of `config`'s model, checked.
-
-    Args:
-        config: of the model.
-        dtype: of what is not quantised.
-        tensor_parallel: ranks that share a layer.
-        pipeline_parallel: stages that divide the layers.
-        embedding_sharding_dim: None does not divide the embedding table, except for FP8.
-        quantization: of the decoder's linear layers.
-        kv_cache: `fp8` needs quantization fp8.
-        pad_intermediate: the MLP width of a rank is filled up to a multiple of this; 0 fills
-            nothing and refuses what FP8 GEMMs would not take, 1 fills nothing and takes any width.
+def layout(config: ModelConfig, options: LayoutOptions) -> Layout:
+    """Return the layout of `config`'s model, checked.
 
     Raises:
-        InvalidSpec: a number makes no sense for any model.
+        InvalidSpec: the options contradict each other, whatever the model.
         Unsupported: this model cannot be divided so; the message names what is possible.
     """
-    tp, pp, sharding = tensor_parallel, pipeline_parallel, embedding_sharding_dim
-    fp8 = quantization == "fp8"
-    check_options(fp8=fp8, kv_cache=kv_cache, sharding=sharding, pad_intermediate=pad_intermediate)
-    if tp < 1 or pp < 1:
-        raise InvalidSpec(f"tensor parallel {tp}, pipeline parallel {pp}: both must be at least 1")
+    check_options(options)
+    tp, pp, sharding = (
+        options.tensor_parallel,
+        options.pipeline_parallel,
+        options.embedding_sharding_dim,
+    )
     if tp * pp > MAX_WORLD:
         raise Unsupported(
             f"tensor parallel {tp} x pipeline parallel {pp} = {tp * pp} ranks; "
@@ -101,35 +81,35 @@ def layout(
     _check_tensor_parallel(config, tp, sharding)
     if pp > config.num_layers:
         raise Unsupported(f"pipeline parallel {pp}: the model has only {config.num_layers} layers")
+    fp8 = options.quantization == "fp8"
     if fp8:
-        require_fp8_widths(config, tp, pp, pad_intermediate)
+        require_fp8_widths(config, tp, pp, options.pad_intermediate)
     unsharded = None if tp == 1 else sharding
     return Layout(
-        dtype=resolve_dtype(dtype, config.stored_dtype),
+        dtype=resolve_dtype(options.dtype, config.stored_dtype),
         tensor_parallel=tp,
         pipeline_parallel=pp,
         embedding_sharding_dim=0 if fp8 else unsharded,  # type: ignore[arg-type]
-        quantization=quantization,
-        kv_cache=kv_cache,
-        intermediate_padding=-(config.intermediate_size // tp) % max(1, pad_intermediate),
+        quantization=options.quantization,
+        kv_cache=options.kv_cache,
+        intermediate_padding=-(config.intermediate_size // tp) % max(1, options.pad_intermediate),
     )
 
 
-def check_options(*, fp8: bool, kv_cache: str, sharding: int | None, pad_intermediate: int) -> None:
-    """Refuses what fits no model.
+def check_options(options: LayoutOptions) -> None:
+    """Raise on options that fit no model together.
 
     Raises:
         InvalidSpec: the message names the option.
     """
-    if sharding not in {None, 0, 1}:
-        raise InvalidSpec(f"embedding sharding dimension {sharding}: must be 0 or 1")
-    if fp8 and sharding == 1:
+    fp8 = options.quantization == "fp8"
+    if fp8 and options.embedding_sharding_dim == 1:
         raise InvalidSpec("embedding sharding dimension 1: FP8 checkpoints divide it by vocabulary")
-    if kv_cache == "fp8" and not fp8:
+    if options.kv_cache == "fp8" and not fp8:
         raise InvalidSpec("kv cache fp8: it needs quantization fp8 as well")
-    if not 0 <= pad_intermediate <= MAX_PADDING:
+    if options.pad_intermediate > MAX_PADDING:
         raise InvalidSpec(
-            f"intermediate padding to a multiple of {pad_intermediate}: "
+            f"intermediate padding to a multiple of {options.pad_intermediate}: "
             f"must be from 0 to {MAX_PADDING}"
         )
 

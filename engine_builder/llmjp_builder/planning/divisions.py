@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.errors import Unsupported
+from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.layout import MAX_WORLD, Layout, layout
 from llmjp_builder.planning.host import BuildNeeds, estimate_build_needs
 from llmjp_builder.planning.kv_cache import compute_bytes_per_token_on_rank
@@ -112,13 +113,15 @@ def _try_layout(config: ModelConfig, request: PlanRequest, tp: int, pp: int) -> 
     try:
         found = layout(
             config,
-            dtype=request.dtype,
-            tensor_parallel=tp,
-            pipeline_parallel=pp,
-            embedding_sharding_dim=request.embedding_sharding_dim,
-            quantization=request.quantization,
-            kv_cache=request.kv_cache,
-            pad_intermediate=request.pad_intermediate,
+            LayoutOptions(
+                dtype=request.dtype,
+                tensor_parallel=tp,
+                pipeline_parallel=pp,
+                embedding_sharding_dim=request.embedding_sharding_dim,
+                quantization=request.quantization,
+                kv_cache=request.kv_cache,
+                pad_intermediate=request.pad_intermediate,
+            ),
         )
     except Unsupported as refusal:
         return str(refusal)

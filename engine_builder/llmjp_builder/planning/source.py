@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.errors import MissingFile
+from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.checkpoint import CONFIG, read_checkpoint
 from llmjp_builder.convert.layout import layout
 from llmjp_builder.convert.model_config import parse_model_config
@@ -43,6 +44,6 @@ def _read_with_weights(folder: Path) -> PlannedModel:
     from llmjp_builder.convert.plan import plan
 
     found = read_checkpoint(folder)
-    plan(found.tensors, found.config, layout(found.config), folder)
+    plan(found.tensors, found.config, layout(found.config, LayoutOptions()), folder)
     size = sum(regular_file_size(folder / name) for name in found.files)
     return PlannedModel(name=str(folder), config=found.config, source_bytes=size)

@@ -7,7 +7,7 @@ scales are numbers without a dimension. Files are divided as the source's are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.contracts.spec import Kind
 from llmjp_builder.convert.checkpoint import CONFIG, INDEX, read_checkpoint
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from llmjp_builder.contracts.spec import LayoutOptions
     from llmjp_builder.convert.checkpoint import Checkpoint
     from llmjp_builder.convert.model_config import ModelConfig
     from llmjp_builder.convert.steps import Plan
@@ -43,14 +44,10 @@ PRODUCER = {"name": "modelopt", "version": "0.37.0"}
 _FLOAT8 = {"dynamic": False, "num_bits": 8, "type": "float"}
 
 
-def prepare_unified(
-    source: Path,
-    *,
-    dtype: Literal["auto", "bfloat16", "float16"] = "auto",
-    quantization: Literal["none", "fp8"] = "fp8",
-    kv_cache: Literal["auto", "fp8"] = "auto",
-) -> Conversion:
-    """The conversion to a unified checkpoint, planned from the headers in `source`.
+def prepare_unified(source: Path, options: LayoutOptions) -> Conversion:
+    """Plan the conversion to a unified checkpoint from the headers in `source`.
+
+    Options about ranks mean nothing here: a unified checkpoint is not divided.
 
     Raises:
         BadInput: the checkpoint is damaged or does not fit its config.json.
@@ -58,15 +55,15 @@ def prepare_unified(
         InvalidSpec: FP8 keys and values without FP8 weights.
     """
     checkpoint = read_checkpoint(source)
-    check_options(fp8=quantization == "fp8", kv_cache=kv_cache, sharding=None, pad_intermediate=0)
+    check_options(options)
     layout = Layout(
-        dtype=resolve_dtype(dtype, checkpoint.config.stored_dtype),
-        quantization=quantization,
-        kv_cache=kv_cache,
+        dtype=resolve_dtype(options.dtype, checkpoint.config.stored_dtype),
+        quantization=options.quantization,
+        kv_cache=options.kv_cache,
     )
     planned, placed = _plan(checkpoint, layout)
     documents = {CONFIG: _config(read_json_object(source / CONFIG), layout)}
-    if quantization == "fp8":
+    if options.quantization == "fp8":
         documents[QUANT_CONFIG] = _hf_quant_config(layout)
     if INDEX in checkpoint.files:
         total = sum(file.size - len(file.header) for file in planned.files)

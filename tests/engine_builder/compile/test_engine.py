@@ -31,6 +31,7 @@ from llmjp_builder.contracts.errors import (
     UnsupportedGpu,
     VersionMismatch,
 )
+from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.progress import Reporter
 from tests.engine_builder.compile.processes import new_mark, wait_for_count
@@ -151,7 +152,8 @@ def test_the_engine_has_what_the_key_says_and_no_path_of_this_machine(place: Pla
 def test_our_own_conversion_compiles(place: Place) -> None:
     checkpoint = place.root / "checkpoint"
     prepared = prepare(
-        shared("trtllm-golden") / "bf16_tp2" / "hf", tensor_parallel=2, embedding_sharding_dim=0
+        shared("trtllm-golden") / "bf16_tp2" / "hf",
+        LayoutOptions(tensor_parallel=2, embedding_sharding_dim=0),
     )
     convert(prepared, checkpoint, Reporter(None))
     result = place.compile(checkpoint)

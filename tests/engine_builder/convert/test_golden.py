@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.convert.header import TensorInfo, read_header
 from llmjp_builder.progress import Reporter
@@ -45,12 +46,14 @@ def converted(case: str, out: Path) -> tuple[Path, dict[str, Any]]:
     parallel = settings["convert_kwargs"].get("use_parallel_embedding")
     conversion = prepare(
         golden / case / "hf",
-        dtype=settings["dtype"],
-        tensor_parallel=settings["tp"],
-        pipeline_parallel=settings["pp"],
-        embedding_sharding_dim=settings["convert_kwargs"]["embedding_sharding_dim"]
-        if parallel
-        else None,
+        LayoutOptions(
+            dtype=settings["dtype"],
+            tensor_parallel=settings["tp"],
+            pipeline_parallel=settings["pp"],
+            embedding_sharding_dim=settings["convert_kwargs"]["embedding_sharding_dim"]
+            if parallel
+            else None,
+        ),
     )
     convert(conversion, out, Reporter(None))
     return golden / case / "ckpt", settings

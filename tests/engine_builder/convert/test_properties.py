@@ -16,6 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from llmjp_builder.contracts.errors import Unsupported
+from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.conversion import Conversion, convert, prepare
 from llmjp_builder.convert.execute import execute
 from llmjp_builder.convert.header import TensorInfo
@@ -125,7 +126,7 @@ def test_the_ranks_rejoin_to_the_source(model: Tiny, wanted: Wanted, shards: int
         folder = Path(name)
         weights = model.weights()
         write_checkpoint(folder / "hf", model, weights, shards=shards)
-        conversion = prepare(folder / "hf", **wanted.options())
+        conversion = prepare(folder / "hf", LayoutOptions(**wanted.options()))
         (folder / "out").mkdir()
         execute(conversion.plan, folder / "out", lambda _: None)
         paths = [folder / "out" / f"rank{i}.safetensors" for i in range(conversion.layout.world)]
@@ -144,10 +145,10 @@ def test_the_ranks_rejoin_to_the_source(model: Tiny, wanted: Wanted, shards: int
 def test_a_layout_is_refused_exactly_where_it_is_impossible(model: Tiny, wanted: Wanted) -> None:
     config = parse_model_config(model.config(), "config.json")
     if possible(model, wanted):
-        assert layout(config, **wanted.options()).world == wanted.tp * wanted.pp
+        assert layout(config, LayoutOptions(**wanted.options())).world == wanted.tp * wanted.pp
         return
     with pytest.raises(Unsupported) as caught:
-        layout(config, **wanted.options())
+        layout(config, LayoutOptions(**wanted.options()))
     assert caught.value.exit_code == 6
 
 
@@ -155,7 +156,7 @@ def test_a_layout_is_refused_exactly_where_it_is_impossible(model: Tiny, wanted:
 def test_a_plan_needs_no_data(model: Tiny, wanted: Wanted) -> None:
     assume(possible(model, wanted))
     config = parse_model_config(model.config(), "config.json")
-    divided = layout(config, **wanted.options())
+    divided = layout(config, LayoutOptions(**wanted.options()))
     tensors = {
         name: TensorInfo(name, "BF16", shape, Path("f"), 0, 2 * math.prod(shape))
         for name, shape in model.shapes().items()
@@ -175,7 +176,7 @@ def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
     model = Tiny(layers=3)
     source = write_checkpoint(tmp_path / "hf", model)
     for out in ("a", "b"):
-        conversion = prepare(source, tensor_parallel=4, pipeline_parallel=2)
+        conversion = prepare(source, LayoutOptions(tensor_parallel=4, pipeline_parallel=2))
         convert(conversion, tmp_path / out, Reporter(None))
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 
@@ -188,7 +189,7 @@ def test_large_tensors_are_moved_in_pieces(tmp_path: Path, monkeypatch: pytest.M
     weights = model.weights()
     source = write_checkpoint(tmp_path / "hf", model, weights)
     steps: list[int] = []
-    conversion = prepare(source, tensor_parallel=2)
+    conversion = prepare(source, LayoutOptions(tensor_parallel=2))
     (tmp_path / "out").mkdir()
     execute(conversion.plan, tmp_path / "out", steps.append)
     assert len(steps) > 2 * sum(len(t.copies) for t in conversion.plan.transfers)
@@ -200,13 +201,13 @@ def test_large_tensors_are_moved_in_pieces(tmp_path: Path, monkeypatch: pytest.M
 
 def test_copying_in_the_kernel_is_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_checkpoint(tmp_path / "hf", Tiny())
-    convert(prepare(source, tensor_parallel=2), tmp_path / "a", Reporter(None))
+    convert(prepare(source, LayoutOptions(tensor_parallel=2)), tmp_path / "a", Reporter(None))
 
     def refuse(*_: object, **__: object) -> int:
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "copy_file_range", refuse)
-    convert(prepare(source, tensor_parallel=2), tmp_path / "b", Reporter(None))
+    convert(prepare(source, LayoutOptions(tensor_parallel=2)), tmp_path / "b", Reporter(None))
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 
 

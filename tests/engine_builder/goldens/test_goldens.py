@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.progress import Reporter
 from llmjp_builder.quantize.activations import given_amax
@@ -29,7 +30,9 @@ def golden_ranks(case: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", CASES)
 def test_the_converter_writes_the_golden(name: str, tmp_path: Path) -> None:
     case = CASES[name]
-    conversion = prepare(case.write_source(tmp_path / "hf"), **case.prepare_options())
+    conversion = prepare(
+        case.write_source(tmp_path / "hf"), LayoutOptions(**case.prepare_options())
+    )
     file = tmp_path / "amax.json"
     file.write_text(json.dumps(case.amax()))
     amax = given_amax(conversion, file=file if case.fp8 else None, texts=None)

@@ -13,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from llmjp_builder.contracts.errors import Unsupported
+from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert import plan as conversion
 from llmjp_builder.convert.amax import Amax
 from llmjp_builder.convert.conversion import convert, prepare
@@ -104,9 +105,11 @@ def test_weights_of_the_family(size: str) -> None:
     config = find_model_by_size(size).config
     half, fp8_bytes = WEIGHTS[size]
     assert estimate_source_bytes(config) == half
-    [whole] = size_ranks(config, layout(config))
+    [whole] = size_ranks(config, layout(config, LayoutOptions()))
     assert whole.weights_bytes == half
-    [quantised] = size_ranks(config, layout(config, quantization="fp8", kv_cache="fp8"))
+    [quantised] = size_ranks(
+        config, layout(config, LayoutOptions(quantization="fp8", kv_cache="fp8"))
+    )
     scales_per_layer = 5 + 5 + 3
     assert quantised.weights_bytes == fp8_bytes + 4 * scales_per_layer * config.num_layers
 
@@ -121,7 +124,9 @@ def test_bytes_are_those_a_conversion_plans(
         options = options | {"embedding_sharding_dim": None}
     config = config_of(model)
     try:
-        divided = layout(config, quantization=quantization, kv_cache=kv_cache, **options)
+        divided = layout(
+            config, LayoutOptions(quantization=quantization, kv_cache=kv_cache, **options)
+        )
     except Unsupported:
         assume(False)
     tensors = {
@@ -148,7 +153,7 @@ def test_bytes_are_those_a_conversion_plans(
     ],
 )
 def test_bytes_are_those_on_the_disk(tmp_path: Path, model: Tiny, options: dict[str, Any]) -> None:
-    prepared = prepare(write_checkpoint(tmp_path / "hf", model), **options)
+    prepared = prepare(write_checkpoint(tmp_path / "hf", model), LayoutOptions(**options))
     family = FAMILIES["LlamaForCausalLM"]
     amax = Amax(dict.fromkeys(family.linear_modules(prepared.checkpoint.config), 2.0))
     convert(prepared, tmp_path / "out", Reporter(None), amax)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.amax import Amax
 from llmjp_builder.convert.conversion import convert, prepare, write
 from llmjp_builder.convert.families.llama import LINEAR
@@ -32,11 +33,13 @@ def converted(case: str, folder: Path) -> tuple[Path, Path]:
     amax.write_text(json.dumps({"activation_amax": calibration["activation_amax"]}))
     conversion = prepare(
         golden / case / "hf",
-        tensor_parallel=settings["tp"],
-        pipeline_parallel=settings["pp"],
-        quantization="fp8",
-        kv_cache="fp8" if settings["kv_fp8"] else "auto",
-        pad_intermediate=1,  # 24 per rank in fp8_tp4_kvdup
+        LayoutOptions(
+            tensor_parallel=settings["tp"],
+            pipeline_parallel=settings["pp"],
+            quantization="fp8",
+            kv_cache="fp8" if settings["kv_fp8"] else "auto",
+            pad_intermediate=1,  # 24 per rank in fp8_tp4_kvdup
+        ),
     )
     values = given_amax(conversion, file=amax, texts=None)
     convert(conversion, folder / "out", Reporter(None), values)
@@ -85,7 +88,7 @@ def test_large_tensors_are_read_in_pieces(tmp_path: Path) -> None:
     mlp = "model.layers.0.mlp."
     weights[f"{mlp}gate_proj.weight"][-1, -1] = 0x4400  # 512
     source = write_checkpoint(tmp_path / "hf", model, weights)
-    conversion = prepare(source, tensor_parallel=2, quantization="fp8")
+    conversion = prepare(source, LayoutOptions(tensor_parallel=2, quantization="fp8"))
     amax = Amax({f"model.layers.0.{name}": 1.0 for name in LINEAR})
     steps: list[int] = []
     (tmp_path / "out").mkdir()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.conversion import Conversion, convert, prepare
 from llmjp_builder.convert.header import read_header
 from llmjp_builder.progress import Reporter
@@ -52,10 +53,12 @@ def options(case: Case) -> dict[str, Any]:
 def test_ranks(modelopt: Path, tmp_path: Path, name: str, tp: int, pp: int) -> None:
     conversion = prepare(
         modelopt / name / "hf",
-        tensor_parallel=tp,
-        pipeline_parallel=pp,
-        pad_intermediate=1,
-        **options(CASES[name]),
+        LayoutOptions(
+            tensor_parallel=tp,
+            pipeline_parallel=pp,
+            pad_intermediate=1,
+            **options(CASES[name]),
+        ),
     )
     out = written(conversion, modelopt / name / "amax.json", tmp_path / "out")
     theirs = modelopt / name / f"tp{tp}pp{pp}"
@@ -71,7 +74,7 @@ def test_ranks(modelopt: Path, tmp_path: Path, name: str, tp: int, pp: int) -> N
 @pytest.mark.parametrize("name", CASES)
 def test_unified(modelopt: Path, tmp_path: Path, name: str) -> None:
     folder = modelopt / name
-    conversion = prepare_unified(folder / "hf", **options(CASES[name]))
+    conversion = prepare_unified(folder / "hf", LayoutOptions(**options(CASES[name])))
     out = written(conversion, folder / "amax.json", tmp_path / "out")
     assert tensors(out) == tensors(folder / "unified")
     ours, theirs = document(out / "config.json"), document(folder / "unified" / "config.json")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from llmjp_builder.contracts.errors import InvalidSpec, Unsupported
+from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.convert.header import TensorInfo
 from llmjp_builder.convert.layout import Layout, layout
@@ -31,7 +32,7 @@ def config_of(model: Tiny) -> ModelConfig:
 
 def planned(model: Tiny, **options: Any) -> tuple[Plan, Layout]:
     config = config_of(model)
-    found = layout(config, quantization="fp8", **options)
+    found = layout(config, LayoutOptions(quantization="fp8", **options))
     tensors = {
         name: TensorInfo(name, "BF16", shape, Path("f"), 0, 2 * int(np.prod(shape)))
         for name, shape in model.shapes().items()
@@ -42,7 +43,7 @@ def planned(model: Tiny, **options: Any) -> tuple[Plan, Layout]:
 @pytest.mark.parametrize("model", [MODEL_172B, SCALED_DOWN])
 def test_what_fp8_does_not_take_is_refused_with_ways_out(model: Tiny) -> None:
     with pytest.raises(Unsupported) as caught:
-        layout(config_of(model), tensor_parallel=8, quantization="fp8")
+        layout(config_of(model), LayoutOptions(tensor_parallel=8, quantization="fp8"))
     assert caught.value.exit_code == 6
     message = str(caught.value)
     assert f"{model.inter // 8} per rank" in message
@@ -52,12 +53,15 @@ def test_what_fp8_does_not_take_is_refused_with_ways_out(model: Tiny) -> None:
 def test_no_way_out_is_named_that_does_not_exist() -> None:
     model = Tiny(hidden=32, inter=24, layers=3, heads=8, kv_heads=8, head_size=16)
     with pytest.raises(Unsupported, match=r"use --pad-intermediate 16$"):
-        layout(config_of(model), tensor_parallel=2, quantization="fp8")
+        layout(config_of(model), LayoutOptions(tensor_parallel=2, quantization="fp8"))
 
 
 def test_padding_that_does_not_help_is_refused() -> None:
     with pytest.raises(Unsupported, match="4809 per rank"):
-        layout(config_of(MODEL_172B), tensor_parallel=8, quantization="fp8", pad_intermediate=7)
+        layout(
+            config_of(MODEL_172B),
+            LayoutOptions(tensor_parallel=8, quantization="fp8", pad_intermediate=7),
+        )
 
 
 def test_the_172b_model_fits_where_the_message_says() -> None:
@@ -88,7 +92,7 @@ def test_other_widths(change: dict[str, Any], what: str) -> None:
     shape = {"hidden": 32, "inter": 256, "heads": 8, "kv_heads": 8, "head_size": 16}
     config = config_of(Tiny(**(shape | change)))
     with pytest.raises(Unsupported, match=what):
-        layout(config, tensor_parallel=8, quantization="fp8", pad_intermediate=1)
+        layout(config, LayoutOptions(tensor_parallel=8, quantization="fp8", pad_intermediate=1))
 
 
 @pytest.mark.parametrize(
@@ -96,19 +100,19 @@ def test_other_widths(change: dict[str, Any], what: str) -> None:
     [
         ({"kv_cache": "fp8"}, "needs quantization fp8"),
         ({"quantization": "fp8", "embedding_sharding_dim": 1}, "by vocabulary"),
-        ({"pad_intermediate": -1}, "must be from 0"),
+        ({"pad_intermediate": -1}, "must be at least 0"),
         ({"pad_intermediate": 1 << 40}, "must be from 0"),
     ],
 )
 def test_options_that_fit_no_model(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidSpec, match=message):
-        layout(config_of(SCALED_DOWN), **options)
+        layout(config_of(SCALED_DOWN), LayoutOptions(**options))
 
 
 def test_padding_that_changes_nothing_is_none_at_all() -> None:
     config = config_of(SCALED_DOWN)
     for multiple in (0, 1, 2, 24):
-        found = layout(config, tensor_parallel=8, pad_intermediate=multiple)
+        found = layout(config, LayoutOptions(tensor_parallel=8, pad_intermediate=multiple))
         assert found.intermediate_padding == 0
 
 
@@ -117,7 +121,7 @@ def test_padding_adds_zeros_and_nothing_else(tmp_path: Path, multiple: int) -> N
     model = Tiny(hidden=16, inter=48, heads=4, kv_heads=4, head_size=4, vocab=9)
     source = write_checkpoint(tmp_path / "hf", model)
     for out, pad in (("plain", 0), ("padded", multiple)):
-        conversion = prepare(source, tensor_parallel=4, pad_intermediate=pad)
+        conversion = prepare(source, LayoutOptions(tensor_parallel=4, pad_intermediate=pad))
         convert(conversion, tmp_path / out, Reporter(None))
     for rank in range(4):
         plain, padded = (

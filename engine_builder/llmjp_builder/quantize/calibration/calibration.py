@@ -24,7 +24,7 @@ from llmjp_builder.contracts.errors import (
     NotEnoughHostMemory,
     Unsupported,
 )
-from llmjp_builder.contracts.spec import Step, canonical_json, pretty_json
+from llmjp_builder.contracts.spec import LayoutOptions, Step, canonical_json, pretty_json
 from llmjp_builder.convert.amax import Amax, read_amax
 from llmjp_builder.convert.conversion import prepare
 from llmjp_builder.convert.plan import FAMILIES
@@ -123,7 +123,7 @@ def calibrate(
         Unsupported: CUDA was asked for and there is none, or the model has scaled RoPE.
         BuilderError: the checkpoint is damaged or not supported, as `conversion.prepare` says.
     """
-    conversion = prepare(source, dtype=dtype)
+    conversion = prepare(source, LayoutOptions(dtype=dtype))
     checkpoint, resolved = conversion.checkpoint, conversion.layout.dtype
     limit = _limit(checkpoint, max_tokens)
     chosen = _device(device)

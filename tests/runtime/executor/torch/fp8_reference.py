@@ -14,6 +14,7 @@ import torch
 from transformers import AttentionInterface, LlamaForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.amax import Amax
 from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.progress import Reporter
@@ -119,5 +120,5 @@ def fp8_checkpoint(
         "kv_cache": "fp8",
         "pad_intermediate": 1,
     } | options
-    convert(prepare(source, **chosen), out, Reporter(None), Amax(activations, kv))
+    convert(prepare(source, LayoutOptions(**chosen)), out, Reporter(None), Amax(activations, kv))
     return out
