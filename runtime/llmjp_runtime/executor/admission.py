@@ -19,11 +19,11 @@ def check_request(request: GenerationRequest, limits: ExecutorLimits) -> None:
     Raises:
         RequestRefused: the first broken limit, by name, with the value and what is allowed.
     """
-    for problem in _problems(request, limits):
+    for problem in _find_problems(request, limits):
         raise RequestRefused(problem)
 
 
-def _problems(request: GenerationRequest, limits: ExecutorLimits) -> Iterator[str]:
+def _find_problems(request: GenerationRequest, limits: ExecutorLimits) -> Iterator[str]:
     sampling, num_prompt = request.sampling, len(request.prompt_ids)
     if num_prompt == 0:
         yield "prompt_ids is empty: at least one id is needed"
@@ -34,16 +34,16 @@ def _problems(request: GenerationRequest, limits: ExecutorLimits) -> Iterator[st
             f"prompt ({num_prompt}) and max_tokens ({sampling.max_tokens}) exceed the context"
             f" of {limits.max_context}"
         )
-    yield from _bad_numbers(sampling)
+    yield from _check_numbers(sampling)
     if () in sampling.bad_words:
         yield "bad_words has an empty sequence"
-    yield from _bad_ids("prompt_ids", request.prompt_ids, limits)
-    yield from _bad_ids("end_ids", sampling.end_ids, limits)
-    yield from _bad_ids("bad_words", (i for word in sampling.bad_words for i in word), limits)
-    yield from _bad_ids("embedding_bias", (i for i, _ in sampling.embedding_bias), limits)
+    yield from _check_ids("prompt_ids", request.prompt_ids, limits)
+    yield from _check_ids("end_ids", sampling.end_ids, limits)
+    yield from _check_ids("bad_words", (i for word in sampling.bad_words for i in word), limits)
+    yield from _check_ids("embedding_bias", (i for i, _ in sampling.embedding_bias), limits)
 
 
-def _bad_numbers(sampling: SamplingParams) -> Iterator[str]:
+def _check_numbers(sampling: SamplingParams) -> Iterator[str]:
     """A claim about every number; comparisons with NaN are false, so NaN never passes."""
     rules = {
         "min_tokens": (sampling.min_tokens, sampling.min_tokens >= 0, ">= 0"),
@@ -73,6 +73,6 @@ def _bad_numbers(sampling: SamplingParams) -> Iterator[str]:
         yield "embedding_bias has a bias that is not finite"
 
 
-def _bad_ids(name: str, ids: Iterable[int], limits: ExecutorLimits) -> Iterator[str]:
+def _check_ids(name: str, ids: Iterable[int], limits: ExecutorLimits) -> Iterator[str]:
     if any(not 0 <= i < limits.vocab_size for i in ids):
         yield f"{name} has an id outside of [0, {limits.vocab_size})"

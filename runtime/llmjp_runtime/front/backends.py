@@ -49,7 +49,7 @@ def _tensorrt_executor(settings: ServingSettings) -> Executor:
     from llmjp_runtime.front.grpc_peer import NeighbourModel
 
     engine = EngineConfig.load(settings.artefact)
-    limits = engine.limits(settings.max_batch_size, settings.max_context)
+    limits = engine.narrow_limits(settings.max_batch_size, settings.max_context)
     return TensorRTExecutor(NeighbourModel(ENGINE_MODEL_NAME, settings), engine, limits)
 
 

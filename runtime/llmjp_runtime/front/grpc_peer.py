@@ -71,7 +71,7 @@ class NeighbourModel:
         self._lock = threading.Lock()
         self._stub: Any = None
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether it takes requests, over HTTP, which starts when all models are loaded."""
         try:
             with urllib.request.urlopen(self._url, timeout=READY_S) as response:  # noqa: S310  http

@@ -11,7 +11,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from llmjp_runtime.executor.tensorrt.model_config import ENGINE_MODEL_NAME, engine_model_pbtxt
+from llmjp_runtime.executor.tensorrt.model_config import (
+    ENGINE_MODEL_NAME,
+    render_engine_model_config,
+)
 from llmjp_runtime.front.tensors import INPUTS, MAX_BATCH_SIZE, OUTPUTS
 
 if TYPE_CHECKING:
@@ -69,7 +72,7 @@ def model_repository(
         f"{ALIAS_NAME}/1/model.py": shim.format(module="ensemble"),
     }
     if engine is not None:
-        pbtxt = engine_model_pbtxt(engine, settings.artefact, settings.kv_cache_fraction)
+        pbtxt = render_engine_model_config(engine, settings.artefact, settings.kv_cache_fraction)
         files[f"{ENGINE_MODEL_NAME}/config.pbtxt"] = pbtxt
         # Triton loads no model without a folder for its version.
         files[f"{ENGINE_MODEL_NAME}/1/.keep"] = ""

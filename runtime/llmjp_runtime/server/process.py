@@ -346,6 +346,6 @@ def _checked_engine(
     if settings.backend != "tensorrt":
         return None
     engine = EngineConfig.load(settings.artefact)
-    engine.limits(settings.max_batch_size, settings.max_context)
+    engine.narrow_limits(settings.max_batch_size, settings.max_context)
     check_engine_host(engine, observe_engine_host(installation))
     return engine

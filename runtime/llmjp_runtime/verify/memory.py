@@ -9,7 +9,7 @@ from llmjp_runtime.executor.torch.memory import require_memory
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmjp_runtime.executor.torch.loader import Weights
+    from llmjp_runtime.executor.torch.loader import WeightLoader
     from llmjp_runtime.verify.hf_config import ReferenceConfig
 
 _F32 = 4
@@ -22,7 +22,10 @@ _LOGITS = 32
 
 
 def require_room(
-    weights: Weights, reference: ReferenceConfig, prompt_lengths: Sequence[int], max_tokens: int
+    weights: WeightLoader,
+    reference: ReferenceConfig,
+    prompt_lengths: Sequence[int],
+    max_tokens: int,
 ) -> None:
     """Refuse what would not fit.
 
@@ -35,7 +38,10 @@ def require_room(
 
 
 def peak_bytes(
-    weights: Weights, reference: ReferenceConfig, prompt_lengths: Sequence[int], max_tokens: int
+    weights: WeightLoader,
+    reference: ReferenceConfig,
+    prompt_lengths: Sequence[int],
+    max_tokens: int,
 ) -> int:
     """One layer of each model and the keys and values of one; or, if more, both output layers.
 
@@ -48,7 +54,7 @@ def peak_bytes(
     inner = weights.checkpoint.config.intermediate_size
     table = reference.vocab_size * hidden
     layer = 2 * hidden * (queries + keys) + 3 * hidden * inner
-    ours = (weights.num_bytes(range(1)) - weights.num_bytes(range(0))) // _F32
+    ours = (weights.count_bytes(range(1)) - weights.count_bytes(range(0))) // _F32
     within = 3 * heads * longest**2 + tokens * (5 * inner + 6 * queries)
     history = 2 * tokens * keys * (reference.num_hidden_layers if max_tokens > 1 else 1)
     at_layer = layer + ours + within + history

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from llmjp_runtime.executor.torch.batch import PromptPiece, build_step
-from llmjp_runtime.executor.torch.checkpoint import Checkpoint
+from llmjp_runtime.executor.torch.batch import PrefillChunk, build_batch
+from llmjp_runtime.executor.torch.checkpoint import ShardedCheckpoint
 from llmjp_runtime.executor.torch.kv_cache import KVCache
-from llmjp_runtime.executor.torch.loader import Weights, resolve_device
-from llmjp_runtime.executor.torch.model import norm, rotary_at, rotary_table
+from llmjp_runtime.executor.torch.loader import WeightLoader, resolve_device
+from llmjp_runtime.executor.torch.model import build_rotary_table, normalize, select_rotary
 from llmjp_runtime.verify.agreement import PartAgreement, Positions, TextAgreement, TokenErrors
 from llmjp_runtime.verify.generation import continued
 from llmjp_runtime.verify.hf_tensors import ReferenceFiles
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from llmjp_runtime.executor.torch.batch import Step
+    from llmjp_runtime.executor.torch.batch import Batch
     from llmjp_runtime.executor.torch.config import CheckpointConfig
     from llmjp_runtime.executor.torch.kv_cache import LayerCache
     from llmjp_runtime.executor.torch.model import Layer, Rotary
@@ -77,12 +77,12 @@ def measure(
         OptionInvalid: no such device.
         NotEnoughMemory: with what is needed and what is free.
     """
-    ours, theirs = Checkpoint.open(checkpoint), ReferenceFiles.open(reference)
+    ours, theirs = ShardedCheckpoint.open(checkpoint), ReferenceFiles.open(reference)
     config = ours.config
     theirs.config.require_same(config, checkpoint / "config.json")
     check_prompts(prompts, config, max_tokens)
     place = resolve_device(device)
-    weights = Weights(ours, torch.float32, place)
+    weights = WeightLoader(ours, torch.float32, place)
     require_room(weights, theirs.config, [len(prompt) for prompt in prompts], max_tokens)
     sweeps = max_tokens - 1
     counter = _Counter(config.num_hidden_layers * (sweeps + _COMPARED), on_progress)
@@ -114,16 +114,16 @@ class _Counter:
 
 @torch.inference_mode()
 def _compared(
-    weights: Weights, reference: Reference, texts: Sequence[Text], counter: _Counter
+    weights: WeightLoader, reference: Reference, texts: Sequence[Text], counter: _Counter
 ) -> Measurement:
     config = weights.checkpoint.config
     runner = _Runner.of(weights, texts)
     theirs = reference.embed([text.ids for text in texts])
-    ours = F.embedding(runner.step.input_ids, weights.embedding())
+    ours = F.embedding(runner.step.input_ids, weights.load_embedding())
     parts = [PartAgreement.of("embedding", TokenErrors.of(ours, theirs))]
     ranges: list[FilledRange] = []
     for index in range(config.num_hidden_layers):
-        layer, expected = weights.layer(index), reference.layer(index)
+        layer, expected = weights.load_layer(index), reference.layer(index)
         found, filled, theirs = runner.compare(f"layer {index}", layer, expected, theirs)
         parts += found
         ranges += filled
@@ -139,17 +139,21 @@ def _compared(
 
 
 def _heads(
-    weights: Weights, reference: Reference, texts: Sequence[Text], hidden: Hidden
+    weights: WeightLoader, reference: Reference, texts: Sequence[Text], hidden: Hidden
 ) -> tuple[list[TextAgreement], PartAgreement]:
     """A few positions at a time: logits are the largest tensors of all."""
-    theirs, final_norm, lm_head = reference.head(), weights.final_norm(), weights.lm_head()
+    theirs, final_norm, lm_head = (
+        reference.head(),
+        weights.load_final_norm(),
+        weights.load_lm_head(),
+    )
     next_ids = torch.tensor([i for text in texts for i in (*text.ids[1:], 0)])
     pieces, errors = [], []
     rows = zip(*(torch.split(x, POSITIONS) for x in (next_ids, *hidden)), strict=True)
     for follows, our_x, their_x in rows:
         expected = theirs(their_x)
         ours, given = (
-            lm_head(norm(x, final_norm, weights.checkpoint.config)) for x in (our_x, their_x)
+            lm_head(normalize(x, final_norm, weights.checkpoint.config)) for x in (our_x, their_x)
         )
         pieces.append(Positions.of(follows.to(ours.device), ours, expected))
         errors.append(TokenErrors.of(given, expected))
@@ -167,14 +171,14 @@ class _Runner:
 
     config: CheckpointConfig
     lengths: tuple[int, ...]
-    step: Step
+    step: Batch
     """Every text is one piece of a prompt."""
     cache: KVCache
     """Of one layer; every layer overwrites it."""
     rotary: Rotary
 
     @classmethod
-    def of(cls, weights: Weights, texts: Sequence[Text]) -> _Runner:
+    def of(cls, weights: WeightLoader, texts: Sequence[Text]) -> _Runner:
         config, dtype, device = weights.checkpoint.config, weights.dtype, weights.device
         lengths = tuple(len(text.ids) for text in texts)
         cache = KVCache.allocate(
@@ -185,19 +189,19 @@ class _Runner:
             device=device,
         )
         pieces = [
-            PromptPiece(slot=slot, start=0, ids=text.ids, wants_logits=True)
+            PrefillChunk(slot=slot, start=0, ids=text.ids, needs_logits=True)
             for slot, text in enumerate(texts)
         ]
-        step = build_step([], pieces, cache, dtype)
-        table = rotary_table(config, dtype).to(device)
-        return cls(config, lengths, step, cache, rotary_at(table, step))
+        step = build_batch([], pieces, cache, dtype)
+        table = build_rotary_table(config, dtype).to(device)
+        return cls(config, lengths, step, cache, select_rotary(table, step))
 
     def attend(self, layer: Layer, x: torch.Tensor, cache: LayerCache) -> torch.Tensor:
         return layer.attend(x, self.step, cache, rotary=self.rotary, config=self.config)
 
     def through(self, layer: Layer, x: torch.Tensor) -> torch.Tensor:
         """The whole layer, on the checkpoint's own hidden states."""
-        x = x + self.attend(layer, x, self.cache.layer(0, layer.kv_scale))
+        x = x + self.attend(layer, x, self.cache.view_layer(0, layer.kv_scale))
         return x + layer.feed_forward(x, self.config)
 
     def compare(

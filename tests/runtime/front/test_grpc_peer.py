@@ -154,7 +154,7 @@ def test_nobody_there_is_a_failed_call_and_not_ready() -> None:
     model = neighbour(address)
     with pytest.raises(CallFailed, match="refused"):
         next(model.infer({}, "1"))
-    assert not model.ready()
+    assert not model.is_ready()
 
 
 def test_cancelling_ends_a_call_that_waits_on_both_sides() -> None:

@@ -19,7 +19,7 @@ from llmjp_runtime.verify.limits import LIMITS, Precision
 from llmjp_runtime.verify.report import Measurement
 from llmjp_runtime.verify.run import measure
 from tests.runtime.executor.torch.fp8_reference import fp8_checkpoint, input_amax
-from tests.runtime.executor.torch.running import engine, replies, request
+from tests.runtime.executor.torch.running import new_scheduler, replies, request
 from tests.support.shared import shared
 
 from .models import (
@@ -210,7 +210,7 @@ def test_a_wrong_kv_scale_fails(pair: Pair, tmp_path: Path, factor: float) -> No
 def test_one_rank_with_another_scale_does_not_load(small: Pair, tmp_path: Path) -> None:
     name = f"{LAYER}mlp.proj.weights_scaling_factor"
     bad = spoilt(small.fp8, tmp_path / "bad", lambda ranks: ranks[1][name].mul_(2))
-    with pytest.raises(ArtefactInvalid, match="all ranks of a stage have the same"):
+    with pytest.raises(ArtefactInvalid, match="all ranks of a stage must have the same"):
         measured(small, bad)
 
 
@@ -243,7 +243,8 @@ def test_it_is_the_executor_that_is_measured(small: Pair, tmp_path: Path, fp8: b
     ours, theirs = (load_model(f, device="cpu") for f in (bad, small.plain))
     asked = [request(ids) for ids in small.prompts]
     ours_said, theirs_said = (
-        [reply.token_ids[:5] for reply in replies(engine(model), asked)] for model in (ours, theirs)
+        [reply.token_ids[:5] for reply in replies(new_scheduler(model), asked)]
+        for model in (ours, theirs)
     )
     for text, a, b in zip(found.texts, ours_said, theirs_said, strict=True):
         first = next((i for i in range(5) if a[i] != b[i]), None)
@@ -255,7 +256,7 @@ def test_it_is_the_executor_that_is_measured(small: Pair, tmp_path: Path, fp8: b
             )
     short = measured(small, bad, max_tokens=1)
     for ids, text in zip(small.prompts, short.texts, strict=True):
-        error = (ours.logits(ids) - theirs.logits(ids)).abs().max()
+        error = (ours.compute_logits(ids) - theirs.compute_logits(ids)).abs().max()
         assert text.max_error == pytest.approx(float(error), rel=1e-3)
 
 
@@ -290,7 +291,7 @@ def test_prompts_that_do_not_fit(small: Pair, asked: list[tuple[int, ...]], says
 
 
 def test_what_does_not_fit_the_memory(small: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_memory, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(torch_memory, "read_free_memory", lambda device: 1000)
     with pytest.raises(NotEnoughMemory, match=r"the verification needs .* on cpu, 0\.00 GiB is"):
         measured(small, small.plain)
 

@@ -21,7 +21,12 @@ from llmjp_runtime.executor.protocol import (
     FinishReason,
     TokenEvent,
 )
-from llmjp_runtime.executor.pytorch.messages import FEATURES, SAMPLER, LlmReply, sampling_arguments
+from llmjp_runtime.executor.pytorch.messages import (
+    FEATURES,
+    SAMPLER,
+    LlmReply,
+    build_sampling_arguments,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +46,7 @@ ERROR_LENGTH = 300
 
 
 @dataclass(slots=True, eq=False)
-class _Run:
+class _LlmCall:
     request: GenerationRequest
     on_event: Callable[[TokenEvent], None]
     task: asyncio.Task[None] | None = None
@@ -60,7 +65,7 @@ class PyTorchExecutor:
         self._limits = limits
         self._lock = threading.Lock()
         # Guarded by _lock:
-        self._live: dict[str, _Run] = {}
+        self._live: dict[str, _LlmCall] = {}
         self._closing = False
         # Written by the loop alone:
         self._heartbeat = time.monotonic()
@@ -89,7 +94,7 @@ class PyTorchExecutor:
             ArtefactInvalid: config.json is missing or lacks a value.
             OptionInvalid: `max_context` is longer than the model's.
         """
-        limits = _limits(checkpoint, max_batch_size, max_context)
+        limits = _read_limits(checkpoint, max_batch_size, max_context)
         llm = api.LLM(
             model=str(checkpoint),
             skip_tokenizer_init=True,
@@ -121,23 +126,23 @@ class PyTorchExecutor:
             ExecutorClosed: after `close`.
         """
         check_request(request, self._limits)
-        run = _Run(request, on_event)
+        call = _LlmCall(request, on_event)
         with self._lock:
             if self._closing:
                 raise ExecutorClosed("the executor is closed")
             if request.request_id in self._live:
                 raise RequestRefused(f"request_id {request.request_id!r} is in use")
-            self._live[request.request_id] = run
-            self._loop.call_soon_threadsafe(self._start, run)
+            self._live[request.request_id] = call
+            self._loop.call_soon_threadsafe(self._start, call)
 
     def cancel(self, request_id: str, /) -> bool:
         """Ask for a request to end; see `protocol.Executor.cancel`."""
         with self._lock:
-            run = self._live.get(request_id)
-            if run is not None and not run.cancelled:
-                run.cancelled = True
-                self._loop.call_soon_threadsafe(self._abort, run)
-        return run is not None
+            call = self._live.get(request_id)
+            if call is not None and not call.cancelled:
+                call.cancelled = True
+                self._loop.call_soon_threadsafe(self._abort, call)
+        return call is not None
 
     def health(self) -> ExecutorHealth:
         """A reading. The LLM API does not say which requests are being stepped: a full batch is."""
@@ -175,64 +180,64 @@ class PyTorchExecutor:
         self._heartbeat = time.monotonic()
         self._loop.call_later(BEAT_S, self._beat)
 
-    def _start(self, run: _Run) -> None:
-        run.task = self._loop.create_task(self._generate(run))
+    def _start(self, call: _LlmCall) -> None:
+        call.task = self._loop.create_task(self._generate(call))
 
-    def _abort(self, run: _Run) -> None:
-        if run.result is not None:
-            run.result.abort()
-        if run.task is not None:
-            self._loop.call_later(ABORT_S, run.task.cancel)
+    def _abort(self, call: _LlmCall) -> None:
+        if call.result is not None:
+            call.result.abort()
+        if call.task is not None:
+            self._loop.call_later(ABORT_S, call.task.cancel)
 
     async def _drain(self) -> None:
-        tasks = [run.task for run in list(self._live.values()) if run.task is not None]
+        tasks = [call.task for call in list(self._live.values()) if call.task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _generate(self, run: _Run) -> None:
+    async def _generate(self, call: _LlmCall) -> None:
         """One request from its first to its last output."""
-        reply = LlmReply(run.request)
+        reply = LlmReply(call.request)
         final = TokenEvent(finish_reason=FinishReason.CANCELLED)
         try:
-            if not run.cancelled:
-                final = await self._relay(run, reply)
+            if not call.cancelled:
+                final = await self._relay(call, reply)
         except asyncio.CancelledError:
             # Given up after an abort; the loop goes on.
             final = reply.end(None, cancelled=True)
         except Exception as exc:  # noqa: BLE001  a request's edge
             _log.exception("request failed")
-            final = reply.failed((str(exc).strip() or type(exc).__name__)[:ERROR_LENGTH])
+            final = reply.fail((str(exc).strip() or type(exc).__name__)[:ERROR_LENGTH])
             if not isinstance(exc, self._api.RequestError):
                 self._error = f"{type(exc).__name__} in TensorRT-LLM"
         with self._lock:
-            del self._live[run.request.request_id]
-        run.on_event(final)
+            del self._live[call.request.request_id]
+        call.on_event(final)
 
-    async def _relay(self, run: _Run, reply: LlmReply) -> TokenEvent:
-        arguments = sampling_arguments(run.request, self._bias)
-        run.result = self._llm.generate_async(
-            list(run.request.prompt_ids), self._api.SamplingParams(**arguments), streaming=True
+    async def _relay(self, call: _LlmCall, reply: LlmReply) -> TokenEvent:
+        arguments = build_sampling_arguments(call.request, self._build_bias)
+        call.result = self._llm.generate_async(
+            list(call.request.prompt_ids), self._api.SamplingParams(**arguments), streaming=True
         )
         reason = None
-        async for output in run.result:
+        async for output in call.result:
             completion = output.outputs[0]
             event = reply.feed(completion)
             self._num_steps += 1
             if event is not None:
                 self._num_generated += len(event.token_ids)
-                run.on_event(event)
+                call.on_event(event)
             reason = completion.finish_reason
-        final = reply.end(reason, cancelled=run.cancelled)
+        final = reply.end(reason, cancelled=call.cancelled)
         self._num_generated += final.num_generated - reply.num_tokens
         return final
 
-    def _bias(self, pairs: tuple[tuple[int, float], ...]) -> torch.Tensor:
+    def _build_bias(self, pairs: tuple[tuple[int, float], ...]) -> torch.Tensor:
         bias = torch.zeros(self._limits.vocab_size)
         for token, value in pairs:
             bias[token] += value
         return bias
 
 
-def _limits(checkpoint: Path, max_batch_size: int, max_context: int | None) -> ExecutorLimits:
+def _read_limits(checkpoint: Path, max_batch_size: int, max_context: int | None) -> ExecutorLimits:
     path = checkpoint / "config.json"
     try:
         config = json.loads(path.read_text("utf-8"))

@@ -30,7 +30,7 @@ _REASONS = {
 }
 
 
-def sampling_arguments(
+def build_sampling_arguments(
     request: GenerationRequest, make_bias: Callable[[tuple[tuple[int, float], ...]], object]
 ) -> dict[str, Any]:
     """The arguments of `tensorrt_llm.SamplingParams`.
@@ -45,8 +45,8 @@ def sampling_arguments(
         "seed": secrets.randbits(63) if sampling.seed is None else sampling.seed,
         "detokenize": False,
         "add_special_tokens": False,
-        **_choice(sampling),
-        **_ends(sampling),
+        **_build_choice(sampling),
+        **_build_end_ids(sampling),
     }
     if sampling.repetition_penalty != 1:
         arguments["repetition_penalty"] = sampling.repetition_penalty
@@ -64,14 +64,14 @@ def sampling_arguments(
     return arguments
 
 
-def _choice(sampling: SamplingParams) -> dict[str, Any]:
+def _build_choice(sampling: SamplingParams) -> dict[str, Any]:
     if sampling.temperature == 0:
         return {"top_k": 1}
     limits = {"top_k": sampling.top_k, "top_p": sampling.top_p}
     return {"temperature": sampling.temperature} | ({"top_k": 1} if sampling.top_k == 1 else limits)
 
 
-def _ends(sampling: SamplingParams) -> dict[str, Any]:
+def _build_end_ids(sampling: SamplingParams) -> dict[str, Any]:
     """One end id; any others are stop tokens, which the LLM API cuts off the reply."""
     if not (ordered := sorted(sampling.end_ids)):
         # An id must be given where the LLM API has no tokenizer to ask.
@@ -98,7 +98,7 @@ class LlmReply:
         if not ids:
             return None
         self.num_tokens += len(ids)
-        log_probs = _chosen(ids, completion.logprobs_diff) if self._log_probs else None
+        log_probs = _select_log_probs(ids, completion.logprobs_diff) if self._log_probs else None
         return TokenEvent(token_ids=tuple(ids), log_probs=log_probs, num_generated=self.num_tokens)
 
     def end(self, finish_reason: str | None, *, cancelled: bool) -> TokenEvent:
@@ -111,17 +111,17 @@ class LlmReply:
         reason = _REASONS.get(finish_reason or "")
         if reason is None:
             if not cancelled:
-                return self.failed(f"it ended with finish_reason {finish_reason!r}")
+                return self.fail(f"it ended with finish_reason {finish_reason!r}")
             reason = FinishReason.CANCELLED
         ended = reason is FinishReason.STOP
         return TokenEvent(num_generated=self.num_tokens + ended, finish_reason=reason)
 
-    def failed(self, why: str) -> TokenEvent:
+    def fail(self, why: str) -> TokenEvent:
         """The final event of a reply that the LLM API gave up."""
         return TokenEvent(num_generated=self.num_tokens, error=f"the engine failed: {why}")
 
 
-def _chosen(ids: list[int], steps: list[Any]) -> tuple[float, ...]:
+def _select_log_probs(ids: list[int], steps: list[Any]) -> tuple[float, ...]:
     """The log probability of each id; a step has those of several ids, or of the chosen one."""
     return tuple(
         float(step[token].logprob if isinstance(step, dict) else step)

@@ -80,12 +80,12 @@ class EngineConfig:
         plugins, mapping = build["plugin_config"], model["mapping"]
         config = cls(
             version=str(value["version"]),
-            tensor_parallel=_count(mapping, "tp_size"),
-            pipeline_parallel=_count(mapping, "pp_size"),
-            vocab_size=_count(model, "vocab_size"),
-            max_batch_size=_count(build, "max_batch_size"),
-            max_seq_len=_count(build, "max_seq_len"),
-            max_num_tokens=_count(build, "max_num_tokens"),
+            tensor_parallel=_parse_count(mapping, "tp_size"),
+            pipeline_parallel=_parse_count(mapping, "pp_size"),
+            vocab_size=_parse_count(model, "vocab_size"),
+            max_batch_size=_parse_count(build, "max_batch_size"),
+            max_seq_len=_parse_count(build, "max_seq_len"),
+            max_num_tokens=_parse_count(build, "max_num_tokens"),
             paged_context=bool(plugins["use_paged_context_fmha"]),
         )
         needed = {
@@ -94,27 +94,27 @@ class EngineConfig:
         }
         return config, [name for name, there in needed.items() if not there]
 
-    def limits(self, max_batch_size: int | None, max_context: int | None) -> ExecutorLimits:
+    def narrow_limits(self, max_batch_size: int | None, max_context: int | None) -> ExecutorLimits:
         """The engine's limits, narrowed by what the serving settings ask for.
 
         Raises:
             OptionInvalid: a setting exceeds what the engine was built for.
         """
         return ExecutorLimits(
-            max_context=_narrowed("max_context", max_context, self.max_seq_len),
+            max_context=_narrow("max_context", max_context, self.max_seq_len),
             vocab_size=self.vocab_size,
-            max_batch_size=_narrowed("max_batch_size", max_batch_size, self.max_batch_size),
+            max_batch_size=_narrow("max_batch_size", max_batch_size, self.max_batch_size),
         )
 
 
-def _count(section: dict[str, Any], key: str) -> int:
+def _parse_count(section: dict[str, Any], key: str) -> int:
     number = section[key]
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise ValueError(f"{key} is {number!r}, a count is expected")
     return number
 
 
-def _narrowed(name: str, asked: int | None, built: int) -> int:
+def _narrow(name: str, asked: int | None, built: int) -> int:
     if asked is None:
         return built
     if not 1 <= asked <= built:

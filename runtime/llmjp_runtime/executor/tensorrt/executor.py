@@ -27,11 +27,11 @@ from llmjp_runtime.executor.protocol import (
     TokenEvent,
 )
 from llmjp_runtime.executor.tensorrt.messages import (
-    RESULTS,
+    OUTPUT_NAMES,
     EngineReply,
-    check_for_engine,
-    generation_tensors,
-    stop_tensors,
+    check_engine_limits,
+    encode_request,
+    encode_stop,
 )
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ PROBE = GenerationRequest(
 """What tells a broken engine from a request that it could not do."""
 
 
-class EngineModel(Protocol):
+class InferenceModel(Protocol):
     """The C++ model `tensorrt_llm`."""
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether it takes requests; a round trip."""
         ...
 
@@ -81,7 +81,7 @@ class EngineModel(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Run:
+class _EngineCall:
     request: GenerationRequest
     on_event: Callable[[TokenEvent], None]
     engine_id: str
@@ -93,7 +93,7 @@ class _Run:
 class TensorRTExecutor:
     """See `protocol.Executor`; the engine may still be loading when this is made."""
 
-    def __init__(self, model: EngineModel, engine: EngineConfig, limits: ExecutorLimits) -> None:
+    def __init__(self, model: InferenceModel, engine: EngineConfig, limits: ExecutorLimits) -> None:
         """Start the threads; nothing is sent before the model is ready."""
         self._model = model
         self._engine = engine
@@ -101,7 +101,7 @@ class TensorRTExecutor:
         self._numbers = itertools.count(1)
         self._wake = threading.Condition()
         # Guarded by _wake, which is never held during a call:
-        self._live: dict[str, _Run] = {}
+        self._live: dict[str, _EngineCall] = {}
         self._closing = False
         self._num_steps = 0
         self._num_generated = 0
@@ -110,7 +110,7 @@ class TensorRTExecutor:
         self._error: str | None = None
         margin = MARGIN if limits.max_batch_size == engine.max_batch_size else 0
         self._pool = ThreadPoolExecutor(limits.max_batch_size + margin, "engine-request")
-        self._thread = threading.Thread(target=self._watch, name="engine-watch", daemon=True)
+        self._thread = threading.Thread(target=self._watch_engine, name="engine-watch", daemon=True)
         self._thread.start()
 
     @property
@@ -131,33 +131,33 @@ class TensorRTExecutor:
             ExecutorClosed: after `close`.
         """
         check_request(request, self._limits)
-        check_for_engine(request, self._engine)
-        run = _Run(request, on_event, str(next(self._numbers)))
+        check_engine_limits(request, self._engine)
+        call = _EngineCall(request, on_event, str(next(self._numbers)))
         with self._wake:
             if self._closing:
                 raise ExecutorClosed("the executor is closed")
             if request.request_id in self._live:
                 raise RequestRefused(f"request_id {request.request_id!r} is in use")
-            self._live[request.request_id] = run
-            self._pool.submit(self._run, run)
+            self._live[request.request_id] = call
+            self._pool.submit(self._generate, call)
 
     def cancel(self, request_id: str, /) -> bool:
         """Ask for a request to end; see `protocol.Executor.cancel`."""
         with self._wake:
-            run = self._live.get(request_id)
-            if run is None:
+            call = self._live.get(request_id)
+            if call is None:
                 return False
-            run.cancelled = True
+            call.cancelled = True
             self._wake.notify()
-            waiting = not run.started
+            waiting = not call.started
         if waiting:
-            self._end(run, TokenEvent(finish_reason=FinishReason.CANCELLED))
+            self._finish(call, TokenEvent(finish_reason=FinishReason.CANCELLED))
         return True
 
     def health(self) -> ExecutorHealth:
         """A reading; a step is a response of the engine to any request."""
         with self._wake:
-            active = sum(run.started for run in self._live.values())
+            active = sum(call.started for call in self._live.values())
             return ExecutorHealth(
                 heartbeat_age_s=time.monotonic() - self._heartbeat,
                 num_active=active,
@@ -179,54 +179,54 @@ class TensorRTExecutor:
         with self._wake:
             self._wake.wait_for(lambda: not self._live, CLOSE_S)
             left = list(self._live.values())
-        for run in left:
-            self._end(run, TokenEvent(finish_reason=FinishReason.CANCELLED))
+        for call in left:
+            self._finish(call, TokenEvent(finish_reason=FinishReason.CANCELLED))
         self._thread.join()
         self._pool.shutdown(wait=False)
 
-    def _run(self, run: _Run) -> None:
+    def _generate(self, call: _EngineCall) -> None:
         """One request from its first to its last response (a thread of the pool)."""
         self._ready.wait()
         with self._wake:
-            if run.cancelled:
+            if call.cancelled:
                 return
-            run.started = True
-        reply = EngineReply(run.request)
+            call.started = True
+        reply = EngineReply(call.request)
         try:
-            self._relay(run, reply)
-            final = reply.end(cancelled=run.cancelled)
+            self._relay(call, reply)
+            final = reply.end(cancelled=call.cancelled)
         except Exception as exc:  # noqa: BLE001  a thread's edge
             _log.exception("request failed")
             reason = str(exc).strip().splitlines()[:1] or [type(exc).__name__]
             error = f"the engine failed: {reason[0][:ERROR_LENGTH]}"
             final = TokenEvent(num_generated=reply.num_tokens, error=error)
-        self._end(run, final)
-        if final.error and not run.cancelled:
-            self._doubt(run, final.error)
+        self._finish(call, final)
+        if final.error and not call.cancelled:
+            self._probe_engine(call, final.error)
 
-    def _relay(self, run: _Run, reply: EngineReply) -> None:
-        tensors = generation_tensors(run.request, self._limits.vocab_size)
-        for outputs in self._model.infer(tensors, run.engine_id, RESULTS):
+    def _relay(self, call: _EngineCall, reply: EngineReply) -> None:
+        tensors = encode_request(call.request, self._limits.vocab_size)
+        for outputs in self._model.infer(tensors, call.engine_id, OUTPUT_NAMES):
             before = reply.num_tokens
             event = reply.feed(outputs)
             with self._wake:
                 self._num_steps += 1
                 self._num_generated += reply.num_tokens - before
             if event is not None:
-                run.on_event(event)
+                call.on_event(event)
 
-    def _end(self, run: _Run, final: TokenEvent) -> None:
+    def _finish(self, call: _EngineCall, final: TokenEvent) -> None:
         """Deliver the last event, once."""
         with self._wake:
-            if self._live.get(run.request.request_id) is not run:
+            if self._live.get(call.request.request_id) is not call:
                 return
-            del self._live[run.request.request_id]
+            del self._live[call.request.request_id]
             self._wake.notify_all()
-        run.on_event(final)
+        call.on_event(final)
 
-    def _doubt(self, run: _Run, error: str) -> None:
+    def _probe_engine(self, call: _EngineCall, error: str) -> None:
         """After a failure: try a request of our own, whose failure is the engine's."""
-        if run.request is PROBE:
+        if call.request is PROBE:
             self._error = error
             return
         try:
@@ -234,25 +234,25 @@ class TensorRTExecutor:
         except (ExecutorClosed, RequestRefused):
             return
 
-    def _watch(self) -> None:
+    def _watch_engine(self) -> None:
         """Look at the engine, and stop what is cancelled, until nothing is left to do."""
         while True:
             try:
-                self._look()
+                self._check_engine()
             except Exception as exc:  # noqa: BLE001  a thread's edge
                 _log.warning("the engine was not stopped: %s", exc)
             with self._wake:
-                stopping = any(run.cancelled for run in self._live.values())
+                stopping = any(call.cancelled for call in self._live.values())
                 if self._closing and not self._live:
                     return
                 self._wake.wait(IDLE_S if self._ready.is_set() and not stopping else BUSY_S)
 
-    def _look(self) -> None:
-        if self._model.ready():
+    def _check_engine(self) -> None:
+        if self._model.is_ready():
             self._heartbeat = time.monotonic()
             self._ready.set()
         with self._wake:
-            stopping = [run for run in self._live.values() if run.cancelled and run.started]
-        for run in stopping:
-            for _ in self._model.infer(stop_tensors(), run.engine_id, RESULTS):
+            stopping = [call for call in self._live.values() if call.cancelled and call.started]
+        for call in stopping:
+            for _ in self._model.infer(encode_stop(), call.engine_id, OUTPUT_NAMES):
                 pass

@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     Tensors = dict[str, NDArray[np.generic]]
     """Name to array, batch dimension included."""
 
-RESULTS = ("output_ids", "sequence_length", "output_log_probs")
+OUTPUT_NAMES = ("output_ids", "sequence_length", "output_log_probs")
 """The outputs to ask for; the model insists on the first two."""
 
 TOP_K_LIMIT = 1024
 """The kernels' largest top_k."""
 
 
-def check_for_engine(request: GenerationRequest, engine: EngineConfig) -> None:
+def check_engine_limits(request: GenerationRequest, engine: EngineConfig) -> None:
     """Refuse what this engine, or the C++ model, cannot do.
 
     Raises:
@@ -58,35 +58,35 @@ def check_for_engine(request: GenerationRequest, engine: EngineConfig) -> None:
         raise RequestRefused("min_tokens: the engine can hold back one end id only, give end_id")
 
 
-def generation_tensors(request: GenerationRequest, vocab_size: int) -> Tensors:
+def encode_request(request: GenerationRequest, vocab_size: int) -> Tensors:
     """The inputs that have the C++ model generate a streamed reply of new ids only."""
     sampling = request.sampling
     return {
         "input_ids": np.array([request.prompt_ids], np.int32),
-        "input_lengths": _int(len(request.prompt_ids)),
-        "request_output_len": _int(sampling.max_tokens),
+        "input_lengths": _make_int(len(request.prompt_ids)),
+        "request_output_len": _make_int(sampling.max_tokens),
         "streaming": np.array([[True]]),
         "exclude_input_in_output": np.array([[True]]),
         "return_log_probs": np.array([[request.log_probs]]),
-        **_ends(sampling.end_ids),
-        **_choice(sampling),
-        **_constraints(sampling, vocab_size),
+        **_encode_end_ids(sampling.end_ids),
+        **_encode_sampling(sampling),
+        **_encode_constraints(sampling, vocab_size),
     }
 
 
-def stop_tensors() -> Tensors:
+def encode_stop() -> Tensors:
     """The inputs that cancel the running request of the same id.
 
     Only `stop` is read; Triton itself insists on the two inputs that are not optional.
     """
     return {
         "stop": np.array([[True]]),
-        "input_lengths": _int(1),
-        "request_output_len": _int(1),
+        "input_lengths": _make_int(1),
+        "request_output_len": _make_int(1),
     }
 
 
-def word_list(words: Sequence[Sequence[int]]) -> NDArray[np.int32]:
+def encode_words(words: Sequence[Sequence[int]]) -> NDArray[np.int32]:
     """[1, 2, N]: all ids, padded with 0, over the end offset of each word, padded with -1."""
     ids = [token for word in words for token in word]
     ends = np.cumsum([len(word) for word in words])
@@ -96,44 +96,44 @@ def word_list(words: Sequence[Sequence[int]]) -> NDArray[np.int32]:
     return table[np.newaxis]
 
 
-def _ends(end_ids: Iterable[int]) -> Tensors:
+def _encode_end_ids(end_ids: Iterable[int]) -> Tensors:
     """One end id, of which the model never puts out a token; any others are stop words."""
     if not (ordered := sorted(end_ids)):
         return {}
     first, *others = ordered
-    tensors: Tensors = {"end_id": _int(first), "pad_id": _int(first)}
+    tensors: Tensors = {"end_id": _make_int(first), "pad_id": _make_int(first)}
     if others:
-        tensors["stop_words_list"] = word_list([(token,) for token in others])
+        tensors["stop_words_list"] = encode_words([(token,) for token in others])
     return tensors
 
 
-def _choice(sampling: SamplingParams) -> Tensors:
+def _encode_sampling(sampling: SamplingParams) -> Tensors:
     """How an id is chosen. A seed is always sent: without one, the model takes the same again."""
     greedy = sampling.temperature == 0 or sampling.top_k == 1
     seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
     tensors: Tensors = {
-        "runtime_top_k": _int(1 if greedy else sampling.top_k),
-        "runtime_top_p": _float(1.0 if greedy else sampling.top_p),
+        "runtime_top_k": _make_int(1 if greedy else sampling.top_k),
+        "runtime_top_p": _make_float(1.0 if greedy else sampling.top_p),
         "seed": np.array([[seed]], np.uint64),
     }
     if sampling.temperature > 0:
-        tensors["temperature"] = _float(sampling.temperature)
+        tensors["temperature"] = _make_float(sampling.temperature)
     return tensors
 
 
-def _constraints(sampling: SamplingParams, vocab_size: int) -> Tensors:
+def _encode_constraints(sampling: SamplingParams, vocab_size: int) -> Tensors:
     """What is left out where it asks for nothing, because it costs a kernel."""
     tensors: Tensors = {}
     if sampling.repetition_penalty != 1:
-        tensors["repetition_penalty"] = _float(sampling.repetition_penalty)
+        tensors["repetition_penalty"] = _make_float(sampling.repetition_penalty)
     if sampling.presence_penalty:
-        tensors["presence_penalty"] = _float(sampling.presence_penalty)
+        tensors["presence_penalty"] = _make_float(sampling.presence_penalty)
     if sampling.frequency_penalty:
-        tensors["frequency_penalty"] = _float(sampling.frequency_penalty)
+        tensors["frequency_penalty"] = _make_float(sampling.frequency_penalty)
     if sampling.min_tokens:
-        tensors["min_tokens"] = _int(sampling.min_tokens)
+        tensors["min_tokens"] = _make_int(sampling.min_tokens)
     if sampling.bad_words:
-        tensors["bad_words_list"] = word_list(sampling.bad_words)
+        tensors["bad_words_list"] = encode_words(sampling.bad_words)
     if sampling.embedding_bias:
         bias = np.zeros((1, vocab_size), np.float32)
         for token, value in sampling.embedding_bias:
@@ -142,11 +142,11 @@ def _constraints(sampling: SamplingParams, vocab_size: int) -> Tensors:
     return tensors
 
 
-def _int(value: int) -> NDArray[np.generic]:
+def _make_int(value: int) -> NDArray[np.generic]:
     return np.array([[value]], np.int32)
 
 
-def _float(value: float) -> NDArray[np.generic]:
+def _make_float(value: float) -> NDArray[np.generic]:
     return np.array([[value]], np.float32)
 
 
@@ -185,11 +185,11 @@ class EngineReply:
             return None
         return TokenEvent(
             token_ids=tuple(ids),
-            log_probs=self._new_log_probs(outputs, before, len(ids)),
+            log_probs=self._take_log_probs(outputs, before, len(ids)),
             num_generated=before + len(ids),
         )
 
-    def _new_log_probs(
+    def _take_log_probs(
         self, outputs: Mapping[str, NDArray[np.generic]], before: int, count: int
     ) -> tuple[float, ...] | None:
         if not self._log_probs or "output_log_probs" not in outputs:

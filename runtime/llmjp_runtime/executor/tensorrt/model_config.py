@@ -28,7 +28,7 @@ DEFAULT_KV_CACHE_FRACTION = 0.9
 """Of the memory that is free once the engine is loaded; the backend's own default."""
 
 
-def engine_model_pbtxt(
+def render_engine_model_config(
     engine: EngineConfig, folder: Path, kv_cache_fraction: float = DEFAULT_KV_CACHE_FRACTION
 ) -> str:
     """The text of the model's `config.pbtxt`; `folder` holds the engine."""
@@ -44,16 +44,18 @@ def engine_model_pbtxt(
         "default_queue_policy { max_queue_size: 0 } }",
         "instance_group { count: 1 kind: KIND_CPU }",
     ]
-    lines += [_tensor("input", tensor) for tensor in ENGINE_INPUTS]
-    lines += [_tensor("output", tensor) for tensor in ENGINE_OUTPUTS]
+    lines += [_render_tensor("input", tensor) for tensor in ENGINE_INPUTS]
+    lines += [_render_tensor("output", tensor) for tensor in ENGINE_OUTPUTS]
     lines += [
         f"parameters {{ key: {json.dumps(key)} value {{ string_value: {json.dumps(value)} }} }}"
-        for key, value in _parameters(engine, folder, kv_cache_fraction).items()
+        for key, value in _list_parameters(engine, folder, kv_cache_fraction).items()
     ]
     return "\n".join(lines) + "\n"
 
 
-def _parameters(engine: EngineConfig, folder: Path, kv_cache_fraction: float) -> dict[str, str]:
+def _list_parameters(
+    engine: EngineConfig, folder: Path, kv_cache_fraction: float
+) -> dict[str, str]:
     return {
         "gpt_model_type": "inflight_fused_batching",
         "gpt_model_path": str(folder),
@@ -66,8 +68,8 @@ def _parameters(engine: EngineConfig, folder: Path, kv_cache_fraction: float) ->
         "kv_cache_free_gpu_mem_fraction": f"{kv_cache_fraction:g}",
         # Conversations repeat their beginning. Both need an engine with paged context attention;
         # chunks keep a long prompt from holding up the replies beside it.
-        "enable_kv_cache_reuse": _flag(engine.paged_context),
-        "enable_chunked_context": _flag(engine.paged_context),
+        "enable_kv_cache_reuse": _format_flag(engine.paged_context),
+        "enable_chunked_context": _format_flag(engine.paged_context),
         "exclude_input_in_output": "true",
         # Log probabilities over the vocabulary, not among the top k (kernels/samplingTopKKernels).
         "normalize_log_probs": "false",
@@ -79,11 +81,11 @@ def _parameters(engine: EngineConfig, folder: Path, kv_cache_fraction: float) ->
     }
 
 
-def _flag(value: bool) -> str:  # noqa: FBT001  a word for a value
+def _format_flag(value: bool) -> str:  # noqa: FBT001  a word for a value
     return "true" if value else "false"
 
 
-def _tensor(kind: str, tensor: EngineTensor) -> str:
+def _render_tensor(kind: str, tensor: EngineTensor) -> str:
     dims = ", ".join(map(str, tensor.dims))
     extras = [
         "optional: true" if kind == "input" and tensor.optional else "",

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PromptPiece:
+class PrefillChunk:
     """Ids of one prompt that go through the model together."""
 
     slot: int
     start: int
     """Position of the first id; everything before it is in the cache."""
     ids: Sequence[int]
-    wants_logits: bool
+    needs_logits: bool
     """Whether the prompt ends here, so that a first id follows."""
 
     @property
@@ -31,7 +31,7 @@ class PromptPiece:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class PieceAttention:
+class ChunkAttention:
     """A piece's rows among a step's tokens, and what they see."""
 
     rows: slice
@@ -42,7 +42,7 @@ class PieceAttention:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Step:
+class Batch:
     """Tensors of one pass over T tokens: first B decoded ones (row = slot), then the pieces."""
 
     input_ids: torch.Tensor
@@ -55,22 +55,22 @@ class Step:
     """Cells of a slot."""
     num_decodes: int
     """B"""
-    length: int
+    kv_length: int
     """Cells that the longest decoding request sees."""
     mask: torch.Tensor | None
     """[B, 1, 1, length], added to scores; None when all are equally long."""
-    pieces: tuple[PieceAttention, ...]
+    chunks: tuple[ChunkAttention, ...]
     outputs: torch.Tensor | None
     """Tokens whose logits are wanted; None for all."""
 
 
-def build_step(
+def build_batch(
     decodes: Sequence[tuple[int, int]],
-    pieces: Sequence[PromptPiece],
+    chunks: Sequence[PrefillChunk],
     cache: KVCache,
     dtype: torch.dtype,
-) -> Step:
-    """The tensors for decoding `decodes` (id, position; index = slot) and reading `pieces`.
+) -> Batch:
+    """The tensors for decoding `decodes` (id, position; index = slot) and reading `chunks`.
 
     Logits come for every decoded id, then for each piece that wants them, in order.
     """
@@ -78,46 +78,46 @@ def build_step(
     positions = [position for _, position in decodes]
     slots = list(range(len(decodes)))
     attentions, outputs = [], list(slots)
-    for piece in pieces:
-        rows = slice(len(ids), len(ids) + len(piece.ids))
-        ids += piece.ids
-        positions += range(piece.start, piece.stop)
-        slots += [piece.slot] * len(piece.ids)
-        outputs += [rows.stop - 1] if piece.wants_logits else []
-        attentions.append(_piece_attention(piece, rows, cache, dtype))
+    for chunk in chunks:
+        rows = slice(len(ids), len(ids) + len(chunk.ids))
+        ids += chunk.ids
+        positions += range(chunk.start, chunk.stop)
+        slots += [chunk.slot] * len(chunk.ids)
+        outputs += [rows.stop - 1] if chunk.needs_logits else []
+        attentions.append(_build_chunk_attention(chunk, rows, cache, dtype))
     device = cache.ids.device
     packed = torch.tensor([ids, positions, slots], dtype=torch.int64).to(device)
-    length = max((position for _, position in decodes), default=-1) + 1
-    return Step(
+    kv_length = max((position for _, position in decodes), default=-1) + 1
+    return Batch(
         input_ids=packed[0],
         positions=packed[1],
         cells=packed[2] * cache.max_length + packed[1],
         slot_length=cache.max_length,
         num_decodes=len(decodes),
-        length=length,
-        mask=_decode_mask(packed[1, : len(decodes)], length, dtype)
-        if any(position + 1 != length for _, position in decodes)
+        kv_length=kv_length,
+        mask=_decode_mask(packed[1, : len(decodes)], kv_length, dtype)
+        if any(position + 1 != kv_length for _, position in decodes)
         else None,
-        pieces=tuple(attentions),
+        chunks=tuple(attentions),
         outputs=torch.tensor(outputs, dtype=torch.int64, device=device)
         if len(outputs) < len(ids)
         else None,
     )
 
 
-def _decode_mask(positions: torch.Tensor, length: int, dtype: torch.dtype) -> torch.Tensor:
-    unseen = torch.arange(length, device=positions.device) > positions[:, None]
+def _decode_mask(positions: torch.Tensor, kv_length: int, dtype: torch.dtype) -> torch.Tensor:
+    unseen = torch.arange(kv_length, device=positions.device) > positions[:, None]
     mask = torch.zeros(unseen.shape, dtype=dtype, device=positions.device)
     return mask.masked_fill_(unseen, -torch.inf)[:, None, None]
 
 
-def _piece_attention(
-    piece: PromptPiece, rows: slice, cache: KVCache, dtype: torch.dtype
-) -> PieceAttention:
-    first = piece.slot * cache.max_length
+def _build_chunk_attention(
+    chunk: PrefillChunk, rows: slice, cache: KVCache, dtype: torch.dtype
+) -> ChunkAttention:
+    first = chunk.slot * cache.max_length
     mask = None
-    if piece.start > 0:
+    if chunk.start > 0:
         # Row i sees everything up to itself: the diagonal is shifted by what is cached already.
-        mask = torch.full((len(piece.ids), piece.stop), -torch.inf, dtype=dtype)
-        mask = mask.triu_(piece.start + 1).to(cache.ids.device)
-    return PieceAttention(rows=rows, cells=slice(first, first + piece.stop), mask=mask)
+        mask = torch.full((len(chunk.ids), chunk.stop), -torch.inf, dtype=dtype)
+        mask = mask.triu_(chunk.start + 1).to(cache.ids.device)
+    return ChunkAttention(rows=rows, cells=slice(first, first + chunk.stop), mask=mask)

@@ -40,7 +40,7 @@ _STORED = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 Shape = tuple[int, ...]
 
 
-class Stored(NamedTuple):
+class ExpectedTensor(NamedTuple):
     """What a tensor must be."""
 
     shape: Shape
@@ -48,16 +48,16 @@ class Stored(NamedTuple):
     """The safetensors name."""
 
 
-_SCALE = Stored((1,), "F32")
+_SCALE = ExpectedTensor((1,), "F32")
 """TensorRT-LLM loads scales without a dimension, too."""
 
 
-def layer_name(index: int, tensor: str) -> str:
+def name_layer_tensor(index: int, tensor: str) -> str:
     """The stored name of something in a layer; `index` counts within the pipeline stage."""
     return f"transformer.layers.{index}.{tensor}"
 
 
-def layer_shapes(config: CheckpointConfig) -> dict[str, Shape]:
+def list_layer_shapes(config: CheckpointConfig) -> dict[str, Shape]:
     """What every layer holds on every rank.
 
     `fc` is Hugging Face's gate_proj, `gate` its up_proj and `proj` its down_proj; `qkv` is this
@@ -77,12 +77,12 @@ def layer_shapes(config: CheckpointConfig) -> dict[str, Shape]:
     }
 
 
-def layer_tensors(config: CheckpointConfig) -> dict[str, Stored]:
-    """By name within the layer: `layer_shapes` as weights, and the scales that FP8 needs."""
+def list_layer_tensors(config: CheckpointConfig) -> dict[str, ExpectedTensor]:
+    """By name within the layer: `list_layer_shapes` as weights, and the scales that FP8 needs."""
     dtype, tensors = _STORED[config.dtype], {}
-    for name, shape in layer_shapes(config).items():
+    for name, shape in list_layer_shapes(config).items():
         quantised = config.fp8_linears and name in LINEARS
-        tensors[f"{name}.weight"] = Stored(shape, "F8_E4M3" if quantised else dtype)
+        tensors[f"{name}.weight"] = ExpectedTensor(shape, "F8_E4M3" if quantised else dtype)
     if config.fp8_linears:
         scales = (f"{name}.{scale}" for name in LINEARS for scale in (WEIGHT_SCALE, INPUT_SCALE))
         tensors |= dict.fromkeys(scales, _SCALE)
@@ -91,28 +91,30 @@ def layer_tensors(config: CheckpointConfig) -> dict[str, Stored]:
     return tensors
 
 
-def rank_tensors(config: CheckpointConfig, pp_rank: int, num_layers: int) -> dict[str, Stored]:
+def list_rank_tensors(
+    config: CheckpointConfig, pp_rank: int, num_layers: int
+) -> dict[str, ExpectedTensor]:
     """All that one rank must hold whose stage has `num_layers` layers."""
     dtype = _STORED[config.dtype]
     tensors = {
-        layer_name(index, name): stored
+        name_layer_tensor(index, name): stored
         for index in range(num_layers)
-        for name, stored in layer_tensors(config).items()
+        for name, stored in list_layer_tensors(config).items()
     }
     if pp_rank == 0:
-        tensors[EMBEDDING] = Stored(_embedding_shape(config), dtype)
+        tensors[EMBEDDING] = ExpectedTensor(_compute_embedding_shape(config), dtype)
     if pp_rank == config.pp_size - 1:
-        tensors[FINAL_NORM] = Stored((config.hidden_size,), dtype)
-        tensors[LM_HEAD] = Stored((config.vocab_rows_per_rank, config.hidden_size), dtype)
+        tensors[FINAL_NORM] = ExpectedTensor((config.hidden_size,), dtype)
+        tensors[LM_HEAD] = ExpectedTensor((config.vocab_rows_per_rank, config.hidden_size), dtype)
     return tensors
 
 
-def _optional_tensors(config: CheckpointConfig, num_layers: int) -> dict[str, Stored]:
+def _list_optional_tensors(config: CheckpointConfig, num_layers: int) -> dict[str, ExpectedTensor]:
     names = (K_SCALE, V_SCALE) if config.fp8_kv_cache else ()
-    return {layer_name(index, name): _SCALE for index in range(num_layers) for name in names}
+    return {name_layer_tensor(index, name): _SCALE for index in range(num_layers) for name in names}
 
 
-def _embedding_shape(config: CheckpointConfig) -> Shape:
+def _compute_embedding_shape(config: CheckpointConfig) -> Shape:
     if not config.use_parallel_embedding:
         return (config.vocab_size, config.hidden_size)
     if config.embedding_sharding_dim == 0:
@@ -121,7 +123,7 @@ def _embedding_shape(config: CheckpointConfig) -> Shape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
+class ShardedCheckpoint:
     """A folder whose headers agree with its config."""
 
     folder: Path
@@ -130,7 +132,7 @@ class Checkpoint:
     """One entry for each pipeline stage; their sum is the model's."""
 
     @classmethod
-    def open(cls, folder: Path) -> Checkpoint:
+    def open(cls, folder: Path) -> ShardedCheckpoint:
         """Read config.json and every header; no weights.
 
         Raises:
@@ -138,7 +140,7 @@ class Checkpoint:
             UnsupportedModel: see `read_config`.
         """
         config = read_config(folder / "config.json")
-        layers = tuple(_num_layers(folder, config, stage) for stage in range(config.pp_size))
+        layers = tuple(_count_layers(folder, config, stage) for stage in range(config.pp_size))
         if sum(layers) != config.num_hidden_layers:
             raise ArtefactInvalid(
                 f"{folder}: the stages hold {layers} layers,"
@@ -154,7 +156,7 @@ class Checkpoint:
         """The file of one rank."""
         return self.folder / f"rank{pp_rank * self.config.tp_size + tp_rank}.safetensors"
 
-    def place_of(self, layer: int) -> tuple[int, int]:
+    def locate_layer(self, layer: int) -> tuple[int, int]:
         """The pipeline stage that holds a layer of the model, and the layer's number there."""
         for stage, num_layers in enumerate(self.layers_per_stage):
             if layer < num_layers:
@@ -165,21 +167,21 @@ class Checkpoint:
     def _check_rank(self, pp_rank: int, tp_rank: int) -> None:
         path = self.rank_path(pp_rank, tp_rank)
         num_layers = self.layers_per_stage[pp_rank]
-        expected = rank_tensors(self.config, pp_rank, num_layers)
-        optional = _optional_tensors(self.config, num_layers)
+        expected = list_rank_tensors(self.config, pp_rank, num_layers)
+        optional = _list_optional_tensors(self.config, num_layers)
         with open_tensors(path) as tensors:
             found = set(tensors.keys()) - _IGNORED
             if missing := sorted(expected.keys() - found):
-                raise ArtefactInvalid(f"{path}: lacks {_some(missing)}")
+                raise ArtefactInvalid(f"{path}: lacks {_abbreviate(missing)}")
             if extra := sorted(found - expected.keys() - optional.keys()):
                 raise ArtefactInvalid(
-                    f"{path}: holds {_some(extra)}, which this model has no place for"
+                    f"{path}: holds {_abbreviate(extra)}, which this model has no place for"
                 )
             for name, stored in (expected | optional).items():
                 if name in found:
                     self._check_tensor(path, name, tensors.get_slice(name), stored)
 
-    def _check_tensor(self, path: Path, name: str, found: Any, expected: Stored) -> None:
+    def _check_tensor(self, path: Path, name: str, found: Any, expected: ExpectedTensor) -> None:
         shape, dtype = tuple(found.get_shape()), found.get_dtype()
         if shape != expected.shape and not (expected is _SCALE and shape == ()):
             raise ArtefactInvalid(
@@ -209,13 +211,13 @@ def open_tensors(path: Path) -> Iterator[Any]:
         raise ArtefactInvalid(f"{path}: is damaged: {exc}") from exc
 
 
-def _num_layers(folder: Path, config: CheckpointConfig, pp_rank: int) -> int:
+def _count_layers(folder: Path, config: CheckpointConfig, pp_rank: int) -> int:
     """Layers of a stage, as its first rank has them: stages may be of unequal length."""
     with open_tensors(folder / f"rank{pp_rank * config.tp_size}.safetensors") as tensors:
         matches = map(_LAYER.match, tensors.keys())
         return len({match[1] for match in matches if match})
 
 
-def _some(names: list[str]) -> str:
+def _abbreviate(names: list[str]) -> str:
     rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + rest

@@ -48,7 +48,7 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
 }
 """Keys that may be absent, with the values that mean a plain Llama, perhaps in FP8."""
 
-_NEVER_QUANTISED = frozenset(
+_NEVER_QUANTIZED = frozenset(
     {
         "*lm_head",
         "*router",
@@ -124,10 +124,10 @@ def read_config(path: Path) -> CheckpointConfig:
         raise ArtefactInvalid(f"{path}: is not JSON") from exc
     if not isinstance(raw, dict):
         raise ArtefactInvalid(f"{path}: is not a JSON object")
-    return _Parser(path, _flat(raw)).config()
+    return _Parser(path, _flatten(raw)).parse()
 
 
-def _flat(raw: dict[str, Any]) -> dict[str, Any]:
+def _flatten(raw: dict[str, Any]) -> dict[str, Any]:
     """Nested objects by dotted keys, one level deep."""
     flat = dict(raw)
     for group in ("mapping", "quantization", "moe"):
@@ -141,30 +141,30 @@ class _Parser:
     path: Path
     raw: dict[str, Any]
 
-    def config(self) -> CheckpointConfig:
+    def parse(self) -> CheckpointConfig:
         self._refuse_unsupported()
-        heads, hidden = self._size("num_attention_heads"), self._size("hidden_size")
-        kv_heads = self._size("num_key_value_heads", default=heads)
+        heads, hidden = self._parse_size("num_attention_heads"), self._parse_size("hidden_size")
+        kv_heads = self._parse_size("num_key_value_heads", default=heads)
         config = CheckpointConfig(
-            dtype=self._dtype(),
-            vocab_size=self._size("vocab_size"),
+            dtype=self._parse_dtype(),
+            vocab_size=self._parse_size("vocab_size"),
             hidden_size=hidden,
-            intermediate_size=self._size("intermediate_size"),
-            num_hidden_layers=self._size("num_hidden_layers"),
+            intermediate_size=self._parse_size("intermediate_size"),
+            num_hidden_layers=self._parse_size("num_hidden_layers"),
             num_attention_heads=heads,
             num_key_value_heads=kv_heads,
-            head_size=self._size("head_size", default=hidden // heads),
-            norm_epsilon=self._positive("norm_epsilon"),
-            rotary_base=self._positive("rotary_base", default=10000.0),
-            max_position_embeddings=self._size("max_position_embeddings"),
-            tp_size=self._size("mapping.tp_size", default=1),
-            pp_size=self._size("mapping.pp_size", default=1),
+            head_size=self._parse_size("head_size", default=hidden // heads),
+            norm_epsilon=self._parse_positive("norm_epsilon"),
+            rotary_base=self._parse_positive("rotary_base", default=10000.0),
+            max_position_embeddings=self._parse_size("max_position_embeddings"),
+            tp_size=self._parse_size("mapping.tp_size", default=1),
+            pp_size=self._parse_size("mapping.pp_size", default=1),
             use_parallel_embedding=bool(self.raw.get("use_parallel_embedding")),
-            embedding_sharding_dim=self._sharding_dim(),
+            embedding_sharding_dim=self._parse_sharding_dim(),
             fp8_linears=self.raw.get("quantization.quant_algo") == "FP8",
             fp8_kv_cache=self.raw.get("quantization.kv_cache_quant_algo") == "FP8",
         )
-        for problem in self._contradictions(config):
+        for problem in self._find_contradictions(config):
             raise ArtefactInvalid(f"{self.path}: {problem}")
         return config
 
@@ -189,12 +189,12 @@ class _Parser:
             raise ArtefactInvalid(f"{self.path}: {key} is {json.dumps(names)}, expected names")
         if not _LM_HEAD & set(names):
             raise UnsupportedModel(f"{self.path}: not supported: lm_head in FP8 ({key} lacks it)")
-        if other := sorted(set(names) - _NEVER_QUANTISED - _LM_HEAD):
+        if other := sorted(set(names) - _NEVER_QUANTIZED - _LM_HEAD):
             raise UnsupportedModel(f"{self.path}: not supported: {key} with {json.dumps(other[0])}")
 
-    def _contradictions(self, config: CheckpointConfig) -> Iterator[str]:
+    def _find_contradictions(self, config: CheckpointConfig) -> Iterator[str]:
         tp, kv, heads = config.tp_size, config.num_key_value_heads, config.num_attention_heads
-        world = self._size("mapping.world_size", default=config.world_size)
+        world = self._parse_size("mapping.world_size", default=config.world_size)
         if world != config.world_size:
             yield f"mapping.world_size is {world}, but tp_size * pp_size is {config.world_size}"
         for key in ("num_attention_heads", "intermediate_size", "hidden_size"):
@@ -211,14 +211,14 @@ class _Parser:
         if config.num_hidden_layers < config.pp_size:
             yield f"num_hidden_layers {config.num_hidden_layers} < pp_size {config.pp_size}"
 
-    def _dtype(self) -> CheckpointDtype:
+    def _parse_dtype(self) -> CheckpointDtype:
         value = self.raw.get("dtype")
         if value not in get_args(CheckpointDtype):
             allowed = ", ".join(get_args(CheckpointDtype))
             raise ArtefactInvalid(f"{self.path}: dtype is {json.dumps(value)}, expected {allowed}")
         return cast("CheckpointDtype", value)
 
-    def _sharding_dim(self) -> Literal[0, 1]:
+    def _parse_sharding_dim(self) -> Literal[0, 1]:
         match self.raw.get("embedding_sharding_dim", 0):
             case 0:
                 return 0
@@ -229,7 +229,7 @@ class _Parser:
                     f"{self.path}: embedding_sharding_dim is {json.dumps(value)}, expected 0 or 1"
                 )
 
-    def _size(self, key: str, *, default: int | None = None) -> int:
+    def _parse_size(self, key: str, *, default: int | None = None) -> int:
         value = self.raw.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ArtefactInvalid(
@@ -237,7 +237,7 @@ class _Parser:
             )
         return value
 
-    def _positive(self, key: str, *, default: float | None = None) -> float:
+    def _parse_positive(self, key: str, *, default: float | None = None) -> float:
         value = self.raw.get(key, default)
         if (
             not isinstance(value, int | float)

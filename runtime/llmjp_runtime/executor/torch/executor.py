@@ -12,8 +12,8 @@ import torch
 from llmjp_runtime.errors import ExecutorClosed, OptionInvalid, RequestRefused
 from llmjp_runtime.executor.admission import check_request
 from llmjp_runtime.executor.protocol import ExecutorHealth, ExecutorLimits, Feature
-from llmjp_runtime.executor.torch.loader import load_model, num_parameters
-from llmjp_runtime.executor.torch.scheduler import Engine
+from llmjp_runtime.executor.torch.loader import count_parameters, load_model
+from llmjp_runtime.executor.torch.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,19 +31,19 @@ _IDLE_S = 1.0
 class TorchExecutor:
     """Continuous batching in a thread of its own; see `protocol.Executor`."""
 
-    def __init__(self, engine: Engine, limits: ExecutorLimits) -> None:
-        self._engine = engine
+    def __init__(self, scheduler: Scheduler, limits: ExecutorLimits) -> None:
+        self._scheduler = scheduler
         self._limits = limits
         self._wake = threading.Condition()
         # Guarded by _wake, which is never held during a step:
-        self._inbox: list[tuple[GenerationRequest, Callable[[TokenEvent], None]]] = []
+        self._submitted: list[tuple[GenerationRequest, Callable[[TokenEvent], None]]] = []
         self._cancels: list[str] = []
         self._live: set[str] = set()
         self._closing = False
         # Written by the loop alone:
         self._heartbeat = time.monotonic()
         self._error: str | None = None
-        self._thread = threading.Thread(target=self._loop, name="torch-executor", daemon=True)
+        self._thread = threading.Thread(target=self._run_loop, name="torch-executor", daemon=True)
         self._thread.start()
 
     @classmethod
@@ -78,20 +78,20 @@ class TorchExecutor:
             torch.set_num_threads(num_threads)
         model = load_model(checkpoint, device=device, compute_dtype=compute_dtype)
         limits = ExecutorLimits(
-            max_context=_max_context(model, max_context),
+            max_context=_resolve_max_context(model, max_context),
             vocab_size=model.config.vocab_size,
-            max_batch_size=_within("max_batch_size", max_batch_size, 4096),
+            max_batch_size=_check_range("max_batch_size", max_batch_size, 4096),
         )
         if num_valid_ids is not None:
-            _within("num_valid_ids", num_valid_ids, limits.vocab_size)
-        engine = Engine(
+            _check_range("num_valid_ids", num_valid_ids, limits.vocab_size)
+        scheduler = Scheduler(
             model,
             max_batch_size=limits.max_batch_size,
             max_context=limits.max_context,
             num_valid_ids=num_valid_ids,
-            prompt_budget=_prompt_budget(model),
+            prefill_budget=_choose_prefill_budget(model),
         )
-        return cls(engine, limits)
+        return cls(scheduler, limits)
 
     @property
     def limits(self) -> ExecutorLimits:
@@ -124,7 +124,7 @@ class TorchExecutor:
             if request.request_id in self._live:
                 raise RequestRefused(f"request_id {request.request_id!r} is in use")
             self._live.add(request.request_id)
-            self._inbox.append((request, deliver))
+            self._submitted.append((request, deliver))
             self._wake.notify()
 
     def cancel(self, request_id: str, /) -> bool:
@@ -138,13 +138,13 @@ class TorchExecutor:
 
     def health(self) -> ExecutorHealth:
         """A reading; waits for nothing."""
-        engine = self._engine
+        scheduler = self._scheduler
         return ExecutorHealth(
             heartbeat_age_s=time.monotonic() - self._heartbeat,
-            num_active=engine.num_active,
-            num_waiting=engine.num_waiting + len(self._inbox),
-            num_steps=engine.num_steps,
-            num_generated=engine.num_generated,
+            num_active=scheduler.num_active,
+            num_waiting=scheduler.num_waiting + len(self._submitted),
+            num_steps=scheduler.num_steps,
+            num_generated=scheduler.num_generated,
             error=self._error,
         )
 
@@ -156,57 +156,57 @@ class TorchExecutor:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _loop(self) -> None:
-        while self._take_orders():
+    def _run_loop(self) -> None:
+        while self._take_submissions():
             self._heartbeat = time.monotonic()
             if self._error is not None:
-                self._engine.fail_all(self._error)
-            elif self._engine.has_work:
-                self._guarded_step()
-        self._engine.close()
+                self._scheduler.fail_all(self._error)
+            elif self._scheduler.has_work:
+                self._step_or_fail()
+        self._scheduler.close()
 
-    def _take_orders(self) -> bool:
+    def _take_submissions(self) -> bool:
         """Hand what came in to the engine, waiting for it if there is nothing else to do.
 
         Returns:
             Whether to go on.
         """
         with self._wake:
-            if not (self._inbox or self._cancels or self._closing or self._engine.has_work):
+            if not (self._submitted or self._cancels or self._closing or self._scheduler.has_work):
                 self._wake.wait(_IDLE_S)
-            inbox, self._inbox = self._inbox, []
+            submitted, self._submitted = self._submitted, []
             cancels, self._cancels = self._cancels, []
             closing = self._closing
-        for request, deliver in inbox:
-            self._engine.add(request, deliver)
+        for request, deliver in submitted:
+            self._scheduler.add(request, deliver)
         for request_id in cancels:
-            self._engine.cancel(request_id)
+            self._scheduler.cancel(request_id)
         return not closing
 
-    def _guarded_step(self) -> None:
+    def _step_or_fail(self) -> None:
         """A step; whatever it raises ends all requests, and this executor's use, not the loop."""
         try:
-            self._engine.step()
+            self._scheduler.step()
         except Exception as exc:
             _logger.exception("step failed")
             self._error = f"the executor failed ({type(exc).__name__})"
-            self._engine.fail_all(self._error)
+            self._scheduler.fail_all(self._error)
 
 
-def _within(name: str, value: int, largest: int) -> int:
+def _check_range(name: str, value: int, largest: int) -> int:
     if not 1 <= value <= largest:
         raise OptionInvalid(f"{name} is {value}, expected 1 to {largest}")
     return value
 
 
-def _max_context(model: ParallelLlama, asked: int | None) -> int:
+def _resolve_max_context(model: ParallelLlama, asked: int | None) -> int:
     longest = model.config.max_position_embeddings
-    return longest if asked is None else _within("max_context", asked, longest)
+    return longest if asked is None else _check_range("max_context", asked, longest)
 
 
-def _prompt_budget(model: ParallelLlama) -> int:
+def _choose_prefill_budget(model: ParallelLlama) -> int:
     """Prompt ids read in one step: on a CPU, so many as take about a second at 100 GFLOP/s."""
     if model.device.type != "cpu":
         return 512
-    affordable = 1e11 / (2 * num_parameters(model.config))
+    affordable = 1e11 / (2 * count_parameters(model.config))
     return int(min(512, max(32, affordable)))

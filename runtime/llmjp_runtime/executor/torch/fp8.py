@@ -19,18 +19,18 @@ LARGEST = 448.0
 """The largest number of e4m3; torch casts what is beyond it to NaN or to it, so we clamp first."""
 
 
-def quantise(x: torch.Tensor, scale: float) -> torch.Tensor:
+def quantize(x: torch.Tensor, scale: float) -> torch.Tensor:
     """e4m3 of x / scale, in the shape of x; NaN stays NaN."""
     return (x.float() / scale).clamp_(-LARGEST, LARGEST).to(E4M3)
 
 
-def dequantise(x: torch.Tensor, scale: float, dtype: torch.dtype) -> torch.Tensor:
+def dequantize(x: torch.Tensor, scale: float, dtype: torch.dtype) -> torch.Tensor:
     """A new tensor: `x` (e4m3) times scale."""
     wide = x.to(torch.float32)
     return (wide if scale == 1 else wide.mul_(scale)).to(dtype)
 
 
-def storage_dtype(device: torch.device) -> torch.dtype:
+def choose_storage_dtype(device: torch.device) -> torch.dtype:
     """How FP8 weights are kept: as float32 on a CPU.
 
     Widening costs far more there than reading what is wider (0.2 against 2 billion weights a second
@@ -57,6 +57,6 @@ class Fp8Linear:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Quantise and multiply."""
-        narrow = quantise(x, self.scales.input).float()
+        narrow = quantize(x, self.scales.input).float()
         y = F.linear(narrow, self.weight.float())
         return y.mul_(self.scales.input * self.scales.weight).to(x.dtype)

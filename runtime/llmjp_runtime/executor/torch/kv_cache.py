@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from llmjp_runtime.executor.torch.fp8 import E4M3, dequantise, quantise
+from llmjp_runtime.executor.torch.fp8 import E4M3, dequantize, quantize
 from llmjp_runtime.executor.torch.memory import require_memory
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ class LayerCache:
             if self.scale is None:
                 target.index_copy_(0, cells, new)
             else:  # by their bits: torch has no index_copy of e4m3 on the CPU
-                bits = quantise(new, self.scale).view(torch.uint8)
+                bits = quantize(new, self.scale).view(torch.uint8)
                 target.view(torch.uint8).index_copy_(0, cells, bits)
 
     def read(self, cells: slice, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of these cells; views where nothing has to be widened."""
-        return self._wide(self.keys[cells], dtype), self._wide(self.values[cells], dtype)
+        return self._widen(self.keys[cells], dtype), self._widen(self.values[cells], dtype)
 
     def read_slots(
         self, num_slots: int, slot_length: int, length: int, dtype: torch.dtype
@@ -48,10 +48,10 @@ class LayerCache:
             cached.view(-1, slot_length, *cached.shape[1:])[:num_slots, :length]
             for cached in (self.keys, self.values)
         )
-        return self._wide(k, dtype), self._wide(v, dtype)
+        return self._widen(k, dtype), self._widen(v, dtype)
 
-    def _wide(self, cached: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        return cached if self.scale is None else dequantise(cached, self.scale, dtype)
+    def _widen(self, cached: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        return cached if self.scale is None else dequantize(cached, self.scale, dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -103,11 +103,11 @@ class KVCache:
             ids=torch.zeros(num_cells, dtype=torch.int64, device=device),
         )
 
-    def layer(self, index: int, scale: float | None) -> LayerCache:
+    def view_layer(self, index: int, scale: float | None) -> LayerCache:
         """A view of one layer; `scale` is None where the cache is not in FP8."""
         return LayerCache(self.keys[index], self.values[index], scale)
 
-    def move(self, source: int, target: int, length: int) -> None:
+    def move_slot(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` cells of one slot to another."""
         here = slice(source * self.max_length, source * self.max_length + length)
         there = slice(target * self.max_length, target * self.max_length + length)
@@ -115,6 +115,6 @@ class KVCache:
         self.values[:, there] = self.values[:, here]
         self.ids[there] = self.ids[here]
 
-    def history(self, num_rows: int, length: int) -> torch.Tensor:
+    def view_history(self, num_rows: int, length: int) -> torch.Tensor:
         """[num_rows, length]: the ids of the first slots (a view; stale beyond each one's end)."""
         return self.ids.view(self.num_slots, self.max_length)[:num_rows, :length]

@@ -14,19 +14,19 @@ from llmjp_runtime.executor.torch.checkpoint import (
     FINAL_NORM,
     LINEARS,
     LM_HEAD,
-    Checkpoint,
-    layer_name,
-    layer_shapes,
+    ShardedCheckpoint,
+    list_layer_shapes,
+    name_layer_tensor,
     open_tensors,
 )
-from llmjp_runtime.executor.torch.fp8 import Fp8Linear, storage_dtype
+from llmjp_runtime.executor.torch.fp8 import Fp8Linear, choose_storage_dtype
 from llmjp_runtime.executor.torch.memory import require_memory
 from llmjp_runtime.executor.torch.model import (
     Layer,
     Linear,
     ParallelLlama,
     RowParallel,
-    rotary_table,
+    build_rotary_table,
 )
 from llmjp_runtime.executor.torch.scales import read_scales
 
@@ -58,22 +58,22 @@ def load_model(
         OptionInvalid: no such device here, or an unknown `compute_dtype`.
         NotEnoughMemory: the weights do not fit.
     """
-    checkpoint = Checkpoint.open(folder)
+    checkpoint = ShardedCheckpoint.open(folder)
     config, place = checkpoint.config, resolve_device(device)
     if place.type == "cuda":
         # cuDNN's attention was 13 to 25 times slower in bfloat16 here, where key lengths differ at
         # each step (measured with torch 2.11 on an H200).
         torch.backends.cuda.enable_cudnn_sdp(False)
-    weights = Weights(checkpoint, resolve_dtype(compute_dtype, config, place), place)
-    num_bytes = weights.num_bytes(range(config.num_hidden_layers))
+    weights = WeightLoader(checkpoint, resolve_dtype(compute_dtype, config, place), place)
+    num_bytes = weights.count_bytes(range(config.num_hidden_layers))
     require_memory(f"{folder}: weights", num_bytes, place, "use a smaller dtype or a larger device")
     return ParallelLlama(
         config=config,
-        embedding=weights.embedding(),
-        layers=tuple(weights.layer(index) for index in range(config.num_hidden_layers)),
-        final_norm=weights.final_norm(),
-        lm_head=weights.lm_head(),
-        rotary=rotary_table(config, weights.dtype).to(place),
+        embedding=weights.load_embedding(),
+        layers=tuple(weights.load_layer(index) for index in range(config.num_hidden_layers)),
+        final_norm=weights.load_final_norm(),
+        lm_head=weights.load_lm_head(),
+        rotary=build_rotary_table(config, weights.dtype).to(place),
     )
 
 
@@ -109,137 +109,139 @@ def resolve_dtype(name: str, config: CheckpointConfig, device: torch.device) -> 
     return _DTYPES[name]
 
 
-def num_parameters(config: CheckpointConfig) -> int:
+def count_parameters(config: CheckpointConfig) -> int:
     """Elements that `load_model` allocates (key heads duplicated over ranks count each time)."""
-    linears, rest = _layer_parameters(config)
+    linears, rest = _count_layer_parameters(config)
     tables = 2 * config.vocab_size * config.hidden_size + config.hidden_size
     return config.num_hidden_layers * (linears + rest) + tables
 
 
-def _layer_parameters(config: CheckpointConfig) -> tuple[int, int]:
+def _count_layer_parameters(config: CheckpointConfig) -> tuple[int, int]:
     """Of one layer over all ranks: in linear parts, and elsewhere."""
-    shapes = layer_shapes(config)
+    shapes = list_layer_shapes(config)
     linears = sum(config.tp_size * math.prod(shapes[name]) for name in LINEARS)
     return linears, 2 * config.hidden_size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Weights:
+class WeightLoader:
     """The parts of a model, each read from the rank files when it is asked for.
 
     Every method allocates, and raises `ArtefactInvalid` where a file is damaged or ranks disagree.
     """
 
-    checkpoint: Checkpoint
+    checkpoint: ShardedCheckpoint
     dtype: torch.dtype
     """Of everything that is not FP8."""
     device: torch.device
 
-    def num_bytes(self, layers: range) -> int:
+    def count_bytes(self, layers: range) -> int:
         """What these layers, the embedding and lm_head take."""
         config = self.checkpoint.config
-        linears, rest = _layer_parameters(config)
-        stored = storage_dtype(self.device) if config.fp8_linears else self.dtype
+        linears, rest = _count_layer_parameters(config)
+        stored = choose_storage_dtype(self.device) if config.fp8_linears else self.dtype
         tables = (2 * config.vocab_size + 1) * config.hidden_size
         wide = (tables + len(layers) * rest) * self.dtype.itemsize
         return wide + len(layers) * linears * stored.itemsize
 
-    def embedding(self) -> torch.Tensor:
+    def load_embedding(self) -> torch.Tensor:
         """The table [V, H]."""
         config = self.checkpoint.config
-        table = self._empty(config.vocab_size, config.hidden_size)
+        table = self._allocate(config.vocab_size, config.hidden_size)
         for tp_rank in range(config.tp_size):
             if not config.use_parallel_embedding:
                 target = table
             elif config.embedding_sharding_dim == 0:
-                target = table[self._vocab_rows(tp_rank)]
+                target = table[self._slice_vocab_rows(tp_rank)]
             else:
                 target = table.chunk(config.tp_size, dim=1)[tp_rank]
             copied = tp_rank > 0 and not config.use_parallel_embedding
-            self._fill(0, tp_rank, [_Place(EMBEDDING, (target,), filled=copied)])
+            self._fill(0, tp_rank, [_Destination(EMBEDDING, (target,), filled=copied)])
         return table
 
-    def layer(self, index: int) -> Layer:
+    def load_layer(self, index: int) -> Layer:
         """A decoder layer, counted over the whole model."""
         config = self.checkpoint.config
-        pp_rank, local = self.checkpoint.place_of(index)
-        layer = self._empty_layer(read_scales(self.checkpoint, index))
+        pp_rank, local = self.checkpoint.locate_layer(index)
+        layer = self._allocate_layer(read_scales(self.checkpoint, index))
         for tp_rank in range(config.tp_size):
             places = [
-                _Place(
-                    layer_name(local, f"{tensor}.weight"),
+                _Destination(
+                    name_layer_tensor(local, f"{tensor}.weight"),
                     targets,
                     filled=tp_rank > 0 and tensor.endswith("layernorm"),
                 )
-                for tensor, targets in _layer_targets(config, layer, tp_rank).items()
+                for tensor, targets in _map_layer_targets(config, layer, tp_rank).items()
             ]
             self._fill(pp_rank, tp_rank, places)
         return layer
 
-    def final_norm(self) -> torch.Tensor:
+    def load_final_norm(self) -> torch.Tensor:
         """Its weight [H]."""
         config = self.checkpoint.config
-        norm = self._empty(config.hidden_size)
+        norm = self._allocate(config.hidden_size)
         for tp_rank in range(config.tp_size):
-            place = _Place(FINAL_NORM, (norm,), filled=tp_rank > 0)
+            place = _Destination(FINAL_NORM, (norm,), filled=tp_rank > 0)
             self._fill(config.pp_size - 1, tp_rank, [place])
         return norm
 
-    def lm_head(self) -> Linear:
+    def load_lm_head(self) -> Linear:
         """The output layer [V, H], without the padding."""
         config = self.checkpoint.config
-        table = self._empty(config.vocab_size, config.hidden_size)
+        table = self._allocate(config.vocab_size, config.hidden_size)
         for tp_rank in range(config.tp_size):
-            place = _Place(LM_HEAD, (table[self._vocab_rows(tp_rank)],))
+            place = _Destination(LM_HEAD, (table[self._slice_vocab_rows(tp_rank)],))
             self._fill(config.pp_size - 1, tp_rank, [place])
         return Linear(table)
 
-    def _vocab_rows(self, tp_rank: int) -> slice:
+    def _slice_vocab_rows(self, tp_rank: int) -> slice:
         rows = self.checkpoint.config.vocab_rows_per_rank
         return slice(tp_rank * rows, (tp_rank + 1) * rows)
 
-    def _empty(self, *shape: int) -> torch.Tensor:
+    def _allocate(self, *shape: int) -> torch.Tensor:
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 
-    def _empty_layer(self, scales: LayerScales) -> Layer:
+    def _allocate_layer(self, scales: LayerScales) -> Layer:
         """Allocated, not filled."""
         config = self.checkpoint.config
         hidden, inner, tp = config.hidden_size, config.intermediate_size, config.tp_size
         queries = config.num_attention_heads * config.head_size
         keys = tp * config.kv_heads_per_rank * config.head_size
 
-        def linear(name: str, outputs: int, inputs: int) -> Linear | Fp8Linear:
+        def allocate_linear(name: str, outputs: int, inputs: int) -> Linear | Fp8Linear:
             if (found := scales.linears.get(name)) is None:
-                return Linear(self._empty(outputs, inputs))
-            dtype = storage_dtype(self.device)
+                return Linear(self._allocate(outputs, inputs))
+            dtype = choose_storage_dtype(self.device)
             weight = torch.empty((outputs, inputs), dtype=dtype, device=self.device)
             return Fp8Linear(weight, found)
 
-        def row_parallel(name: str, inputs: int) -> RowParallel:
-            return RowParallel(tuple(linear(name, hidden, inputs // tp) for _ in range(tp)))
+        def allocate_row_parallel(name: str, inputs: int) -> RowParallel:
+            return RowParallel(
+                tuple(allocate_linear(name, hidden, inputs // tp) for _ in range(tp))
+            )
 
         return Layer(
-            input_norm=self._empty(hidden),
-            qkv=linear("attention.qkv", queries + 2 * keys, hidden),
-            dense=row_parallel("attention.dense", queries),
-            post_norm=self._empty(hidden),
-            gate_up=linear("mlp.fc", 2 * inner, hidden),
-            down=row_parallel("mlp.proj", inner),
+            input_norm=self._allocate(hidden),
+            qkv=allocate_linear("attention.qkv", queries + 2 * keys, hidden),
+            dense=allocate_row_parallel("attention.dense", queries),
+            post_norm=self._allocate(hidden),
+            gate_up=allocate_linear("mlp.fc", 2 * inner, hidden),
+            down=allocate_row_parallel("mlp.proj", inner),
             kv_scale=scales.kv_cache,
         )
 
-    def _fill(self, pp_rank: int, tp_rank: int, places: Iterable[_Place]) -> None:
+    def _fill(self, pp_rank: int, tp_rank: int, places: Iterable[_Destination]) -> None:
         path = self.checkpoint.rank_path(pp_rank, tp_rank)
         with open_tensors(path) as tensors:
             for place in places:
-                if not place.take(tensors.get_tensor(place.name)):
+                if not place.fill(tensors.get_tensor(place.name)):
                     raise ArtefactInvalid(
                         f"{path}: {place.name} is replicated, but differs from the first rank's"
                     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Place:
+class _Destination:
     """Where a stored tensor goes: its rows fill the targets in turn; rows left over are padding."""
 
     name: str
@@ -247,10 +249,10 @@ class _Place:
     filled: bool = False
     """Whether another rank has brought the same tensor already."""
 
-    def take(self, stored: torch.Tensor) -> bool:
+    def fill(self, stored: torch.Tensor) -> bool:
         """Copy (or compare, where filled); whether all is well."""
         if self.filled:
-            return _equal(self.targets[0], stored)
+            return _is_equal(self.targets[0], stored)
         first = 0
         for target in self.targets:
             target.copy_(stored[first : first + len(target)])
@@ -258,13 +260,13 @@ class _Place:
         return True
 
 
-def _equal(filled: torch.Tensor, stored: torch.Tensor) -> bool:
+def _is_equal(filled: torch.Tensor, stored: torch.Tensor) -> bool:
     """Whether copying would change nothing; a few rows at a time, without a copy of a table."""
     pairs = zip(torch.split(filled, 1024), torch.split(stored, 1024), strict=True)
     return all(torch.equal(part, new.to(part)) for part, new in pairs)
 
 
-def _layer_targets(
+def _map_layer_targets(
     config: CheckpointConfig, layer: Layer, tp_rank: int
 ) -> dict[str, tuple[torch.Tensor, ...]]:
     """Column-parallel ranks go below each other, row-parallel ones each to their own weight."""

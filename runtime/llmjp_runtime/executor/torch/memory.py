@@ -18,7 +18,7 @@ def require_memory(what: str, num_bytes: int, device: torch.device, advice: str)
     Raises:
         NotEnoughMemory: naming what is needed, what is free, and `advice`.
     """
-    free = free_memory(device)
+    free = read_free_memory(device)
     if free is not None and num_bytes > free:
         raise NotEnoughMemory(
             f"{what} needs {num_bytes / _GIB:.2f} GiB on {device},"
@@ -26,15 +26,19 @@ def require_memory(what: str, num_bytes: int, device: torch.device, advice: str)
         )
 
 
-def free_memory(device: torch.device) -> int | None:
+def read_free_memory(device: torch.device) -> int | None:
     """Bytes that can still be allocated on `device`; None where nobody can tell."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    readings = [reading for reading in (_machine(), _cgroup()) if reading is not None]
+    readings = [
+        reading
+        for reading in (_read_machine_memory(), _read_cgroup_memory())
+        if reading is not None
+    ]
     return min(readings, default=None)
 
 
-def _machine() -> int | None:
+def _read_machine_memory() -> int | None:
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -43,7 +47,7 @@ def _machine() -> int | None:
     return None if kib is None else int(kib) * 1024
 
 
-def _cgroup() -> int | None:
+def _read_cgroup_memory() -> int | None:
     """What is left of this container's limit (cgroup v2); page cache counts as free."""
     try:
         limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from llmjp_runtime.executor.torch.batch import PromptPiece, build_step
+from llmjp_runtime.executor.torch.batch import PrefillChunk, build_batch
 from llmjp_runtime.executor.torch.kv_cache import KVCache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmjp_runtime.executor.torch.batch import PieceAttention, Step
+    from llmjp_runtime.executor.torch.batch import Batch, ChunkAttention
     from llmjp_runtime.executor.torch.config import CheckpointConfig
     from llmjp_runtime.executor.torch.fp8 import Fp8Linear
     from llmjp_runtime.executor.torch.kv_cache import LayerCache
@@ -74,23 +74,23 @@ class Layer:
     def attend(
         self,
         x: torch.Tensor,
-        step: Step,
+        batch: Batch,
         cache: LayerCache,
         *,
         rotary: Rotary,
         config: CheckpointConfig,
     ) -> torch.Tensor:
         """[T, H]: what attention adds to x [T, H]; its keys and values go to the cache."""
-        q, k, v = self._qkv(norm(x, self.input_norm, config), rotary, config)
-        cache.write(step.cells, k, v)
-        return self.dense(_attention(q, cache, step))
+        q, k, v = self._project_qkv(normalize(x, self.input_norm, config), rotary, config)
+        cache.write(batch.cells, k, v)
+        return self.dense(_attend(q, cache, batch))
 
     def feed_forward(self, x: torch.Tensor, config: CheckpointConfig) -> torch.Tensor:
         """[T, H]: what the MLP adds to x [T, H]."""
-        gate, up = self.gate_up(norm(x, self.post_norm, config)).chunk(2, dim=-1)  # [T, I]
+        gate, up = self.gate_up(normalize(x, self.post_norm, config)).chunk(2, dim=-1)  # [T, I]
         return self.down(F.silu(gate) * up)
 
-    def _qkv(
+    def _project_qkv(
         self, x: torch.Tensor, rotary: Rotary, config: CheckpointConfig
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """[T, Q, D], [T, K, D], [T, K, D], the first two rotated."""
@@ -126,7 +126,7 @@ class ParallelLlama:
         """Where all weights are."""
         return self.embedding.device
 
-    def cache(self, *, num_slots: int, max_length: int) -> KVCache:
+    def allocate_cache(self, *, num_slots: int, max_length: int) -> KVCache:
         """An empty cache that fits this model.
 
         Raises:
@@ -141,43 +141,43 @@ class ParallelLlama:
         )
 
     @torch.inference_mode()
-    def logits(self, input_ids: Sequence[int] | torch.Tensor) -> torch.Tensor:
+    def compute_logits(self, input_ids: Sequence[int] | torch.Tensor) -> torch.Tensor:
         """float32 [n, V]: for each of n ids, the logits of what follows it."""
         ids = input_ids.tolist() if isinstance(input_ids, torch.Tensor) else list(input_ids)
-        cache = self.cache(num_slots=1, max_length=len(ids))
-        step = build_step(
-            [], [PromptPiece(slot=0, start=0, ids=ids, wants_logits=True)], cache, self.dtype
+        cache = self.allocate_cache(num_slots=1, max_length=len(ids))
+        batch = build_batch(
+            [], [PrefillChunk(slot=0, start=0, ids=ids, needs_logits=True)], cache, self.dtype
         )
-        return self._head(self._hidden(step, cache))
+        return self._compute_logits(self._run_layers(batch, cache))
 
     @torch.inference_mode()
-    def forward(self, step: Step, cache: KVCache) -> torch.Tensor:
+    def forward(self, batch: Batch, cache: KVCache) -> torch.Tensor:
         """float32 [outputs of the step, V]; writes the step's ids, keys and values to `cache`."""
-        x = self._hidden(step, cache)
-        return self._head(x if step.outputs is None else x[step.outputs])
+        x = self._run_layers(batch, cache)
+        return self._compute_logits(x if batch.outputs is None else x[batch.outputs])
 
-    def _head(self, x: torch.Tensor) -> torch.Tensor:
-        return self.lm_head(norm(x, self.final_norm, self.config)).float()
+    def _compute_logits(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lm_head(normalize(x, self.final_norm, self.config)).float()
 
-    def _hidden(self, step: Step, cache: KVCache) -> torch.Tensor:
+    def _run_layers(self, batch: Batch, cache: KVCache) -> torch.Tensor:
         """[T, H], before the last norm."""
-        rotary = rotary_at(self.rotary, step)
-        cache.ids.index_copy_(0, step.cells, step.input_ids)
-        x = F.embedding(step.input_ids, self.embedding)
+        rotary = select_rotary(self.rotary, batch)
+        cache.ids.index_copy_(0, batch.cells, batch.input_ids)
+        x = F.embedding(batch.input_ids, self.embedding)
         for index, layer in enumerate(self.layers):
-            cached = cache.layer(index, layer.kv_scale)
-            x = x + layer.attend(x, step, cached, rotary=rotary, config=self.config)
+            cached = cache.view_layer(index, layer.kv_scale)
+            x = x + layer.attend(x, batch, cached, rotary=rotary, config=self.config)
             x = x + layer.feed_forward(x, self.config)
         return x
 
 
-def norm(x: torch.Tensor, weight: torch.Tensor, config: CheckpointConfig) -> torch.Tensor:
+def normalize(x: torch.Tensor, weight: torch.Tensor, config: CheckpointConfig) -> torch.Tensor:
     """RMSNorm in float32, rounded before the weight, as transformers' LlamaRMSNorm."""
     normed = F.rms_norm(x.float(), (x.shape[-1],), eps=config.norm_epsilon)
     return normed.to(x.dtype) * weight
 
 
-def rotary_table(config: CheckpointConfig, dtype: torch.dtype) -> torch.Tensor:
+def build_rotary_table(config: CheckpointConfig, dtype: torch.dtype) -> torch.Tensor:
     """[2, max_position_embeddings, 1, D] for `_rotate`, on the CPU; angles in float32."""
     half = torch.arange(0, config.head_size, 2, dtype=torch.int64).float() / config.head_size
     inverse = 1.0 / (config.rotary_base**half)
@@ -187,9 +187,9 @@ def rotary_table(config: CheckpointConfig, dtype: torch.dtype) -> torch.Tensor:
     return table.to(dtype).unsqueeze(2)
 
 
-def rotary_at(table: torch.Tensor, step: Step) -> Rotary:
-    """The step's rows of a `rotary_table`."""
-    cos, sin = table.index_select(1, step.positions).unbind(0)
+def select_rotary(table: torch.Tensor, batch: Batch) -> Rotary:
+    """The step's rows of a `build_rotary_table`."""
+    cos, sin = table.index_select(1, batch.positions).unbind(0)
     return cos, sin
 
 
@@ -198,27 +198,27 @@ def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
 
 
-def _attention(q: torch.Tensor, cache: LayerCache, step: Step) -> torch.Tensor:
+def _attend(q: torch.Tensor, cache: LayerCache, batch: Batch) -> torch.Tensor:
     """[T, Q * D] of q [T, Q, D] over one layer's keys and values."""
-    num_tokens, num_decodes, width = len(q), step.num_decodes, q.shape[1] * q.shape[2]
+    num_tokens, num_decodes, width = len(q), batch.num_decodes, q.shape[1] * q.shape[2]
     q = q.view(num_tokens, cache.keys.shape[1], -1, q.shape[2])  # [T, K, G, D]
-    parts = [_piece(q[piece.rows], cache, piece) for piece in step.pieces]
+    parts = [_attend_chunk(q[chunk.rows], cache, chunk) for chunk in batch.chunks]
     if num_decodes:
-        cached = cache.read_slots(num_decodes, step.slot_length, step.length, q.dtype)
+        cached = cache.read_slots(num_decodes, batch.slot_length, batch.kv_length, q.dtype)
         k, v = (kept.transpose(1, 2) for kept in cached)  # [B, K, S, D]
         # The G queries that share a key stand where a sequence's queries would.
-        decoded = F.scaled_dot_product_attention(q[:num_decodes], k, v, step.mask)
+        decoded = F.scaled_dot_product_attention(q[:num_decodes], k, v, batch.mask)
         parts.insert(0, decoded)
     mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
     return mixed.reshape(num_tokens, width)
 
 
-def _piece(q: torch.Tensor, cache: LayerCache, piece: PieceAttention) -> torch.Tensor:
+def _attend_chunk(q: torch.Tensor, cache: LayerCache, chunk: ChunkAttention) -> torch.Tensor:
     """[P, K, G, D] of q [P, K, G, D], one prompt's piece."""
     q = q.permute(1, 2, 0, 3)  # [K, G, P, D]
     k, v = (
         kept.transpose(0, 1).unsqueeze(1).expand(-1, q.shape[1], -1, -1)
-        for kept in cache.read(piece.cells, q.dtype)
+        for kept in cache.read(chunk.cells, q.dtype)
     )  # [K, G, S, D]
-    mixed = F.scaled_dot_product_attention(q, k, v, piece.mask, is_causal=piece.mask is None)
+    mixed = F.scaled_dot_product_attention(q, k, v, chunk.mask, is_causal=chunk.mask is None)
     return mixed.permute(2, 0, 1, 3)

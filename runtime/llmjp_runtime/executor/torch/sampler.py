@@ -9,10 +9,10 @@ import torch
 
 from llmjp_runtime.executor.torch.sampling import (
     Truncation,
+    compute_log_probs,
     draw,
-    log_probabilities,
-    penalise_counts,
-    penalise_repetition,
+    penalize_counts,
+    penalize_repetition,
 )
 
 if TYPE_CHECKING:
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
     from llmjp_runtime.executor.protocol import SamplingParams
     from llmjp_runtime.executor.torch.kv_cache import KVCache
-    from llmjp_runtime.executor.torch.sequence import Reply
+    from llmjp_runtime.executor.torch.sequence import TokenSequence
 
 _LOWEST_TEMPERATURE = 1e-6
 """Lower ones would overflow float32; the largest logit wins either way."""
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SampledToken:
     """The id chosen for a reply."""
 
     id: int
     log_prob: float
     """0 where the request did not ask."""
-    sound: bool
+    is_finite: bool
     """False where the logits had no finite maximum, and the id means nothing."""
 
 
@@ -42,38 +42,38 @@ class Sampler:
 
     def __init__(self, *, vocab_size: int, num_valid_ids: int | None) -> None:
         self._first_invalid = min(num_valid_ids or vocab_size, vocab_size)
-        self._settings: _Settings | None = None
+        self._settings: _BatchSettings | None = None
 
     @torch.inference_mode()
-    def choose(
-        self, logits: torch.Tensor, replies: Sequence[Reply], cache: KVCache
-    ) -> list[Choice]:
+    def sample(
+        self, logits: torch.Tensor, sequences: Sequence[TokenSequence], cache: KVCache
+    ) -> list[SampledToken]:
         """One choice for each reply; row = slot. Overwrites `logits` (float32 [B, V])."""
         settings = self._settings
-        if settings is None or settings.replies != replies:
-            settings = self._settings = _Settings.of(replies, logits.device)
+        if settings is None or settings.sequences != sequences:
+            settings = self._settings = _BatchSettings.from_sequences(sequences, logits.device)
         logits[:, self._first_invalid :] = -torch.inf
-        _apply_rules(logits, settings.ruled_rows, replies)
+        _apply_rules(logits, settings.ruled_rows, sequences)
         if settings.penalised:
             _apply_penalties(logits, settings, cache)
         best, ids = logits.max(-1)
         if settings.scaled:
             logits /= settings.temperature
         if settings.drawn_rows:
-            uniform = torch.tensor([replies[row].random.random() for row in settings.drawn_rows])
+            uniform = torch.tensor([sequences[row].rng.random() for row in settings.drawn_rows])
             rows = settings.drawn
             ids[rows] = draw(logits[rows], settings.truncation, uniform.to(logits.device))
         log_probs = (
-            log_probabilities(logits, ids).tolist() if settings.log_probs else [0.0] * len(ids)
+            compute_log_probs(logits, ids).tolist() if settings.log_probs else [0.0] * len(ids)
         )
-        return list(map(Choice, ids.tolist(), log_probs, best.isfinite().tolist()))
+        return list(map(SampledToken, ids.tolist(), log_probs, best.isfinite().tolist()))
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Settings:
+class _BatchSettings:
     """What a fixed sequence of replies asks for. B replies."""
 
-    replies: list[Reply]
+    sequences: list[TokenSequence]
     ruled_rows: list[int]
     """Rows with a bias, forbidden words or a minimal length."""
     repetition: torch.Tensor | None
@@ -98,10 +98,12 @@ class _Settings:
         return self.repetition is not None or self.presence is not None
 
     @classmethod
-    def of(cls, replies: Sequence[Reply], device: torch.device) -> _Settings:
+    def from_sequences(
+        cls, sequences: Sequence[TokenSequence], device: torch.device
+    ) -> _BatchSettings:
         """The settings as tensors."""
-        asked = [reply.request.sampling for reply in replies]
-        drawn = [row for row, sampling in enumerate(asked) if not _greedy(sampling)]
+        asked = [sequence.request.sampling for sequence in sequences]
+        drawn = [row for row, sampling in enumerate(asked) if not _is_greedy(sampling)]
         counted = any(s.presence_penalty or s.frequency_penalty for s in asked)
 
         def floats(values: list[float]) -> torch.Tensor:
@@ -111,7 +113,7 @@ class _Settings:
             return torch.tensor(values, dtype=torch.int64, device=device)
 
         return cls(
-            replies=list(replies),
+            sequences=list(sequences),
             ruled_rows=[
                 row
                 for row, sampling in enumerate(asked)
@@ -122,7 +124,7 @@ class _Settings:
             else None,
             presence=floats([s.presence_penalty for s in asked]) if counted else None,
             frequency=floats([s.frequency_penalty for s in asked]) if counted else None,
-            num_prompt=integers([reply.num_prompt for reply in replies])[:, None],
+            num_prompt=integers([sequence.num_prompt for sequence in sequences])[:, None],
             temperature=floats(
                 [max(s.temperature, _LOWEST_TEMPERATURE) if s.temperature else 1.0 for s in asked]
             )[:, None],
@@ -133,33 +135,37 @@ class _Settings:
                 integers([asked[row].top_k for row in drawn]),
                 floats([asked[row].top_p for row in drawn]),
             ),
-            log_probs=any(reply.request.log_probs for reply in replies),
+            log_probs=any(sequence.request.log_probs for sequence in sequences),
         )
 
 
-def _greedy(sampling: SamplingParams) -> bool:
+def _is_greedy(sampling: SamplingParams) -> bool:
     return sampling.temperature == 0 or sampling.top_k == 1
 
 
-def _apply_rules(logits: torch.Tensor, rows: Sequence[int], replies: Sequence[Reply]) -> None:
+def _apply_rules(
+    logits: torch.Tensor, rows: Sequence[int], sequences: Sequence[TokenSequence]
+) -> None:
     """Biases are added and forbidden ids masked, row by row: few requests have any."""
     for row in rows:
-        for token, bias in replies[row].request.sampling.embedding_bias:
+        for token, bias in sequences[row].request.sampling.embedding_bias:
             logits[row, token] += bias
-        if forbidden := list(replies[row].forbidden()):
+        if forbidden := list(sequences[row].forbidden_ids):
             logits[row, forbidden] = -torch.inf
 
 
-def _apply_penalties(logits: torch.Tensor, settings: _Settings, cache: KVCache) -> None:
-    lengths = torch.tensor([[len(reply.ids)] for reply in settings.replies], device=logits.device)
-    longest = max(len(reply.ids) for reply in settings.replies)
-    ids = cache.history(len(settings.replies), longest)
+def _apply_penalties(logits: torch.Tensor, settings: _BatchSettings, cache: KVCache) -> None:
+    lengths = torch.tensor(
+        [[len(sequence.ids)] for sequence in settings.sequences], device=logits.device
+    )
+    longest = max(len(sequence.ids) for sequence in settings.sequences)
+    ids = cache.view_history(len(settings.sequences), longest)
     position = torch.arange(longest, device=logits.device)
     valid = position < lengths
     if settings.repetition is not None:
-        penalise_repetition(logits, ids, valid, settings.repetition)
+        penalize_repetition(logits, ids, valid, settings.repetition)
     if settings.presence is not None and settings.frequency is not None:
         valid &= position >= settings.num_prompt
-        penalise_counts(
+        penalize_counts(
             logits, ids, valid, presence=settings.presence, frequency=settings.frequency
         )

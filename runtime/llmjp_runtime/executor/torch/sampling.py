@@ -28,7 +28,7 @@ class Truncation:
         return Truncation(self.top_k[rows], self.top_p[rows])
 
 
-def penalise_repetition(
+def penalize_repetition(
     logits: torch.Tensor, ids: torch.Tensor, valid: torch.Tensor, penalty: torch.Tensor
 ) -> None:
     """Weaken every id of the history, in place: positive logits are divided, negative multiplied.
@@ -44,7 +44,7 @@ def penalise_repetition(
     logits.scatter_(1, ids, torch.where(seen < 0, seen * factor, seen / factor))
 
 
-def penalise_counts(
+def penalize_counts(
     logits: torch.Tensor,
     ids: torch.Tensor,
     valid: torch.Tensor,
@@ -88,7 +88,7 @@ def _draw_sorted(
     """Ids [B] drawn from the largest logits; and [B] whether more candidates change nothing."""
     largest, ids = logits.topk(num_candidates or logits.shape[1], dim=-1)
     probabilities = (largest - total).exp()  # [B, C], descending
-    kept, settled = kept_candidates(largest, probabilities, truncation, whole=not num_candidates)
+    kept, settled = select_candidates(largest, probabilities, truncation, whole=not num_candidates)
     kept &= probabilities > 0
     kept[:, 0] = True
     cumulative = (probabilities * kept).cumsum(-1)
@@ -102,7 +102,7 @@ def _draw_sorted(
     return ids.gather(1, index).squeeze(1), settled | (free & inside)
 
 
-def kept_candidates(
+def select_candidates(
     largest: torch.Tensor, probabilities: torch.Tensor, truncation: Truncation, *, whole: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Which candidates top-k and then top-p leave, and whether that is certain.
@@ -135,6 +135,6 @@ def kept_candidates(
     return kept, (certain_mass & ~kept[:, -1]) | whole
 
 
-def log_probabilities(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+def compute_log_probs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """[B] natural logarithms of softmax(logits [B, V]) at ids [B]."""
     return logits.gather(1, ids[:, None]).squeeze(1) - logits.logsumexp(-1)

@@ -14,8 +14,8 @@ from llmjp_runtime.executor.torch.checkpoint import (
     LINEARS,
     V_SCALE,
     WEIGHT_SCALE,
-    Checkpoint,
-    layer_name,
+    ShardedCheckpoint,
+    name_layer_tensor,
     open_tensors,
 )
 from llmjp_runtime.executor.torch.fp8 import LinearScales
@@ -35,7 +35,7 @@ class LayerScales:
     """None where the KV cache is not in FP8."""
 
 
-def read_scales(checkpoint: Checkpoint, layer: int) -> LayerScales:
+def read_scales(checkpoint: ShardedCheckpoint, layer: int) -> LayerScales:
     """The scales of a layer, counted over the whole model.
 
     Raises:
@@ -45,16 +45,17 @@ def read_scales(checkpoint: Checkpoint, layer: int) -> LayerScales:
     config = checkpoint.config
     if not (config.fp8_linears or config.fp8_kv_cache):
         return LayerScales({}, None)
-    pp_rank, index = checkpoint.place_of(layer)
+    pp_rank, index = checkpoint.locate_layer(layer)
     first: dict[str, float] = {}
     for tp_rank in range(config.tp_size):
         path = checkpoint.rank_path(pp_rank, tp_rank)
-        found = _rank_scales(path, index)
+        found = _read_rank_scales(path, index)
         for name in sorted(first.keys() | found.keys()) if tp_rank else ():
             if first.get(name) != found.get(name):
                 raise ArtefactInvalid(
-                    f"{path}: {layer_name(index, name)} is {found.get(name)}, the first rank's is"
-                    f" {first.get(name)}: all ranks of a stage have the same"
+                    f"{path}: {name_layer_tensor(index, name)} is"
+                    f" {found.get(name)}, but {first.get(name)} on the first rank: all ranks of"
+                    " a stage must have the same scales"
                 )
         first = first or found
     linears = {
@@ -64,28 +65,28 @@ def read_scales(checkpoint: Checkpoint, layer: int) -> LayerScales:
     where = f"{checkpoint.rank_path(pp_rank, 0)}: transformer.layers.{index}"
     if linears and linears["mlp.fc"] != linears["mlp.gate"]:
         raise ArtefactInvalid(f"{where}: the scales of mlp.fc and mlp.gate differ")
-    return LayerScales(linears, _kv_scale(first, where) if config.fp8_kv_cache else None)
+    return LayerScales(linears, _select_kv_scale(first, where) if config.fp8_kv_cache else None)
 
 
-def _rank_scales(path: Path, index: int) -> dict[str, float]:
+def _read_rank_scales(path: Path, index: int) -> dict[str, float]:
     """By name within the layer."""
-    prefix = layer_name(index, "")
+    prefix = name_layer_tensor(index, "")
     with open_tensors(path) as tensors:
         return {
-            name.removeprefix(prefix): _scale(path, name, tensors.get_tensor(name))
+            name.removeprefix(prefix): _read_scale(path, name, tensors.get_tensor(name))
             for name in tensors.keys()  # noqa: SIM118  no dict
             if name.startswith(prefix) and name.endswith("_scaling_factor")
         }
 
 
-def _scale(path: Path, name: str, stored: Any) -> float:
+def _read_scale(path: Path, name: str, stored: Any) -> float:
     value: float = stored.item()
     if not 0 < value < math.inf:
         raise ArtefactInvalid(f"{path}: {name} is {value}, expected a number > 0")
     return value
 
 
-def _kv_scale(scales: Mapping[str, float], where: str) -> float:
+def _select_kv_scale(scales: Mapping[str, float], where: str) -> float:
     """Where the scales of keys and values are given singly, TensorRT-LLM takes the larger one."""
     single = [scales[name] for name in (K_SCALE, V_SCALE) if name in scales]
     if single and max(single) != scales[KV_SCALE]:

@@ -12,21 +12,21 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from llmjp_runtime.executor.protocol import FinishReason, TokenEvent
-from llmjp_runtime.executor.torch.batch import PromptPiece, build_step
+from llmjp_runtime.executor.torch.batch import PrefillChunk, build_batch
 from llmjp_runtime.executor.torch.sampler import Sampler
-from llmjp_runtime.executor.torch.sequence import Reply
+from llmjp_runtime.executor.torch.sequence import TokenSequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llmjp_runtime.executor.protocol import GenerationRequest
     from llmjp_runtime.executor.torch.model import ParallelLlama
-    from llmjp_runtime.executor.torch.sampler import Choice
+    from llmjp_runtime.executor.torch.sampler import SampledToken
 
 _logger = logging.getLogger(__name__)
 
 
-class Engine:
+class Scheduler:
     """Steps requests through a model. Single-threaded: whoever calls `step` calls everything else.
 
     The request at `_running[i]` owns the cache's slot i: decoding ones first, then at most one
@@ -41,15 +41,15 @@ class Engine:
         max_batch_size: int,
         max_context: int,
         num_valid_ids: int | None = None,
-        prompt_budget: int = 512,
+        prefill_budget: int = 512,
     ) -> None:
         self._model = model
-        self._cache = model.cache(num_slots=max_batch_size, max_length=max_context)
+        self._cache = model.allocate_cache(num_slots=max_batch_size, max_length=max_context)
         self._sampler = Sampler(vocab_size=model.config.vocab_size, num_valid_ids=num_valid_ids)
-        self._prompt_budget = prompt_budget
-        self._waiting: deque[Reply] = deque()
-        self._running: list[Reply] = []
-        self._replies: dict[str, Reply] = {}
+        self._prefill_budget = prefill_budget
+        self._waiting: deque[TokenSequence] = deque()
+        self._running: list[TokenSequence] = []
+        self._sequences: dict[str, TokenSequence] = {}
         self.num_steps = 0
         """Passes through the model."""
         self.num_generated = 0
@@ -68,40 +68,42 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether a step would do anything."""
-        return bool(self._replies)
+        return bool(self._sequences)
 
     def add(self, request: GenerationRequest, on_event: Callable[[TokenEvent], None]) -> None:
         """Queue a request that passed `admission.check_request`, under an id that is free."""
-        reply = self._replies[request.request_id] = Reply(request, on_event)
-        self._waiting.append(reply)
+        sequence = self._sequences[request.request_id] = TokenSequence(request, on_event)
+        self._waiting.append(sequence)
 
     def cancel(self, request_id: str) -> None:
         """Mark a request; the next step frees its slot before anything else."""
-        if (reply := self._replies.get(request_id)) is not None:
-            reply.cancelled = True
+        if (sequence := self._sequences.get(request_id)) is not None:
+            sequence.cancelled = True
 
     def step(self) -> None:
         """Forget cancelled requests, then give every running one its next id."""
-        self._forget_cancelled()
-        num_decodes = sum(not reply.reading for reply in self._running)
-        pieces = self._pieces()
+        self._drop_cancelled()
+        num_decodes = sum(not sequence.in_prefill for sequence in self._running)
+        chunks = self._plan_prefill()
         if not self._running:
             return
-        decodes = [(reply.ids[-1], len(reply.ids) - 1) for reply in self._running[:num_decodes]]
-        step = build_step(decodes, pieces, self._cache, self._model.dtype)
-        logits = self._model.forward(step, self._cache)
+        decodes = [
+            (sequence.ids[-1], len(sequence.ids) - 1) for sequence in self._running[:num_decodes]
+        ]
+        batch = build_batch(decodes, chunks, self._cache, self._model.dtype)
+        logits = self._model.forward(batch, self._cache)
         self.num_steps += 1
-        for piece in pieces:
-            self._running[piece.slot].num_read = piece.stop
-        ready = [reply for reply in self._running if not reply.reading]
+        for chunk in chunks:
+            self._running[chunk.slot].num_prefilled = chunk.stop
+        ready = [sequence for sequence in self._running if not sequence.in_prefill]
         if ready:
-            self._deliver(ready, self._sampler.choose(logits, ready, self._cache))
+            self._deliver(ready, self._sampler.sample(logits, ready, self._cache))
 
     def cancel_all(self) -> None:
         """End every request with `CANCELLED`."""
-        for reply in self._replies.values():
-            reply.cancelled = True
-        self._forget_cancelled()
+        for sequence in self._sequences.values():
+            sequence.cancelled = True
+        self._drop_cancelled()
 
     def close(self) -> None:
         """End every request with `CANCELLED` and let go of weights and cache."""
@@ -112,106 +114,108 @@ class Engine:
         """End every request with an error."""
         self._running.clear()
         self._waiting.clear()
-        for reply in list(self._replies.values()):
-            self._end(reply, TokenEvent(num_generated=reply.num_generated, error=message))
+        for sequence in list(self._sequences.values()):
+            self._finish(sequence, TokenEvent(num_generated=sequence.num_generated, error=message))
 
-    def _pieces(self) -> list[PromptPiece]:
+    def _plan_prefill(self) -> list[PrefillChunk]:
         """Prompts to read in this step; new requests get their slot here."""
-        pieces: list[PromptPiece] = []
-        budget = self._prompt_budget
-        reading = [slot for slot, reply in enumerate(self._running) if reply.reading]
+        chunks: list[PrefillChunk] = []
+        budget = self._prefill_budget
+        in_prefill = [slot for slot, sequence in enumerate(self._running) if sequence.in_prefill]
         while budget > 0:
-            if reading:
-                slot = reading.pop()
+            if in_prefill:
+                slot = in_prefill.pop()
             elif self._waiting and len(self._running) < self._cache.num_slots:
                 slot = len(self._running)
                 self._running.append(self._waiting.popleft())
             else:
                 break
-            piece = _next_piece(self._running[slot], slot, budget)
-            budget -= len(piece.ids)
-            pieces.append(piece)
-        return pieces
+            chunk = _next_chunk(self._running[slot], slot, budget)
+            budget -= len(chunk.ids)
+            chunks.append(chunk)
+        return chunks
 
-    def _deliver(self, replies: list[Reply], choices: list[Choice]) -> None:
-        ended: list[tuple[Reply, TokenEvent]] = []
-        for reply, choice in zip(replies, choices, strict=True):
-            event = _event(reply, choice)
+    def _deliver(self, sequences: list[TokenSequence], tokens: list[SampledToken]) -> None:
+        ended: list[tuple[TokenSequence, TokenEvent]] = []
+        for sequence, token in zip(sequences, tokens, strict=True):
+            event = _append_token(sequence, token)
             self.num_generated += event.error is None
             if event.final:
-                ended.append((reply, event))
+                ended.append((sequence, event))
             else:
-                self._emit(reply, event)
+                self._emit(sequence, event)
         # Slots are free before anybody hears of it, so that health never lags behind events.
-        for reply, _ in ended:
-            self._release(reply)
-        for reply, event in ended:
-            self._end(reply, event)
+        for sequence, _ in ended:
+            self._release(sequence)
+        for sequence, event in ended:
+            self._finish(sequence, event)
 
-    def _forget_cancelled(self) -> None:
-        gone = [reply for reply in self._replies.values() if reply.cancelled]
+    def _drop_cancelled(self) -> None:
+        gone = [sequence for sequence in self._sequences.values() if sequence.cancelled]
         if not gone:
             return
-        self._waiting = deque(reply for reply in self._waiting if not reply.cancelled)
-        for reply in [reply for reply in self._running if reply.cancelled]:
-            self._release(reply)
-        for reply in gone:
-            self._end(
-                reply,
-                TokenEvent(num_generated=reply.num_generated, finish_reason=FinishReason.CANCELLED),
+        self._waiting = deque(sequence for sequence in self._waiting if not sequence.cancelled)
+        for sequence in [sequence for sequence in self._running if sequence.cancelled]:
+            self._release(sequence)
+        for sequence in gone:
+            self._finish(
+                sequence,
+                TokenEvent(
+                    num_generated=sequence.num_generated, finish_reason=FinishReason.CANCELLED
+                ),
             )
 
-    def _release(self, reply: Reply) -> None:
+    def _release(self, sequence: TokenSequence) -> None:
         """Free a slot: the last decoding request fills the gap, a prompt being read follows."""
-        gap = self._running.index(reply)
+        gap = self._running.index(sequence)
         last = len(self._running) - 1
-        if self._running[last].reading and gap < last:
-            self._move(last - 1, gap)
+        if self._running[last].in_prefill and gap < last:
+            self._move_slot(last - 1, gap)
             gap = last - 1
-        self._move(last, gap)
+        self._move_slot(last, gap)
         self._running.pop()
 
-    def _move(self, source: int, target: int) -> None:
+    def _move_slot(self, source: int, target: int) -> None:
         if source != target:
-            reply = self._running[target] = self._running[source]
-            self._cache.move(source, target, reply.num_cached)
+            sequence = self._running[target] = self._running[source]
+            self._cache.move_slot(source, target, sequence.num_cached)
 
-    def _end(self, reply: Reply, event: TokenEvent) -> None:
-        del self._replies[reply.request.request_id]
-        self._emit(reply, event)
+    def _finish(self, sequence: TokenSequence, event: TokenEvent) -> None:
+        del self._sequences[sequence.request.request_id]
+        self._emit(sequence, event)
 
-    def _emit(self, reply: Reply, event: TokenEvent) -> None:
+    def _emit(self, sequence: TokenSequence, event: TokenEvent) -> None:
         try:
-            reply.on_event(event)
+            sequence.on_event(event)
         except Exception:
             # One listener's fault must not end the others' replies.
             _logger.exception("request's event listener failed")
-            reply.cancelled = True
+            sequence.cancelled = True
 
 
-def _next_piece(reply: Reply, slot: int, budget: int) -> PromptPiece:
-    stop = min(reply.num_read + budget, reply.num_prompt)
-    return PromptPiece(
+def _next_chunk(sequence: TokenSequence, slot: int, budget: int) -> PrefillChunk:
+    stop = min(sequence.num_prefilled + budget, sequence.num_prompt)
+    return PrefillChunk(
         slot=slot,
-        start=reply.num_read,
-        ids=reply.ids[reply.num_read : stop],
-        wants_logits=stop == reply.num_prompt,
+        start=sequence.num_prefilled,
+        ids=sequence.ids[sequence.num_prefilled : stop],
+        needs_logits=stop == sequence.num_prompt,
     )
 
 
-def _event(reply: Reply, choice: Choice) -> TokenEvent:
+def _append_token(sequence: TokenSequence, token: SampledToken) -> TokenEvent:
     """Append the chosen id to the reply, and say so."""
-    if not choice.sound:
+    if not token.is_finite:
         return TokenEvent(
-            num_generated=reply.num_generated,
+            num_generated=sequence.num_generated,
             error="the model's logits are not finite: compute in bfloat16 or float32",
         )
-    reply.ids.append(choice.id)
-    reason = reply.finish_reason()
+    sequence.ids.append(token.id)
+    reason = sequence.finish_reason
     visible = reason is not FinishReason.STOP
     return TokenEvent(
-        token_ids=(choice.id,) if visible else (),
-        log_probs=((choice.log_prob,) if visible else ()) if reply.request.log_probs else None,
-        num_generated=reply.num_generated,
+        token_ids=(token.id,) if visible else (),
+        log_probs=((token.log_prob,) if visible else ()) if sequence.request.log_probs else None,
+        num_generated=sequence.num_generated,
         finish_reason=reason,
     )

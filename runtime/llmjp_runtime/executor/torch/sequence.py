@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, eq=False)
-class Reply:
+class TokenSequence:
     """A request, and how far it is. Owned by the engine's thread."""
 
     request: GenerationRequest
     on_event: Callable[[TokenEvent], None]
-    random: Random = field(init=False)
+    rng: Random = field(init=False)
     """Of this reply alone, so that its draws do not depend on what else runs."""
     ids: list[int] = field(init=False)
     """Prompt and reply."""
-    num_read: int = 0
+    num_prefilled: int = 0
     """Prompt ids that went through the model."""
     cancelled: bool = False
 
     def __post_init__(self) -> None:
         """Copy what grows."""
-        self.random = Random(self.request.sampling.seed)
+        self.rng = Random(self.request.sampling.seed)
         self.ids = list(self.request.prompt_ids)
 
     @property
@@ -44,15 +44,16 @@ class Reply:
         return len(self.ids) - self.num_prompt
 
     @property
-    def reading(self) -> bool:
+    def in_prefill(self) -> bool:
         """Whether some of the prompt has yet to go through the model."""
-        return self.num_read < self.num_prompt
+        return self.num_prefilled < self.num_prompt
 
     @property
     def num_cached(self) -> int:
         """Cells in use: the newest id's key and value come with the next step."""
-        return self.num_read if self.reading else len(self.ids) - 1
+        return self.num_prefilled if self.in_prefill else len(self.ids) - 1
 
+    @property
     def finish_reason(self) -> FinishReason | None:
         """Whether the newest id ended the reply."""
         sampling = self.request.sampling
@@ -62,7 +63,8 @@ class Reply:
             return FinishReason.LENGTH
         return None
 
-    def forbidden(self) -> Iterator[int]:
+    @property
+    def forbidden_ids(self) -> Iterator[int]:
         """Ids that must not come next: early end ids, and the last ids of bad words begun."""
         sampling = self.request.sampling
         if self.num_generated < sampling.min_tokens:

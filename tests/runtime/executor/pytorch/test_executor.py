@@ -25,7 +25,7 @@ from llmjp_runtime.executor.protocol import Executor, Feature, FinishReason
 from llmjp_runtime.executor.pytorch import executor as pytorch_executor
 from llmjp_runtime.executor.pytorch.executor import PyTorchExecutor
 from llmjp_runtime.executor.pytorch.llm_api import load_api
-from llmjp_runtime.executor.pytorch.messages import LlmReply, sampling_arguments
+from llmjp_runtime.executor.pytorch.messages import LlmReply, build_sampling_arguments
 from tests.runtime.executor.awaited import Awaited
 from tests.runtime.executor.tensorrt.test_messages import END, asked
 from tests.support import tensorrt_llm_api_stand_in as stand_in
@@ -79,7 +79,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def arguments(**sampling: Any) -> dict[str, Any]:
-    return sampling_arguments(asked(**sampling), lambda pairs: torch.zeros(VOCAB))
+    return build_sampling_arguments(asked(**sampling), lambda pairs: torch.zeros(VOCAB))
 
 
 @pytest.mark.parametrize(

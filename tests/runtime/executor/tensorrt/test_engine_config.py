@@ -90,10 +90,10 @@ def test_no_config(tmp_path: Path) -> None:
 
 def test_settings_narrow_the_engines_limits(tmp_path: Path) -> None:
     engine = EngineConfig.load(written(tmp_path, engine_config()))
-    assert engine.limits(None, None) == ExecutorLimits(
+    assert engine.narrow_limits(None, None) == ExecutorLimits(
         max_context=512, vocab_size=4096, max_batch_size=8
     )
-    assert engine.limits(2, 100) == ExecutorLimits(
+    assert engine.narrow_limits(2, 100) == ExecutorLimits(
         max_context=100, vocab_size=4096, max_batch_size=2
     )
 
@@ -104,4 +104,4 @@ def test_settings_beyond_the_engines_limits(
 ) -> None:
     engine = EngineConfig.load(written(tmp_path, engine_config()))
     with pytest.raises(OptionInvalid, match="the engine was built for 1 to"):
-        engine.limits(*asked)
+        engine.narrow_limits(*asked)

@@ -27,7 +27,7 @@ class ScriptedModel:
     """The C++ model: keeps requests running until the test feeds them, forgets unknown stops."""
 
     def __init__(self) -> None:
-        self.is_ready = True
+        self.loaded = True
         self.deaf_to_stops = 0
         """How many stops are lost, as those that come before their request."""
         self.stops: list[str] = []
@@ -37,8 +37,8 @@ class ScriptedModel:
         self._prompts: dict[tuple[int, ...], str] = {}
         self._changed = threading.Condition()
 
-    def ready(self) -> bool:
-        return self.is_ready
+    def is_ready(self) -> bool:
+        return self.loaded
 
     def infer(
         self, tensors: Mapping[str, Any], request_id: str, output_names: Sequence[str], /
@@ -220,14 +220,14 @@ def test_a_reply_that_ends_before_the_stop_keeps_its_reason(
 
 
 def test_nothing_is_sent_before_the_engine_is_ready(model: ScriptedModel) -> None:
-    model.is_ready = False
+    model.loaded = False
     executor = start(model)
     name, listener = submit(executor, 5)
     _, other = submit(executor, 6)
     assert executor.cancel(name)
     assert listener.last().finish_reason is FinishReason.CANCELLED
     assert (executor.health().num_active, model.num_come) == (0, 0)
-    model.is_ready = True
+    model.loaded = True
     model.feed((6,), outputs(7), None)
     assert other.last().finish_reason is FinishReason.STOP
     executor.close()
@@ -239,7 +239,7 @@ def test_the_heart_beats_only_while_the_engine_is_ready(
     for _ in range(3):
         last = executor._heartbeat
         until(lambda last=last: executor._heartbeat > last)  # type: ignore[misc]
-    model.is_ready = False
+    model.loaded = False
     until(lambda: executor.health().heartbeat_age_s > 0.1)
 
 

@@ -15,10 +15,10 @@ from llmjp_runtime.errors import RequestRefused
 from llmjp_runtime.executor.protocol import FinishReason, GenerationRequest, SamplingParams
 from llmjp_runtime.executor.tensorrt.messages import (
     EngineReply,
-    check_for_engine,
-    generation_tensors,
-    stop_tensors,
-    word_list,
+    check_engine_limits,
+    encode_request,
+    encode_stop,
+    encode_words,
 )
 from llmjp_runtime.executor.tensorrt.tensors import ENGINE_INPUTS
 
@@ -39,7 +39,7 @@ def asked(
 
 def values(request: GenerationRequest) -> dict[str, Any]:
     """Scalars as values, the others as lists."""
-    tensors = generation_tensors(request, VOCAB)
+    tensors = encode_request(request, VOCAB)
     return {
         name: array.item() if array.size == 1 else array[0].tolist()
         for name, array in tensors.items()
@@ -97,7 +97,7 @@ def test_without_a_seed_each_request_draws_its_own() -> None:
 
 
 def test_a_bias_is_dense() -> None:
-    (bias,) = generation_tensors(asked(embedding_bias=((3, 1.5), (3, 1.0), (49, -2.0))), VOCAB)[
+    (bias,) = encode_request(asked(embedding_bias=((3, 1.5), (3, 1.0), (49, -2.0))), VOCAB)[
         "embedding_bias"
     ]
     assert bias.shape == (VOCAB,)
@@ -116,7 +116,7 @@ FULL = asked(
 )
 
 
-@pytest.mark.parametrize("tensors", [generation_tensors(FULL, VOCAB), stop_tensors()])
+@pytest.mark.parametrize("tensors", [encode_request(FULL, VOCAB), encode_stop()])
 def test_tensors_are_as_declared(tensors: dict[str, Any]) -> None:
     declared = {tensor.name: tensor for tensor in ENGINE_INPUTS}
     for name, array in tensors.items():
@@ -131,7 +131,7 @@ def test_tensors_are_as_declared(tensors: dict[str, Any]) -> None:
 
 @given(st.lists(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=5), max_size=6))
 def test_a_word_list_gives_its_words_back(words: list[list[int]]) -> None:
-    ((ids, ends),) = word_list(words)
+    ((ids, ends),) = encode_words(words)
     assert len(ids) == len(ends) == sum(map(len, words))
     offsets = [0, *(int(end) for end in ends if end != -1)]
     found = [ids[a:b].tolist() for a, b in itertools.pairwise(offsets)]
@@ -147,16 +147,16 @@ def test_a_word_list_gives_its_words_back(words: list[list[int]]) -> None:
     ],
 )
 def test_what_the_model_cannot_do(request_: GenerationRequest, says: str) -> None:
-    check_for_engine(asked(top_k=1024), ENGINE)
+    check_engine_limits(asked(top_k=1024), ENGINE)
     with pytest.raises(RequestRefused, match=says):
-        check_for_engine(request_, ENGINE)
+        check_engine_limits(request_, ENGINE)
 
 
 def test_a_prompt_that_must_be_read_at_once() -> None:
     engine = replace(ENGINE, paged_context=False, max_num_tokens=2)
     with pytest.raises(RequestRefused, match="3 tokens, but the engine reads at most 2 at once"):
-        check_for_engine(asked(), engine)
-    check_for_engine(asked(), ENGINE)
+        check_engine_limits(asked(), engine)
+    check_engine_limits(asked(), ENGINE)
 
 
 def outputs(*ids: int, log_probs: list[float] | None = None, padding: int = 0) -> dict[str, Any]:

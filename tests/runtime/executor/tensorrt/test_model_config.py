@@ -10,8 +10,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from llmjp_runtime.executor.tensorrt.engine_config import EngineConfig
-from llmjp_runtime.executor.tensorrt.messages import RESULTS
-from llmjp_runtime.executor.tensorrt.model_config import engine_model_pbtxt
+from llmjp_runtime.executor.tensorrt.messages import OUTPUT_NAMES
+from llmjp_runtime.executor.tensorrt.model_config import render_engine_model_config
 from llmjp_runtime.executor.tensorrt.tensors import ENGINE_INPUTS, ENGINE_OUTPUTS
 
 ENGINE = EngineConfig(
@@ -29,7 +29,7 @@ BOOLEANS = {"enable_kv_cache_reuse", "enable_chunked_context", "exclude_input_in
 
 
 def parsed(engine: EngineConfig = ENGINE, fraction: float = 0.9) -> model_config_pb2.ModelConfig:
-    text = engine_model_pbtxt(engine, FOLDER, fraction)
+    text = render_engine_model_config(engine, FOLDER, fraction)
     return text_format.Parse(text, model_config_pb2.ModelConfig())
 
 
@@ -97,4 +97,4 @@ def test_names_are_unique_and_what_is_asked_for_exists() -> None:
     for table in (ENGINE_INPUTS, ENGINE_OUTPUTS):
         names = [each.name for each in table]
         assert len(names) == len(set(names))
-    assert set(RESULTS) <= {each.name for each in ENGINE_OUTPUTS}
+    assert set(OUTPUT_NAMES) <= {each.name for each in ENGINE_OUTPUTS}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from llmjp_runtime.executor.protocol import GenerationRequest, RecordedEvents, SamplingParams
-from llmjp_runtime.executor.torch.scheduler import Engine
+from llmjp_runtime.executor.torch.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,16 +30,16 @@ def request(
     )
 
 
-def engine(model: ParallelLlama, **options: Any) -> Engine:
-    return Engine(model, **{"max_batch_size": 8, "max_context": 128} | options)
+def new_scheduler(model: ParallelLlama, **options: Any) -> Scheduler:
+    return Scheduler(model, **{"max_batch_size": 8, "max_context": 128} | options)
 
 
-def finish(running: Engine) -> None:
+def finish(running: Scheduler) -> None:
     while running.has_work:
         running.step()
 
 
-def replies(running: Engine, requests: Sequence[GenerationRequest]) -> list[RecordedEvents]:
+def replies(running: Scheduler, requests: Sequence[GenerationRequest]) -> list[RecordedEvents]:
     recorded = [RecordedEvents() for _ in requests]
     for asked, events in zip(requests, recorded, strict=True):
         running.add(asked, events)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from llmjp_runtime.errors import ArtefactInvalid, NotEnoughMemory, OptionInvalid
 from llmjp_runtime.executor.torch import memory as torch_memory
-from llmjp_runtime.executor.torch.checkpoint import Checkpoint
+from llmjp_runtime.executor.torch.checkpoint import ShardedCheckpoint
 from llmjp_runtime.executor.torch.loader import load_model
 from llmjp_runtime.executor.torch.model import ParallelLlama
 
@@ -72,18 +72,18 @@ def test_a_tensor_that_does_not_fit(
 ) -> None:
     spoil(folder, change)
     with pytest.raises(ArtefactInvalid, match=re.escape(f"rank1.safetensors: {says}")):
-        Checkpoint.open(folder)
+        ShardedCheckpoint.open(folder)
 
 
 def test_rotary_tables_may_be_there(folder: Path) -> None:
     spoil(folder, lambda tensors: tensors.update(rotary_inv_freq=torch.zeros(8)))
-    assert Checkpoint.open(folder).layers_per_stage == (4,)
+    assert ShardedCheckpoint.open(folder).layers_per_stage == (4,)
 
 
 def test_a_rank_is_missing(folder: Path) -> None:
     (folder / "rank1.safetensors").unlink()
     with pytest.raises(ArtefactInvalid, match=r"rank1\.safetensors: cannot be read"):
-        Checkpoint.open(folder)
+        ShardedCheckpoint.open(folder)
 
 
 @pytest.mark.parametrize("keep", [0, 7, 100, -1])
@@ -91,7 +91,7 @@ def test_a_rank_is_cut_short(folder: Path, keep: int) -> None:
     path = folder / "rank0.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ArtefactInvalid, match=r"rank0\.safetensors: is damaged") as caught:
-        Checkpoint.open(folder)
+        ShardedCheckpoint.open(folder)
     assert "\n" not in str(caught.value)
 
 
@@ -100,7 +100,7 @@ def test_layers_that_do_not_add_up(folder: Path) -> None:
         path = folder / f"rank{rank}.safetensors"
         save_file({n: t for n, t in load_file(path).items() if ".3." not in n}, path)
     with pytest.raises(ArtefactInvalid, match=r"the stages hold \(3,\) layers"):
-        Checkpoint.open(folder)
+        ShardedCheckpoint.open(folder)
 
 
 @pytest.mark.parametrize("name", ["transformer.ln_f.weight", "transformer.vocab_embedding.weight"])
@@ -126,16 +126,16 @@ def test_options_out_of_range(checkpoint: Path, device: str, dtype: str, says: s
 def test_weights_that_do_not_fit_the_memory(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch_memory, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(torch_memory, "read_free_memory", lambda device: 1000)
     with pytest.raises(NotEnoughMemory, match=r"weights needs .* on cpu, 0\.00 GiB is free"):
         load_model(checkpoint, device="cpu")
 
 
 def test_a_cache_that_does_not_fit_the_memory(model: ParallelLlama) -> None:
     with pytest.raises(NotEnoughMemory, match=r"KV cache \(1000000 requests of 128 tokens\)"):
-        model.cache(num_slots=1_000_000, max_length=128)
+        model.allocate_cache(num_slots=1_000_000, max_length=128)
 
 
 def test_free_memory_of_this_machine() -> None:
-    free = torch_memory.free_memory(torch.device("cpu"))
+    free = torch_memory.read_free_memory(torch.device("cpu"))
     assert free is None or 1 << 20 < free < 1 << 50

@@ -20,7 +20,7 @@ from llmjp_runtime.executor.torch import executor as torch_executor
 from llmjp_runtime.executor.torch.executor import TorchExecutor
 from llmjp_runtime.executor.torch.model import ParallelLlama
 
-from .running import GREEDY, engine, prompts, replies, request
+from .running import GREEDY, new_scheduler, prompts, replies, request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,13 +68,15 @@ def test_it_is_an_executor(executor: TorchExecutor) -> None:
     assert (limits.max_context, limits.vocab_size, limits.max_batch_size) == (128, 211, 4)
 
 
-def test_replies_are_those_of_the_engine(executor: TorchExecutor, model: ParallelLlama) -> None:
+def test_replies_are_those_of_the_new_scheduler(
+    executor: TorchExecutor, model: ParallelLlama
+) -> None:
     wanted = [request(prompt) for prompt in prompts(10)]
     listeners = [Awaited() for _ in wanted]
     for item, listener in zip(wanted, listeners, strict=True):
         executor.submit(item, listener)
     assert {listener.last().finish_reason for listener in listeners} == {FinishReason.LENGTH}
-    expected = [events.token_ids for events in replies(engine(model), wanted)]
+    expected = [events.token_ids for events in replies(new_scheduler(model), wanted)]
     assert [listener.token_ids for listener in listeners] == expected
 
 

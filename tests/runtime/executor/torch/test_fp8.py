@@ -15,14 +15,14 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from llmjp_runtime.executor.torch.fp8 import E4M3, Fp8Linear, LinearScales, quantise
+from llmjp_runtime.executor.torch.fp8 import E4M3, Fp8Linear, LinearScales, quantize
 from llmjp_runtime.executor.torch.loader import load_model
 from llmjp_runtime.executor.torch.model import ParallelLlama
 from tests.support.shared import ROOT, shared
 
 from .checkpoints import random_llama
 from .fp8_reference import fake_quantise, fp8_checkpoint, golden_reference, input_amax
-from .running import engine, prompts, replies, request, transformers_greedy
+from .running import new_scheduler, prompts, replies, request, transformers_greedy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ TINY = ROOT / "examples" / "tiny-model" / "checkpoint"
 
 @torch.no_grad()
 def assert_same_logits(ours: ParallelLlama, theirs: Any, asked: list[list[int]]) -> None:
-    pairs = [(ours.logits(ids), theirs(torch.tensor([ids])).logits[0]) for ids in asked]
+    pairs = [(ours.compute_logits(ids), theirs(torch.tensor([ids])).logits[0]) for ids in asked]
     errors = torch.cat([(a - b).abs().amax(-1) for a, b in pairs])
     spread = float(torch.cat([b for _, b in pairs]).std())
     assert (errors < 1e-5 * max(1.0, spread)).float().mean() > 0.6
@@ -54,7 +54,7 @@ def test_goldens_agree_with_fake_quantised_transformers(name: str) -> None:
     expected = golden_reference(folder, kv=model.config.fp8_kv_cache)
     asked = prompts(6, model.config.vocab_size, longest=90)
     assert_same_logits(model, expected, asked)
-    got = replies(engine(model, prompt_budget=16), [request(ids) for ids in asked])
+    got = replies(new_scheduler(model, prefill_budget=16), [request(ids) for ids in asked])
     assert [reply.token_ids for reply in got] == [
         transformers_greedy(expected, ids, 24) for ids in asked
     ]
@@ -109,20 +109,20 @@ def test_other_dtypes_around_fp8(dtype: str) -> None:
     half = load_model(folder, device="cpu", compute_dtype=dtype)
     assert half.dtype == getattr(torch, dtype)
     ids = prompts(1, 101, shortest=60)[0]
-    exact, rounded = full.logits(ids), half.logits(ids)
+    exact, rounded = full.compute_logits(ids), half.compute_logits(ids)
     assert 0 < (rounded - exact).square().mean().sqrt() < 0.1 * exact.std()
 
 
 def test_the_cache_takes_one_byte_a_number() -> None:
     folder = shared("trtllm-golden") / "fp8_tp2" / "ckpt"
-    cache = load_model(folder, device="cpu").cache(num_slots=2, max_length=8)
+    cache = load_model(folder, device="cpu").allocate_cache(num_slots=2, max_length=8)
     assert {cache.keys.dtype, cache.values.dtype} == {E4M3}
     assert cache.keys.nbytes == 2 * 2 * 8 * 2 * 16  # layers, slots, cells, heads, head size
 
 
 def test_quantise_clamps_and_keeps_nan() -> None:
     x = torch.tensor([1.0, -2000.0, 2000.0, torch.inf, 0.5 * 2**-9, torch.nan])
-    got = quantise(x, 2.0).float().tolist()
+    got = quantize(x, 2.0).float().tolist()
     assert got[:5] == [0.5, -448.0, 448.0, 448.0, 0.0]
     assert got[5] != got[5]
 
@@ -134,5 +134,5 @@ def test_weights_may_be_kept_narrow_or_wide() -> None:
     scales = LinearScales(weight=0.25, input=0.01)
     narrow, wide = Fp8Linear(weight, scales), Fp8Linear(weight.float(), scales)
     assert torch.equal(narrow(x), wide(x))
-    exact = quantise(x, 0.01).double() @ weight.double().T * 0.0025
+    exact = quantize(x, 0.01).double() @ weight.double().T * 0.0025
     torch.testing.assert_close(narrow(x).double(), exact, atol=1e-5, rtol=1e-5)

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmjp_runtime.errors import ArtefactInvalid, UnsupportedModel
-from llmjp_runtime.executor.torch.checkpoint import Checkpoint
+from llmjp_runtime.executor.torch.checkpoint import ShardedCheckpoint
 from llmjp_runtime.executor.torch.config import read_config
 from llmjp_runtime.executor.torch.loader import load_model
 
@@ -76,7 +76,7 @@ def configure(folder: Path, **changes: Any) -> None:
 def test_headers(folder: Path, name: str, value: torch.Tensor | None, says: str) -> None:
     spoil(folder, lambda t: t.pop(name) if value is None else t.update({name: value.clone()}), 1)
     with pytest.raises(ArtefactInvalid, match=r"rank1\.safetensors: .*" + re.escape(says)):
-        Checkpoint.open(folder)
+        ShardedCheckpoint.open(folder)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, torch.nan, torch.inf])
@@ -91,7 +91,7 @@ def test_no_number(folder: Path, name: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("name", "ranks", "says"),
     [
-        (f"{QKV}activation_scaling_factor", [1], "the first rank's is"),
+        (f"{QKV}activation_scaling_factor", [1], "on the first rank"),
         (f"{LAYER}mlp.fc.weights_scaling_factor", [], "the scales of mlp.fc and mlp.gate differ"),
         (f"{LAYER}mlp.gate.activation_scaling_factor", [], "of mlp.fc and mlp.gate differ"),
         (KV, [], "kv_cache_scaling_factor is 2.0, but those of keys and values are [1.0, 1.0]"),
@@ -106,7 +106,9 @@ def test_scales_at_odds(folder: Path, name: str, ranks: list[int], says: str) ->
 
 def test_a_rank_without_an_optional_scale(folder: Path) -> None:
     spoil(folder, lambda t: t.pop(K), 1)
-    with pytest.raises(ArtefactInvalid, match=r"k_cache_scaling_factor is None, the first rank's"):
+    with pytest.raises(
+        ArtefactInvalid, match=r"k_cache_scaling_factor is None, but 1.0 on the first"
+    ):
         load_model(folder, device="cpu")
 
 
@@ -122,7 +124,7 @@ def test_what_other_converters_write(sound: Path, folder: Path) -> None:
 
     spoil(folder, change)
     ids = prompts(1)[0]
-    ours, theirs = (load_model(f, device="cpu").logits(ids) for f in (folder, sound))
+    ours, theirs = (load_model(f, device="cpu").compute_logits(ids) for f in (folder, sound))
     assert torch.equal(ours, theirs)
 
 
@@ -151,4 +153,4 @@ def test_other_exclusions(folder: Path, names: object, error: type[Exception], s
 def test_fp8_tensors_without_fp8_in_the_config(folder: Path) -> None:
     configure(folder, quant_algo=None)
     with pytest.raises(ArtefactInvalid, match="which this model has no place for"):
-        Checkpoint.open(folder)
+        ShardedCheckpoint.open(folder)

@@ -14,7 +14,7 @@ from llmjp_runtime.executor.torch.model import ParallelLlama
 from tests.support.shared import shared
 
 from .checkpoints import random_llama, write_checkpoint
-from .running import engine, prompts, replies, request, transformers_greedy
+from .running import new_scheduler, prompts, replies, request, transformers_greedy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,9 +62,9 @@ def test_goldens_agree_with_transformers(name: str) -> None:
     asked = prompts(4, model.config.vocab_size, longest=90)
     for ids in asked:
         torch.testing.assert_close(
-            model.logits(ids), logits_of(expected, ids), atol=1e-5, rtol=1e-5
+            model.compute_logits(ids), logits_of(expected, ids), atol=1e-5, rtol=1e-5
         )
-    got = replies(engine(model), [request(ids) for ids in asked])
+    got = replies(new_scheduler(model), [request(ids) for ids in asked])
     assert [reply.token_ids for reply in got] == [
         transformers_greedy(expected, ids, 24) for ids in asked
     ]
@@ -75,8 +75,10 @@ def test_splits_agree_with_transformers(llama: Any, tmp_path: Path, tp: int, pp:
     model = load_model(write_checkpoint(llama, tmp_path, tp=tp, pp=pp), device="cpu")
     asked = prompts(6)
     for ids in asked:
-        torch.testing.assert_close(model.logits(ids), logits_of(llama, ids), atol=2e-4, rtol=1e-4)
-    got = replies(engine(model, prompt_budget=16), [request(ids) for ids in asked])
+        torch.testing.assert_close(
+            model.compute_logits(ids), logits_of(llama, ids), atol=2e-4, rtol=1e-4
+        )
+    got = replies(new_scheduler(model, prefill_budget=16), [request(ids) for ids in asked])
     assert [r.token_ids for r in got] == [transformers_greedy(llama, ids, 24) for ids in asked]
 
 
@@ -98,7 +100,7 @@ def test_bfloat16_is_as_exact_as_transformers(tmp_path: Path, tp: int) -> None:
     truth, their_logits, our_logits = (
         logits_of(exact, ids),
         logits_of(theirs, ids),
-        ours.logits(ids),
+        ours.compute_logits(ids),
     )
     their_error = rms(their_logits - truth)
     assert 0 < rms(our_logits - truth) < 1.3 * their_error < 0.05 * rms(truth)
@@ -115,10 +117,12 @@ def test_float16_computes(llama: Any, tmp_path: Path) -> None:
     full = load_model(folder, device="cpu")
     assert (half.dtype, full.dtype) == (torch.float16, torch.float32)
     ids = prompts(1)[0]
-    assert rms(half.logits(ids) - full.logits(ids)) < 0.02 * rms(full.logits(ids))
+    assert rms(half.compute_logits(ids) - full.compute_logits(ids)) < 0.02 * rms(
+        full.compute_logits(ids)
+    )
 
 
 def test_logits_take_a_tensor(model: ParallelLlama) -> None:
-    logits = model.logits(torch.tensor([3, 1, 4]))
+    logits = model.compute_logits(torch.tensor([3, 1, 4]))
     assert logits.shape == (3, 211)
-    assert torch.equal(logits, model.logits([3, 1, 4]))
+    assert torch.equal(logits, model.compute_logits([3, 1, 4]))

@@ -15,11 +15,11 @@ from transformers import (
 
 from llmjp_runtime.executor.torch.sampling import (
     Truncation,
+    compute_log_probs,
     draw,
-    kept_candidates,
-    log_probabilities,
-    penalise_counts,
-    penalise_repetition,
+    penalize_counts,
+    penalize_repetition,
+    select_candidates,
 )
 
 
@@ -34,7 +34,7 @@ def truncation(rows: int, *, top_k: int = 0, top_p: float = 1.0) -> Truncation:
 def kept_ids(logits: torch.Tensor, rule: Truncation, width: int | None = None) -> list[set[int]]:
     largest, ids = logits.topk(width or logits.shape[1])
     probabilities = (largest - logits.logsumexp(-1, keepdim=True)).exp()
-    kept, settled = kept_candidates(largest, probabilities, rule, whole=width is None)
+    kept, settled = select_candidates(largest, probabilities, rule, whole=width is None)
     assert settled.all()
     return [set(row[mask].tolist()) for row, mask in zip(ids, kept, strict=True)]
 
@@ -44,7 +44,7 @@ def test_repetition_penalty_is_that_of_transformers(penalty: float) -> None:
     logits = random_logits(3, 50)
     ids = torch.tensor([[4, 9, 4, 30, 7], [1, 1, 1, 1, 1], [49, 0, 2, 3, 4]])
     expected = RepetitionPenaltyLogitsProcessor(penalty)(ids, logits.clone())
-    penalise_repetition(
+    penalize_repetition(
         logits, ids, torch.ones_like(ids, dtype=torch.bool), torch.full((3,), penalty)
     )
     torch.testing.assert_close(logits, expected)
@@ -54,7 +54,7 @@ def test_repetition_penalty_leaves_stale_history_alone() -> None:
     logits = random_logits(1, 50)
     before = logits.clone()
     ids, valid = torch.tensor([[4, 9, 30]]), torch.tensor([[True, True, False]])
-    penalise_repetition(logits, ids, valid, torch.tensor([2.0]))
+    penalize_repetition(logits, ids, valid, torch.tensor([2.0]))
     assert (logits != before).nonzero()[:, 1].tolist() == [4, 9]
 
 
@@ -62,7 +62,7 @@ def test_count_penalties_count() -> None:
     logits = torch.zeros(2, 6)
     ids = torch.tensor([[1, 2, 2, 5], [3, 3, 3, 0]])
     valid = torch.tensor([[True, True, True, False], [True, True, True, False]])
-    penalise_counts(
+    penalize_counts(
         logits,
         ids,
         valid,
@@ -104,7 +104,7 @@ def test_what_a_few_candidates_cannot_settle_is_not_settled(rule: tuple[int, flo
     largest, _ = logits.topk(128)
     probabilities = (largest - logits.logsumexp(-1, keepdim=True)).exp()
     limits = truncation(8, top_k=rule[0], top_p=rule[1])
-    assert not kept_candidates(largest, probabilities, limits, whole=False)[1].any()
+    assert not select_candidates(largest, probabilities, limits, whole=False)[1].any()
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 8.0])
@@ -179,4 +179,4 @@ def test_a_draw_is_always_a_kept_id(
 def test_log_probabilities_are_log_softmax() -> None:
     logits, ids = random_logits(5, 90), torch.tensor([0, 89, 3, 3, 40])
     expected = logits.log_softmax(-1)[torch.arange(5), ids]
-    torch.testing.assert_close(log_probabilities(logits, ids), expected)
+    torch.testing.assert_close(compute_log_probs(logits, ids), expected)

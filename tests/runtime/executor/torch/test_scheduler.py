@@ -17,7 +17,7 @@ from llmjp_runtime.executor.protocol import FinishReason, RecordedEvents, Sampli
 from llmjp_runtime.executor.torch.loader import load_model
 from llmjp_runtime.executor.torch.model import ParallelLlama
 
-from .running import GREEDY, engine, finish, prompts, replies, request
+from .running import GREEDY, finish, new_scheduler, prompts, replies, request
 
 if TYPE_CHECKING:
     from llmjp_runtime.executor.protocol import GenerationRequest
@@ -41,7 +41,7 @@ def asked(
 
 
 def alone(model: ParallelLlama, wanted: GenerationRequest) -> RecordedEvents:
-    return replies(engine(model), [wanted])[0]
+    return replies(new_scheduler(model), [wanted])[0]
 
 
 def outcome(events: RecordedEvents) -> tuple[tuple[int, ...], FinishReason | None]:
@@ -49,7 +49,7 @@ def outcome(events: RecordedEvents) -> tuple[tuple[int, ...], FinishReason | Non
 
 
 def test_events_come_one_a_step_and_count(model: ParallelLlama) -> None:
-    (events,) = replies(engine(model), [asked([4, 5, 6], max_tokens=5)])
+    (events,) = replies(new_scheduler(model), [asked([4, 5, 6], max_tokens=5)])
     assert [event.num_generated for event in events.events] == [1, 2, 3, 4, 5]
     assert [event.final for event in events.events] == [False] * 4 + [True]
     assert all(event.log_probs is None and event.error is None for event in events.events)
@@ -59,7 +59,7 @@ def test_events_come_one_a_step_and_count(model: ParallelLlama) -> None:
 def test_a_request_joins_while_others_run(model: ParallelLlama) -> None:
     """Whatever the others ask for, and wherever they are, each gets what it gets alone."""
     wanted = [asked(p, s) for p, s in zip(prompts(14), itertools.cycle(MIXED), strict=False)]
-    running, recorded = engine(model, max_batch_size=5, prompt_budget=24), []
+    running, recorded = new_scheduler(model, max_batch_size=5, prefill_budget=24), []
     for number, item in enumerate(wanted):
         recorded.append(RecordedEvents())
         running.add(item, recorded[-1])
@@ -73,12 +73,16 @@ def test_a_request_joins_while_others_run(model: ParallelLlama) -> None:
 @pytest.mark.parametrize("budget", [1, 7, 32, 512])
 def test_a_prompt_may_be_read_in_pieces(model: ParallelLlama, budget: int) -> None:
     wanted = [asked(prompt) for prompt in prompts(3, shortest=50, longest=60)]
-    pieces = replies(engine(model, prompt_budget=budget), wanted)
+    pieces = replies(new_scheduler(model, prefill_budget=budget), wanted)
     assert [outcome(r) for r in pieces] == [outcome(alone(model, item)) for item in wanted]
 
 
 def test_a_long_prompt_does_not_stall_those_who_run(model: ParallelLlama) -> None:
-    running, first, second = engine(model, prompt_budget=8), RecordedEvents(), RecordedEvents()
+    running, first, second = (
+        new_scheduler(model, prefill_budget=8),
+        RecordedEvents(),
+        RecordedEvents(),
+    )
     running.add(asked([1, 2]), first)
     running.step()
     running.add(asked(prompts(1, shortest=60)[0]), second)
@@ -90,7 +94,7 @@ def test_a_long_prompt_does_not_stall_those_who_run(model: ParallelLlama) -> Non
 
 
 def test_more_requests_than_slots_wait_in_order(model: ParallelLlama) -> None:
-    running = engine(model, max_batch_size=2)
+    running = new_scheduler(model, max_batch_size=2)
     recorded = [RecordedEvents() for _ in range(4)]
     for events in recorded:
         running.add(asked([3, 4], max_tokens=3), events)
@@ -105,7 +109,7 @@ def test_more_requests_than_slots_wait_in_order(model: ParallelLlama) -> None:
 @pytest.mark.parametrize("after", [0, 1, 3, 6])
 def test_cancel_frees_the_slot_within_a_step(model: ParallelLlama, after: int) -> None:
     """Before its prompt is read, in the middle of it, and while decoding."""
-    running = engine(model, max_batch_size=1, prompt_budget=16)
+    running = new_scheduler(model, max_batch_size=1, prefill_budget=16)
     gone, other = RecordedEvents(), RecordedEvents()
     leaving, staying = asked(prompts(1, shortest=60)[0]), asked([9, 8, 7])
     running.add(leaving, gone)
@@ -125,7 +129,11 @@ def test_cancel_frees_the_slot_within_a_step(model: ParallelLlama, after: int) -
 
 
 def test_a_waiting_request_is_cancelled_at_once(model: ParallelLlama) -> None:
-    running, first, second = engine(model, max_batch_size=1), RecordedEvents(), RecordedEvents()
+    running, first, second = (
+        new_scheduler(model, max_batch_size=1),
+        RecordedEvents(),
+        RecordedEvents(),
+    )
     running.add(asked([1]), first)
     waiting = asked([2])
     running.add(waiting, second)
@@ -141,7 +149,7 @@ def test_a_waiting_request_is_cancelled_at_once(model: ParallelLlama) -> None:
 @given(seed=st.integers(0, 10**6))
 def test_any_order_of_leaving_leaves_the_others_alone(model: ParallelLlama, seed: int) -> None:
     chance = random.Random(seed)
-    running = engine(model, max_batch_size=4, prompt_budget=chance.choice([5, 20, 200]))
+    running = new_scheduler(model, max_batch_size=4, prefill_budget=chance.choice([5, 20, 200]))
     wanted = [
         asked(prompt, chance.choice(MIXED), max_tokens=chance.randint(1, 12))
         for prompt in prompts(9, longest=30)
@@ -166,7 +174,7 @@ def test_any_order_of_leaving_leaves_the_others_alone(model: ParallelLlama, seed
 
 def test_the_same_seed_gives_the_same_reply(model: ParallelLlama) -> None:
     once, again, other, fresh, fresher = replies(
-        engine(model),
+        new_scheduler(model),
         [asked([1, 2, 3], CARD, seed=seed, max_tokens=40) for seed in (7, 7, 8, None, None)],
     )
     assert outcome(once) == outcome(again)
@@ -177,7 +185,7 @@ def test_an_end_id_ends_and_is_not_shown(model: ParallelLlama) -> None:
     free = alone(model, asked([5, 6]))
     end = free.token_ids[4]
     position = free.token_ids.index(end)
-    (events,) = replies(engine(model), [asked([5, 6], end_ids=frozenset({end, 210}))])
+    (events,) = replies(new_scheduler(model), [asked([5, 6], end_ids=frozenset({end, 210}))])
     assert events.token_ids == free.token_ids[:position]
     assert events.events[-1].num_generated == position + 1
     assert events.events[-1].finish_reason is FinishReason.STOP
@@ -185,13 +193,15 @@ def test_an_end_id_ends_and_is_not_shown(model: ParallelLlama) -> None:
 
 def test_an_end_id_as_the_last_token_is_a_stop(model: ParallelLlama) -> None:
     end = alone(model, asked([5, 6], max_tokens=1)).token_ids[0]
-    (events,) = replies(engine(model), [asked([5, 6], max_tokens=1, end_ids=frozenset({end}))])
+    (events,) = replies(
+        new_scheduler(model), [asked([5, 6], max_tokens=1, end_ids=frozenset({end}))]
+    )
     assert outcome(events) == ((), FinishReason.STOP)
 
 
 def test_min_tokens_holds_end_ids_back(model: ParallelLlama) -> None:
     end = frozenset(alone(model, asked([5, 6])).token_ids[:3])
-    (events,) = replies(engine(model), [asked([5, 6], end_ids=end, min_tokens=10)])
+    (events,) = replies(new_scheduler(model), [asked([5, 6], end_ids=end, min_tokens=10)])
     assert not end & set(events.token_ids[:10])
     assert len(events.token_ids) >= 10
 
@@ -199,7 +209,7 @@ def test_min_tokens_holds_end_ids_back(model: ParallelLlama) -> None:
 def test_bad_words_are_never_completed(model: ParallelLlama) -> None:
     free = alone(model, asked([5, 6])).token_ids
     words = ((free[0],), free[2:4], (5, 6, free[1]))
-    (events,) = replies(engine(model), [asked([5, 6], bad_words=words)])
+    (events,) = replies(new_scheduler(model), [asked([5, 6], bad_words=words)])
     everything = (5, 6, *events.token_ids)
     for word in words:
         positions = range(2, len(everything) - len(word) + 1)
@@ -208,18 +218,18 @@ def test_bad_words_are_never_completed(model: ParallelLlama) -> None:
 
 def test_a_bad_word_begun_in_the_prompt_is_not_completed(model: ParallelLlama) -> None:
     first = alone(model, asked([5, 6])).token_ids[0]
-    (events,) = replies(engine(model), [asked([5, 6], bad_words=((6, first),))])
+    (events,) = replies(new_scheduler(model), [asked([5, 6], bad_words=((6, first),))])
     assert events.token_ids[0] != first
 
 
 def test_embedding_bias_decides(model: ParallelLlama) -> None:
-    (events,) = replies(engine(model), [asked([5, 6], embedding_bias=((42, 1000.0),))])
+    (events,) = replies(new_scheduler(model), [asked([5, 6], embedding_bias=((42, 1000.0),))])
     assert set(events.token_ids) == {42}
 
 
 def test_ids_beyond_the_valid_ones_are_never_chosen(model: ParallelLlama) -> None:
     wanted = [asked([5, 6], s, embedding_bias=((200, 1000.0),)) for s in (GREEDY, CARD)]
-    for events in replies(engine(model, num_valid_ids=20), wanted):
+    for events in replies(new_scheduler(model, num_valid_ids=20), wanted):
         assert max(events.token_ids) < 20
 
 
@@ -234,7 +244,7 @@ def test_penalties_follow_transformers(llama: Any, model: ParallelLlama) -> None
     )
     ids = torch.tensor([prompt])
     expected = llama.generate(ids, generation_config=config, attention_mask=torch.ones_like(ids))
-    (events,) = replies(engine(model), [asked(prompt, repetition_penalty=1.3)])
+    (events,) = replies(new_scheduler(model), [asked(prompt, repetition_penalty=1.3)])
     assert events.token_ids == tuple(expected[0, len(prompt) :].tolist())
 
 
@@ -254,7 +264,7 @@ def test_count_penalties_make_every_id_new(model: ParallelLlama) -> None:
         dataclasses.replace(plain, presence_penalty=1e4),
         dataclasses.replace(plain, frequency_penalty=1e4),
     ):
-        (events,) = replies(engine(model), [asked([5, 6], sampling)])
+        (events,) = replies(new_scheduler(model), [asked([5, 6], sampling)])
         assert len(set(events.token_ids)) == 40
 
 
@@ -264,9 +274,9 @@ def test_log_probs_are_of_the_scaled_distribution(
 ) -> None:
     plain = dataclasses.replace(sampling, repetition_penalty=1.0)
     prompt = [5, 6, 7]
-    recorded = replies(engine(model), [request(prompt, plain, log_probs=True), asked([1])])
+    recorded = replies(new_scheduler(model), [request(prompt, plain, log_probs=True), asked([1])])
     events = recorded[0]
-    logits = model.logits([*prompt, *events.token_ids])[2:-1] / (plain.temperature or 1.0)
+    logits = model.compute_logits([*prompt, *events.token_ids])[2:-1] / (plain.temperature or 1.0)
     expected = logits.log_softmax(-1)[torch.arange(len(logits)), list(events.token_ids)]
     got = [p for event in events.events for p in event.log_probs or ()]
     torch.testing.assert_close(torch.tensor(got), expected, atol=1e-4, rtol=1e-4)
@@ -276,18 +286,18 @@ def test_log_probs_are_of_the_scaled_distribution(
 def test_an_end_id_has_no_log_prob(model: ParallelLlama) -> None:
     end = alone(model, asked([5, 6], max_tokens=1)).token_ids[0]
     wanted = request([5, 6], dataclasses.replace(GREEDY, end_ids=frozenset({end})), log_probs=True)
-    (events,) = replies(engine(model), [wanted])
+    (events,) = replies(new_scheduler(model), [wanted])
     assert [event.log_probs for event in events.events] == [()]
 
 
 @pytest.mark.parametrize("temperature", [1e-9, 1e-40, 5e-324])
 def test_a_tiny_temperature_is_greedy(model: ParallelLlama, temperature: float) -> None:
-    (events,) = replies(engine(model), [asked([5, 6], temperature=temperature)])
+    (events,) = replies(new_scheduler(model), [asked([5, 6], temperature=temperature)])
     assert outcome(events) == outcome(alone(model, asked([5, 6])))
 
 
 def test_a_context_can_be_filled_to_the_brim(model: ParallelLlama) -> None:
-    running = engine(model, max_batch_size=2, max_context=32)
+    running = new_scheduler(model, max_batch_size=2, max_context=32)
     wanted = [asked([3] * 20, max_tokens=12), asked([4] * 31, max_tokens=1)]
     assert [len(r.token_ids) for r in replies(running, wanted)] == [12, 1]
 
@@ -295,14 +305,14 @@ def test_a_context_can_be_filled_to_the_brim(model: ParallelLlama) -> None:
 def test_logits_that_are_not_finite_are_an_error(checkpoint: Any) -> None:
     model = load_model(checkpoint, device="cpu")
     model.embedding[7] = torch.inf
-    sick, healthy = replies(engine(model), [asked([7, 1]), asked([5, 6])])
+    sick, healthy = replies(new_scheduler(model), [asked([7, 1]), asked([5, 6])])
     assert sick.token_ids == ()
     assert "not finite" in (sick.events[0].error or "")
     assert healthy.events[-1].finish_reason is FinishReason.LENGTH
 
 
 def test_a_listener_that_fails_ends_its_own_request_only(model: ParallelLlama) -> None:
-    running, other = engine(model), RecordedEvents()
+    running, other = new_scheduler(model), RecordedEvents()
 
     def broken(event: TokenEvent) -> None:
         raise RuntimeError

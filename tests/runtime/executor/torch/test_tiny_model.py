@@ -15,7 +15,7 @@ from llmjp_runtime.executor.protocol import SamplingParams
 from llmjp_runtime.executor.torch.loader import load_model
 from tests.support.shared import ROOT, shared
 
-from .running import engine, replies, request
+from .running import new_scheduler, replies, request
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +70,7 @@ def test_greedy_ids_are_those_of_transformers(
     convert(conversion, tmp_path / "ranks", Reporter(None))
     model = load_model(tmp_path / "ranks", device="cpu")
     assert (model.dtype, model.config.dtype) == (torch.float32, "bfloat16")
-    running = engine(model, max_batch_size=BATCH, max_context=512)
+    running = new_scheduler(model, max_batch_size=BATCH, max_context=512)
     got = replies(running, [request(prompt, GREEDY) for prompt in prompts])
     assert len(got) == 200
     assert {p: r.token_ids for p, r in zip(prompts, got, strict=True)} == expected
