@@ -136,7 +136,7 @@ class Operator:
         """Until it has worked: nothing is decided on half a view."""
 
         async def wait(exc: OperatorError) -> None:
-            passes = not isinstance(exc, ApiRefused) or exc.may_pass
+            passes = not isinstance(exc, ApiRefused) or exc.is_transient
             pause_s = LISTING_PAUSE_S if passes else REFUSED_PAUSE_S
             _log.warning("listing failed", extra={"reason": str(exc), "pause_s": pause_s})
             await asyncio.sleep(pause_s)

@@ -53,12 +53,12 @@ class ApiRefused(OperatorError):
         """The API server's own words."""
 
     @property
-    def is_going(self) -> bool:
+    def namespace_is_terminating(self) -> bool:
         """Whether the namespace is being deleted, and with it everything that was asked about."""
         return self.status == 403 and "is being terminated" in self.message
 
     @property
-    def may_pass(self) -> bool:
+    def is_transient(self) -> bool:
         """Whether the same call may succeed later with nothing changed by a person."""
         return self.status in {408, 409, 410, 429} or self.status >= 500
 

@@ -81,13 +81,13 @@ class FakeApiServer:
         self._wrote("status" if status else "apply", ref)
         return new
 
-    async def remove(self, kind: str, namespace: str, name: str, uid: str = "") -> None:
+    async def delete(self, kind: str, namespace: str, name: str, uid: str = "") -> None:
         """See `Cluster`."""
         assert namespace == NAMESPACE
         ref = ObjectRef(kind, name)
         found = self.stored.get(ref)
         if found is not None and (not uid or found["metadata"]["uid"] == uid):
-            self.delete(ref)
+            self.discard(ref)
         self._wrote("remove", ref)
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
@@ -95,27 +95,29 @@ class FakeApiServer:
         assert namespace == NAMESPACE
         return self.stored.get(ObjectRef(kind, name))
 
-    async def nodes(self) -> list[Object] | None:
+    async def list_nodes(self) -> list[Object] | None:
         """See `Cluster`."""
         return self.node_list
 
-    async def names(self, kind: str, namespace: str, selector: str) -> tuple[int, list[Object]]:
+    async def list_metadata(
+        self, kind: str, namespace: str, selector: str
+    ) -> tuple[int, list[Object]]:
         """See `Cluster`."""
-        found = [body async for body in self.objects(kind, namespace, selector, 0)]
+        found = [body async for body in self.list_objects(kind, namespace, selector, 0)]
         return self._version, [{"metadata": body["metadata"]} for body in found]
 
-    async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str:
+    async def read_log(self, namespace: str, pod: str, container: str, lines: int) -> str:
         """See `Cluster`."""
         assert (namespace, container) == (NAMESPACE, "builder")
         self.log_reads.append(pod)
         return "\n".join(self.logs.get(pod, "").splitlines()[-lines:])
 
-    async def tell(self, event: Object) -> None:
+    async def post_event(self, event: Object) -> None:
         """See `Cluster`."""
         self.events.append(event)
         self._wrote("tell", ObjectRef("Event", event["reason"]))
 
-    async def objects(
+    async def list_objects(
         self, kind: str, namespace: str, selector: str, chunk: int
     ) -> AsyncIterator[Object]:
         """See `listing.Lists`."""
@@ -157,7 +159,7 @@ class FakeApiServer:
         self.watched.append(WatchEvent("MODIFIED" if before else "ADDED", ref.kind, new))
         return new
 
-    def delete(self, ref: ObjectRef) -> None:
+    def discard(self, ref: ObjectRef) -> None:
         """Delete an object, and whatever has no other owner."""
         gone = self.stored.pop(ref)
         self._applied.pop(ref, None)
@@ -171,7 +173,7 @@ class FakeApiServer:
     def _orphan(self, ref: ObjectRef, owners: set[str]) -> None:
         """Collect an object whose last owner went."""
         if not owners & {body["metadata"]["uid"] for body in self.stored.values()}:
-            self.delete(ref)
+            self.discard(ref)
 
     def _merge(self, ref: ObjectRef, wanted: Object, manager: str) -> Object:
         """Store what all managers applied last, and the fields that nobody applied."""

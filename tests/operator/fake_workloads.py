@@ -69,7 +69,7 @@ class FakeWorkloads:
         olds = [ref for ref in self._serving_pods(deployment) if ref.name != f"{name}-0"]
         if works or spec["strategy"]["rollingUpdate"]["maxSurge"] == 0:
             for old in olds:
-                self.server.delete(old)
+                self.server.discard(old)
             olds = []
         ready = spec["replicas"] * works + len(olds)
         status = {

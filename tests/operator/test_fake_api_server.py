@@ -85,9 +85,9 @@ def test_an_object_is_removed_by_its_uid_and_takes_what_it_owns_along() -> None:
     server = FakeApiServer()
     owner = server.put(model())["metadata"]["uid"]
     apply(server, a_service(ownerReferences=[{"uid": owner}]))
-    asyncio.run(server.remove("LlmJpModel", NAMESPACE, "a", "another"))
+    asyncio.run(server.delete("LlmJpModel", NAMESPACE, "a", "another"))
     assert len(server.stored) == 2
-    asyncio.run(server.remove("LlmJpModel", NAMESPACE, "a", owner))
-    asyncio.run(server.remove("LlmJpModel", NAMESPACE, "a", owner))
+    asyncio.run(server.delete("LlmJpModel", NAMESPACE, "a", owner))
+    asyncio.run(server.delete("LlmJpModel", NAMESPACE, "a", owner))
     assert not server.stored
     assert [event.type for event in server.watched[-2:]] == ["DELETED", "DELETED"]

@@ -308,7 +308,7 @@ STORY: dict[str, Object] = {
 def before(chapter: str) -> Simulation:
     """Return what was there when a spec of the story came."""
     world = Simulation()
-    world.server.delete(ObjectRef(KIND, "a"))
+    world.server.discard(ObjectRef(KIND, "a"))
     for name, changes in STORY.items():
         if name == chapter:
             break

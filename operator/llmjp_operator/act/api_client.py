@@ -61,22 +61,24 @@ class Cluster(Protocol):
     ) -> Object:
         """Server-side apply; the object as it is stored then."""
 
-    async def remove(self, kind: str, namespace: str, name: str, uid: str = "") -> None:
+    async def delete(self, kind: str, namespace: str, name: str, uid: str = "") -> None:
         """Remove an object, if it is the one of that uid; one that is gone is no error."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
         """An object, or None."""
 
-    async def nodes(self) -> list[Object] | None:
+    async def list_nodes(self) -> list[Object] | None:
         """All nodes; None where they may not be listed."""
 
-    async def names(self, kind: str, namespace: str, selector: str) -> tuple[int, list[Object]]:
+    async def list_metadata(
+        self, kind: str, namespace: str, selector: str
+    ) -> tuple[int, list[Object]]:
         """Metadata of all objects of a kind, and how new that is; an empty namespace is all."""
 
-    async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str:
+    async def read_log(self, namespace: str, pod: str, container: str, lines: int) -> str:
         """The last lines of a container's log; empty where there is none."""
 
-    async def tell(self, event: Object) -> None:
+    async def post_event(self, event: Object) -> None:
         """Post an event; the same one again is counted, not repeated."""
 
 
@@ -100,7 +102,7 @@ class KubeCluster:
         applied: Object = json.loads(text)
         return applied
 
-    async def remove(self, kind: str, namespace: str, name: str, uid: str = "") -> None:
+    async def delete(self, kind: str, namespace: str, name: str, uid: str = "") -> None:
         """See `Cluster`. What it owns goes as well, in the background."""
         options: Object = {"propagationPolicy": "Background"}
         if uid:
@@ -136,7 +138,7 @@ class KubeCluster:
         stored: Object = json.loads(await self._call("PUT", kind, path, body=changed))
         return stored
 
-    async def nodes(self) -> list[Object] | None:
+    async def list_nodes(self) -> list[Object] | None:
         """See `Cluster`."""
         try:
             found = json.loads(await self._call("GET", "Node", "/api/v1/nodes"))
@@ -146,7 +148,9 @@ class KubeCluster:
             return None
         return list(found["items"])
 
-    async def names(self, kind: str, namespace: str, selector: str) -> tuple[int, list[Object]]:
+    async def list_metadata(
+        self, kind: str, namespace: str, selector: str
+    ) -> tuple[int, list[Object]]:
         """See `Cluster`. All parts of a list are as new as its first."""
         version, items = 0, []
         async for part in self._parts(
@@ -156,7 +160,7 @@ class KubeCluster:
             items += [{"metadata": _identity(item["metadata"])} for item in part["items"]]
         return version, items
 
-    async def objects(
+    async def list_objects(
         self, kind: str, namespace: str, selector: str, chunk: int
     ) -> AsyncIterator[Object]:
         """See `listing.Lists`."""
@@ -177,7 +181,7 @@ class KubeCluster:
                 return
             query["continue"] = more
 
-    async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str:
+    async def read_log(self, namespace: str, pod: str, container: str, lines: int) -> str:
         """See `Cluster`."""
         path = f"{_path('Pod', namespace, pod)}/log"
         options = {"container": container, "tailLines": str(lines), "limitBytes": "65536"}
@@ -189,7 +193,7 @@ class KubeCluster:
                 raise
             return ""
 
-    async def tell(self, event: Object) -> None:
+    async def post_event(self, event: Object) -> None:
         """See `Cluster`."""
         namespace, name = event["metadata"]["namespace"], event["metadata"]["name"]
         path = f"/api/v1/namespaces/{namespace}/events"

@@ -24,7 +24,7 @@ a fifth larger afterwards, and not faster."""
 class Lists(Protocol):
     """What a listing needs of an API server."""
 
-    def objects(
+    def list_objects(
         self, kind: str, namespace: str, selector: str, chunk: int
     ) -> AsyncIterator[dict[str, Any]]:
         """All objects of a kind, so many at a call; an empty namespace is all."""
@@ -56,7 +56,7 @@ async def fill(
     async def listed(kind: str, namespace: str, selector: str) -> None:
         while True:
             try:
-                async for body in cluster.objects(kind, namespace, selector, CHUNK):
+                async for body in cluster.list_objects(kind, namespace, selector, CHUNK):
                     if kind == KIND:
                         cache.see_model(body)
                     else:

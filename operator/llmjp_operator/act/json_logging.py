@@ -12,6 +12,7 @@ _FIELDS: Final = (
     "phase",
     "reason",
     "pause_s",
+    "details",
     "namespaces",
     "version",
     "identity",

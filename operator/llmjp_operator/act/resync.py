@@ -88,7 +88,7 @@ async def _listed(
 ) -> tuple[dict[Key, str], int]:
     listed, versions = {}, []
     for namespace in namespaces or ("",):
-        version, items = await cluster.names(kind, namespace, selector)
+        version, items = await cluster.list_metadata(kind, namespace, selector)
         versions.append(version)
         for item in items:
             metadata = item["metadata"]

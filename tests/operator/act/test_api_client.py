@@ -53,7 +53,9 @@ def filled(namespace: Kubectl) -> Kubectl:
 
 def test_names_come_in_parts(filled: Kubectl, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_client, "NAMES_AT_ONCE", 2)
-    (version, items), calls = asked(filled, lambda c: c.names("ConfigMap", filled.namespace, OURS))
+    (version, items), calls = asked(
+        filled, lambda c: c.list_metadata("ConfigMap", filled.namespace, OURS)
+    )
     assert version > 0
     assert {item["metadata"]["name"] for item in items} == NAMES
     assert all(item["metadata"].keys() == {"namespace", "name", "uid"} for item in items)
@@ -62,7 +64,7 @@ def test_names_come_in_parts(filled: Kubectl, monkeypatch: pytest.MonkeyPatch) -
 
 def test_objects_come_in_parts(filled: Kubectl) -> None:
     async def all_of(told: KubeCluster) -> list[Any]:
-        return [obj async for obj in told.objects("ConfigMap", filled.namespace, OURS, 3)]
+        return [obj async for obj in told.list_objects("ConfigMap", filled.namespace, OURS, 3)]
 
     found, calls = asked(filled, all_of)
     assert {obj["metadata"]["name"] for obj in found} == NAMES
@@ -72,8 +74,12 @@ def test_objects_come_in_parts(filled: Kubectl) -> None:
 
 def test_there_may_be_none(namespace: Kubectl) -> None:
     async def none_of(told: KubeCluster) -> list[Any]:
-        return [obj async for obj in told.objects("ConfigMap", namespace.namespace, "team=x", 3)]
+        return [
+            obj async for obj in told.list_objects("ConfigMap", namespace.namespace, "team=x", 3)
+        ]
 
     assert asked(namespace, none_of)[0] == []
-    (version, items), _ = asked(namespace, lambda c: c.names("Pod", namespace.namespace, "team=x"))
+    (version, items), _ = asked(
+        namespace, lambda c: c.list_metadata("Pod", namespace.namespace, "team=x")
+    )
     assert (version > 0, items) == (True, [])

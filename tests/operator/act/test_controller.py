@@ -8,7 +8,7 @@ import pytest
 
 from e2e.played import ended, well
 from llmjp_operator.act import controller
-from llmjp_operator.act.controller import FORGET_S, NODES_EVERY_S
+from llmjp_operator.act.snapshots import FORGET_S, NODES_EVERY_S
 from llmjp_operator.api import Phase
 from llmjp_operator.decide.requeue import POLL_EVERY_S, PROGRESS_EVERY_S
 from llmjp_operator.errors import ApiRefused
@@ -87,12 +87,12 @@ def test_many_models_need_few_lists_of_nodes(monkeypatch: pytest.MonkeyPatch) ->
     world = on_nodes(a_node())
     lists = 0
 
-    async def nodes() -> list[Object]:
+    async def list_nodes() -> list[Object]:
         nonlocal lists
         lists += 1
         return [a_node()]
 
-    monkeypatch.setattr(world.server, "nodes", nodes)
+    monkeypatch.setattr(world.server, "list_nodes", list_nodes)
     for i in range(20):
         world.edit(ENGINE, f"model-{i}")
         world.step(f"model-{i}")
@@ -147,7 +147,7 @@ def test_the_progress_of_builds_that_are_over_is_forgotten() -> None:
         world.edit(tp(ranks))
         world.run_for(FORGET_S + 60)
     assert len(set(world.server.log_reads)) == 3
-    assert len(world.operator.controller._progress) == 1
+    assert len(world.operator.controller.snapshots._progress) == 1
 
 
 # Calls that are refused
@@ -202,7 +202,7 @@ def test_a_namespace_that_is_going_is_left_alone() -> None:
 
 def test_a_model_that_was_deleted_meanwhile_needs_no_status() -> None:
     world = Simulation()
-    world.server.delete(ObjectRef("LlmJpModel", "a"))
+    world.server.discard(ObjectRef("LlmJpModel", "a"))
     world.server.watched.clear()
     world.step()
     assert not world.errors
@@ -229,7 +229,7 @@ def test_what_somebody_changed_is_put_right() -> None:
     world = Simulation()
     world.settle()
     budget = world.objects[ObjectRef("PodDisruptionBudget", "a")]
-    world.server.delete(ObjectRef("PodDisruptionBudget", "a"))
+    world.server.discard(ObjectRef("PodDisruptionBudget", "a"))
     world.settle()
     assert world.objects[ObjectRef("PodDisruptionBudget", "a")]["spec"] == budget["spec"]
 
@@ -284,7 +284,7 @@ def test_a_build_that_two_models_need_is_made_once_and_outlives_the_first() -> N
     world.run_for(5)
     [build] = [job for job in world.jobs if job.component == "build"]
     assert len(build.owners) == 2
-    world.server.delete(ObjectRef("LlmJpModel", "a"))
+    world.server.discard(ObjectRef("LlmJpModel", "a"))
     world.run_for(5)
     assert [job.name for job in world.jobs if job.component == "build"] == [build.name]
     world.workloads.script = well

@@ -30,10 +30,12 @@ class FakeCluster:
     """By kind."""
     asked: list[tuple[str, str, str]] = field(default_factory=list)
 
-    async def names(self, kind: str, namespace: str, selector: str) -> tuple[int, list[Object]]:
-        return self.version, [obj async for obj in self.objects(kind, namespace, selector, 1)]
+    async def list_metadata(
+        self, kind: str, namespace: str, selector: str
+    ) -> tuple[int, list[Object]]:
+        return self.version, [obj async for obj in self.list_objects(kind, namespace, selector, 1)]
 
-    async def objects(
+    async def list_objects(
         self, kind: str, namespace: str, selector: str, _chunk: int
     ) -> AsyncIterator[Object]:
         self.asked.append((kind, namespace, selector))
@@ -173,20 +175,20 @@ def test_a_sweep_that_fails_is_not_the_last_one(failure: Exception) -> None:
     scene = a_scene(a_model("a"))
     scene.cache.see("Service", an_object(model="a"))
     again = asyncio.Event()
-    listed = scene.cluster.names
+    listed = scene.cluster.list_metadata
 
-    async def names(*arguments: str) -> tuple[int, list[Object]]:
+    async def list_metadata(*arguments: str) -> tuple[int, list[Object]]:
         if not scene.cluster.failures:
             scene.cluster.failures["Service"] = failure
             raise failure
         del scene.cluster.failures["Service"]
-        scene.cluster.names = listed
+        scene.cluster.list_metadata = listed
         again.set()
         answer: tuple[int, list[Object]] = await listed(*arguments)
         return answer
 
     async def until_swept_again() -> None:
-        scene.cluster.names = names
+        scene.cluster.list_metadata = list_metadata
         given: Any = {"kinds": KINDS, "namespaces": (), "every_s": 0.0}
         task = asyncio.create_task(sweeping(scene.cache, scene.cluster, scene.queue, **given))
         async with asyncio.timeout(20):

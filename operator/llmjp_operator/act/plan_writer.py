@@ -1,0 +1,118 @@
+"""Writing a plan: objects, removals, the status, events; it may be cut off after any of them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmjp_operator.api import encode
+from llmjp_operator.errors import ApiRefused
+from llmjp_operator.names import API_VERSION, FIELD_MANAGER, KIND, OWNERS_MANAGER
+from llmjp_operator.observe.managed_fields import digest_of
+from llmjp_operator.render.storage import record
+from llmjp_operator.report.events import event
+from llmjp_operator.report.notices import notices
+from llmjp_operator.report.status import hindered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from llmjp_operator.act.api_client import Cluster
+    from llmjp_operator.act.snapshots import AppliedDigests
+    from llmjp_operator.api import Model, Status
+    from llmjp_operator.observe.cache import ObjectCache
+    from llmjp_operator.plan import ReconcilePlan, Removal
+
+Object = dict[str, Any]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class PlanWriter:
+    """Writes plans, and tells the cache what was stored."""
+
+    cache: ObjectCache
+    cluster: Cluster
+    applied: AppliedDigests
+    identity: str
+    """Identity of this operator, for events."""
+    wall_time: Callable[[], float]
+    """Seconds since 1970."""
+
+    async def write(self, model: Model, plan: ReconcilePlan) -> None:
+        """Write everything that can be written, and report what could not.
+
+        Raises:
+            OperatorError: the first thing that could not be written; what was done stays done.
+        """
+        _log.debug("plan", extra={"model": _name(model), "details": plan.details})
+        await self._remove(model, plan.remove_first)
+        refusals = await self._apply_all(model, plan)
+        for owners in plan.add_owners:
+            await self.cluster.apply(owners, manager=OWNERS_MANAGER)
+        await self._remove(model, plan.remove)
+        await self._report(model, plan, refusals)
+        if refusals:
+            raise refusals[0]
+
+    async def _apply_all(self, model: Model, plan: ReconcilePlan) -> list[ApiRefused]:
+        """Apply the record and all objects; return what was refused."""
+        if plan.record is not None:
+            # Nothing may follow from what is not recorded: a refusal ends the reconcile.
+            await self._apply(record(model, plan.record))
+        refusals = []
+        for wanted in plan.apply:
+            try:
+                await self._apply(wanted)
+            except ApiRefused as exc:
+                refusals.append(exc)
+        return refusals
+
+    async def _report(
+        self, model: Model, plan: ReconcilePlan, refusals: Iterable[ApiRefused]
+    ) -> None:
+        """Write the status and post events; of refusals only those that a person must end."""
+        status, events = plan.status, plan.notices
+        final = next((refusal for refusal in refusals if not refusal.is_transient), None)
+        if final is not None:
+            status = hindered(model, plan.status, str(final), self.wall_time())
+            events = notices(model, status)
+        await self.write_status(model, status)
+        for notice in events:
+            await self.cluster.post_event(event(model, notice, self.wall_time(), self.identity))
+
+    async def write_status(self, model: Model, status: Status) -> None:
+        """Write the status, if it differs from the one that is there."""
+        if encode(status) == encode(model.status):
+            return
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": model.name, "namespace": model.namespace},
+            "status": encode(status),
+        }
+        try:
+            await self.cluster.apply(body, manager=FIELD_MANAGER, status=True)
+        except ApiRefused as exc:
+            if exc.status != 404:  # it was deleted meanwhile
+                raise
+        self.cache.said(model, status)
+        _log.info("status written", extra={"model": _name(model), "phase": str(status.phase)})
+
+    async def _remove(self, model: Model, removals: Iterable[Removal]) -> None:
+        for removal in removals:
+            ref = removal.ref
+            await self.cluster.delete(ref.kind, model.namespace, ref.name, removal.uid)
+
+    async def _apply(self, wanted: Object) -> None:
+        kind, metadata = wanted["kind"], wanted["metadata"]
+        stored = await self.cluster.apply(wanted)
+        self.cache.see(kind, stored)
+        where = (kind, metadata["namespace"], metadata["name"])
+        self.applied.note(where, applied=digest_of(wanted), read=self.cache.digest(*where))
+
+
+def _name(model: Model) -> str:
+    return f"{model.namespace}/{model.name}"

@@ -1,0 +1,184 @@
+"""Snapshots for reconciles: most of one is in the cache, calls read only what is not watched."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from llmjp_builder.contracts.errors import BuilderError
+from llmjp_builder.contracts.spec import Progress
+from llmjp_operator.api import Model
+from llmjp_operator.decide.requeue import PROGRESS_EVERY_S
+from llmjp_operator.names import MODEL_LABEL, digest, record_name
+from llmjp_operator.observe.parsing import claim_fact, node_fact
+from llmjp_operator.observe.snapshot import (
+    CalibrationTexts,
+    ObjectRef,
+    ObservedClaim,
+    ObservedDeployment,
+    ObservedJob,
+    ObservedPod,
+    Snapshot,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from llmjp_operator.act.api_client import Cluster
+    from llmjp_operator.observe.cache import CachedObject, ObjectCache
+    from llmjp_operator.observe.snapshot import ObservedNode
+
+Object = dict[str, Any]
+
+NODES_EVERY_S: Final = 15.0
+"""How long a list of the nodes is good for."""
+FORGET_S: Final = 600.0
+"""After how long the progress of a build that nobody asks for is forgotten."""
+LOG_LINES: Final = 20
+"""Lines of a build's log in which to find its last progress."""
+
+
+@dataclass(slots=True)
+class AppliedDigests:
+    """Digests of what was applied and reads back differently, as a webhook changed it.
+
+    Without them such an object would be applied again in every reconcile.
+    """
+
+    _known: dict[tuple[str, str, str], tuple[str, str]] = field(default_factory=dict)
+    """Digest of what was applied, and of what was read."""
+
+    def note(self, where: tuple[str, str, str], *, applied: str, read: str) -> None:
+        """Note what was applied to an object, by kind, namespace and name, and what was read."""
+        if applied == read:
+            self._known.pop(where, None)
+        else:
+            self._known[where] = (applied, read)
+
+    def translate(self, where: tuple[str, str, str], read: str) -> str:
+        """Return the digest of what was applied, if the object is still what was read then."""
+        applied, known = self._known.get(where, ("", ""))
+        return applied if known and known == read else read
+
+
+@dataclass(slots=True)
+class SnapshotReader:
+    """Takes snapshots. What calls have read is kept for a while."""
+
+    cache: ObjectCache
+    cluster: Cluster
+    applied: AppliedDigests
+    wall_time: Callable[[], float]
+    """Seconds since 1970."""
+    monotonic_time: Callable[[], float]
+    """Seconds, for pauses."""
+    _nodes: tuple[float, tuple[ObservedNode, ...] | None] | None = None
+    _progress: dict[str, tuple[float, Progress | None]] = field(default_factory=dict)
+    """By pod: when its log was read, and its last progress."""
+
+    async def take(self, model: Model) -> Snapshot:
+        """Return what is known of a model and its store."""
+        cached = list(self.cache.of(model))
+        values = [(ref, entry.value) for ref, entry in cached]
+        pods = tuple(value for _, value in values if isinstance(value, ObservedPod))
+        claims = {value.name: value for _, value in values if isinstance(value, ObservedClaim)}
+        jobs = {value.name: value for _, value in values if isinstance(value, ObservedJob)}
+        deployments = {ref.name: v for ref, v in values if isinstance(v, ObservedDeployment)}
+        return Snapshot(
+            now=self.wall_time(),
+            sharing=self._list_sharing(model),
+            record=self.cache.record(model.namespace, record_name(model.store_claim)),
+            jobs=jobs,
+            pods=pods,
+            deployment=deployments.get(model.name),
+            claims=claims | await self._read_foreign_claims(model),
+            nodes=await self.read_nodes(model),
+            texts=await self._read_texts(model),
+            progress=await self._read_progress(model, jobs.values(), pods),
+            live=dict(self._digest_objects(model, cached)),
+        )
+
+    async def read_nodes(
+        self, model: Model, max_age_s: float = NODES_EVERY_S
+    ) -> tuple[ObservedNode, ...] | None:
+        """Return the nodes; None where their GPUs decide nothing, or they may not be listed."""
+        if not model.spec.serving_gpus:
+            return None
+        now = self.monotonic_time()
+        if self._nodes is None or now - self._nodes[0] > max_age_s:
+            nodes = await self.cluster.list_nodes()
+            known = None if nodes is None else tuple(node_fact(node) for node in nodes)
+            self._nodes = (now, known)
+        return self._nodes[1]
+
+    def _list_sharing(self, model: Model) -> tuple[Model, ...]:
+        models = (self.cache.models.get(key) for key in self.cache.sharing(model))
+        return tuple(m for m in models if isinstance(m, Model) and not m.deleting)
+
+    def _digest_objects(
+        self, model: Model, cached: Iterable[tuple[ObjectRef, CachedObject]]
+    ) -> Iterable[tuple[ObjectRef, str]]:
+        """Yield the model's own objects, each with the digest of what we own of it."""
+        own_group = (model.namespace, MODEL_LABEL, model.name)
+        for ref, entry in cached:
+            if ref.kind != "Pod" and own_group in entry.groups:
+                where = (ref.kind, model.namespace, ref.name)
+                yield ref, self.applied.translate(where, entry.digest)
+
+    async def _read_foreign_claims(self, model: Model) -> dict[str, ObservedClaim]:
+        volume = model.spec.source.persistent_volume_claim
+        names = {model.spec.storage.existing_claim, volume.claim_name if volume else None}
+        claims = {}
+        for name in sorted(filter(None, names)):
+            body = await self.cluster.get("PersistentVolumeClaim", model.namespace, name)
+            if body is not None:
+                claims[name] = claim_fact(body)
+        return claims
+
+    async def _read_texts(self, model: Model) -> CalibrationTexts | None:
+        calibration = model.spec.engine.calibration
+        ref = None if calibration is None else calibration.config_map_ref
+        if ref is None:
+            return None
+        config_map = await self.cluster.get("ConfigMap", model.namespace, ref.name)
+        if config_map is None:
+            return CalibrationTexts(digest="", problem=f"there is no ConfigMap {ref.name}")
+        text = (config_map.get("data") or {}).get(ref.key)
+        if text is None:
+            problem = f"the ConfigMap {ref.name} has no key {ref.key}"
+            return CalibrationTexts(digest="", problem=problem)
+        return CalibrationTexts(digest=digest(text))
+
+    async def _read_progress(
+        self, model: Model, jobs: Iterable[ObservedJob], pods: Iterable[ObservedPod]
+    ) -> Progress | None:
+        """Return the last progress of the build that the model waits for; its log is polled."""
+        builds = {job.uid for job in jobs if model.uid in job.owners and job.request}
+        running = (p for p in pods if p.job in builds and p.phase == "Running" and not p.deleting)
+        pod = next(running, None)
+        if pod is None:
+            return None
+        now = self.monotonic_time()
+        read_at, progress = self._progress.get(pod.name, (-PROGRESS_EVERY_S, None))
+        if now - read_at >= PROGRESS_EVERY_S:
+            log = await self.cluster.read_log(model.namespace, pod.name, pod.container, LOG_LINES)
+            progress = parse_last_progress(log) or progress
+            self._forget_old_progress(now)
+            self._progress[pod.name] = (now, progress)
+        return progress
+
+    def _forget_old_progress(self, now: float) -> None:
+        old = [name for name, (at, _) in self._progress.items() if now - at > FORGET_S]
+        for name in old:
+            del self._progress[name]
+
+
+def parse_last_progress(log: str) -> Progress | None:
+    """Return the progress in the last line of a build's log that tells one (pure)."""
+    for line in reversed(log.splitlines()):
+        try:
+            return Progress.from_json(json.loads(line))
+        except (ValueError, BuilderError):
+            continue
+    return None
