@@ -7,19 +7,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmjp_builder.contracts.errors import BadArtefact, BuilderError
 from llmjp_builder.contracts.spec import Step, download_name, pretty_json
 from llmjp_builder.progress import Reporter
 from llmjp_builder.sources.download import bytes_missing, download
-from llmjp_builder.sources.hub import Hub, is_commit
+from llmjp_builder.sources.hub import Hub
 from llmjp_builder.sources.licence import require_accepted
-from llmjp_builder.sources.resolve import ResolvedSource, resolve_folder, resolve_repository
+from llmjp_builder.sources.resolve import resolve_folder, resolve_repository
 from llmjp_builder.sources.selection import CONFIG
+from llmjp_builder.store.downloads import SOURCE_NAME, find_download, is_commit, read_download
 from llmjp_builder.store.files import os_errors, require_free, sync_directory, write_durably
 from llmjp_builder.store.locks import locked
 from llmjp_builder.store.store import Store
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
 
     from llmjp_builder.contracts.spec import FileRecord, Progress, Source
     from llmjp_builder.sources.patience import Patience
-
-SOURCE_NAME = "source.json"
-"""Written last: a downloaded source is complete when this file exists."""
+    from llmjp_builder.store.downloads import ResolvedSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +84,8 @@ def fetch(
     assert source.repository is not None
     require_accepted(source.repository, accepted_licence)
     folder = store / "sources"
-    if is_commit(source.revision) and (found := _stored_commit(folder, source)):
-        return found
+    if is_commit(source.revision) and (present := find_download(folder, source)):
+        return FetchedSource(*present)
     reporter.begin(Step.FETCH, 0, f"asking for the files of {source.repository}")
     hub = Hub(endpoint=endpoint or "", token=token, **({"patience": patience} if patience else {}))
     resolved = resolve_repository(hub, source)
@@ -105,7 +102,7 @@ def _downloaded(
 ) -> FetchedSource:
     """The source in the store, downloaded by us, by somebody else meanwhile, or earlier."""
     target = store / "sources" / resolved.digest
-    if found := _stored(target):
+    if found := read_download(target):
         return FetchedSource(target, found)
     with os_errors(store):
         for folder in (target.parent, store / "locks"):
@@ -115,7 +112,7 @@ def _downloaded(
         reporter.begin(Step.FETCH, 0, f"another process downloads {resolved.digest}; waiting")
 
     with locked(store / "locks" / download_name(resolved.digest), on_wait=on_wait):
-        if found := _stored(target):
+        if found := read_download(target):
             return FetchedSource(target, found)
         work = target.with_name(f"{target.name}.partial")
         with os_errors(work):
@@ -155,37 +152,3 @@ def _bring(
         accept(work)
     bring(resolved.files)
     reporter.end()
-
-
-def _stored_commit(folder: Path, source: Source) -> FetchedSource | None:
-    """The downloaded source of exactly this repository and commit, if there is one."""
-    for path in sorted(folder.glob(f"*/{SOURCE_NAME}")):
-        try:
-            resolved = _stored(path.parent)
-        except BuilderError:
-            continue  # damaged: whoever needs this one hears of it
-        if resolved is not None and resolved.source == source:
-            return FetchedSource(path.parent, resolved)
-    return None
-
-
-def _stored(path: Path) -> ResolvedSource | None:
-    """What a downloaded source is; None if there is none.
-
-    Raises:
-        BadArtefact: something is there that is not, or no longer, a whole source.
-    """
-    if not path.exists():
-        return None
-    again = "remove the folder to download it again"
-    try:
-        resolved = ResolvedSource.from_json(json.loads((path / SOURCE_NAME).read_bytes()))
-        sizes = {name: (path / name).stat().st_size for name in resolved.files}
-    except (OSError, ValueError, RecursionError, BuilderError) as exc:
-        raise BadArtefact(f"{path}: damaged: {exc}; {again}") from exc
-    for name, record in resolved.files.items():
-        if sizes[name] != record.size:
-            raise BadArtefact(
-                f"{path / name}: damaged: {sizes[name]:,} bytes, expected {record.size:,}; {again}"
-            )
-    return resolved

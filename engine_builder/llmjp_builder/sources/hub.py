@@ -23,6 +23,7 @@ from llmjp_builder.contracts.errors import (
 from llmjp_builder.sources.http import TryAgain, streamed_get, translated
 from llmjp_builder.sources.patience import Patience, patiently
 from llmjp_builder.sources.refusal import Asked, refusal
+from llmjp_builder.store.downloads import is_commit
 from llmjp_builder.store.files import os_errors
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from llmjp_builder.sources.http import Reply
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ENDPOINT = re.compile(r"https?://[\w.:\[\]-]+(/[^\s?#@]*)?")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
@@ -42,11 +42,6 @@ _MAX_IN_MEMORY = 64 << 20
 
 _MAX_SIZE = 1 << 60
 """Of a file, in bytes: no disk holds more."""
-
-
-def is_commit(revision: str | None) -> bool:
-    """Whether a revision is a full commit id, which never means anything else later."""
-    return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,59 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping  # noqa: TC003 - `decode` resolves annotations
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llmjp_builder.contracts.codec import decode, encode
 from llmjp_builder.contracts.errors import InvalidSpec, MissingFile, SourceChanged
 from llmjp_builder.contracts.spec import FileRecord, Source, Step
 from llmjp_builder.progress import Reporter
-from llmjp_builder.sources.hub import Hub, is_commit
+from llmjp_builder.sources.hub import Hub
 from llmjp_builder.sources.licence import require_accepted
-from llmjp_builder.sources.selection import CONFIG, INDEX, content_digest, needed_files
+from llmjp_builder.sources.selection import CONFIG, INDEX, needed_files
+from llmjp_builder.store.downloads import ResolvedSource, compute_content_digest
 from llmjp_builder.store.files import os_errors
 from llmjp_builder.store.hashing import hash_files
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from llmjp_builder.contracts.spec import Progress
     from llmjp_builder.store.hashing import HashCache
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResolvedSource:
-    """A source that cannot change its meaning any more."""
-
-    source: Source
-    """A repository at a full commit id, or a folder."""
-    digest: str
-    """20 hex digits that stand for the names and contents of `files`, wherever they are."""
-    files: Mapping[str, FileRecord]
-    """What a build reads, by name; the same names and digests as in the artefact's key."""
-
-    def __post_init__(self) -> None:
-        if self.source.repository is not None and not is_commit(self.source.revision):
-            raise InvalidSpec(f"source.revision: expected a commit id, not {self.source.revision}")
-        if self.digest != (expected := content_digest(self.files)):
-            raise InvalidSpec(f"digest: {self.digest} does not follow from files ({expected})")
-
-    def to_json(self) -> dict[str, Any]:
-        """A dict of JSON values."""
-        encoded: dict[str, Any] = encode(self)
-        return encoded
-
-    @classmethod
-    def from_json(cls, value: object) -> ResolvedSource:
-        """The value written by `to_json`.
-
-        Raises:
-            InvalidSpec: a field is unknown, missing, mistyped, or does not fit the others.
-        """
-        decoded: ResolvedSource = decode(cls, value, cls.__name__)
-        return decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,4 +179,4 @@ def _pinned_repository(hub: Hub, source: Source) -> Pinned:
 
 
 def _resolved(source: Source, files: Mapping[str, FileRecord]) -> ResolvedSource:
-    return ResolvedSource(source=source, digest=content_digest(files), files=files)
+    return ResolvedSource(source=source, digest=compute_content_digest(files), files=files)

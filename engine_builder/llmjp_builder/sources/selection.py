@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.errors import BadConfig, BadTensors, MissingFile, Unsupported
-from llmjp_builder.contracts.spec import canonical_json
 from llmjp_builder.tokenizer import OPTIONAL, REQUIRED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection
 
-    from llmjp_builder.contracts.spec import FileRecord
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
@@ -44,12 +41,6 @@ def needed_files(
         raise MissingFile(f"{where}: no {absent[0]}; a checkpoint to build from has {required}")
     optional = tuple(name for name in OPTIONAL if name in present)
     return (CONFIG, *_weights(present, read_index, where), *REQUIRED, *optional)
-
-
-def content_digest(files: Mapping[str, FileRecord]) -> str:
-    """20 hex digits that stand for names and contents of files, wherever they came from."""
-    contents = canonical_json({name: record.sha256 for name, record in files.items()})
-    return hashlib.sha256(contents.encode()).hexdigest()[:20]
 
 
 def _weights(

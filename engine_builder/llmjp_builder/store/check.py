@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.errors import BadArtefact, BuilderError
 from llmjp_builder.contracts.spec import Step
-from llmjp_builder.sources.fetch import SOURCE_NAME
-from llmjp_builder.sources.resolve import ResolvedSource
+from llmjp_builder.store.downloads import SOURCE_NAME, ResolvedSource
 from llmjp_builder.store.gc import Item, What, contents
 from llmjp_builder.store.hashing import hash_files
 from llmjp_builder.store.store import Store, check_artefact

@@ -26,11 +26,11 @@ from llmjp_builder.sources.hub import Hub as Client
 from llmjp_builder.sources.hub import read_token
 from llmjp_builder.sources.patience import Patience
 from llmjp_builder.sources.resolve import (
-    ResolvedSource,
     parse_source,
     resolve,
     resolve_repository,
 )
+from llmjp_builder.store.downloads import ResolvedSource
 from llmjp_builder.store.hashing import HashCache
 from tests.support.hub import Corrupt, Cut, Hub, Status
 

@@ -18,7 +18,8 @@ from llmjp_builder.contracts.errors import (
 from llmjp_builder.contracts.spec import FileRecord
 from llmjp_builder.convert.checkpoint import read_checkpoint
 from llmjp_builder.sources import selection
-from llmjp_builder.sources.selection import content_digest, needed_files
+from llmjp_builder.sources.selection import needed_files
+from llmjp_builder.store.downloads import compute_content_digest
 
 from .conftest import SHARDS, checkpoint, needed, write_files
 
@@ -126,8 +127,8 @@ def test_a_shard_that_is_not_there() -> None:
 
 def test_digest_follows_names_and_contents_only() -> None:
     one, two = FileRecord(size=1, sha256="a" * 64), FileRecord(size=2, sha256="b" * 64)
-    digest = content_digest({"x": one, "y": two})
-    assert digest == content_digest({"y": two, "x": one})
+    digest = compute_content_digest({"x": one, "y": two})
+    assert digest == compute_content_digest({"y": two, "x": one})
     assert len(digest) == 20
     others = [{"x": one}, {"x": two, "y": one}, {"x": one, "z": two}]
-    assert digest not in [content_digest(files) for files in others]
+    assert digest not in [compute_content_digest(files) for files in others]
