@@ -1,4 +1,4 @@
-"""The edge of the process: every failure becomes one line on stderr and an exit code."""
+"""Exit codes: every failure becomes one line on stderr and a code."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BUG = 1
-"""Exit code of what we did not foresee."""
+"""Exit code of an unforeseen error."""
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, as in shells."""
 TRACEBACK_VARIABLE = "LLMJP_TRACEBACK"
-"""Set to anything: show the traceback as well."""
+"""Environment variable that, set to anything, shows the traceback as well."""
 
 
-def describe(error: BaseException) -> tuple[str, int]:
-    """The line for the person and the exit code (pure).
+def describe_error(error: BaseException) -> tuple[str, int]:
+    """Return the line to print and the exit code (pure).
 
     Errors that a part raises on purpose carry `exit_code`; anything else is a bug of ours.
     """
@@ -32,23 +32,23 @@ def describe(error: BaseException) -> tuple[str, int]:
     return f"internal error: {type(error).__name__}: {text} {where}", BUG
 
 
-def run(command: Callable[[], object]) -> int:
-    """Run the command line; the exit code."""
+def run_command_line(command: Callable[[], object]) -> int:
+    """Run the command line and return the exit code."""
     try:
         command()
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output left; say nothing more, at exit neither.
+        # The reader of our output is gone: print nothing more, not even at exit.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
-    except Exception as exc:  # noqa: BLE001  the process's edge
+    except Exception as exc:  # noqa: BLE001  the edge of the process
         if os.environ.get(TRACEBACK_VARIABLE):
             traceback.print_exc()
-        line, exit_code = describe(exc)
+        line, exit_code = describe_error(exc)
         print(f"llmjp: {line}", file=sys.stderr)  # noqa: T201  the one line
         return exit_code
     return 0

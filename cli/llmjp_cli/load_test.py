@@ -1,4 +1,4 @@
-"""What `llmjp bench` measures, and how its numbers come about."""
+"""The load test of `llmjp bench`, and its numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from llmjp_client import AsyncClient, Prompt
 
-BUILT_IN: Final = (
+BUILT_IN_PROMPTS: Final = (
     "自然言語処理とは何か、初心者にもわかるように説明してください。",
     "日本の四季の特徴を、それぞれ二文ずつで書いてください。",
     "東京から京都へ旅行します。二泊三日の計画を立ててください。",
@@ -31,15 +31,15 @@ BUILT_IN: Final = (
     "取引先に会議の日程変更をお願いする丁寧なメールを書いてください。",
     "地球温暖化の原因と、個人にできる対策を挙げてください。",
 )
-"""Prompts for whoever brings none."""
+"""Prompts where none are given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """What is asked, and how hard."""
+class LoadProfile:
+    """What is asked, how often, and how many requests at once."""
 
     prompts: tuple[Prompt, ...]
-    """Asked in turn, from the start again when they run out."""
+    """Used in turn, and again from the start when they run out."""
     concurrency: int
     num_requests: int
     num_warmup: int
@@ -48,36 +48,36 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One reply: times in seconds on one clock."""
+    """The times of one reply, in seconds on one clock."""
 
     start: float
     arrivals: tuple[float, ...]
-    """When something of the reply came."""
+    """When parts of the reply arrived."""
     num_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """In seconds."""
+    """Percentiles of times in seconds."""
 
     p50: float
     p90: float
     p99: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Percentiles | None:
-        """Interpolated between the nearest ranks; None of no values."""
+    def from_values(cls, values: Sequence[float]) -> Percentiles | None:
+        """Return percentiles, interpolated between the nearest ranks; None without values."""
         if not values:
             return None
         ordered = sorted(values)
 
-        def at(share: float) -> float:
+        def interpolate(share: float) -> float:
             place = share * (len(ordered) - 1)
             low = int(place)
             high = min(low + 1, len(ordered) - 1)
             return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
-        return cls(at(0.5), at(0.9), at(0.99))
+        return cls(interpolate(0.5), interpolate(0.9), interpolate(0.99))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class Summary:
     concurrency: int
     num_replies: int
     failures: dict[str, int]
-    """Kind of error to how often."""
+    """Number of failures by kind of error."""
     wall_s: float
     """From the first request to the last arrival."""
     num_tokens: int
@@ -99,37 +99,39 @@ class Summary:
     """Between two arrivals of one reply."""
 
     @classmethod
-    def of(cls, samples: Sequence[Sample], errors: Sequence[Exception], load: Load) -> Summary:
-        """The summary of what was measured (pure)."""
+    def from_samples(
+        cls, samples: Sequence[Sample], errors: Sequence[Exception], profile: LoadProfile
+    ) -> Summary:
+        """Return the summary of a run (pure)."""
         answered = [sample for sample in samples if sample.arrivals]
         start = min((s.start for s in answered), default=0.0)
         wall = max((s.arrivals[-1] for s in answered), default=0.0) - start
         tokens = sum(s.num_tokens for s in answered)
         arrivals = sum(len(s.arrivals) for s in answered)
         return cls(
-            concurrency=load.concurrency,
+            concurrency=profile.concurrency,
             num_replies=len(samples),
             failures=dict(Counter(type(error).__name__ for error in errors)),
             wall_s=wall,
             num_tokens=tokens,
             tokens_per_s=tokens / wall if wall else 0.0,
             tokens_per_arrival=tokens / arrivals if arrivals else 0.0,
-            first_token=Percentiles.of([s.arrivals[0] - s.start for s in answered]),
-            inter_token=Percentiles.of(
+            first_token=Percentiles.from_values([s.arrivals[0] - s.start for s in answered]),
+            inter_token=Percentiles.from_values(
                 [late - early for s in answered for early, late in pairwise(s.arrivals)]
             ),
         )
 
-    def throughput(self) -> str:
-        """Everything but the latencies, for a person."""
+    def format_throughput(self) -> str:
+        """Return everything but the latencies, for a person."""
         failures = "".join(f", failed: {count} x {kind}" for kind, count in self.failures.items())
         return (
             f"{self.tokens_per_s:,.1f} tokens/s ({self.num_tokens:,} in {self.wall_s:,.1f} s), "
             f"{self.tokens_per_arrival:.2f} tokens per arrival{failures}"
         )
 
-    def as_object(self) -> dict[str, Any]:
-        """For JSON; latencies in milliseconds."""
+    def to_object(self) -> dict[str, Any]:
+        """Return the summary for JSON; latencies in milliseconds."""
         return {
             "concurrency": self.concurrency,
             "replies": self.num_replies,
@@ -138,12 +140,12 @@ class Summary:
             "output_tokens": self.num_tokens,
             "tokens_per_s": round(self.tokens_per_s, 2),
             "tokens_per_arrival": round(self.tokens_per_arrival, 2),
-            "ttft_ms": _milliseconds(self.first_token),
-            "inter_token_ms": _milliseconds(self.inter_token),
+            "ttft_ms": _to_milliseconds(self.first_token),
+            "inter_token_ms": _to_milliseconds(self.inter_token),
         }
 
 
-def _milliseconds(values: Percentiles | None) -> dict[str, float] | None:
+def _to_milliseconds(values: Percentiles | None) -> dict[str, float] | None:
     if values is None:
         return None
     return {
@@ -153,52 +155,54 @@ def _milliseconds(values: Percentiles | None) -> dict[str, float] | None:
     }
 
 
-def table(summary: Summary) -> Table:
-    """The latencies for a person."""
+def render_latencies(summary: Summary) -> Table:
+    """Return the latencies as a table for a person."""
     latencies = Table(title=f"{summary.num_replies} replies, {summary.concurrency} at a time")
     latencies.add_column("milliseconds")
     for heading in ("p50", "p90", "p99"):
         latencies.add_column(heading, justify="right")
     rows = {"time to first token": summary.first_token, "between arrivals": summary.inter_token}
     for name, values in rows.items():
-        cells = [f"{cell:,.1f}" for cell in (_milliseconds(values) or {}).values()]
+        cells = [f"{cell:,.1f}" for cell in (_to_milliseconds(values) or {}).values()]
         latencies.add_row(name, *cells)
     return latencies
 
 
-async def load_run(
-    client: AsyncClient, load: Load, console: Console
+async def run_load_test(
+    client: AsyncClient, profile: LoadProfile, console: Console
 ) -> tuple[Summary, list[LlmJpError]]:
-    """Put the load on the endpoint; the numbers, and what failed.
+    """Send the requests; return the numbers, and the errors.
 
     Raises:
-        LlmJpError: the warm-up failed, so there is nothing to measure.
+        LlmJpError: the warm-up failed.
     """
     async with client:
-        for prompt in islice(cycle(load.prompts), load.num_warmup):
-            await _sample(client, prompt, load.max_tokens, seed=0)
+        for prompt in islice(cycle(profile.prompts), profile.num_warmup):
+            await _measure_reply(client, prompt, profile.max_tokens, seed=0)
         samples: list[Sample] = []
         errors: list[LlmJpError] = []
-        jobs = enumerate(islice(cycle(load.prompts), load.num_requests))
-        with _progress(console) as progress:
-            task = progress.add_task("requests", total=load.num_requests)
+        requests = enumerate(islice(cycle(profile.prompts), profile.num_requests))
+        with _build_progress(console) as progress:
+            task = progress.add_task("requests", total=profile.num_requests)
 
-            async def work() -> None:
-                # The workers share the iterator: each takes the next job when it is free.
-                for seed, prompt in jobs:
+            async def send_requests() -> None:
+                # The workers share the iterator: each takes the next request when it is free.
+                for seed, prompt in requests:
                     try:
-                        samples.append(await _sample(client, prompt, load.max_tokens, seed=seed))
+                        samples.append(
+                            await _measure_reply(client, prompt, profile.max_tokens, seed=seed)
+                        )
                     except LlmJpError as error:
                         errors.append(error)
                     progress.advance(task)
 
             async with asyncio.TaskGroup() as workers:
-                for _ in range(load.concurrency):
-                    workers.create_task(work())
-    return Summary.of(samples, errors, load), errors
+                for _ in range(profile.concurrency):
+                    workers.create_task(send_requests())
+    return Summary.from_samples(samples, errors, profile), errors
 
 
-async def _sample(
+async def _measure_reply(
     client: AsyncClient, prompt: Prompt, max_tokens: int | None, *, seed: int
 ) -> Sample:
     start = time.perf_counter()
@@ -208,7 +212,7 @@ async def _sample(
     return Sample(start, tuple(arrivals), reply.usage.output_tokens)
 
 
-def _progress(console: Console) -> Progress:
+def _build_progress(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

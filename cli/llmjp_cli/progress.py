@@ -1,4 +1,4 @@
-"""Progress of a build: bars for a person, JSON lines for a program, a file for whoever looks in."""
+"""Progress of a build: bars for a person, JSON lines for a program, and a file to look into."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from rich.progress import BarColumn, DownloadColumn, ProgressColumn, TaskID, Tex
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from llmjp_cli.console import format_duration
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -23,18 +25,22 @@ if TYPE_CHECKING:
     from llmjp_builder.contracts.spec import Progress
 
 _INTERVAL_S = 1.0
-"""Between two JSON lines of one step, at least."""
+"""The shortest time between two JSON lines of one step."""
 
 
-class _Rate(ProgressColumn):
-    """Bytes per second and the time left, as the builder measured them."""
+class _RateColumn(ProgressColumn):
+    """Bytes per second and the time left, as measured by the builder."""
 
     def render(self, task: Task) -> Text:
         progress: Progress | None = task.fields.get("progress")
         if progress is None or not progress.bytes_total:
             return Text("")
         rate = f"{progress.bytes_per_second / 1e6:,.0f} MB/s"
-        eta = "" if progress.eta_seconds is None else f"  {_duration(progress.eta_seconds)} left"
+        eta = (
+            ""
+            if progress.eta_seconds is None
+            else f"  {format_duration(progress.eta_seconds)} left"
+        )
         return Text(rate + ("" if progress.percent >= 100 else eta), style="progress.remaining")
 
 
@@ -62,7 +68,7 @@ class BarSink:
 
 
 class LineSink:
-    """One JSON object per line: on every change of step, at its end, and once a second between."""
+    """One JSON object per line: at every change of step, at its end, and once a second between."""
 
     def __init__(
         self, write: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic
@@ -73,7 +79,7 @@ class LineSink:
         self._written = clock()
 
     def __call__(self, progress: Progress, /) -> None:
-        """Write one value, or not."""
+        """Write one value, unless the last one is recent."""
         step = (progress.step, progress.message)
         ended = progress.percent >= 100
         if step == self._step and not ended and self._clock() - self._written < _INTERVAL_S:
@@ -82,12 +88,12 @@ class LineSink:
         self._write(json.dumps(progress.to_json(), ensure_ascii=False))
 
 
-def file_sink(path: Path) -> LineSink:
-    """Replaces `path` as often as a `LineSink` writes; a reader always finds one whole value."""
+def build_file_sink(path: Path) -> LineSink:
+    """Return a sink that replaces `path`; a reader always finds one whole value."""
 
     def replace(line: str) -> None:
         partial = path.with_name(f".{path.name}.partial")
-        with suppress(OSError):  # progress is a courtesy: no build fails for it
+        with suppress(OSError):  # progress is optional: no build fails for it
             path.parent.mkdir(parents=True, exist_ok=True)
             partial.write_text(line + "\n", encoding="utf-8")
             partial.replace(path)
@@ -96,31 +102,25 @@ def file_sink(path: Path) -> LineSink:
 
 
 @contextmanager
-def reporter(*others: Callable[[Progress], None]) -> Iterator[Callable[[Progress], None]]:
-    """A sink that shows progress on stderr (bars on a terminal, else lines) and feeds `others`."""
+def open_reporter(*others: Callable[[Progress], None]) -> Iterator[Callable[[Progress], None]]:
+    """Yield a sink that feeds `others` and stderr: bars on a terminal, else JSON lines."""
     if not sys.stderr.isatty():
-        yield _all(LineSink(lambda line: typer.echo(line, err=True)), *others)
+        yield _fan_out(LineSink(lambda line: typer.echo(line, err=True)), *others)
         return
     columns = (
         TextColumn("{task.description:>8}"),
         BarColumn(),
         DownloadColumn(),
-        _Rate(),
+        _RateColumn(),
         TextColumn("{task.fields[message]}", style="dim"),
     )
     with Bars(*columns, console=Console(stderr=True)) as bars:
-        yield _all(BarSink(bars), *others)
+        yield _fan_out(BarSink(bars), *others)
 
 
-def _all(*sinks: Callable[[Progress], None]) -> Callable[[Progress], None]:
-    def every(progress: Progress) -> None:
+def _fan_out(*sinks: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    def feed_all(progress: Progress) -> None:
         for sink in sinks:
             sink(progress)
 
-    return every
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return feed_all

@@ -1,8 +1,8 @@
-"""What a command leaves for whoever runs it in a Job: its result, or why there is none.
+"""Kubernetes termination messages: a command's result, or why it failed, as JSON.
 
-Kubernetes keeps 4096 bytes of a container's termination message and cuts the rest off
-(kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure), so that a longer
-JSON object would be none.
+Kubernetes truncates a container's termination message to 4096 bytes
+(kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure), and truncated JSON
+would be useless, so messages are shortened to fit.
 """
 
 from __future__ import annotations
@@ -11,50 +11,42 @@ import json
 import signal
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
     from types import FrameType
 
     from llmjp_builder.contracts.spec import Built, Failure, Resolution, Step
 
-LIMIT = 4096
-"""Bytes."""
-
-TerminationMessage = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="LLMJP_TERMINATION_MESSAGE",
-        help="File for a JSON object with the result, or why there is none.",
-    ),
-]
+MAX_BYTES = 4096
 
 
-def text_of(words: Built | Failure | Resolution) -> str:
-    """The JSON of a contract, short enough (pure). A failure's message is cut if it must be."""
+def render_message(result: Built | Failure | Resolution) -> str:
+    """Return a contract as JSON that fits (pure); a failure's text is cut if need be."""
     from llmjp_builder.contracts.spec import Failure, canonical_json
 
-    if isinstance(words, Failure):
-        return _fitting(
-            words.message, lambda message: canonical_json(replace(words, message=message).to_json())
+    if isinstance(result, Failure):
+        return _shorten_to_fit(
+            result.message,
+            lambda message: canonical_json(replace(result, message=message).to_json()),
         )
-    return canonical_json(words.to_json())
+    return canonical_json(result.to_json())
 
 
-def leave(file: Path | None, words: Built | Failure | Resolution) -> None:
-    """Write them to `file`, if there is one; a file that cannot be written changes nothing."""
+def write_message(file: Path | None, result: Built | Failure | Resolution) -> None:
+    """Write the message to `file`, if one is given; ignore a file that cannot be written."""
     if file is not None:
-        # One unbuffered write: a signal's handler that leaves other words meets no half of these.
+        # One unbuffered write: a signal handler that writes another message finds no half of it.
         with suppress(OSError), file.open("wb", buffering=0) as out:
-            out.write(text_of(words).encode())
+            out.write(render_message(result).encode())
 
 
-def failure_of(error: Exception, step: Step) -> Failure:
-    """What to say of an error (pure); a wrong option is the caller's, not a bug."""
+def build_failure(error: Exception, step: Step) -> Failure:
+    """Return an error as a Failure (pure); a wrong option is a usage error, not a bug."""
     from llmjp_builder.contracts.spec import Failure
 
     if isinstance(error, typer.BadParameter):
@@ -62,69 +54,69 @@ def failure_of(error: Exception, step: Step) -> Failure:
     return Failure.of(error, step)
 
 
-class _AskedToEnd(KeyboardInterrupt):
-    """SIGTERM came. As with Ctrl-C, no part takes it for an error, and finished work is kept."""
+class _TerminationRequested(KeyboardInterrupt):
+    """SIGTERM came. Like Ctrl-C, no part mistakes it for an error, and finished work is kept."""
 
 
 @contextmanager
-def failures_left(file: Path | None, step: Callable[[], Step]) -> Iterator[None]:
-    """Leave a Failure where the block raises, or where the process is asked to end (SIGTERM).
+def reporting_failures(file: Path | None, step: Callable[[], Step]) -> Iterator[None]:
+    """Write a Failure if the block raises or the process gets SIGTERM.
 
-    In the second case it is left at once: tidying up may take longer than the process has.
+    After SIGTERM it is written at once: cleaning up may take longer than the process has.
 
     Args:
-        file: for the message; None leaves nothing.
-        step: what the command is at.
+        file: for the message; None writes nothing.
+        step: returns the step that the command is in.
 
     Raises:
-        Terminated: the process was asked to end.
+        Terminated: the process got SIGTERM.
     """
-    asked = False
+    terminating = False
 
-    def end(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if not asked:
-            asked = True
-            leave(file, failure_of(_terminated(), step()))
-            raise _AskedToEnd
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        nonlocal terminating
+        if not terminating:
+            terminating = True
+            write_message(file, build_failure(_build_terminated(), step()))
+            raise _TerminationRequested
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     except BaseException as exc:
-        if asked:
-            raise _terminated() from exc
+        if terminating:
+            raise _build_terminated() from exc
         if isinstance(exc, Exception):
-            leave(file, failure_of(exc, step()))
+            write_message(file, build_failure(exc, step()))
         raise
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
-def _terminated() -> Exception:
+def _build_terminated() -> Exception:
     from llmjp_builder.contracts.errors import Terminated
 
-    return Terminated("it was asked to end before it was done; the next run goes on from here")
+    return Terminated("terminated before it was finished; the next run resumes from here")
 
 
 @contextmanager
-def reason_left(file: Path | None) -> Iterator[None]:
-    """Leave why the block raises, for whoever runs a server: `{"code": ..., "message": ...}`.
+def reporting_errors(file: Path | None) -> Iterator[None]:
+    """Write why the block raises, for servers: `{"code": ..., "message": ...}`.
 
     Args:
-        file: for the message; None leaves nothing.
+        file: for the message; None writes nothing.
     """
     try:
         yield
     except Exception as exc:
         if file is not None:
             with suppress(OSError):
-                file.write_text(reason_of(exc), encoding="utf-8")
+                file.write_text(render_error(exc), encoding="utf-8")
         raise
 
 
-def reason_of(error: Exception) -> str:
-    """The JSON of an error, short enough (pure).
+def render_error(error: Exception) -> str:
+    """Return an error as JSON that fits (pure).
 
     Errors that a part raises on purpose carry `exit_code` and `code`; anything else is a bug.
     """
@@ -133,16 +125,16 @@ def reason_of(error: Exception) -> str:
         code = "usage"
     elif not hasattr(error, "exit_code") or not isinstance(code, str):
         code, message = "internal", f"{type(error).__name__}: {message}"
-    return _fitting(
+    return _shorten_to_fit(
         message, lambda cut: json.dumps({"code": code, "message": cut}, ensure_ascii=False)
     )
 
 
-def _fitting(message: str, render: Callable[[str], str]) -> str:
-    """What `render` makes of as much of a message as there is room for."""
-    message = message.encode(errors="replace").decode()  # a path may hold bytes that are no text
+def _shorten_to_fit(message: str, render: Callable[[str], str]) -> str:
+    """Return what `render` makes of as much of the message as fits."""
+    message = message.encode(errors="replace").decode()  # a path may hold bytes that are not text
     text = render(message)
-    while message and (too_long := len(text.encode()) - LIMIT) > 0:
-        message = message[: -max(too_long // 6, 1)]  # no character takes more bytes
+    while message and (excess := len(text.encode()) - MAX_BYTES) > 0:
+        message = message[: -max(excess // 6, 1)]  # no character takes more than 6 bytes
         text = render(message)
     return text

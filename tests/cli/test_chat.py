@@ -10,7 +10,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from llmjp_cli.commands import chat as talk
+from llmjp_cli.commands.bench import benchmark_endpoint
+from llmjp_cli.commands.chat import chat_with_model, converse
+from llmjp_cli.commands.generate import generate_text
+from llmjp_cli.endpoint import connect
+from llmjp_cli.options import EndpointOptions
 from llmjp_client import InvalidRequest, Overloaded, Unavailable
 from llmjp_client.testing import FakeRequest, FakeServer, StatusError
 
@@ -21,8 +25,9 @@ if TYPE_CHECKING:
     from typer.testing import Result
 
 APP = typer.Typer()
-for command in (talk.chat, talk.generate, talk.bench):
-    APP.command()(command)
+APP.command("chat")(chat_with_model)
+APP.command("generate")(generate_text)
+APP.command("bench")(benchmark_endpoint)
 
 
 @pytest.fixture
@@ -92,7 +97,7 @@ def test_an_endpoint_that_is_none_is_a_usage_error(name: str) -> None:
     assert result.exit_code == 2
 
 
-def converse(
+def run_session(
     monkeypatch: pytest.MonkeyPatch, server: FakeServer, *lines: str | type[BaseException]
 ) -> None:
     """An interactive session in which a person types `lines`."""
@@ -107,8 +112,8 @@ def converse(
 
     monkeypatch.setattr("builtins.input", line)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    with talk.connect(server.endpoint, "llmjp", 60) as client:
-        talk._converse(client, [], {})
+    with connect(EndpointOptions(endpoint=server.endpoint, timeout=60)) as client:
+        converse(client, [], {})
 
 
 def contents(request: FakeRequest) -> list[Any]:
@@ -118,7 +123,9 @@ def contents(request: FakeRequest) -> list[Any]:
 def test_a_conversation_remembers_and_forgets(
     monkeypatch: pytest.MonkeyPatch, server: FakeServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    converse(monkeypatch, server, "一", "", "二", "/reset", KeyboardInterrupt, "三", "/exit", "四")
+    run_session(
+        monkeypatch, server, "一", "", "二", "/reset", KeyboardInterrupt, "三", "/exit", "四"
+    )
     assert [contents(request) for request in server.requests] == [
         ["一"],
         ["一", "東京です。", "二"],
@@ -136,7 +143,7 @@ def test_a_failed_turn_is_dropped(
         yield "はい"
 
     with FakeServer(script) as server:
-        converse(monkeypatch, server, "失敗", "二")
+        run_session(monkeypatch, server, "失敗", "二")
         assert contents(server.requests[-1]) == ["二"]
     assert "queue is full" in capsys.readouterr().err
 
@@ -160,7 +167,7 @@ def test_ctrl_c_stops_the_reply_and_not_the_program(
 
     monkeypatch.setattr(typer, "echo", interrupted)
     with FakeServer(script) as server:
-        converse(monkeypatch, server, "一", "二")
+        run_session(monkeypatch, server, "一", "二")
         assert server.requests[0].cancelled.wait(10)
         assert contents(server.requests[1]) == ["一", "はい", "二"]
     assert capsys.readouterr().out == "はい\nはい\n"

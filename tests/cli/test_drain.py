@@ -10,11 +10,11 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from llmjp_cli.commands.drain import drain
+from llmjp_cli.commands.drain import drain_server
 from llmjp_runtime.front.health import Drain, HealthServer
 
 APP = typer.Typer()
-APP.command()(drain)
+APP.command()(drain_server)
 
 
 @contextmanager
@@ -48,13 +48,13 @@ def test_it_says_what_is_left_when_the_time_is_up() -> None:
     with server(lambda: Drain(False, 3, 0.0)) as port:
         said = line(run(port, "--timeout", "0"))
     assert said.startswith("not drained in ")
-    assert said.endswith("3 requests are left")
+    assert said.endswith("3 requests are still running")
 
 
 def test_without_a_server_there_is_nothing_to_drain() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    assert line(run(port)) == f"nothing to drain: nobody listens at 127.0.0.1:{port}"
+    assert line(run(port)) == f"nothing to drain: no server listens at 127.0.0.1:{port}"
 
 
 def test_a_server_that_does_not_understand_is_asked_until_the_time_is_up() -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 import typer
 
-from llmjp_cli.exit_codes import describe, run
+from llmjp_cli.exit_codes import describe_error, run_command_line
 
 
 class Foreseen(Exception):
@@ -19,7 +19,7 @@ def raising(error: BaseException) -> int:
     def command() -> None:
         raise error
 
-    return run(command)
+    return run_command_line(command)
 
 
 def test_foreseen_errors_are_one_line_with_their_code(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,11 +47,11 @@ def test_interruption_and_exit_codes() -> None:
     assert raising(SystemExit(7)) == 7
     assert raising(SystemExit(None)) == 0
     assert raising(typer.Exit(4)) != 0
-    assert run(lambda: None) == 0
+    assert run_command_line(lambda: None) == 0
 
 
 def test_describe_is_pure() -> None:
-    assert describe(Foreseen("a")) == ("a", 3)
+    assert describe_error(Foreseen("a")) == ("a", 3)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["build", "--help"]])

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmjp_cli.load_test import Load, Percentiles, Sample, Summary
+from llmjp_cli.load_test import LoadProfile, Percentiles, Sample, Summary
 from llmjp_client import Overloaded
 
-LOAD = Load(prompts=("x",), concurrency=2, num_requests=2, num_warmup=0, max_tokens=None)
+LOAD = LoadProfile(prompts=("x",), concurrency=2, num_requests=2, num_warmup=0, max_tokens=None)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ LOAD = Load(prompts=("x",), concurrency=2, num_requests=2, num_warmup=0, max_tok
     ],
 )
 def test_percentiles(values: list[float], expected: Percentiles | None) -> None:
-    found = Percentiles.of(values)
+    found = Percentiles.from_values(values)
     if expected is None or found is None:
         assert found is expected
     else:
@@ -35,7 +35,7 @@ def test_percentiles(values: list[float], expected: Percentiles | None) -> None:
 
 @given(st.lists(st.floats(0, 1e6), min_size=1))
 def test_percentiles_are_ordered_and_within(values: list[float]) -> None:
-    found = Percentiles.of(values)
+    found = Percentiles.from_values(values)
     assert found
     assert min(values) <= found.p50 <= found.p90 <= found.p99
     assert found.p99 <= max(values) or math.isclose(found.p99, max(values))
@@ -43,7 +43,7 @@ def test_percentiles_are_ordered_and_within(values: list[float]) -> None:
 
 def test_a_run() -> None:
     samples = [Sample(10.0, (10.5, 10.6, 10.8), 6), Sample(10.0, (11.0, 12.0), 4)]
-    summary = Summary.of(samples, [Overloaded("full"), Overloaded("full")], LOAD)
+    summary = Summary.from_samples(samples, [Overloaded("full"), Overloaded("full")], LOAD)
     assert summary.wall_s == 2.0
     assert (summary.num_tokens, summary.tokens_per_s, summary.tokens_per_arrival) == (10, 5, 2)
     assert summary.failures == {"Overloaded": 2}
@@ -51,11 +51,11 @@ def test_a_run() -> None:
     assert summary.first_token.p50 == pytest.approx(0.75)
     assert summary.inter_token
     assert summary.inter_token.p50 == pytest.approx(0.2)
-    assert "5.0 tokens/s (10 in 2.0 s), 2.00 tokens per arrival" in summary.throughput()
+    assert "5.0 tokens/s (10 in 2.0 s), 2.00 tokens per arrival" in summary.format_throughput()
 
 
 @pytest.mark.parametrize("samples", [[], [Sample(1.0, (), 1)]])
 def test_nothing_to_measure(samples: list[Sample]) -> None:
-    summary = Summary.of(samples, [], LOAD)
+    summary = Summary.from_samples(samples, [], LOAD)
     assert (summary.tokens_per_s, summary.first_token, summary.inter_token) == (0, None, None)
-    assert summary.as_object()["ttft_ms"] is None
+    assert summary.to_object()["ttft_ms"] is None

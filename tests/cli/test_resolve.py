@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 import typer
 
-from llmjp_cli.commands.resolve import resolve
-from llmjp_cli.exit_codes import run
+from llmjp_cli.commands.resolve import resolve_source
+from llmjp_cli.exit_codes import run_command_line
 from tests.engine_builder.sources.conftest import REPOSITORY, checkpoint, needed, write_files
 from tests.support.hub import Hub
 
@@ -31,8 +31,8 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _llmjp(*arguments: str) -> int:
     app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(resolve)
-    return run(lambda: app(list(arguments)))
+    app.command()(resolve_source)
+    return run_command_line(lambda: app(list(arguments)))
 
 
 def test_a_repository(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -77,7 +77,7 @@ def test_refused(
 
 def test_the_module_is_light() -> None:
     program = "import sys, llmjp_cli.commands.resolve; print([m for m in sys.modules if m in %r])"
-    heavy = ("torch", "numpy", "huggingface_hub", "llmjp_builder")
+    heavy = ("torch", "numpy", "huggingface_hub", "safetensors")
     found = subprocess.run(
         [sys.executable, "-c", program % (heavy,)], capture_output=True, text=True, check=True
     )

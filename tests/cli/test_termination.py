@@ -1,4 +1,4 @@
-"""What commands leave for Kubernetes to keep: results, and why there is none."""
+"""What commands write_message for Kubernetes to keep: results, and why there is none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ import typer
 from llmjp_builder.contracts.errors import BadArtefact, HubFailed
 from llmjp_builder.contracts.errors import Terminated as AskedToEnd
 from llmjp_builder.contracts.spec import Failure, Step
-from llmjp_cli.termination import LIMIT, failures_left, leave, reason_left, reason_of, text_of
+from llmjp_cli.termination import (
+    MAX_BYTES,
+    render_error,
+    render_message,
+    reporting_errors,
+    reporting_failures,
+    write_message,
+)
 from llmjp_runtime.errors import ArtefactInvalid, NotEnoughMemory, OptionInvalid, Terminated
 from llmjp_runtime.text.errors import UnusableTokenizer
 
@@ -32,40 +39,40 @@ from llmjp_runtime.text.errors import UnusableTokenizer
     ],
 )
 def test_codes(error: Exception, code: str) -> None:
-    assert json.loads(reason_of(error)) == {"code": code, "message": "x"}
+    assert json.loads(render_error(error)) == {"code": code, "message": "x"}
 
 
 def test_a_bug_says_its_name() -> None:
-    words = json.loads(reason_of(KeyError("x\ny")))
+    words = json.loads(render_error(KeyError("x\ny")))
     assert words == {"code": "internal", "message": "KeyError: 'x\\ny'"}
 
 
 @pytest.mark.parametrize("character", ["a", "長", "🍣", '"', "\\", "\x01", "\udcff"])
 @pytest.mark.parametrize("length", [1, 1300, 4040, 4096, 100_000])
 def test_it_is_json_and_fits(character: str, length: int) -> None:
-    text = reason_of(ArtefactInvalid(character * length))
-    assert len(text.encode()) <= LIMIT
+    text = render_error(ArtefactInvalid(character * length))
+    assert len(text.encode()) <= MAX_BYTES
     words = json.loads(text)
     assert words["code"] == "artefact_invalid"
-    if length > LIMIT:
-        assert len(text.encode()) > LIMIT / 2, "no more is cut off than must be"
+    if length > MAX_BYTES:
+        assert len(text.encode()) > MAX_BYTES / 2, "no more is cut off than must be"
 
 
 def test_it_is_left_and_the_error_goes_on(tmp_path: Path) -> None:
     file = tmp_path / "log"
-    with pytest.raises(ArtefactInvalid), reason_left(file):
+    with pytest.raises(ArtefactInvalid), reporting_errors(file):
         raise ArtefactInvalid("日本語")
     assert json.loads(file.read_text("utf-8"))["message"] == "日本語"
 
 
 def test_where_nothing_can_be_left_the_error_still_goes_on(tmp_path: Path) -> None:
     for file in (None, tmp_path / "missing" / "log"):
-        with pytest.raises(ArtefactInvalid), reason_left(file):
+        with pytest.raises(ArtefactInvalid), reporting_errors(file):
             raise ArtefactInvalid("x")
 
 
 def test_nothing_is_left_where_nothing_failed(tmp_path: Path) -> None:
-    with reason_left(tmp_path / "log"):
+    with reporting_errors(tmp_path / "log"):
         pass
     assert not (tmp_path / "log").exists()
 
@@ -74,15 +81,15 @@ def test_nothing_is_left_where_nothing_failed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [1, 1300, 4000, 4096, 100_000])
 def test_a_failure_is_json_and_fits(character: str, length: int, tmp_path: Path) -> None:
     failure = Failure.of(RuntimeError(character * length), Step.CONVERT)
-    leave(tmp_path / "log", failure)
+    write_message(tmp_path / "log", failure)
     data = (tmp_path / "log").read_bytes()
-    assert data.decode() == text_of(failure)
-    assert len(data) <= LIMIT
+    assert data.decode() == render_message(failure)
+    assert len(data) <= MAX_BYTES
     said = Failure.from_json(json.loads(data))
     whole = failure.message.encode(errors="replace").decode()
     assert (said.code, said.step, said.retryable) == ("internal", Step.CONVERT, False)
     assert whole.startswith(said.message)
-    assert said.message == whole or len(data) > LIMIT / 2, "no more is cut off than must be"
+    assert said.message == whole or len(data) > MAX_BYTES / 2, "no more is cut off than must be"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +102,7 @@ def test_a_failure_is_json_and_fits(character: str, length: int, tmp_path: Path)
     ],
 )
 def test_a_failed_step(error: Exception, code: str, retryable: bool, tmp_path: Path) -> None:
-    with pytest.raises(type(error)), failures_left(tmp_path / "log", lambda: Step.COMPILE):
+    with pytest.raises(type(error)), reporting_failures(tmp_path / "log", lambda: Step.COMPILE):
         raise error
     said = Failure.from_json(json.loads((tmp_path / "log").read_text()))
     assert (said.code, said.step, said.retryable) == (code, Step.COMPILE, retryable)
@@ -121,7 +128,7 @@ def test_asked_to_end_it_says_so_at_once_and_once(tmp_path: Path) -> None:
             assert terminated(file), "while tidying up may still take its time"
             ask_to_end()
 
-    with pytest.raises(AskedToEnd) as caught, failures_left(file, lambda: Step.CONVERT):
+    with pytest.raises(AskedToEnd) as caught, reporting_failures(file, lambda: Step.CONVERT):
         work()
     assert caught.value.exit_code == 143
     assert terminated(file)
@@ -135,7 +142,7 @@ def test_what_fails_because_of_the_end_is_no_reason(tmp_path: Path) -> None:
         except KeyboardInterrupt as exc:
             raise BadArtefact("half of it is missing") from exc
 
-    with pytest.raises(AskedToEnd), failures_left(tmp_path / "log", lambda: Step.CONVERT):
+    with pytest.raises(AskedToEnd), reporting_failures(tmp_path / "log", lambda: Step.CONVERT):
         work()
     assert terminated(tmp_path / "log")
 
@@ -143,13 +150,13 @@ def test_what_fails_because_of_the_end_is_no_reason(tmp_path: Path) -> None:
 def test_no_part_takes_the_end_for_an_error() -> None:
     with (
         pytest.raises(AskedToEnd),
-        failures_left(None, lambda: Step.CONVERT),
+        reporting_failures(None, lambda: Step.CONVERT),
         suppress(Exception),
     ):
         ask_to_end()
 
 
 def test_an_interrupt_is_no_failure(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), failures_left(tmp_path / "log", lambda: Step.FETCH):
+    with pytest.raises(KeyboardInterrupt), reporting_failures(tmp_path / "log", lambda: Step.FETCH):
         raise KeyboardInterrupt
     assert not (tmp_path / "log").exists()

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import typer
 
-from llmjp_cli.commands.build import build, convert
-from llmjp_cli.commands.quantize import quantize
-from llmjp_cli.commands.resolve import resolve
-from llmjp_cli.commands.store import store_check, store_gc, store_ls, store_remove
-from llmjp_cli.exit_codes import run
+from llmjp_cli.commands.build import build_artefact
+from llmjp_cli.commands.convert import convert_checkpoint
+from llmjp_cli.commands.quantize import quantize_checkpoint
+from llmjp_cli.commands.resolve import resolve_source
+from llmjp_cli.commands.store import (
+    check_store,
+    collect_garbage,
+    list_store,
+    remove_from_store,
+)
+from llmjp_cli.exit_codes import run_command_line
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "build": build_artefact,
+    "convert": convert_checkpoint,
+    "quantize": quantize_checkpoint,
+    "resolve": resolve_source,
+    "store-ls": list_store,
+    "store-gc": collect_garbage,
+    "store-check": check_store,
+    "store-remove": remove_from_store,
+}
 
 
 @dataclass(frozen=True)
@@ -44,11 +62,9 @@ class CommandLine:
 
     def __call__(self, *arguments: str | Path) -> Ended:
         app = typer.Typer(pretty_exceptions_enable=False)
-        for command in (build, convert, quantize, resolve):
-            app.command()(command)
-        for stored in (store_ls, store_gc, store_check, store_remove):
-            app.command(stored.__name__.replace("_", "-"))(stored)
+        for name, command in COMMANDS.items():
+            app.command(name)(command)
         self.captured.readouterr()
-        exit_code = run(lambda: app([str(argument) for argument in arguments]))
+        exit_code = run_command_line(lambda: app([str(argument) for argument in arguments]))
         said = self.captured.readouterr()
         return Ended(exit_code, said.out, said.err)

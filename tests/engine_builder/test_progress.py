@@ -12,7 +12,7 @@ from rich.progress import TextColumn
 
 from llmjp_builder.contracts.spec import Progress, Step
 from llmjp_builder.progress import Reporter
-from llmjp_cli.progress import BarSink, LineSink, file_sink
+from llmjp_cli.progress import BarSink, LineSink, build_file_sink
 
 
 class Clock:
@@ -104,7 +104,7 @@ def test_lines_come_on_change_at_the_end_and_once_a_second() -> None:
 
 def test_the_file_always_holds_one_whole_value(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "progress.json"
-    sink = file_sink(path)
+    sink = build_file_sink(path)
     sink(value(Step.FETCH))
     sink(value(Step.CONVERT, 100))
     assert Progress.from_json(json.loads(path.read_text())) == value(Step.CONVERT, 100)
@@ -113,7 +113,7 @@ def test_the_file_always_holds_one_whole_value(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_stops_no_build(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    file_sink(tmp_path / "file" / "progress.json")(value())
+    build_file_sink(tmp_path / "file" / "progress.json")(value())
 
 
 def test_a_terminal_gets_one_bar_per_step() -> None:

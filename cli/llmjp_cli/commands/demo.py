@@ -1,4 +1,4 @@
-"""`llmjp demo`: the whole path on the example model, on this machine, in about a minute."""
+"""`llmjp demo`: every step with the example model on this machine, in about a minute."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "tiny-model" / "checkpoint"
 """The example model of a checkout."""
 STORE = Path(".llmjp") / "store"
-"""Where the demo keeps its artefacts: below the working directory, so that it is easy to remove."""
+"""Where the demo keeps its artefacts: below the working directory, where it is easy to remove."""
 TENSOR_PARALLEL = 2
-"""Two ranks: shards and their reduction are real, also on one CPU."""
+"""Two ranks, so that sharding and reduction are exercised, even on one CPU."""
 START_TIMEOUT_S = 120.0
 THREADS = 1
-"""Of the executor: for so small a model more threads cost more than they bring."""
+"""Threads of the executor: more of them slow so small a model down."""
 MAX_TOKENS = 160
-"""More than any answer of the example model; another checkpoint may know no end."""
+"""More than any answer of the example model needs; another checkpoint may never stop."""
 
 CONVERSATIONS: tuple[tuple[str, ...], ...] = (
     ("自然言語処理とは何ですか。",),
     ("日本の首都はどこですか。", "では、フランスの首都はどこですか。"),
     ("「龍」を三つ書く漢字と、龍の絵文字を並べてください。",),
 )
-"""A definition, two turns that need each other, an answer with characters spelled in bytes."""
+"""A definition, two turns of which the second needs the first, and characters spelled in bytes."""
 
 
-class NoExample(Exception):
-    """The example model is not beside this installation."""
+class ExampleModelMissing(Exception):
+    """This installation does not include the example model."""
 
     exit_code = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One streamed reply."""
+class ReplyTiming:
+    """The timing of one streamed reply."""
 
     first_token_s: float
     total_s: float
@@ -56,34 +56,34 @@ class Measured:
 
     @property
     def tokens_per_s(self) -> float:
-        """New tokens over the time from request to last token."""
+        """Generated tokens per second, from request to last token."""
         return self.num_tokens / self.total_s
 
 
-def demo(
+def run_demo(
     checkpoint: Annotated[
-        Path, typer.Option(help="Hugging Face checkpoint folder to show.")
+        Path, typer.Option(help="Folder of the Hugging Face checkpoint to show.")
     ] = EXAMPLE,
     store: Annotated[Path, typer.Option(help="Store for the artefact.")] = STORE,
-    keep: Annotated[bool, typer.Option("--keep", help="Go on serving until Ctrl-C.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep serving until Ctrl-C.")] = False,
 ) -> None:
     """Build the example model, serve it with a real Triton, stream answers in Japanese."""
     if not (checkpoint / "config.json").is_file():
-        raise NoExample(
+        raise ExampleModelMissing(
             f"{checkpoint} is not a checkpoint: run the demo from a checkout, or name one with "
             "--checkpoint"
         )
     interrupts = _Interrupts()
     console = Console(stderr=True)
-    artefact, build_s, cache_hit = _build(checkpoint, store, console)
+    artefact, build_s, cache_hit = _build_artefact(checkpoint, store, console)
     interrupts.check()
-    with _start(artefact, store.parent / "triton.log", console) as server:
+    with _start_server(artefact, store.parent / "triton.log", console) as server:
         interrupts.server = server
         interrupts.check()
-        measured = _converse(server.grpc_endpoint, console)
+        timings = _converse(server.grpc_endpoint, console)
         interrupts.check()
-        for label, value in _summary(measured, artefact, build_s, cache_hit=cache_hit).items():
-            # Not folded: these lines are to be copied.
+        for label, value in _summarize(timings, artefact, build_s, cache_hit=cache_hit).items():
+            # Not wrapped: these lines are to be copied.
             console.print(f"[bold]{label:<20}[/] {value}", soft_wrap=True, highlight=False)
         if keep:
             console.print(f"serving on {server.grpc_endpoint} until Ctrl-C")
@@ -91,10 +91,10 @@ def demo(
 
 
 class _Interrupts:
-    """Leaves through the `with` blocks, whichever signal asks us to.
+    """Leaves through the `with` blocks, whichever signal comes.
 
-    An exception that a handler raises is lost where Python was just calling back from C (gRPC's
-    threads do that). So the signal is remembered, and the server told to end, as well.
+    An exception that a signal handler raises is lost if Python was just called from C (gRPC's
+    threads do that). So the signal is also recorded, and the server told to stop.
     """
 
     def __init__(self) -> None:
@@ -110,25 +110,25 @@ class _Interrupts:
         self.check()
 
     def check(self) -> None:
-        """Leave, if a signal came."""
+        """Leave if a signal came."""
         if self._received is not None:
             raise SystemExit(128 + self._received)
 
 
-def _build(checkpoint: Path, store: Path, console: Console) -> tuple[Path, float, bool]:
+def _build_artefact(checkpoint: Path, store: Path, console: Console) -> tuple[Path, float, bool]:
     from llmjp_builder.contracts.spec import BuildSpec, Source
     from llmjp_builder.pipeline import build
-    from llmjp_cli.progress import reporter
+    from llmjp_cli.progress import open_reporter
 
     console.print(f"[bold]1/3[/] engine artefact, tensor parallel {TENSOR_PARALLEL}")
     spec = BuildSpec(source=Source(path=str(checkpoint)), tensor_parallel=TENSOR_PARALLEL)
     start = time.monotonic()
-    with reporter() as on_progress:
+    with open_reporter() as on_progress:
         result = build(spec, store=store, on_progress=on_progress)
     return result.path, time.monotonic() - start, result.cache_hit
 
 
-def _start(artefact: Path, log: Path, console: Console) -> TritonServer:
+def _start_server(artefact: Path, log: Path, console: Console) -> TritonServer:
     from llmjp_runtime.server.listen import Listen
     from llmjp_runtime.server.preflight import free_ports
     from llmjp_runtime.server.process import TritonServer
@@ -152,27 +152,27 @@ def _start(artefact: Path, log: Path, console: Console) -> TritonServer:
     return server
 
 
-def _converse(endpoint: str, console: Console) -> list[Measured]:
+def _converse(endpoint: str, console: Console) -> list[ReplyTiming]:
     from llmjp_client import Client
 
     console.print("[bold]3/3[/] streamed answers over gRPC\n")
-    measured = []
+    timings = []
     with Client(endpoint) as client:
         for questions in CONVERSATIONS:
             messages: list[dict[str, str]] = []
             for question in questions:
                 messages.append({"role": "user", "content": question})
                 console.print(f"[cyan]問[/] {question}")
-                text, result = _stream(client, messages, console)
+                text, timing = _print_stream(client, messages, console)
                 messages.append({"role": "assistant", "content": text})
-                measured.append(result)
+                timings.append(timing)
             console.print()
-    return measured
+    return timings
 
 
-def _stream(
+def _print_stream(
     client: Client, messages: list[dict[str, str]], console: Console
-) -> tuple[str, Measured]:
+) -> tuple[str, ReplyTiming]:
     start = time.monotonic()
     first = None
     console.print("[green]答[/] ", end="")
@@ -183,26 +183,26 @@ def _stream(
         reply = stream.reply()
     console.print()
     end = time.monotonic()
-    return reply.text, Measured((first or end) - start, end - start, reply.usage.output_tokens)
+    return reply.text, ReplyTiming((first or end) - start, end - start, reply.usage.output_tokens)
 
 
-def _command() -> str:
-    """How to call `llmjp` from where the person is."""
+def _find_command() -> str:
+    """Return how to call `llmjp` from the working directory."""
     if shutil.which("llmjp"):
         return "llmjp"
     return os.path.relpath(Path(sys.executable).parent / "llmjp")
 
 
-def _summary(
-    measured: list[Measured], artefact: Path, build_s: float, *, cache_hit: bool
+def _summarize(
+    timings: list[ReplyTiming], artefact: Path, build_s: float, *, cache_hit: bool
 ) -> dict[str, str]:
-    first_ms = 1e3 * statistics.median(each.first_token_s for each in measured)
-    speed = statistics.median(each.tokens_per_s for each in measured)
+    first_ms = 1e3 * statistics.median(each.first_token_s for each in timings)
+    speed = statistics.median(each.tokens_per_s for each in timings)
     found = "found by its key and verified" if cache_hit else "built"
-    command = _command()
+    command = _find_command()
     return {
         "artefact": f"{artefact}  ({found} in {build_s:.1f} s)",
-        "time to first token": f"{first_ms:.0f} ms (median of {len(measured)} replies)",
+        "time to first token": f"{first_ms:.0f} ms (median of {len(timings)} replies)",
         "speed": f"{speed:.0f} tokens/s, one request at a time, on this CPU",
         "next": f"{command} serve {artefact}",
         "then": f"{command} chat      (in another terminal)",

@@ -11,13 +11,14 @@ from rich.text import Text
 
 from llmjp_cli.cluster.doctor.checks import Level
 from llmjp_cli.console import build_table, open_console
-from llmjp_cli.options import AsJson, Context, Kubeconfig, Namespace
+from llmjp_cli.option_groups import expand_groups
+from llmjp_cli.options import AsJson, Cluster, Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from llmjp_cli.cluster.doctor.checks import CheckResult
+    from llmjp_cli.options import ClusterOptions
 
 _STYLES = {
     Level.OK: "green",
@@ -27,11 +28,12 @@ _STYLES = {
 }
 
 
+@expand_groups
 def diagnose_cluster(
     namespace: Namespace = None,
     as_json: AsJson = False,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    *,
+    cluster: Cluster,
 ) -> None:
     """Check that a cluster, and a namespace in it, has everything that models need. Read-only.
 
@@ -39,7 +41,7 @@ def diagnose_cluster(
 
     Example: llmjp doctor -n team-a
     """
-    results = asyncio.run(_examine(kubeconfig, context, namespace))
+    results = asyncio.run(_examine(cluster, namespace))
     if as_json:
         rows = [
             {"check": r.check, "level": r.level.value, "message": r.message, "mend": r.advice}
@@ -52,12 +54,10 @@ def diagnose_cluster(
         raise typer.Exit(1)
 
 
-async def _examine(
-    kubeconfig: Path | None, context: str | None, namespace: str | None
-) -> list[CheckResult]:
+async def _examine(cluster: ClusterOptions, namespace: str | None) -> list[CheckResult]:
     from llmjp_client.kube import KubeApi  # first: it says what to install
 
-    async with await KubeApi.connect(kubeconfig, context) as api:
+    async with await KubeApi.connect(cluster.kubeconfig, cluster.context) as api:
         from llmjp_cli.cluster.doctor.overview import examine_cluster
 
         return await examine_cluster(api, namespace or api.namespace)

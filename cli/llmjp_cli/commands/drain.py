@@ -1,4 +1,4 @@
-"""`llmjp drain`: what a pod runs before it ends."""
+"""`llmjp drain`: the preStop hook of a pod that serves."""
 
 from __future__ import annotations
 
@@ -10,63 +10,65 @@ from typing import Annotated, Any
 import typer
 
 POLL_S = 0.2
-"""Between two looks at what is still running."""
+"""Between two requests for the number of running requests."""
 CALL_S = 5.0
 """How long the server may take to answer."""
 
 
-def drain(
+def drain_server(
     timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds that running requests may take.")
+        float, typer.Option(min=0, help="Seconds to wait for running requests.")
     ] = 120.0,
     health: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Of the server's health port.")
+        str, typer.Option(metavar="HOST:PORT", help="Address of the server's health port.")
     ] = "127.0.0.1:8003",
 ) -> None:
-    """Let a server on this machine finish what it has begun, before it is ended.
+    """Let a server on this machine finish its requests before it is stopped.
 
-    It says that it is not ready, so that no requests are sent to it any more; takes those that come
-    all the same for a while (`llmjp serve --drain-grace`); then refuses them in a way that clients
-    understand. Exits with 0 also if the time is up or there is no server: whoever calls this is
-    about to end it anyway.
+    The server reports that it is not ready, so that no new requests are sent to it; still accepts
+    late ones for a while (`llmjp serve --drain-grace`); then refuses them so that clients try
+    another server. Exits with 0 even if the time is up or no server runs: the caller is about to
+    stop it anyway.
 
     Example: llmjp drain --timeout 300
     """
     host, _, port = health.rpartition(":")
     if not host or not port.isdecimal():
-        raise typer.BadParameter(f"--health {health}: expected HOST:PORT, as 127.0.0.1:8003")
-    typer.echo(_drained(host, int(port), timeout), err=True)
+        raise typer.BadParameter(f"--health {health}: expected HOST:PORT, such as 127.0.0.1:8003")
+    typer.echo(_drain(host, int(port), timeout), err=True)
 
 
-def _drained(host: str, port: int, timeout_s: float) -> str:
-    """What came of it, once nothing runs any more or the time is up."""
-    began = time.monotonic()
+def _drain(host: str, port: int, timeout_s: float) -> str:
+    """Return the outcome, once nothing is running or the time is up."""
+    start = time.monotonic()
     last: dict[str, Any] | None = None
     while True:
         try:
-            last = _order(host, port)
+            last = _request_drain(host, port)
         except ConnectionRefusedError:
             if last is None:
-                return f"nothing to drain: nobody listens at {host}:{port}"
-            return f"the server has gone; {last['running']} requests were running when last asked"
+                return f"nothing to drain: no server listens at {host}:{port}"
+            return f"the server is gone; {last['running']} requests were running at the last check"
         except (OSError, ValueError, http.client.HTTPException):
-            pass  # busy, perhaps: what runs there may still come to its end
-        spent_s = time.monotonic() - began
+            pass  # perhaps busy: its requests may still finish
+        spent_s = time.monotonic() - start
         if last is not None and last["done"]:
             return f"drained in {spent_s:.1f} s: nothing is running"
         if spent_s >= timeout_s:
             running = (
-                "it did not answer" if last is None else f"{last['running']} requests are left"
+                "it did not answer"
+                if last is None
+                else f"{last['running']} requests are still running"
             )
             return f"not drained in {spent_s:.1f} s: {running}"
         time.sleep(min(POLL_S, timeout_s - spent_s))
 
 
-def _order(host: str, port: int) -> dict[str, Any]:
-    """Tell the server to drain, which may be done again and again; how far it is.
+def _request_drain(host: str, port: int) -> dict[str, Any]:
+    """Tell the server to drain, which is idempotent; return how far it is.
 
     Raises:
-        OSError, ValueError, http.client.HTTPException: it does not answer, or not as ours do.
+        OSError, ValueError, http.client.HTTPException: it does not answer, or is another server.
     """
     connection = http.client.HTTPConnection(host, port, timeout=CALL_S)
     try:
@@ -76,5 +78,5 @@ def _order(host: str, port: int) -> dict[str, Any]:
     finally:
         connection.close()
     if not isinstance(state, dict) or not {"done", "running"} <= state.keys():
-        raise ValueError(f"it answers with status {response.status}")
+        raise ValueError(f"unexpected answer with status {response.status}")
     return state

@@ -1,32 +1,62 @@
-"""`llmjp plan`. Nothing heavy at import."""
+"""`llmjp plan`. Nothing heavy is imported before it runs."""
 
 from __future__ import annotations
 
 import json
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmjp_cli.commands.build import Dtype, DtypeOption, EmbeddingShardingDim
-from llmjp_cli.fp8_options import (
-    KvCache,
-    KvCacheOption,
-    PadIntermediate,
-    Quantization,
-    QuantizationOption,
-)
+from llmjp_builder.planning.request import PlanRequest
+from llmjp_cli.option_groups import OptionGroup, expand_groups
+from llmjp_cli.options import LAYOUT
 
 if TYPE_CHECKING:
     from llmjp_builder.planning.models import PlannedModel
 
 
-def plan(
+def _vary(row: Any, **changes: Any) -> Any:
+    """Return a row of another group with some attributes changed."""
+    varied = copy(row)
+    for name, value in changes.items():
+        setattr(varied, name, value)
+    return varied
+
+
+PLAN = OptionGroup(
+    {
+        **LAYOUT.rows,
+        "tensor_parallel": _vary(LAYOUT.rows["tensor_parallel"], show_default="all that work"),
+        "pipeline_parallel": _vary(
+            LAYOUT.rows["pipeline_parallel"], show_default="all that work; 1 beside --tp"
+        ),
+        "max_seq_len": typer.Option(
+            min=1,
+            show_default="the model's positions",
+            help="Prompt and reply together, in tokens.",
+        ),
+        "max_batch_size": typer.Option(min=1, help="The most requests in a batch."),
+        "concurrency": typer.Option(
+            min=1,
+            help="Sequences of full length that a layout must hold at once to be recommended.",
+        ),
+        "gpus_per_node": typer.Option(
+            min=1, help="GPUs of one node, which serves the whole model."
+        ),
+    }
+)
+
+
+@expand_groups
+def plan_deployment(
     source: Annotated[
         Path | None,
         typer.Argument(
             metavar="[SRC]",
-            help="Folder of a Hugging Face checkpoint; its config.json alone will do.",
+            help="Folder of a Hugging Face checkpoint; its config.json is enough.",
         ),
     ] = None,
     size: Annotated[
@@ -37,90 +67,40 @@ def plan(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            show_default="all that are known",
-            help="H100, H200, A100-80GB, L40S, ..., or a label nvidia.com/gpu.product; repeatable.",
+            show_default="all known ones",
+            help="H100, H200, A100-80GB, L40S, ..., or a label nvidia.com/gpu.product; "
+            "may be repeated.",
         ),
     ] = None,
-    tp: Annotated[
-        int | None,
-        typer.Option(
-            "--tp",
-            min=1,
-            show_default="all that work",
-            help="Ranks that share every layer (tensor parallel).",
-        ),
-    ] = None,
-    pp: Annotated[
-        int | None,
-        typer.Option(
-            "--pp",
-            min=1,
-            show_default="all that work; 1 beside --tp",
-            help="Stages that divide the layers (pipeline parallel).",
-        ),
-    ] = None,
-    quantization: QuantizationOption = Quantization.NONE,
-    kv_cache: KvCacheOption = KvCache.AUTO,
-    dtype: DtypeOption = Dtype.AUTO,
-    embedding_sharding_dim: EmbeddingShardingDim = None,
-    pad_intermediate: PadIntermediate = 0,
-    max_seq_len: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            show_default="the model's positions",
-            help="Prompt and reply together, in tokens.",
-        ),
-    ] = None,
-    max_batch_size: Annotated[
-        int, typer.Option(min=1, help="Requests that are worked on at once.")
-    ] = 64,
-    concurrency: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Sequences of full length that a layout must hold at once to be recommended.",
-        ),
-    ] = 8,
-    gpus_per_node: Annotated[int, typer.Option(min=1, help="A model is served from one node.")] = 8,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything, in bytes, as JSON.")] = False,
+    *,
+    request: Annotated[PlanRequest, PLAN],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print everything, in bytes, as JSON.")
+    ] = (False),
 ) -> None:
     """Say what a model needs, where it fits, and what is refused and why. Reads no weights.
 
-    The plan is printed, and exit code 6 says that the layout or every GPU is refused, 4 that the
-    weights and one sequence of full length fit on none.
+    The plan is printed in any case. Exit code 6 says that the layout or every GPU is refused, 4
+    that the weights and one sequence of full length fit on none.
 
     Example: llmjp plan --size 172b --quantization fp8 --gpu H100
     """
     from llmjp_builder.planning.capacity import plan_capacity
-    from llmjp_builder.planning.gpus import GPU_TYPES, find_gpu_type
-    from llmjp_builder.planning.request import PlanRequest
+    from llmjp_builder.planning.gpus import find_gpu_type
 
-    request = PlanRequest(
-        gpus=tuple(dict.fromkeys(find_gpu_type(name) for name in gpu)) if gpu else GPU_TYPES,
-        tensor_parallel=tp,
-        pipeline_parallel=pp,
-        dtype=dtype.value,
-        quantization=quantization.value,
-        kv_cache=kv_cache.value,
-        embedding_sharding_dim=embedding_sharding_dim,
-        pad_intermediate=pad_intermediate,
-        max_seq_len=max_seq_len,
-        max_batch_size=max_batch_size,
-        concurrency=concurrency,
-        gpus_per_node=gpus_per_node,
-    )
-    result = plan_capacity(_model(source, size), request)
+    if gpu:
+        request = replace(request, gpus=tuple(dict.fromkeys(find_gpu_type(name) for name in gpu)))
+    result = plan_capacity(_read_model(source, size), request)
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
     else:
-        from llmjp_cli.tables.plan_table import show
+        from llmjp_cli.tables.plan_table import print_plan
 
-        show(result, request, source)
+        print_plan(result, request, source)
     result.require_possible()
 
 
-def _model(source: Path | None, size: str | None) -> PlannedModel:
+def _read_model(source: Path | None, size: str | None) -> PlannedModel:
     from llmjp_builder.planning.models import find_model_by_size
     from llmjp_builder.planning.source import read_model
 

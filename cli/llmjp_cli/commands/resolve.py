@@ -1,49 +1,40 @@
-"""`llmjp resolve`. Nothing heavy at import."""
+"""`llmjp resolve`. Nothing heavy is imported before it runs."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from llmjp_cli.source_options import (
-    AcceptLicence,
-    CaFile,
-    Endpoint,
-    Revision,
-    TokenFile,
-    token_in,
-)
-from llmjp_cli.termination import TerminationMessage, failures_left, leave
+from llmjp_cli.option_groups import expand_groups
+from llmjp_cli.options import HubSource, TerminationMessage
+from llmjp_cli.termination import reporting_failures, write_message
+from llmjp_cli.user_cache import locate_user_cache
 
 
-def resolve(
+@expand_groups
+def resolve_source(
     source: Annotated[
         str,
         typer.Argument(
             metavar="SRC", help="Folder of a Hugging Face checkpoint, or a repository: OWNER/NAME."
         ),
     ],
-    revision: Revision = None,
-    endpoint: Endpoint = None,
-    token_file: TokenFile = None,
-    accept_licence: AcceptLicence = None,
-    ca_file: CaFile = None,
+    hub: HubSource,
     store: Annotated[
         Path | None,
         typer.Option(
-            show_default="a folder of this user",
-            help="Store that remembers the sums of a folder's files; builds into it use them.",
+            show_default="this user's cache",
+            help="Store that keeps the checksums of a folder's files; builds into it reuse them.",
         ),
     ] = None,
     termination_message: TerminationMessage = None,
 ) -> None:
-    """Pin a source: commit, files with size and SHA-256, content digest; as one line of JSON.
+    """Pin a source: print commit, files with size and SHA-256, and content digest as JSON.
 
-    Of a repository no weights are downloaded. The sums of a folder's files are remembered as long
-    as the files do not change.
+    No weights of a repository are downloaded. The checksums of a folder's files are kept for as
+    long as the files do not change.
 
     Example: llmjp resolve llm-jp/llm-jp-3-1.8b-instruct
     """
@@ -53,28 +44,22 @@ def resolve(
     from llmjp_builder.sources.trust import trusting
     from llmjp_builder.store.hashing import HashCache
     from llmjp_builder.store.store import Store
-    from llmjp_cli.progress import reporter
+    from llmjp_cli.progress import open_reporter
 
     with (
-        failures_left(termination_message, lambda: Step.FETCH),
-        trusting(ca_file),
-        reporter() as show,
+        reporting_failures(termination_message, lambda: Step.FETCH),
+        trusting(hub.ca_file),
+        open_reporter() as report,
     ):
-        sums = cache_folder() / "hashes.json"
+        checksums = locate_user_cache() / "hashes.json"
         found = pinned(
-            parse_source(source, revision),
-            endpoint=endpoint,
-            token=token_in(token_file),
-            accepted_licence=accept_licence,
-            hash_cache=HashCache(sums) if store is None else Store(store).hash_cache,
-            on_progress=show,
+            parse_source(source, hub.revision),
+            endpoint=hub.endpoint,
+            token=hub.read_token(),
+            accepted_licence=hub.accepted_licence,
+            hash_cache=HashCache(checksums) if store is None else Store(store).hash_cache,
+            on_progress=report,
         )
         if termination_message is not None:
-            leave(termination_message, resolution_of(found))
+            write_message(termination_message, resolution_of(found))
     typer.echo(canonical_json(found.resolved.to_json()))
-
-
-def cache_folder() -> Path:
-    """Of this user (XDG Base Directory Specification)."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if root else Path.home() / ".cache") / "llmjp-serving"

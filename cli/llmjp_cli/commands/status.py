@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmjp_cli.console import open_console
-from llmjp_cli.options import AsJson, Context, Kubeconfig, Namespace
+from llmjp_cli.option_groups import expand_groups
+from llmjp_cli.options import AsJson, Cluster, Namespace
 
 if TYPE_CHECKING:
     from llmjp_client.kube import KubeApi
@@ -23,6 +24,7 @@ POLL_S = 2
 """Between two observations while the model itself does not change: pods and events may."""
 
 
+@expand_groups
 def show_status(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="An LlmJpModel.")] = None,
     namespace: Namespace = None,
@@ -33,8 +35,8 @@ def show_status(
         bool, typer.Option("--watch", "-w", help="Watch until NAME is Available; then exit with 0.")
     ] = False,
     as_json: AsJson = False,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    *,
+    cluster: Cluster,
 ) -> None:
     """Show what a model in the cluster is doing, what it waits for, and what to do about it.
 
@@ -52,7 +54,7 @@ def show_status(
     async def run() -> None:
         from llmjp_client.kube import KubeApi
 
-        async with await KubeApi.connect(kubeconfig, context) as api:
+        async with await KubeApi.connect(cluster.kubeconfig, cluster.context) as api:
             chosen = namespace or api.namespace
             if name is None:
                 await _show_listing(api, None if everywhere else chosen, as_json=as_json)

@@ -6,94 +6,113 @@ import json
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from llmjp_cli.option_groups import OptionGroup, expand_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from llmjp_runtime.verify.limits import Limits, Precision
+    from llmjp_runtime.verify.limits import Limits
+    from llmjp_runtime.verify.report import Measurement
 
 LIMITS = "Limits (by default those of the checkpoint's precision)"
 _INTERVAL_S = 1.0
 """Between two lines of progress where there is no terminal."""
 
-Limit = float | None
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitOptions:
+    """Limits that replace those of the checkpoint's precision."""
+
+    mean_kl: float | None = None
+    logit_error: float | None = None
+    perplexity: float | None = None
+    part_error: float | None = None
+    part_gain: float | None = None
+    range_low: float | None = None
+    range_high: float | None = None
+
+    def apply_to(self, limits: Limits) -> Limits:
+        """Return `limits` with those that were given."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return replace(limits, **given)
 
 
-def verify(
+def _declare_limit(flag: str, text: str) -> Any:
+    return typer.Option(flag, min=0, help=text, rich_help_panel=LIMITS)
+
+
+LIMIT_OPTIONS = OptionGroup(
+    {
+        "mean_kl": _declare_limit("--max-kl", "Mean KL divergence, nats."),
+        "logit_error": _declare_limit(
+            "--max-logit-error", "Mean error of the logits, relative to their spread."
+        ),
+        "perplexity": _declare_limit("--max-perplexity", "|ln| of the ratio of perplexities."),
+        "part_error": _declare_limit("--max-part-error", "Relative error of any part of a layer."),
+        "part_gain": _declare_limit("--max-part-gain", "|gain - 1| of any part of a layer."),
+        "range_low": _declare_limit(
+            "--min-range", "Share of an FP8 scale's range that inputs must use."
+        ),
+        "range_high": _declare_limit(
+            "--max-range", "Share that they may use; beyond 1, values are clamped."
+        ),
+    }
+)
+
+
+@expand_groups
+def verify_checkpoint(
     checkpoint: Annotated[
         Path,
         typer.Argument(
             metavar="ARTEFACT|CHECKPOINT",
-            help="Artefact of kind ranks, or folder that `llmjp convert` made.",
+            help="Artefact of kind ranks, or folder from `llmjp convert`.",
         ),
     ],
     reference: Annotated[
-        Path, typer.Option(help="Folder of the Hugging Face checkpoint it was made of.")
+        Path, typer.Option(help="Folder of the Hugging Face checkpoint that it was made from.")
     ],
     prompts: Annotated[
         Path | None,
         typer.Option(
-            show_default="built-in Japanese texts", help="Text file with one prompt a line."
+            show_default="built-in Japanese texts", help="Text file with one prompt per line."
         ),
     ] = None,
     max_tokens: Annotated[
-        int, typer.Option(min=1, max=4096, help="Of the greedy reply to each prompt.")
+        int, typer.Option(min=1, max=4096, help="Tokens of the greedy reply to each prompt.")
     ] = 16,
     device: Annotated[
-        str, typer.Option(help="cpu, cuda or cuda:N; auto takes CUDA if there is one.")
+        str, typer.Option(help="cpu, cuda or cuda:N; auto takes CUDA if available.")
     ] = "auto",
-    max_kl: Annotated[
-        Limit, typer.Option(min=0, help="Mean KL divergence, nats.", rich_help_panel=LIMITS)
-    ] = None,
-    max_logit_error: Annotated[
-        Limit,
-        typer.Option(min=0, help="Mean error of logits over their spread.", rich_help_panel=LIMITS),
-    ] = None,
-    max_perplexity: Annotated[
-        Limit,
-        typer.Option(min=0, help="|ln| of the ratio of perplexities.", rich_help_panel=LIMITS),
-    ] = None,
-    max_part_error: Annotated[
-        Limit,
-        typer.Option(min=0, help="Relative error of any part of a layer.", rich_help_panel=LIMITS),
-    ] = None,
-    max_part_gain: Annotated[
-        Limit,
-        typer.Option(min=0, help="|gain - 1| of any part of a layer.", rich_help_panel=LIMITS),
-    ] = None,
-    min_range: Annotated[
-        Limit,
-        typer.Option(
-            min=0, help="Share of an FP8 scale's range that inputs fill.", rich_help_panel=LIMITS
-        ),
-    ] = None,
-    max_range: Annotated[
-        Limit, typer.Option(min=0, help="Likewise; beyond 1 is clamped.", rich_help_panel=LIMITS)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything that was measured.")] = False,
+    *,
+    limits: Annotated[LimitOptions, LIMIT_OPTIONS],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print every measurement as JSON.")
+    ] = False,
 ) -> None:
-    """Run a checkpoint and the model it was made of side by side, and say whether they agree.
+    """Run a checkpoint and the model that it was made from side by side; say whether they agree.
 
     Every rank's own tensors are used, in the arithmetic that serves them (FP8 included). Both are
-    read layer by layer, so memory holds one layer of each. Exits with 0 where all limits are kept,
-    else with 3, saying which part of which layer is off.
+    read layer by layer, so memory holds one layer of each. Exits with 0 if all limits are kept,
+    else with 3, naming the part of the layer that is off.
 
     Example: llmjp verify ckpt-tp2 --reference llm-jp-3-1.8b-instruct
     """
     from llmjp_runtime.verify.errors import VerdictFailed
     from llmjp_runtime.verify.inputs import load_tokenizer
+    from llmjp_runtime.verify.limits import LIMITS as DEFAULT_LIMITS
     from llmjp_runtime.verify.prompts import BUILT_IN, encoded, read_prompts
-    from llmjp_runtime.verify.report import to_json
     from llmjp_runtime.verify.run import measure
 
     tokenizer = load_tokenizer(checkpoint, reference)
     texts = BUILT_IN if prompts is None else read_prompts(prompts)
-    with _progress() as on_progress:
+    with _open_reporter() as on_progress:
         measurement = measure(
             checkpoint,
             reference,
@@ -103,39 +122,30 @@ def verify(
             device=device,
             on_progress=on_progress,
         )
-    limits = _limits(
-        measurement.precision,
-        mean_kl=max_kl,
-        logit_error=max_logit_error,
-        perplexity=max_perplexity,
-        part_error=max_part_error,
-        part_gain=max_part_gain,
-        range_low=min_range,
-        range_high=max_range,
-    )
-    failures = list(measurement.failures(limits))
+    applied = limits.apply_to(DEFAULT_LIMITS[measurement.precision])
+    failures = list(measurement.failures(applied))
     if as_json:
-        document = to_json(measurement, limits, failures)
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+        _print_json(measurement, applied, failures)
     else:
-        from llmjp_cli.tables.verify_table import show
+        from llmjp_cli.tables.verify_table import print_measurement
 
-        show(measurement, limits, texts, tokenizer)
+        print_measurement(measurement, applied, texts, tokenizer)
     if failures:
-        raise VerdictFailed(f"{checkpoint} is not its reference: {'; '.join(failures)}")
+        raise VerdictFailed(f"{checkpoint} does not match its reference: {'; '.join(failures)}")
 
 
-def _limits(precision: Precision, **given: Limit) -> Limits:
-    from llmjp_runtime.verify.limits import LIMITS as DEFAULTS
+def _print_json(measurement: Measurement, limits: Limits, failures: list[str]) -> None:
+    from llmjp_runtime.verify.report import to_json
 
-    return replace(DEFAULTS[precision], **{k: v for k, v in given.items() if v is not None})
+    document = to_json(measurement, limits, failures)
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left on a terminal, else a JSON line a second; both on stderr."""
+def _open_reporter() -> Iterator[Callable[[int, int], None]]:
+    """Yield a sink on stderr: a bar with the time left on a terminal, else JSON lines."""
     if not sys.stderr.isatty():
-        yield _Lines()
+        yield _LineSink()
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -147,8 +157,8 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-class _Lines:
-    """JSON lines with the members that the builder's progress has."""
+class _LineSink:
+    """JSON lines with the members of the builder's progress."""
 
     def __init__(self) -> None:
         self._began = self._written = time.monotonic()

@@ -1,87 +1,88 @@
-"""A plan for people: what fits at a glance, what is refused, what to type next."""
+"""A plan for a person: what fits, what is refused, and the next command."""
 
 from __future__ import annotations
 
 import shlex
-import sys
 from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.table import Table
 
 from llmjp_builder.planning.fit import Fit, FitVerdict, GpuPlan
 from llmjp_builder.planning.request import PlanRequest
+from llmjp_cli.console import build_table, open_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from rich.table import Table
+
     from llmjp_builder.planning.capacity import CapacityPlan
 
 _GIB = 1 << 30
-_PIPED_WIDTH = 120
-"""Columns where no terminal says how many it has."""
+PIPED_WIDTH = 120
 
 
-def show(plan: CapacityPlan, request: PlanRequest, source: Path | None) -> None:
+def print_plan(plan: CapacityPlan, request: PlanRequest, source: Path | None) -> None:
     """Print `plan` on stdout.
 
     Args:
         plan: what was found.
         request: what was asked for.
-        source: the checkpoint's folder; None where the model was given by its size.
+        source: the checkpoint's folder; None if the model was given by its size.
     """
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
-    for line in _head(plan):
+    console = open_console(PIPED_WIDTH)
+    for line in _format_head(plan):
         console.print(line, markup=False)
     if plan.divisions:
         console.print()
-        console.print(_table(plan))
-    for line in (*_refusals(plan, request), *_notes(plan), *_build(plan)):
+        console.print(_build_table(plan))
+    for line in (*_format_refusals(plan, request), *_format_notes(plan), *_format_build(plan)):
         console.print(line, markup=False)
-    if command := _next(plan, request, source):
+    if command := _format_next_command(plan, request, source):
         console.print(f"\nnext: {command}", markup=False, soft_wrap=True)
 
 
-def _head(plan: CapacityPlan) -> Iterator[str]:
+def _format_head(plan: CapacityPlan) -> Iterator[str]:
     counted = plan.parameters
     card = f" (the card says {counted.card_embedding:,})" if counted.card_embedding else ""
-    yield f"{plan.model}, {_kind(plan)}"
+    yield f"{plan.model}, {_format_types(plan)}"
     yield (
         f"  parameters     {counted.total:,}: {counted.non_embedding:,} and embedding "
         f"{counted.embedding:,}{card}"
     )
+    sequence = _format_bytes(plan.kv_bytes_per_token * plan.max_seq_len)
     yield (
         f"  KV cache       {plan.kv_bytes_per_token:,} bytes per token, "
-        f"{_bytes(plan.kv_bytes_per_token * plan.max_seq_len)} per sequence of {plan.max_seq_len:,}"
+        f"{sequence} per sequence of {plan.max_seq_len:,}"
     )
-    yield f"  possible tp    {_numbers(plan.tensor_parallel)}"
-    yield f"  possible pp    {_numbers(plan.pipeline_parallel)}"
+    yield f"  possible tp    {_format_numbers(plan.tensor_parallel)}"
+    yield f"  possible pp    {_format_numbers(plan.pipeline_parallel)}"
 
 
-def _kind(plan: CapacityPlan) -> str:
+def _format_types(plan: CapacityPlan) -> str:
     weights = plan.dtype if plan.quantization == "none" else f"FP8 ({plan.dtype} elsewhere)"
     return f"{weights}, KV cache {'FP8' if plan.kv_cache == 'fp8' else plan.dtype}"
 
 
-def _table(plan: CapacityPlan) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def _build_table(plan: CapacityPlan) -> Table:
+    table = build_table()
     table.add_column("GPU", no_wrap=True)
     for name in ("usable", "GPUs", "tp", "pp", "weights/GPU", "KV tokens", "sequences"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for gpu in plan.gpus:
-        rows = _rows(gpu, everything=len(plan.gpus) == 1)
+        rows = _select_fits(gpu, everything=len(plan.gpus) == 1)
         if not rows:
-            table.add_row(gpu.gpu, _bytes(gpu.usable_bytes), *["-"] * 6, f"no: {gpu.refusal}")
+            table.add_row(
+                gpu.gpu, _format_bytes(gpu.usable_bytes), *["-"] * 6, f"no: {gpu.refusal}"
+            )
         for fit in rows:
-            cells = _cells(plan, gpu, fit)
+            cells = _format_cells(plan, gpu, fit)
             table.add_row(*cells, style="bold" if fit.recommended else None)
     return table
 
 
-def _rows(gpu: GpuPlan, *, everything: bool) -> list[Fit]:
-    """All for a single kind of GPU: the fewest stages for each number of GPUs. Else the best."""
+def _select_fits(gpu: GpuPlan, *, everything: bool) -> list[Fit]:
+    """Return the best fits; for a single kind of GPU, one for each number of GPUs."""
     if everything:
         fewest: dict[int, Fit] = {}
         for fit in gpu.fits:
@@ -92,21 +93,21 @@ def _rows(gpu: GpuPlan, *, everything: bool) -> list[Fit]:
     return [fit for fit in dict.fromkeys(best) if fit]
 
 
-def _cells(plan: CapacityPlan, gpu: GpuPlan, fit: Fit) -> tuple[str, ...]:
+def _format_cells(plan: CapacityPlan, gpu: GpuPlan, fit: Fit) -> tuple[str, ...]:
     return (
         gpu.gpu,
-        _bytes(gpu.usable_bytes),
+        _format_bytes(gpu.usable_bytes),
         str(fit.gpus),
         str(fit.tensor_parallel),
         str(fit.pipeline_parallel),
-        _bytes(fit.weights_bytes),
+        _format_bytes(fit.weights_bytes),
         f"{fit.kv_tokens:,}" if fit.kv_tokens else "-",
         str(fit.sequences) if fit.kv_tokens else "-",
-        _word(plan, fit),
+        _format_verdict(plan, fit),
     )
 
 
-def _word(plan: CapacityPlan, fit: Fit) -> str:
+def _format_verdict(plan: CapacityPlan, fit: Fit) -> str:
     match fit.verdict:
         case FitVerdict.WEIGHTS_TOO_LARGE:
             return "no: the weights do not fit"
@@ -118,8 +119,8 @@ def _word(plan: CapacityPlan, fit: Fit) -> str:
             return "recommended" if fit.recommended else "fewest GPUs" if fit.cheapest else ""
 
 
-def _refusals(plan: CapacityPlan, request: PlanRequest) -> Iterator[str]:
-    """Of all that was refused, what somebody may have wanted."""
+def _format_refusals(plan: CapacityPlan, request: PlanRequest) -> Iterator[str]:
+    """Yield the refusals that somebody may care about."""
     wanted = [
         refusal
         for refusal in plan.refused
@@ -130,41 +131,42 @@ def _refusals(plan: CapacityPlan, request: PlanRequest) -> Iterator[str]:
         yield from (f"  {refusal.reason}" for refusal in wanted)
 
 
-def _notes(plan: CapacityPlan) -> Iterator[str]:
+def _format_notes(plan: CapacityPlan) -> Iterator[str]:
     notes = list(plan.warnings)
-    if best := _best(plan):
+    if best := _find_best(plan):
         notes += plan.find_division(best).warnings
         if best.tokens_per_slot < plan.max_seq_len:
             notes.append(
-                f"with all {plan.max_batch_size} requests of a batch at work, each has room for "
+                f"with {plan.max_batch_size} requests in a batch, each has room for "
                 f"{best.tokens_per_slot:,} tokens (max_batch_size)"
             )
     if notes:
-        yield "\nmind"
+        yield "\nnote"
         yield from (f"  {note}" for note in notes)
 
 
-def _build(plan: CapacityPlan) -> Iterator[str]:
-    best = _best(plan)
+def _format_build(plan: CapacityPlan) -> Iterator[str]:
+    best = _find_best(plan)
     if best is None:
         return
     needs = plan.find_division(best).build
     calibrate = needs.calibrate_memory_bytes
     yield f"\nto build it (tp {best.tensor_parallel}, pp {best.pipeline_parallel})"
     yield (
-        f"  disk           {_bytes(needs.engine.disk_bytes)}: source "
-        f"{_bytes(needs.source_disk_bytes)}, checkpoint {_bytes(needs.checkpoint_disk_bytes)}, "
-        f"engine about {_bytes(needs.engine_disk_bytes)}"
+        f"  disk           {_format_bytes(needs.engine.disk_bytes)}: source "
+        f"{_format_bytes(needs.source_disk_bytes)}, "
+        f"checkpoint {_format_bytes(needs.checkpoint_disk_bytes)}, "
+        f"engine about {_format_bytes(needs.engine_disk_bytes)}"
     )
     yield (
-        f"  host memory    convert at most {_bytes(needs.convert_memory_bytes)}"
-        + (f", calibrate about {_bytes(calibrate)}" if calibrate else "")
-        + f", compile about {_bytes(needs.compile_memory_bytes)} for each rank at a time"
+        f"  host memory    convert at most {_format_bytes(needs.convert_memory_bytes)}"
+        + (f", calibrate about {_format_bytes(calibrate)}" if calibrate else "")
+        + f", compile about {_format_bytes(needs.compile_memory_bytes)} for each rank at a time"
     )
 
 
-def _best(plan: CapacityPlan) -> Fit | None:
-    """What the notes are about: the recommended layout of a single kind of GPU."""
+def _find_best(plan: CapacityPlan) -> Fit | None:
+    """Return the recommended fit that the notes are about, if all GPUs agree on a layout."""
     if len(plan.gpus) == 1:
         return plan.gpus[0].recommended
     layouts = {
@@ -175,32 +177,39 @@ def _best(plan: CapacityPlan) -> Fit | None:
     return next(iter(layouts.values())) if len(layouts) == 1 else None
 
 
-def _next(plan: CapacityPlan, request: PlanRequest, source: Path | None) -> str | None:
-    """The command to go on with: a build, or first the choice of a GPU."""
+def _format_next_command(
+    plan: CapacityPlan, request: PlanRequest, source: Path | None
+) -> str | None:
+    """Return the next command: a build, or a plan for one GPU before that."""
     working = [gpu for gpu in plan.gpus if gpu.recommended]
     if not working:
         return None
     folder = None if source is None else shlex.quote(str(source))
     if len(plan.gpus) > 1:
         model = folder or f"--size {plan.model.removeprefix('llm-jp-3-')}"
-        load = _given(request, "max_seq_len", "max_batch_size", "concurrency", "gpus_per_node")
+        load = _format_given(
+            request, "max_seq_len", "max_batch_size", "concurrency", "gpus_per_node"
+        )
         return " ".join(
-            [f"llmjp plan {model} --gpu {working[0].gpu}", *_given(request, *_BUILD), *load]
+            [f"llmjp plan {model} --gpu {working[0].gpu}", *_format_given(request, *_BUILD), *load]
         )
     best = working[0].recommended
     assert best is not None, "it is among those that work"
     layout = f"--tp {best.tensor_parallel} --pp {best.pipeline_parallel}"
     return " ".join(
-        [f"llmjp build {folder or 'CHECKPOINT'} --store STORE {layout}", *_given(request, *_BUILD)]
+        [
+            f"llmjp build {folder or 'CHECKPOINT'} --store STORE {layout}",
+            *_format_given(request, *_BUILD),
+        ]
     )
 
 
 _BUILD = ("quantization", "kv_cache", "dtype", "embedding_sharding_dim", "pad_intermediate")
-"""Options that a build takes as well."""
+"""Options that `llmjp build` has as well."""
 
 
-def _given(request: PlanRequest, *names: str) -> list[str]:
-    """Those of the options that are not at their default, as one types them."""
+def _format_given(request: PlanRequest, *names: str) -> list[str]:
+    """Return the options that differ from their default, as they are typed."""
     default = PlanRequest()
     return [
         f"--{name.replace('_', '-')} {getattr(request, name)}"
@@ -209,12 +218,12 @@ def _given(request: PlanRequest, *names: str) -> list[str]:
     ]
 
 
-def _bytes(size: int) -> str:
-    """Three digits or so; small models in MiB."""
+def _format_bytes(size: int) -> str:
+    """Format bytes in GiB; in MiB for small models."""
     if size < _GIB // 10:
         return f"{size / (1 << 20):.1f} MiB"
     return f"{size / _GIB:.1f} GiB" if size < 100 * _GIB else f"{size / _GIB:,.0f} GiB"
 
 
-def _numbers(numbers: tuple[int, ...]) -> str:
+def _format_numbers(numbers: tuple[int, ...]) -> str:
     return ", ".join(map(str, numbers)) or "none"

@@ -1,50 +1,49 @@
-"""A verification for people: each number beside its limit, and where the checkpoint is off."""
+"""A verification for a person: each number beside its limit, and where the checkpoint is off."""
 
 from __future__ import annotations
 
 import math
-import sys
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
+from llmjp_cli.console import build_table, open_console
 from llmjp_runtime.verify.report import part_is_good
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rich.table import Table
+
     from llmjp_runtime.text.tokenizer import TextTokenizer
     from llmjp_runtime.verify.limits import Limits
     from llmjp_runtime.verify.report import Measurement
 
-_PIPED_WIDTH = 120
-_BAD_PARTS = 6
-"""Shown at most; the first one is the one to look at."""
+PIPED_WIDTH = 120
+_MAX_SHOWN = 6
+"""Bad parts that are shown; the first one is the most telling."""
 
 
-def show(
+def print_measurement(
     measurement: Measurement, limits: Limits, prompts: Sequence[str], tokenizer: TextTokenizer
 ) -> None:
-    """Print it on stdout."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    """Print the measurement on stdout."""
+    console = open_console(PIPED_WIDTH)
     console.print(
-        f"{len(measurement.texts)} prompts, {measurement.num_tokens:,} tokens, numbers"
-        f" stored: {measurement.precision}"
+        f"{len(measurement.texts)} prompts, {measurement.num_tokens:,} tokens, weights stored as "
+        f"{measurement.precision}"
     )
-    console.print(_table(measurement, limits))
+    console.print(_build_table(measurement, limits))
     for line in (
-        *_parts(measurement, limits),
-        *_ranges(measurement, limits),
-        *_texts(measurement, prompts, tokenizer),
+        *_format_parts(measurement, limits),
+        *_format_ranges(measurement, limits),
+        *_format_texts(measurement, prompts, tokenizer),
     ):
         console.print(line, markup=False)
     failed = next(measurement.failures(limits), None)
     console.print("[bold red]FAIL[/]" if failed else "[bold green]PASS[/]")
 
 
-def _table(m: Measurement, limits: Limits) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+def _build_table(m: Measurement, limits: Limits) -> Table:
+    table = build_table(padding=3)
     table.add_column("")
     table.add_column("found", justify="right")
     table.add_column("limit", justify="right")
@@ -64,7 +63,7 @@ def _table(m: Measurement, limits: Limits) -> Table:
     )
     if m.ranges:
         filled = max(found.filled for found in m.ranges)
-        rows += (("most that inputs fill of FP8's range", filled, limits.range_high),)
+        rows += (("largest share of FP8's range in use", filled, limits.range_high),)
     for name, found, limit in rows:
         kept = limit is None or found <= limit
         allowed = "" if limit is None else f"{limit:g}"
@@ -72,32 +71,33 @@ def _table(m: Measurement, limits: Limits) -> Table:
     return table
 
 
-def _parts(m: Measurement, limits: Limits) -> Iterator[str]:
+def _format_parts(m: Measurement, limits: Limits) -> Iterator[str]:
     bad = [part for part in m.parts if not part_is_good(part, limits)]
     if bad:
         yield "\nparts that are off, given the reference's own input"
         yield from (
             f"  {part.name}: error {part.error:.3g}, gain {part.gain:.4g}"
-            for part in bad[:_BAD_PARTS]
+            for part in bad[:_MAX_SHOWN]
         )
-        if len(bad) > _BAD_PARTS:
-            yield f"  and {len(bad) - _BAD_PARTS} more"
+        if len(bad) > _MAX_SHOWN:
+            yield f"  and {len(bad) - _MAX_SHOWN} more"
 
 
-def _ranges(m: Measurement, limits: Limits) -> Iterator[str]:
+def _format_ranges(m: Measurement, limits: Limits) -> Iterator[str]:
     bad = [found for found in m.ranges if not found.is_good(limits)]
     if bad:
-        yield "\nscales that do not suit their inputs"
+        yield "\nscales that do not fit their inputs"
         yield from (
-            f"  {found.name}: scale {found.scale:.3g}, of whose range inputs fill"
-            f" {found.filled:.3g}"
-            for found in bad[:_BAD_PARTS]
+            f"  {found.name}: scale {found.scale:.3g}, of whose range inputs use {found.filled:.3g}"
+            for found in bad[:_MAX_SHOWN]
         )
-        if len(bad) > _BAD_PARTS:
-            yield f"  and {len(bad) - _BAD_PARTS} more"
+        if len(bad) > _MAX_SHOWN:
+            yield f"  and {len(bad) - _MAX_SHOWN} more"
 
 
-def _texts(m: Measurement, prompts: Sequence[str], tokenizer: TextTokenizer) -> Iterator[str]:
+def _format_texts(
+    m: Measurement, prompts: Sequence[str], tokenizer: TextTokenizer
+) -> Iterator[str]:
     worst = m.texts[m.worst_text]
     yield f"\nworst prompt    {prompts[m.worst_text]} (mean KL {worst.mean_kl:.3g})"
     same = sum(text.difference is None for text in m.texts)

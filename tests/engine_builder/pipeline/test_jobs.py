@@ -28,7 +28,7 @@ from llmjp_builder.contracts.spec import (
 from llmjp_builder.pipeline import build
 from llmjp_builder.store import hashing
 from llmjp_builder.store.store import Store, check_artefact
-from llmjp_cli.termination import failures_left
+from llmjp_cli.termination import reporting_failures
 from tests.engine_builder.checkpoints import tree
 from tests.engine_builder.command_line import CommandLine
 from tests.engine_builder.compile.processes import new_mark, wait_for_count
@@ -211,7 +211,7 @@ def test_asked_to_end_during_a_step(
         if progress.step == step and words in progress.message:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Terminated), failures_left(said, lambda: seen[-1].step):
+    with pytest.raises(Terminated), reporting_failures(said, lambda: seen[-1].step):
         build(spec, store=store, on_progress=ask)
     failure = failure_in(said)
     assert (failure.code, failure.step, failure.retryable) == ("terminated", step, True)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from llmjp_cli.commands.plan import plan
-from llmjp_cli.exit_codes import run
+from llmjp_cli.commands.plan import plan_deployment
+from llmjp_cli.exit_codes import run_command_line
 from tests.engine_builder.checkpoints import Tiny, write_checkpoint
 from tests.engine_builder.command_line import Ended
 
@@ -24,8 +24,8 @@ Command = Callable[..., Ended]
 def llmjp_plan(capsys: pytest.CaptureFixture[str]) -> Command:
     def command(*arguments: str | Path) -> Ended:
         app = typer.Typer(pretty_exceptions_enable=False)
-        app.command()(plan)
-        exit_code = run(lambda: app([str(argument) for argument in arguments]))
+        app.command()(plan_deployment)
+        exit_code = run_command_line(lambda: app([str(argument) for argument in arguments]))
         said = capsys.readouterr()
         return Ended(exit_code, said.out, said.err)
 
@@ -99,4 +99,4 @@ def test_the_command_is_light() -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
-    assert not {"numpy", "torch", "llmjp_builder"} & set(done.stdout.split())
+    assert not {"numpy", "torch", "safetensors"} & set(done.stdout.split())

@@ -14,7 +14,7 @@ from llmjp_builder.contracts.spec import Resolution, Source, canonical_json
 from llmjp_builder.convert.model_config import parse_model_config
 from llmjp_builder.sources.resolution import PLANNED_BY, planned_part, resolution_of
 from llmjp_builder.sources.resolve import pinned
-from llmjp_cli.termination import LIMIT, text_of
+from llmjp_cli.termination import MAX_BYTES, render_message
 from tests.engine_builder.checkpoints import Tiny
 
 from .conftest import REPOSITORY, checkpoint, write_files
@@ -121,8 +121,8 @@ def test_whatever_a_config_holds_the_message_fits(change: dict[str, Any]) -> Non
     except (BadConfig, Unsupported):
         return
     found = Resolution(digest="d" * 20, bytes=1 << 60, config=part, revision="c" * 40)
-    text = text_of(found)
-    assert len(text.encode()) < LIMIT
+    text = render_message(found)
+    assert len(text.encode()) < MAX_BYTES
     assert Resolution.from_json(json.loads(text)) == found
 
 

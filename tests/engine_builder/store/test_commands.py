@@ -14,7 +14,7 @@ import typer
 from llmjp_builder.contracts.spec import BuildSpec, Source
 from llmjp_builder.pipeline import BuildResult, build
 from llmjp_builder.store.leases import record_use, release_use, uses_of
-from llmjp_cli.commands.store import duration, size
+from llmjp_cli.units import parse_duration, parse_size
 from tests.engine_builder.checkpoints import tree
 from tests.engine_builder.command_line import CommandLine
 
@@ -173,9 +173,9 @@ def test_check_of_what_is_not_there(store: Path, llmjp: CommandLine) -> None:
 def test_sizes(text: str, number: int | None) -> None:
     if number is None:
         with pytest.raises(typer.BadParameter):
-            size(text)
+            parse_size(text)
     else:
-        assert size(text) == number
+        assert parse_size(text) == number
 
 
 @pytest.mark.parametrize(
@@ -184,9 +184,9 @@ def test_sizes(text: str, number: int | None) -> None:
 def test_durations(text: str, seconds: float | None) -> None:
     if seconds is None:
         with pytest.raises(typer.BadParameter):
-            duration(text)
+            parse_duration(text)
     else:
-        assert duration(text) == seconds
+        assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("option", [("--keep-bytes", "much"), ("--older-than", "old")])

@@ -11,8 +11,8 @@ import typer
 
 from llmjp_builder.contracts.spec import Backend, BuildSpec, Source
 from llmjp_builder.pipeline import build
-from llmjp_cli.commands.verify import verify
-from llmjp_cli.exit_codes import run
+from llmjp_cli.commands.verify import verify_checkpoint
+from llmjp_cli.exit_codes import run_command_line
 
 from .models import TINY, Pair, random_pair, spoilt, tiny_pair
 
@@ -28,10 +28,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Command:
     app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(verify)
+    app.command()(verify_checkpoint)
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        code = run(lambda: app([str(argument) for argument in arguments]))
+        code = run_command_line(lambda: app([str(argument) for argument in arguments]))
         said = capsys.readouterr()
         return code, said.out, said.err
 
@@ -77,7 +77,7 @@ def test_fp8_passes_unless_limits_say_otherwise(pair: Pair, command: Command) ->
     arguments = (pair.fp8, "--reference", TINY, "--max-tokens", 2)
     code, out, _ = command(*arguments)
     assert code == 0
-    assert "numbers stored: fp8" in out
+    assert "weights stored as fp8" in out
     code, out, err = command(*arguments, "--max-part-error", 0.01, "--json")
     document = json.loads(out)
     assert (code, document["verdict"]) == (3, "fail")
@@ -101,7 +101,7 @@ def test_a_spoilt_checkpoint(pair: Pair, command: Command, tmp_path: Path, promp
     assert "  layer 3 mlp: error " in out
     assert "greedy replies" in out
     last = err.splitlines()[-1]
-    assert last.startswith(f"llmjp: {bad} is not its reference: layer 3 mlp: error ")
+    assert last.startswith(f"llmjp: {bad} does not match its reference: layer 3 mlp: error ")
 
 
 @pytest.mark.parametrize(
