@@ -15,11 +15,11 @@ from llmjp_builder.compile import (
     Gpu,
     Versions,
     compile_engine,
-    compile_options,
+    decide_engine_inputs,
+    decide_options,
     detect_gpus,
-    engine_inputs,
-    engine_model,
-    installed_versions,
+    detect_versions,
+    parse_compiler_model,
 )
 from llmjp_builder.contracts.spec import EngineInputs, KeyInputs, Kind, Step
 from llmjp_builder.convert.conversion import CONVERTER_REVISION, write
@@ -169,7 +169,7 @@ class _Compiler:
         Raises:
             Unsupported: no GPU, or no TensorRT-LLM.
         """
-        return cls(spec, detect_gpus(), installed_versions())
+        return cls(spec, detect_gpus(), detect_versions())
 
     def require(self, document: Mapping[str, Any]) -> None:
         """Nothing, if an engine of such a checkpoint can be built here."""
@@ -177,8 +177,8 @@ class _Compiler:
 
     def warnings(self, got: Acquired) -> tuple[str, ...]:
         """About options that will not do what one may expect."""
-        model = engine_model(got.conversion.documents["config.json"], str(got.folder))
-        return compile_options(self.spec, model, self.gpu).warnings
+        model = parse_compiler_model(got.conversion.documents["config.json"], str(got.folder))
+        return decide_options(self.spec, model, self.gpu).warnings
 
     def order(
         self, checkpoint: KeyInputs, got: Acquired, ranks: Callable[[], Path], limits: _Limits
@@ -225,4 +225,4 @@ class _Compiler:
         )
 
     def _inputs(self, document: Mapping[str, Any]) -> EngineInputs:
-        return engine_inputs(document, self.spec, self.gpu, self.versions)
+        return decide_engine_inputs(document, self.spec, self.gpu, self.versions)

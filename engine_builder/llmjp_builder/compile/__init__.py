@@ -1,7 +1,7 @@
 """A TensorRT-LLM checkpoint becomes TensorRT engines: options, command, run, check.
 
-`engine_inputs` says what the engines will depend on, before there is a checkpoint; `compile_engine`
-builds them. TensorRT-LLM is never imported: its `trtllm-build` runs as a process of its own.
+`decide_engine_inputs` returns what the engines will depend on, before there is a checkpoint;
+`compile_engine` builds them. TensorRT-LLM is never imported: its `trtllm-build` runs as a process.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.compile.engine import EngineResult, compile_engine
 from llmjp_builder.compile.gpu import Gpu, detect_gpus
-from llmjp_builder.compile.model import engine_model
-from llmjp_builder.compile.options import CompileOptions, compile_options
-from llmjp_builder.compile.versions import Versions, installed_versions
+from llmjp_builder.compile.model import parse_compiler_model
+from llmjp_builder.compile.options import CompileOptions, decide_options
+from llmjp_builder.compile.versions import Versions, detect_versions
 from llmjp_builder.contracts.spec import EngineInputs
 
 if TYPE_CHECKING:
@@ -26,29 +26,30 @@ __all__ = [
     "Gpu",
     "Versions",
     "compile_engine",
-    "compile_options",
+    "decide_engine_inputs",
+    "decide_options",
     "detect_gpus",
-    "engine_inputs",
-    "engine_model",
-    "installed_versions",
+    "detect_versions",
+    "parse_compiler_model",
 ]
 
 
-def engine_inputs(
+def decide_engine_inputs(
     document: Mapping[str, Any], spec: BuildSpec, gpu: Gpu, versions: Versions
 ) -> EngineInputs:
-    """What an engine's key is made of. Pure.
+    """Return everything that an engine's key is made of. Pure.
 
     Args:
         document: config.json of the checkpoint to be compiled (`convert.config_json.config_json`).
-        spec: its limits and options.
-        gpu: what it is built on; the number of GPUs does not matter.
-        versions: what it is built with.
+        spec: limits and options.
+        gpu: the kind to build on; the number of GPUs does not matter.
+        versions: of TensorRT-LLM and TensorRT.
 
     Raises:
-        InvalidSpec, Unsupported, UnsupportedGpu: no engine can be built so; all reasons are named.
+        InvalidSpec, Unsupported, UnsupportedGpu: no such engine can be built; the message names
+            every obstacle.
     """
-    options = compile_options(spec, engine_model(document, "config.json"), gpu)
+    options = decide_options(spec, parse_compiler_model(document, "config.json"), gpu)
     options.require_accepted()
     return EngineInputs(
         options=options.values,

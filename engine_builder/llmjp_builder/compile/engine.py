@@ -1,4 +1,4 @@
-"""Compiles a checkpoint: what is checked before, one run, what is checked after."""
+"""Compilation of a checkpoint: checks before, one run of `trtllm-build`, checks after."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmjp_builder.compile import timing_cache as caches
-from llmjp_builder.compile.command import (
+from llmjp_builder.compile.command_line import (
     ENGINE,
     INPUT_TIMING_CACHE,
     TIMING_CACHE,
     Workers,
-    command,
-    workers,
+    decide_workers,
+    render_command,
 )
-from llmjp_builder.compile.engine_dir import check_engines, missing_engines
-from llmjp_builder.compile.failures import classified
-from llmjp_builder.compile.gpu import host_memory_available
-from llmjp_builder.compile.model import EngineModel, engine_model
-from llmjp_builder.compile.options import CompileOptions, compile_options
-from llmjp_builder.compile.run import run
-from llmjp_builder.compile.versions import compiler
-from llmjp_builder.compile.watch import Watch
+from llmjp_builder.compile.compile_progress import CompileProgress
+from llmjp_builder.compile.engine_dir import check_engines, list_missing_engines
+from llmjp_builder.compile.failures import classify_failure
+from llmjp_builder.compile.gpu import read_available_memory
+from llmjp_builder.compile.model import CompilerModel, parse_compiler_model
+from llmjp_builder.compile.options import CompileOptions, decide_options
+from llmjp_builder.compile.process import run_process
+from llmjp_builder.compile.versions import find_compiler
 from llmjp_builder.contracts.errors import NotEnoughGpuMemory
 from llmjp_builder.store.files import (
     fresh_folder,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from llmjp_builder.compile.failures import Ending
+    from llmjp_builder.compile.failures import CompilerExit
     from llmjp_builder.compile.gpu import Gpu
     from llmjp_builder.compile.versions import Versions
     from llmjp_builder.contracts.spec import BuildSpec, Progress
@@ -45,23 +45,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineResult:
-    """What was built."""
+    """The engines that were built."""
 
     files: tuple[str, ...]
-    """Of the engine, relative to the folder, sorted; durable."""
+    """Names relative to the folder, sorted; durable."""
     bytes_per_rank: tuple[int, ...]
-    """Of the engines, by rank."""
+    """Size of each rank's engine."""
     options: CompileOptions
     seconds: float
-    """That `trtllm-build` took."""
+    """Run time of `trtllm-build`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """A build that was found possible; nothing is written yet."""
+class _CompileJob:
+    """A compilation that passed all checks; nothing is written yet."""
 
     checkpoint: Path
-    model: EngineModel
+    model: CompilerModel
     options: CompileOptions
     workers: Workers
     program: Path
@@ -82,107 +82,108 @@ def compile_engine(
     on_progress: Callable[[Progress], None] | None = None,
     time_limit_s: float | None = None,
 ) -> EngineResult:
-    """Compiles the checkpoint's ranks into the folder `out`: config.json and `rank{N}.engine`.
+    """Compile the checkpoint's ranks into the folder `out`: config.json and `rank{N}.engine`.
 
-    Files appear in `out` only after all of them were checked; they are durable on return. While it
-    runs, a folder beside it (`<out>.compile`, on the same disk) holds what is being written; it is
-    removed in the end. An exception raised by `on_progress` ends the run and all its processes.
+    Files appear in `out` only once all of them are checked; they are durable on return. During the
+    run a folder beside it (`<out>.compile`, on the same disk) holds what is being written; it is
+    removed at the end. An exception from `on_progress` stops the run and all its processes.
 
     Args:
         checkpoint: a folder with config.json and `rank{N}.safetensors`.
         out: an existing folder without engines.
         spec: limits and options.
-        gpu: as detected on this machine.
-        versions: as detected for this interpreter.
+        gpu: detected on this machine.
+        versions: detected for this interpreter.
         timing_caches: folder where TensorRT's timing caches are kept.
-        log: file for the output of `trtllm-build`, replaced; messages of errors name it.
+        log: file for the output of `trtllm-build`, overwritten; error messages name it.
         on_progress: called about once a second.
-        time_limit_s: None for no limit.
+        time_limit_s: None means no limit.
 
     Raises:
         BuilderError: the options are refused, there is not enough room, or the run failed
-            (`failures`).
+            (see `failures`).
     """
-    model = engine_model(read_json_object(checkpoint / "config.json"), str(checkpoint))
-    options = compile_options(spec, model, gpu)
+    model = parse_compiler_model(read_json_object(checkpoint / "config.json"), str(checkpoint))
+    options = decide_options(spec, model, gpu)
     options.require_accepted()
-    job = _Job(
+    job = _CompileJob(
         checkpoint=checkpoint,
         model=model,
         options=options,
-        workers=_workers(checkpoint, out, model, gpu),
-        program=compiler(),
+        workers=_decide_workers(checkpoint, out, model, gpu),
+        program=find_compiler(),
         log=log,
-        kept_cache=caches.timing_cache(timing_caches, gpu, versions),
+        kept_cache=caches.locate_timing_cache(timing_caches, gpu, versions),
         time_limit_s=time_limit_s,
     )
     with fresh_folder(out.with_name(f"{out.name}.compile")) as work:
-        watch = Watch(model.world, on_progress, job.workers.reason)
-        ending = _run(job, work, watch)
+        progress = CompileProgress(model.world, on_progress, job.workers.reason)
+        result = _run_compiler(job, work, progress)
         sizes = check_engines(work / ENGINE, model, versions, options)
-        files = _move(work / ENGINE, out)
-    watch.end()
+        files = _move_files(work / ENGINE, out)
+    progress.finish()
     return EngineResult(
-        files=files, bytes_per_rank=sizes, options=options, seconds=round(ending.seconds, 1)
+        files=files, bytes_per_rank=sizes, options=options, seconds=round(result.seconds, 1)
     )
 
 
-def _workers(checkpoint: Path, out: Path, model: EngineModel, gpu: Gpu) -> Workers:
-    """How many ranks are built at once; refuses what cannot fit at all.
+def _decide_workers(checkpoint: Path, out: Path, model: CompilerModel, gpu: Gpu) -> Workers:
+    """Decide how many ranks to build at once.
 
     Raises:
-        MissingFile: a rank is not there.
-        NotEnoughGpuMemory, NotEnoughDisk: a rank is too large for a GPU, all are for the disk.
+        MissingFile: a rank's file is missing.
+        NotEnoughGpuMemory: a rank's weights do not fit on a GPU.
+        NotEnoughDisk: the engines do not fit on the disk.
     """
     sizes = [
         regular_file_size(checkpoint / f"rank{rank}.safetensors") for rank in range(model.world)
     ]
     if max(sizes) >= gpu.memory_bytes:
         raise NotEnoughGpuMemory(
-            f"a rank's weights take {max(sizes):,} bytes, {gpu.product} has {gpu.memory_bytes:,}: "
+            f"a rank's weights take {max(sizes):,} bytes, {gpu.product} has {gpu.memory_bytes:,}; "
             "use a larger tensor_parallel or pipeline_parallel, or quantization fp8"
         )
     require_free(out, sum(sizes))
-    return workers(
+    return decide_workers(
         world=model.world,
         gpus=gpu.count,
         rank_bytes=max(sizes),
-        memory_available=host_memory_available(),
+        memory_available=read_available_memory(),
     )
 
 
-def _run(job: _Job, work: Path, watch: Watch) -> Ending:
-    """Runs `trtllm-build`; its timing cache is kept even of a run that failed later.
+def _run_compiler(job: _CompileJob, work: Path, progress: CompileProgress) -> CompilerExit:
+    """Run `trtllm-build`. Its timing cache is kept even if the run fails later.
 
     Raises:
-        BuilderError: it failed; an exit status of 0 is not believed where an engine is missing.
+        BuilderError: it failed; exit status 0 with a missing engine counts as a failure.
     """
-    caches.take(job.kept_cache, work / TIMING_CACHE)
-    caches.take(job.kept_cache, work / INPUT_TIMING_CACHE)
-    arguments = command(
+    caches.restore_timing_cache(job.kept_cache, work / TIMING_CACHE)
+    caches.restore_timing_cache(job.kept_cache, work / INPUT_TIMING_CACHE)
+    arguments = render_command(
         job.program, job.options, checkpoint=job.checkpoint, num_workers=job.workers.count
     )
     with os_errors(job.log.parent):
         job.log.parent.mkdir(parents=True, exist_ok=True)
     try:
-        ending = run(
+        result = run_process(
             arguments,
             cwd=work,
             log=job.log,
             time_limit_s=job.time_limit_s,
-            on_line=watch.line,
-            on_tick=watch.tick,
+            on_line=progress.read_line,
+            on_tick=progress.tick,
         )
     finally:
-        if watch.timing_cache_written:
-            caches.keep(work / TIMING_CACHE, job.kept_cache)
-    if ending.timed_out or ending.status or missing_engines(work / ENGINE, job.model.world):
-        raise classified(ending, job.log, time_limit_s=job.time_limit_s)
-    return ending
+        if progress.timing_cache_written:
+            caches.save_timing_cache(work / TIMING_CACHE, job.kept_cache)
+    if result.timed_out or result.status or list_missing_engines(work / ENGINE, job.model.world):
+        raise classify_failure(result, job.log, time_limit_s=job.time_limit_s)
+    return result
 
 
-def _move(source: Path, out: Path) -> tuple[str, ...]:
-    """Makes every file durable and moves it; config.json goes last."""
+def _move_files(source: Path, out: Path) -> tuple[str, ...]:
+    """Make every file durable and move it, config.json last; return the names."""
     names = [str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()]
     for name in sorted(names, key=lambda name: (name == "config.json", name)):
         with os_errors(out / name):

@@ -1,4 +1,4 @@
-"""A folder of engines as `trtllm-build` leaves it: checked against what was asked for."""
+"""Checks of the engine folder that `trtllm-build` leaves against what was requested."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from llmjp_builder.compile.model import EngineModel
+    from llmjp_builder.compile.model import CompilerModel
     from llmjp_builder.compile.options import CompileOptions
     from llmjp_builder.compile.versions import Versions
 
@@ -36,36 +36,35 @@ _PLUGINS = (
     "use_paged_context_fmha",
     "lora_plugin",
 )
-"""What the serving side reads without a default (cpp/tensorrt_llm/runtime/gptJsonConfig.cpp)."""
-
+"""Settings that serving reads without a default (cpp/tensorrt_llm/runtime/gptJsonConfig.cpp)."""
 
 _LIMITS = ("max_batch_size", "max_beam_width", "max_seq_len")
-"""Of the options, what requests are checked against at run time."""
+"""The options that requests are checked against at run time."""
 
 
-def engine_file(rank: int) -> str:
-    """The file name that the serving side expects."""
+def name_engine_file(rank: int) -> str:
+    """Return the file name that serving expects for a rank's engine."""
     return f"rank{rank}.engine"
 
 
-def missing_engines(folder: Path, world: int) -> list[str]:
-    """Names of engines that are not there, or empty."""
-    names = [engine_file(rank) for rank in range(world)]
+def list_missing_engines(folder: Path, world: int) -> list[str]:
+    """Return the names of engine files that are missing or empty."""
+    names = [name_engine_file(rank) for rank in range(world)]
     return [name for name in names if not _has_bytes(folder / name)]
 
 
 def check_engines(
-    folder: Path, model: EngineModel, versions: Versions, options: CompileOptions
+    folder: Path, model: CompilerModel, versions: Versions, options: CompileOptions
 ) -> tuple[int, ...]:
-    """Bytes of every engine, by rank, after all checks.
+    """Check the engines and return the size of each in bytes, by rank.
 
     Raises:
-        CompileFailed: an engine is missing, or config.json lacks what the serving side reads, or
-            says something else than was asked for.
-        VersionMismatch: it was built by another version than the one that was detected.
+        CompileFailed: an engine is missing, or config.json lacks what serving reads, or differs
+            from what was requested.
+        VersionMismatch: they were built by another version than the detected one.
     """
-    if missing := missing_engines(folder, model.world):
-        raise CompileFailed(f"{folder / missing[0]}: trtllm-build has not written it")
+    if missing := list_missing_engines(folder, model.world):
+        raise CompileFailed(f"{folder / missing[0]}: trtllm-build did not write it")
     path = folder / CONFIG
     try:
         config = read_json_object(path)
@@ -77,19 +76,19 @@ def check_engines(
             f"{path}: built by TensorRT-LLM {built}, but {versions.tensorrt_llm} is installed for "
             "this interpreter: trtllm-build belongs to another installation"
         )
-    return tuple((folder / engine_file(rank)).stat().st_size for rank in range(model.world))
+    return tuple((folder / name_engine_file(rank)).stat().st_size for rank in range(model.world))
 
 
 def _check_config(
-    config: Mapping[str, Any], model: EngineModel, options: CompileOptions, where: str
+    config: Mapping[str, Any], model: CompilerModel, options: CompileOptions, where: str
 ) -> None:
-    pretrained = _part(config, "pretrained_config", where)
-    build = _part(config, "build_config", where)
+    pretrained = _get_object(config, "pretrained_config", where)
+    build = _get_object(config, "build_config", where)
     for name, kind in _PRETRAINED.items():
         if not isinstance(pretrained.get(name), kind):
             raise CompileFailed(f"{where}: pretrained_config.{name} must be {kind.__name__}")
-    plugins = _part(build, "plugin_config", where)
-    _part(build, "lora_config", where)
+    plugins = _get_object(build, "plugin_config", where)
+    _get_object(build, "lora_config", where)
     if absent := [name for name in _PLUGINS if name not in plugins]:
         raise CompileFailed(f"{where}: build_config.plugin_config.{absent[0]} is missing")
     mapping = pretrained["mapping"]
@@ -101,10 +100,10 @@ def _check_config(
         *((name, build.get(name), options.values[name]) for name in _LIMITS),
     ):
         if found != wanted:
-            raise CompileFailed(f"{where}: {name} is {found!r}, asked for was {wanted!r}")
+            raise CompileFailed(f"{where}: {name} is {found!r}, but {wanted!r} was requested")
 
 
-def _part(config: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+def _get_object(config: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
     value = config.get(name)
     if not isinstance(value, dict):
         raise CompileFailed(f"{where}: {name} must be an object")

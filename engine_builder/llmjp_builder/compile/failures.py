@@ -1,8 +1,8 @@
-"""Why a run of `trtllm-build` failed, from its exit status and the end of its log. Pure.
+"""Classification of failed runs of `trtllm-build` by exit status and the end of the log. Pure.
 
-The patterns are words of CUDA, TensorRT, Python and TensorRT-LLM in public threads and sources;
-none of these failures has been provoked on a GPU for this project. What matches none of them is
-reported with its last lines, never guessed.
+The patterns come from messages of CUDA, TensorRT, Python and TensorRT-LLM in public threads and
+sources; none of these failures has been provoked on a GPU for this project. A failure that matches
+none of them is reported with its last lines, never guessed.
 """
 
 from __future__ import annotations
@@ -34,30 +34,31 @@ if TYPE_CHECKING:
 
 _LAST_LINES = 3
 _MAX_LINE = 300
-"""Characters of a quoted line; the whole of it is in the log."""
+"""Characters of a quoted line; the log has all of it."""
 
 _CHATTER = re.compile(
     r"\[(?:TRT|TRT-LLM|TensorRT-LLM)\]\s*\[(?:I|W|V|INFO|WARNING|VERBOSE|DEBUG)\]"
 )
 """Information and warnings. TensorRT warns of every tactic that needs more GPU memory than there is
-and then takes another one: such a line says nothing about the failure."""
+and then takes another one, so such a line does not explain a failure."""
 
 _TRACEBACK_FRAME = re.compile(r'\s*File ".*", line \d+')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How the process ended."""
+class CompilerExit:
+    """How a run of `trtllm-build` ended."""
 
     status: int
-    """Exit status; minus the signal's number if one ended it."""
+    """Exit status, or minus the number of the signal that ended it."""
     tail: Sequence[str]
     """The last lines of its output, oldest first."""
     seconds: float
     timed_out: bool = False
-    """Whether we ended it, because its time was up."""
+    """True where we ended it at its time limit."""
     oom_kills: int | None = None
-    """Processes of this container that the kernel killed for memory meanwhile; None if unknown."""
+    """Processes of this container that the kernel killed for memory during the run; None if
+    unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,69 +66,69 @@ class _Symptom:
     pattern: re.Pattern[str]
     error: type[BuilderError]
     says: str
-    """What is wrong and what to do."""
+    """The problem and its remedy."""
 
 
-def _symptom(pattern: str, error: type[BuilderError], says: str) -> _Symptom:
+def _make_symptom(pattern: str, error: type[BuilderError], says: str) -> _Symptom:
     return _Symptom(re.compile(pattern), error, says)
 
 
 _GPU_MEMORY = (
-    "the GPU's memory does not suffice; use a larger tensor_parallel, a smaller max_batch_size or "
+    "not enough GPU memory; use a larger tensor_parallel, a smaller max_batch_size or "
     "max_num_tokens, or a GPU that nothing else uses"
 )
-_HOST_MEMORY = "the host's memory does not suffice; give the build more, or it fewer GPUs at once"
-_REJECTED = "TensorRT-LLM refuses the checkpoint"
+_HOST_MEMORY = "not enough host memory; give the build more memory, or fewer GPUs"
+_REJECTED = "TensorRT-LLM rejects the checkpoint"
 
 _SYMPTOMS = (
-    _symptom(
+    _make_symptom(
         r"No space left on device|Disk quota exceeded|\[Errno (?:28|122)\]",
         NotEnoughDisk,
         "the disk is full; make room or choose another disk",
     ),
-    _symptom(
+    _make_symptom(
         r"\[Errno (?:1|13|30)\]|Permission denied",
         NotPermitted,
         "the operating system denies access",
     ),
-    _symptom(
+    _make_symptom(
         r"trtllm-build: error:",
         InvalidSpec,
-        "this version of trtllm-build does not take these arguments",
+        "this version of trtllm-build does not accept these arguments",
     ),
-    _symptom(
+    _make_symptom(
         r"Required but not provided tensors|Encounter error .* for parameter|"
         r"got an unexpected keyword argument",
         CheckpointRejected,
         _REJECTED,
     ),
-    _symptom(
+    _make_symptom(
         r"no CUDA-capable device|No CUDA GPUs are available|Found no NVIDIA driver|"
         r"CUDA_ERROR_NO_DEVICE|NVML: (?:Driver Not Loaded|Unknown)",
         GpuMissing,
-        "no GPU can be used",
+        "no usable GPU",
     ),
-    _symptom(
+    _make_symptom(
         r"SM \d+ is not supported|no kernel image is available|CUDA_ERROR_NO_BINARY_FOR_GPU|"
         r"[Uu]nsupported (?:SM|GPU|compute capability)|not supported on this (?:GPU|device)",
         UnsupportedGpu,
-        "this GPU is not supported by this TensorRT",
+        "this version of TensorRT does not support this GPU",
     ),
-    _symptom(
+    _make_symptom(
         r"driver version is insufficient|CUDA_ERROR_SYSTEM_DRIVER_MISMATCH|"
         r"version mismatch|incompatib(?:le|ility) (?:with|between)|undefined symbol|"
         r"cannot open shared object file|Version tag does not match|"
         r"\(expecting library version",
         VersionMismatch,
-        "TensorRT-LLM, TensorRT and the driver do not fit each other; use one released image",
+        "TensorRT-LLM, TensorRT and the driver do not match; use one released image",
     ),
-    _symptom(
+    _make_symptom(
         r"CUDA out of memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|"
         r"OutOfMemoryError|Error Code \d+: ?Out ?Of ?Memory|[Cc][Uu][Dd][Aa] .*out of memory",
         NotEnoughGpuMemory,
         _GPU_MEMORY,
     ),
-    _symptom(
+    _make_symptom(
         r"std::bad_alloc|^MemoryError|Cannot allocate memory|\[Errno 12\]|"
         r"DefaultCPUAllocator: can't allocate|_ArrayMemoryError|"
         r"process pool was terminated abruptly|BrokenProcessPool",
@@ -135,47 +136,50 @@ _SYMPTOMS = (
         _HOST_MEMORY,
     ),
 )
-"""The first that any line matches decides: causes stand before what they lead to."""
+"""The first one that any line matches decides, so causes stand before their consequences."""
 
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 
 
-def classified(ending: Ending, log: Path, *, time_limit_s: float | None = None) -> BuilderError:
-    """The error that a failed run stands for; its message quotes the decisive line.
+def classify_failure(
+    result: CompilerExit, log: Path, *, time_limit_s: float | None = None
+) -> BuilderError:
+    """Return the error for a failed run; its message quotes the decisive line.
 
     Args:
-        ending: how it ended; a status of 0 is a failure too, if the engines are not there.
+        result: how it ended; a status of 0 is a failure too, if an engine is missing.
         log: where the whole output is, for the message.
-        time_limit_s: what it was given.
+        time_limit_s: the limit that it was given.
     """
-    if ending.timed_out:
+    if result.timed_out:
         return CompileTimedOut(
-            f"trtllm-build was still busy after {time_limit_s:g} s and was ended; allow more time; "
-            f"{_last_lines(ending)}; log: {log}"
+            f"trtllm-build was stopped at its time limit, after {time_limit_s:g} s; raise it; "
+            f"{_quote_last_lines(result)}; log: {log}"
         )
-    if ending.status == -signal.SIGKILL and ending.oom_kills != 0:
+    if result.status == -signal.SIGKILL and result.oom_kills != 0:
         return NotEnoughHostMemory(
             f"trtllm-build was killed by the kernel: {_HOST_MEMORY}; log: {log}"
         )
-    if (found := _first_symptom(ending.tail)) is not None:
+    if (found := _find_symptom(result.tail)) is not None:
         symptom, line = found
-        return symptom.error(f"trtllm-build: {symptom.says}: {_quoted(line)}; log: {log}")
-    if ending.status < 0:
-        return _signalled(ending, log)
-    return CompileFailed(
-        f"trtllm-build failed with exit status {ending.status}; {_last_lines(ending)}; log: {log}"
-    )
+        return symptom.error(f"trtllm-build: {symptom.says}: {_quote(line)}; log: {log}")
+    if result.status < 0:
+        return _classify_signal(result, log)
+    ended = f"trtllm-build failed with exit status {result.status}"
+    return CompileFailed(f"{ended}; {_quote_last_lines(result)}; log: {log}")
 
 
-def _signalled(ending: Ending, log: Path) -> BuilderError:
-    name = _signal_name(-ending.status)
-    if -ending.status in _CRASHES:
-        return CompileFailed(f"trtllm-build crashed ({name}); {_last_lines(ending)}; log: {log}")
-    return CompileKilled(f"trtllm-build was ended from outside ({name}); log: {log}")
+def _classify_signal(result: CompilerExit, log: Path) -> BuilderError:
+    name = _name_signal(-result.status)
+    if -result.status in _CRASHES:
+        return CompileFailed(
+            f"trtllm-build crashed ({name}); {_quote_last_lines(result)}; log: {log}"
+        )
+    return CompileKilled(f"trtllm-build was killed from outside ({name}); log: {log}")
 
 
-def _first_symptom(tail: Sequence[str]) -> tuple[_Symptom, str] | None:
-    lines = [line for line in _without_source(tail) if not _CHATTER.search(line)]
+def _find_symptom(tail: Sequence[str]) -> tuple[_Symptom, str] | None:
+    lines = [line for line in _drop_source_lines(tail) if not _CHATTER.search(line)]
     for symptom in _SYMPTOMS:
         for line in reversed(lines):
             if symptom.pattern.search(line):
@@ -183,8 +187,8 @@ def _first_symptom(tail: Sequence[str]) -> tuple[_Symptom, str] | None:
     return None
 
 
-def _without_source(tail: Sequence[str]) -> list[str]:
-    """The lines without the source lines that tracebacks quote: they hold words of any error."""
+def _drop_source_lines(tail: Sequence[str]) -> list[str]:
+    """Return the lines without the source code in tracebacks, which may name any error."""
     return [
         line
         for before, line in zip(("", *tail), tail, strict=False)
@@ -192,18 +196,18 @@ def _without_source(tail: Sequence[str]) -> list[str]:
     ]
 
 
-def _signal_name(number: int) -> str:
+def _name_signal(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
 
 
-def _last_lines(ending: Ending) -> str:
-    lines = [_quoted(line) for line in ending.tail if line.strip()][-_LAST_LINES:]
+def _quote_last_lines(result: CompilerExit) -> str:
+    lines = [_quote(line) for line in result.tail if line.strip()][-_LAST_LINES:]
     return f"its last lines: {' | '.join(lines)}" if lines else "it printed nothing"
 
 
-def _quoted(line: str) -> str:
+def _quote(line: str) -> str:
     text = line.strip()
     return text if len(text) <= _MAX_LINE else f"{text[:_MAX_LINE]}..."

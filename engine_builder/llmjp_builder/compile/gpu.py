@@ -1,4 +1,4 @@
-"""The GPUs of this machine, as `nvidia-smi` reports them, and the host's memory."""
+"""GPUs of this machine, as `nvidia-smi` reports them, and the host's memory."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ _QUERY = (
     "--format=csv,noheader,nounits",
 )
 _QUERY_LIMIT_S = 60
-"""Generous: with many GPUs and no persistence daemon the driver initialises each of them first."""
+"""Generous, since without a persistence daemon the driver initialises every GPU first."""
 
 CGROUP = Path("/sys/fs/cgroup")
-"""Version 2; where it is absent, limits and kills of this container are unknown."""
+"""Version 2; without it the limits and kills of this container are unknown."""
 _MEMINFO = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One kind of GPU, and how many of it there are."""
+    """One kind of GPU, and the number of them."""
 
     product: str
     """The name with dashes for spaces, as in the node label `nvidia.com/gpu.product`."""
     compute_capability: str
     """For example `9.0`."""
     memory_bytes: int
-    """Of one GPU."""
+    """Memory of one GPU."""
     count: int = 1
 
     @property
     def sm(self) -> int:
-        """The compute capability as TensorRT-LLM counts it: 90 for `9.0`."""
+        """The compute capability as TensorRT-LLM writes it: 90 for `9.0`."""
         major, _, minor = self.compute_capability.partition(".")
         return int(major) * 10 + int(minor)
 
 
 def parse_gpus(text: str) -> Gpu:
-    """The GPUs in the output of `nvidia-smi --query-gpu=name,compute_cap,memory.total`.
+    """Parse the output of `nvidia-smi --query-gpu=name,compute_cap,memory.total`.
 
     Raises:
         GpuMissing: no GPU is listed, or a line cannot be read.
-        UnsupportedGpu: they differ; an engine is built for exactly one kind.
+        UnsupportedGpu: the GPUs differ; an engine is built for exactly one kind.
     """
     found = [_parse_line(line) for line in text.splitlines() if line.strip()]
     if not found:
@@ -53,7 +53,7 @@ def parse_gpus(text: str) -> Gpu:
     if kinds := sorted({gpu.product for gpu in found} - {found[0].product}):
         raise UnsupportedGpu(
             f"GPUs of several kinds: {found[0].product} and {', '.join(kinds)}; an engine is built "
-            "for one kind: make only that one visible to the build"
+            "for one kind, so make only that kind visible to the build"
         )
     return Gpu(
         product=found[0].product,
@@ -64,11 +64,11 @@ def parse_gpus(text: str) -> Gpu:
 
 
 def detect_gpus() -> Gpu:
-    """The GPUs of this machine.
+    """Return the GPUs of this machine.
 
     Raises:
         GpuMissing: there is no driver, no GPU, or no answer.
-        UnsupportedGpu: they differ.
+        UnsupportedGpu: the GPUs differ.
     """
     try:
         answer = subprocess.run(
@@ -76,7 +76,7 @@ def detect_gpus() -> Gpu:
         )
     except FileNotFoundError as exc:
         raise GpuMissing(
-            "nvidia-smi is not here: compiling an engine needs an NVIDIA GPU and its driver; "
+            "nvidia-smi not found: compiling an engine needs an NVIDIA GPU and its driver; "
             "backend torch builds without one"
         ) from exc
     except (OSError, subprocess.TimeoutExpired) as exc:
@@ -89,17 +89,19 @@ def detect_gpus() -> Gpu:
     return parse_gpus(answer.stdout)
 
 
-def host_memory_available() -> int | None:
-    """Bytes that this container may still take; None where the system does not say."""
+def read_available_memory() -> int | None:
+    """Return the bytes of memory that this container may still take; None if unknown."""
     bounds = [
-        bound for bound in (_machine_available(), _container_available()) if bound is not None
+        bound
+        for bound in (_read_machine_available(), _read_container_available())
+        if bound is not None
     ]
     return min(bounds, default=None)
 
 
-def oom_kills() -> int | None:
-    """How often the kernel has killed a process of this container for memory; None if unknown."""
-    return _counter(CGROUP / "memory.events", "oom_kill")
+def read_oom_kills() -> int | None:
+    """Return how many processes of this container were killed for memory; None if unknown."""
+    return _read_counter(CGROUP / "memory.events", "oom_kill")
 
 
 def _parse_line(line: str) -> Gpu:
@@ -115,30 +117,30 @@ def _parse_line(line: str) -> Gpu:
         )
     except ValueError as exc:
         raise GpuMissing(
-            f"nvidia-smi said {line.strip()!r}; expected a name, a compute capability, mebibytes"
+            f"nvidia-smi reports {line.strip()!r}; expected a name, a compute capability, mebibytes"
         ) from exc
     if not gpu.product or memory <= 0:
-        raise GpuMissing(f"nvidia-smi said {line.strip()!r}: no name or no memory")
+        raise GpuMissing(f"nvidia-smi reports {line.strip()!r}: no name or no memory")
     return gpu
 
 
-def _machine_available() -> int | None:
-    kibibytes = _counter(_MEMINFO, "MemAvailable:")
+def _read_machine_available() -> int | None:
+    kibibytes = _read_counter(_MEMINFO, "MemAvailable:")
     return None if kibibytes is None else kibibytes << 10
 
 
-def _container_available() -> int | None:
+def _read_container_available() -> int | None:
     try:
         limit = (CGROUP / "memory.max").read_text().strip()
         used = int((CGROUP / "memory.current").read_text())
-        cached = _counter(CGROUP / "memory.stat", "inactive_file") or 0
+        cached = _read_counter(CGROUP / "memory.stat", "inactive_file") or 0
         return None if limit == "max" else max(0, int(limit) - used + cached)
     except (OSError, ValueError):
         return None
 
 
-def _counter(file: Path, name: str) -> int | None:
-    """The number after `name` in a file of names and numbers."""
+def _read_counter(file: Path, name: str) -> int | None:
+    """Return the number after `name` in a file of names and numbers."""
     try:
         for line in file.read_text().splitlines():
             match line.split():

@@ -1,9 +1,9 @@
-"""Runs a command, and ends its whole process group when whoever started the guard is gone.
+"""Guard process: runs a command, and kills its whole process group when the builder is gone.
 
-Started as a script in a session of its own, with a pipe as standard input that the builder keeps
-open: its end is the builder's end, however it came. PR_SET_PDEATHSIG would reach only the command
-itself, and the processes that `trtllm-build` starts for further ranks would go on for hours.
-Standard library only; ends as the command ended, by the same status or signal.
+It runs as a script in a session of its own. Its standard input is a pipe that the builder keeps
+open, so end of file means that the builder has ended, however that happened. PR_SET_PDEATHSIG would
+reach only the command itself, and the processes that `trtllm-build` starts for further ranks would
+run on for hours. Standard library only; exits with the command's own status or signal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import threading
 
 
 def main(arguments: list[str]) -> int:
-    """Runs `arguments`; the exit status of the guard."""
+    """Run `arguments` and return the exit status of the guard."""
     child = subprocess.Popen(arguments, stdin=subprocess.DEVNULL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     status = child.wait()

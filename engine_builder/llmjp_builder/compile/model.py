@@ -1,4 +1,4 @@
-"""What compiling needs to know of a TensorRT-LLM checkpoint, from its config.json. Pure."""
+"""The model that is compiled, as config.json of a TensorRT-LLM checkpoint describes it. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _UNSCALED = {"su", "longrope", "llama3"}
-"""Kinds of RoPE scaling whose factor does not lengthen the context (tensorrt_llm/builder.py)."""
+"""Types of RoPE scaling whose factor does not lengthen the context (tensorrt_llm/builder.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineModel:
-    """The model as the compiler sees it; widths are the whole model's, not a rank's."""
+class CompilerModel:
+    """The model as the compiler sees it; all sizes are the whole model's, not a rank's."""
 
     dtype: str
     weights_fp8: bool
@@ -37,8 +37,8 @@ class EngineModel:
         """Number of ranks."""
         return self.tensor_parallel * self.pipeline_parallel
 
-    def widths(self, tensor_parallel: int) -> Iterator[tuple[str, int, bool]]:
-        """Name, size per rank and whether it can be padded, of every GEMM dimension."""
+    def list_widths(self, tensor_parallel: int) -> Iterator[tuple[str, int, bool]]:
+        """Yield name, size per rank and whether it can be padded, for every GEMM dimension."""
         heads = self.num_heads // tensor_parallel
         kv_heads = max(1, self.num_kv_heads // tensor_parallel)
         yield "hidden_size", self.hidden_size, False
@@ -47,8 +47,8 @@ class EngineModel:
         yield "intermediate_size", self.intermediate_size // tensor_parallel, True
 
 
-def engine_model(document: Mapping[str, Any], where: str) -> EngineModel:
-    """The model that the config.json of a TensorRT-LLM checkpoint describes.
+def parse_compiler_model(document: Mapping[str, Any], where: str) -> CompilerModel:
+    """Parse config.json of a TensorRT-LLM checkpoint.
 
     Args:
         document: the parsed JSON.
@@ -58,37 +58,37 @@ def engine_model(document: Mapping[str, Any], where: str) -> EngineModel:
         BadConfig: a field is missing or of another type.
         Unsupported: another architecture or quantisation than the builder compiles.
     """
-    architecture = _text(document, "architecture", where)
+    architecture = _get_text(document, "architecture", where)
     if architecture != "LlamaForCausalLM":
         raise Unsupported(
-            f"{where}: architecture {architecture}; compiled is LlamaForCausalLM only"
+            f"{where}: architecture {architecture}; only LlamaForCausalLM can be compiled"
         )
-    mapping = _object(document, "mapping", where)
-    quantization = _object(document, "quantization", where)
+    mapping = _get_object(document, "mapping", where)
+    quantization = _get_object(document, "quantization", where)
     for name in ("quant_algo", "kv_cache_quant_algo"):
         if quantization.get(name) not in {None, "FP8"}:
             raise Unsupported(
-                f"{where}: quantization.{name} is {quantization[name]!r}; compiled are null and FP8"
+                f"{where}: quantization.{name} is {quantization[name]!r}; expected null or FP8"
             )
-    heads = _size(document, "num_attention_heads", where)
-    return EngineModel(
-        dtype=_text(document, "dtype", where),
+    heads = _get_size(document, "num_attention_heads", where)
+    return CompilerModel(
+        dtype=_get_text(document, "dtype", where),
         weights_fp8=quantization.get("quant_algo") == "FP8",
         kv_fp8=quantization.get("kv_cache_quant_algo") == "FP8",
-        tensor_parallel=_size(mapping, "tp_size", f"{where}: mapping"),
-        pipeline_parallel=_size(mapping, "pp_size", f"{where}: mapping"),
-        max_positions=_positions(document, where),
-        hidden_size=_size(document, "hidden_size", where),
-        intermediate_size=_size(document, "intermediate_size", where),
+        tensor_parallel=_get_size(mapping, "tp_size", f"{where}: mapping"),
+        pipeline_parallel=_get_size(mapping, "pp_size", f"{where}: mapping"),
+        max_positions=_deduce_positions(document, where),
+        hidden_size=_get_size(document, "hidden_size", where),
+        intermediate_size=_get_size(document, "intermediate_size", where),
         num_heads=heads,
-        num_kv_heads=_size(document, "num_key_value_heads", where),
-        head_size=_size(document, "head_size", where),
+        num_kv_heads=_get_size(document, "num_key_value_heads", where),
+        head_size=_get_size(document, "head_size", where),
     )
 
 
-def _positions(document: Mapping[str, Any], where: str) -> int:
-    """As `_init_max_seq_len` of tensorrt_llm/builder.py deduces it."""
-    positions = _size(document, "max_position_embeddings", where)
+def _deduce_positions(document: Mapping[str, Any], where: str) -> int:
+    """Return the longest context, as `_init_max_seq_len` of tensorrt_llm/builder.py deduces it."""
+    positions = _get_size(document, "max_position_embeddings", where)
     scaling = document.get("rotary_scaling")
     if not isinstance(scaling, dict):
         return positions
@@ -99,21 +99,21 @@ def _positions(document: Mapping[str, Any], where: str) -> int:
     return math.ceil(positions * factor)
 
 
-def _size(document: Mapping[str, Any], name: str, where: str) -> int:
+def _get_size(document: Mapping[str, Any], name: str, where: str) -> int:
     value = document.get(name)
     if type(value) is not int or value < 1:
         raise BadConfig(f"{where}: {name} must be a positive integer, found {value!r}")
     return value
 
 
-def _text(document: Mapping[str, Any], name: str, where: str) -> str:
+def _get_text(document: Mapping[str, Any], name: str, where: str) -> str:
     value = document.get(name)
     if not isinstance(value, str):
         raise BadConfig(f"{where}: {name} must be a string, found {value!r}")
     return value
 
 
-def _object(document: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+def _get_object(document: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
     value = document.get(name)
     if not isinstance(value, dict):
         raise BadConfig(f"{where}: {name} must be an object, found {value!r}")

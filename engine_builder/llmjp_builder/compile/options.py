@@ -1,7 +1,7 @@
-"""From spec, model and GPU to the options of `trtllm-build`, and what to say of them. Pure.
+"""Options of `trtllm-build`, decided from spec, model and GPU, with findings. Pure.
 
-The values are canonical: what has no effect is left out and what TensorRT-LLM would change is
-changed here, so that specs that give the same engine give the same options, hence the same key.
+The values are canonical: options without effect are left out, and values that TensorRT-LLM would
+change are changed here, so specs that give the same engine have the same options and the same key.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmjp_builder.compile.draft import Draft, Finding
-from llmjp_builder.compile.option_table import DISABLE, ENABLE, OPTIONS, Option, Who
+from llmjp_builder.compile.option_review import OptionFinding, OptionReview
+from llmjp_builder.compile.option_table import DISABLE, ENABLE, OPTIONS, Option, SetBy
 from llmjp_builder.compile.rules import RULES
 from llmjp_builder.contracts.errors import InvalidSpec
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from llmjp_builder.compile.gpu import Gpu
-    from llmjp_builder.compile.model import EngineModel
+    from llmjp_builder.compile.model import CompilerModel
     from llmjp_builder.contracts.spec import BuildSpec, Scalar
 
 _FIELDS = ("max_batch_size", "max_input_len", "max_seq_len")
@@ -27,71 +27,71 @@ _FIELDS = ("max_batch_size", "max_input_len", "max_seq_len")
 _NVSWITCH = {"NVIDIA-H100-80GB-HBM3", "NVIDIA-H200"}
 """Products whose boards join up to 8 GPUs by NVSwitch."""
 _NODE = 8
-"""GPUs of such a board."""
+"""Number of GPUs on such a board."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompileOptions:
-    """Options that are decided."""
+    """Options as they were decided."""
 
     values: Mapping[str, Scalar]
-    """What `trtllm-build` is given besides files and workers, by name, sorted."""
+    """Arguments of `trtllm-build` besides files and workers, sorted by name."""
     reasons: Mapping[str, str]
-    """Why the builder chose what the spec leaves open, by name."""
-    findings: tuple[Finding, ...]
+    """Why the builder chose each value that the spec leaves open, by option."""
+    findings: tuple[OptionFinding, ...]
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is worth knowing but no obstacle."""
+        """Findings that do not prevent a build."""
         return tuple(str(finding) for finding in self.findings if finding.refusal is None)
 
     def require_accepted(self) -> None:
-        """Nothing, if an engine can be built with these options.
+        """Raise unless an engine can be built with these options.
 
         Raises:
-            InvalidSpec, Unsupported, UnsupportedGpu: it cannot; all obstacles are named, and the
-                first one decides the class.
+            InvalidSpec, Unsupported, UnsupportedGpu: it cannot; the message names every obstacle,
+                and the first one decides the class.
         """
         refused = [finding for finding in self.findings if finding.refusal is not None]
         if refused and refused[0].refusal is not None:
             raise refused[0].refusal("; ".join(str(finding) for finding in refused))
 
 
-def compile_options(spec: BuildSpec, model: EngineModel, gpu: Gpu) -> CompileOptions:
-    """The options for `model` on `gpu` as `spec` wants them; nothing is raised (`findings`)."""
-    asked, findings = _asked(spec)
-    chosen = _defaults(model, gpu, asked)
+def decide_options(spec: BuildSpec, model: CompilerModel, gpu: Gpu) -> CompileOptions:
+    """Decide the options for `model` on `gpu`; problems are reported in `findings`, not raised."""
+    requested, findings = _parse_requested(spec)
+    chosen = _choose_defaults(model, gpu, requested)
     values: dict[str, Scalar] = {
         option.name: option.default
         for option in OPTIONS.values()
-        if option.who in {Who.SPEC, Who.FIELD} and option.default is not None
+        if option.set_by in {SetBy.SPEC, SetBy.FIELD} and option.default is not None
     }
-    values |= {name: value for name, (value, _) in chosen.items()} | asked
-    draft = Draft(model, gpu, asked, values, findings)
+    values |= {name: value for name, (value, _) in chosen.items()} | requested
+    review = OptionReview(model, gpu, requested, values, findings)
     for rule in RULES:
-        rule(draft)
+        rule(review)
     stated = {
         name: value
-        for name, value in sorted(draft.values.items())
+        for name, value in sorted(review.values.items())
         if name in chosen or value != OPTIONS[name].default
     }
     return CompileOptions(
         values=stated,
-        reasons={name: why for name, (_, why) in sorted(chosen.items()) if name not in asked},
-        findings=tuple(draft.findings),
+        reasons={name: why for name, (_, why) in sorted(chosen.items()) if name not in requested},
+        findings=tuple(review.findings),
     )
 
 
-def _defaults(
-    model: EngineModel, gpu: Gpu, asked: Mapping[str, Scalar]
+def _choose_defaults(
+    model: CompilerModel, gpu: Gpu, requested: Mapping[str, Scalar]
 ) -> dict[str, tuple[Scalar, str]]:
-    """What the builder states even where `trtllm-build` has a default, each with the reason.
+    """Return the options that the builder always gives, each with value and reason.
 
     After docs/source/legacy/performance and examples/models/core/llama of TensorRT-LLM.
     """
     fp8 = model.weights_fp8
-    profiles = fp8 and "opt_num_tokens" not in asked
-    fusion = fp8 and 1 < model.world <= _NODE and _one_board(model, gpu)
+    profiles = fp8 and "opt_num_tokens" not in requested
+    fusion = fp8 and 1 < model.world <= _NODE and _is_one_board(model, gpu)
     return {
         "context_fmha": (ENABLE, "fused attention is faster and needs less memory"),
         "gemm_plugin": (DISABLE, "for FP8, TensorRT's own kernels are faster than the plugin's")
@@ -118,66 +118,73 @@ def _defaults(
         ),
         "use_paged_context_fmha": (ENABLE, "reuse of the KV cache and chunked context need it"),
         "user_buffer": (ENABLE, "measured faster for FP8 together with reduce_fusion")
-        if fusion and asked.get("reduce_fusion", ENABLE) == ENABLE
+        if fusion and requested.get("reduce_fusion", ENABLE) == ENABLE
         else (DISABLE, "it only works together with reduce_fusion"),
     }
 
 
-def _one_board(model: EngineModel, gpu: Gpu) -> bool:
+def _is_one_board(model: CompilerModel, gpu: Gpu) -> bool:
     return model.pipeline_parallel == 1 and gpu.product in _NVSWITCH
 
 
-def _asked(spec: BuildSpec) -> tuple[dict[str, Scalar], list[Finding]]:
-    """The options that the spec sets, parsed; what cannot be set is left out, with a finding."""
-    asked: dict[str, Scalar] = {}
+def _parse_requested(spec: BuildSpec) -> tuple[dict[str, Scalar], list[OptionFinding]]:
+    """Return the options that the spec sets, parsed, and a finding for each that it cannot set."""
+    requested: dict[str, Scalar] = {}
     for name in _FIELDS:
         if (value := getattr(spec, name)) is not None:
-            asked[name] = value
-    findings: list[Finding] = []
+            requested[name] = value
+    findings: list[OptionFinding] = []
     for name in sorted(spec.options):
         option = OPTIONS.get(name)
         if option is None:
-            findings.append(Finding(name, _unknown(name), InvalidSpec))
-        elif (obstacle := _obstacle(option)) is not None:
+            findings.append(OptionFinding(name, _describe_unknown(name), InvalidSpec))
+        elif (obstacle := _find_obstacle(option)) is not None:
             findings.append(obstacle)
-        elif (parsed := _parsed(option, spec.options[name])) is None:
-            reason = f"{spec.options[name]!r} is no value for it; expected {_expected(option)}"
-            findings.append(Finding(name, reason, InvalidSpec))
+        elif (parsed := _parse_value(option, spec.options[name])) is None:
+            expected = _describe_expected(option)
+            reason = f"{spec.options[name]!r} is not a valid value; expected {expected}"
+            findings.append(OptionFinding(name, reason, InvalidSpec))
         else:
-            asked[name] = parsed
-    return asked, findings
+            requested[name] = parsed
+    return requested, findings
 
 
-def _obstacle(option: Option) -> Finding | None:
-    match option.who:
-        case Who.SPEC:
+def _find_obstacle(option: Option) -> OptionFinding | None:
+    match option.set_by:
+        case SetBy.SPEC:
             return None
-        case Who.FIELD:
-            reason = f"give it as the spec's own field {option.name}, not among the options"
-            return Finding(option.name, reason, InvalidSpec)
-        case Who.BUILDER:
-            return Finding(option.name, "the builder sets it; leave it out", InvalidSpec)
-        case Who.NOBODY:
-            return Finding(option.name, f"not available: {option.why}; leave it out", InvalidSpec)
-        case Who.INERT:
-            return Finding(option.name, f"has no effect and is left out: {option.why}")
+        case SetBy.FIELD:
+            reason = f"set the spec's field {option.name} instead of an option"
+            return OptionFinding(option.name, reason, InvalidSpec)
+        case SetBy.BUILDER:
+            return OptionFinding(option.name, "the builder sets it; leave it out", InvalidSpec)
+        case SetBy.NOBODY:
+            reason = f"not available: {option.why}; leave it out"
+            return OptionFinding(option.name, reason, InvalidSpec)
+        case SetBy.INERT:
+            return OptionFinding(option.name, f"has no effect and is left out: {option.why}")
 
 
-def _unknown(name: str) -> str:
+def _describe_unknown(name: str) -> str:
     for option in OPTIONS.values():
         if name in option.aliases:
-            return f"only its other name is accepted: {option.name}"
+            return f"use its other name, {option.name}"
     bare = name.strip("-").replace("-", "_").lower()
-    known = [option.name for option in OPTIONS.values() if option.who in {Who.SPEC, Who.FIELD}]
+    known = [
+        option.name for option in OPTIONS.values() if option.set_by in {SetBy.SPEC, SetBy.FIELD}
+    ]
     close = difflib.get_close_matches(bare, known, n=1)
     return f"trtllm-build has no such option{f'; did you mean {close[0]}?' if close else ''}"
 
 
-def _parsed(option: Option, value: Scalar) -> Scalar | None:
-    """The value in its one form; YAML's true and false stand for enable and disable as well."""
+def _parse_value(option: Option, value: Scalar) -> Scalar | None:
+    """Return the value in its canonical form; None if it is invalid.
+
+    YAML reads `on` and `off` as booleans, so a switch takes true and false as well.
+    """
     match option.form:
         case "int":
-            return value if type(value) is int and value >= _least(option) else None
+            return value if type(value) is int and value >= _get_minimum(option) else None
         case "flag":
             return value if type(value) is bool else None
         case "switch":
@@ -190,18 +197,18 @@ def _parsed(option: Option, value: Scalar) -> Scalar | None:
             return value if type(value) is str else None
 
 
-def _expected(option: Option) -> str:
+def _describe_expected(option: Option) -> str:
     match option.form:
         case "int":
-            return f"an integer of at least {_least(option)}"
+            return f"an integer of at least {_get_minimum(option)}"
         case "flag":
             return "true or false"
         case "switch" | "choice":
             return ", ".join(option.choices)
         case "text":
-            return "a text"
+            return "a string"
 
 
-def _least(option: Option) -> int:
-    """What is off by default may be 0; everything else counts something that must exist."""
+def _get_minimum(option: Option) -> int:
+    """Return 0 for options that are off by default, else 1: they count things that must exist."""
     return 0 if option.default == 0 else 1

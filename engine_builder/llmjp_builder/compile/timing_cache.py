@@ -1,7 +1,7 @@
-"""TensorRT's timing caches: measured kernels, kept per GPU product and version between builds.
+"""TensorRT's timing caches: measured kernels, kept between builds per GPU product and version.
 
-A cache of another GPU or version is of no use, and TensorRT refuses it. It only makes builds
-faster: nothing here fails a build.
+TensorRT refuses a cache of another GPU or version. A cache only makes builds faster, so nothing
+here fails a build.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from llmjp_builder.compile.versions import Versions
 
 
-def timing_cache(folder: Path, gpu: Gpu, versions: Versions) -> Path:
-    """Where the cache for this GPU and these versions is, or would be."""
+def locate_timing_cache(folder: Path, gpu: Gpu, versions: Versions) -> Path:
+    """Return the path of the cache for this GPU and these versions, whether it exists or not."""
     parts = (gpu.product, f"sm{gpu.sm}", versions.tensorrt_llm, versions.tensorrt)
     return folder / f"{'_'.join(re.sub(r'[^A-Za-z0-9.+-]', '-', part) for part in parts)}.cache"
 
 
-def take(kept: Path, used: Path) -> None:
-    """Copies the kept cache to where a build will use it, if there is one."""
+def restore_timing_cache(kept: Path, used: Path) -> None:
+    """Copy the kept cache, if any, to where a build will use it."""
     with suppress(OSError):
         shutil.copyfile(kept, used)
 
 
-def keep(used: Path, kept: Path) -> None:
-    """Keeps the cache that a build has written, if it has; a reader sees the old or the new one."""
+def save_timing_cache(used: Path, kept: Path) -> None:
+    """Keep the cache that a build has written, if any; a reader sees the old or the new one."""
     with suppress(OSError, BuilderError):
         if data := used.read_bytes():
             kept.parent.mkdir(parents=True, exist_ok=True)

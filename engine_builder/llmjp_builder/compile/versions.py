@@ -1,4 +1,4 @@
-"""Which TensorRT-LLM is installed here, and where its compiler is."""
+"""The installed versions of TensorRT-LLM and TensorRT, and the path of the compiler."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from llmjp_builder.contracts.errors import CompilerMissing
 PROGRAM = "trtllm-build"
 
 _TENSORRT = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
-"""Names of TensorRT's distribution: the image's, and those for one version of CUDA."""
+"""Names of TensorRT's distribution: the one in NVIDIA's image, and those per version of CUDA."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Versions:
-    """What an engine is tied to: it runs with exactly these."""
+    """Versions that an engine is tied to: it runs with exactly these."""
 
     tensorrt_llm: str
     tensorrt: str
 
 
-def installed_versions() -> Versions:
-    """The versions that this interpreter would import; nothing is imported.
+def detect_versions() -> Versions:
+    """Return the versions that this interpreter would import; nothing is imported.
 
     Raises:
         CompilerMissing: one of them is not installed.
     """
     return Versions(
-        tensorrt_llm=_version("tensorrt-llm"),
-        tensorrt=_version(*_TENSORRT),
+        tensorrt_llm=_find_version("tensorrt-llm"),
+        tensorrt=_find_version(*_TENSORRT),
     )
 
 
-def compiler() -> Path:
-    """The `trtllm-build` of this interpreter, else the one on PATH.
+def find_compiler() -> Path:
+    """Return the `trtllm-build` of this interpreter, else the one on PATH.
 
     Raises:
         CompilerMissing: there is none.
@@ -55,7 +55,7 @@ def compiler() -> Path:
 _ADVICE = "run the build in NVIDIA's image, or install llmjp-serving[tensorrt]"
 
 
-def _version(*names: str) -> str:
+def _find_version(*names: str) -> str:
     for name in names:
         try:
             return metadata.version(name)

@@ -20,7 +20,7 @@ CALIBRATION_TOKENS = 512 * 512
 """As modelopt calibrates: 512 texts, of which the first 512 tokens are taken."""
 
 COMPILE_PER_WEIGHT = 3
-"""Host memory of `trtllm-build` per rank, in units of its weights; as `compile.command` has it."""
+"""Host memory of `trtllm-build` per rank, in units of its weights; as in `compile.command_line`."""
 
 _HIDDEN_STATE_COPIES = 2
 """What goes into a layer and what comes out of it."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from llmjp_builder.compile.gpu import Gpu
-from llmjp_builder.compile.model import EngineModel
+from llmjp_builder.compile.model import CompilerModel
 from llmjp_builder.compile.versions import Versions
 from llmjp_builder.contracts.spec import Backend, BuildSpec, Source
 
@@ -16,7 +16,7 @@ L40S = Gpu(product="NVIDIA-L40S", compute_capability="8.9", memory_bytes=46 << 3
 A100 = Gpu(product="NVIDIA-A100-SXM4-80GB", compute_capability="8.0", memory_bytes=80 << 30)
 T4 = Gpu(product="Tesla-T4", compute_capability="7.5", memory_bytes=15 << 30)
 
-BF16 = EngineModel(
+BF16 = CompilerModel(
     dtype="bfloat16",
     weights_fp8=False,
     kv_fp8=False,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from llmjp_builder.compile.command import command
-from llmjp_builder.compile.option_table import OPTIONS, Who
-from llmjp_builder.compile.options import CompileOptions, compile_options
+from llmjp_builder.compile.command_line import render_command
+from llmjp_builder.compile.option_table import OPTIONS, SetBy
+from llmjp_builder.compile.options import CompileOptions, decide_options
 from llmjp_builder.contracts.spec import BuildSpec, Scalar
 from tests.engine_builder.compile.samples import A100, BF16, H100, L40S, spec
 from tests.support.shared import shared
@@ -20,7 +20,7 @@ from tests.support.trtllm_build.engine_config import Outcome, outcome
 
 if TYPE_CHECKING:
     from llmjp_builder.compile.gpu import Gpu
-    from llmjp_builder.compile.model import EngineModel
+    from llmjp_builder.compile.model import CompilerModel
 
 QUIET = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
@@ -42,7 +42,7 @@ def _values(name: str) -> st.SearchStrategy[Scalar]:
 
 @st.composite
 def specs(draw: st.DrawFn) -> BuildSpec:
-    names = [option.name for option in OPTIONS.values() if option.who is Who.SPEC]
+    names = [option.name for option in OPTIONS.values() if option.set_by is SetBy.SPEC]
     chosen = draw(st.lists(st.sampled_from(names), max_size=4, unique=True))
     limit = st.one_of(st.none(), st.sampled_from([1, 2, 32, 64, 512, 4096, 8192]))
     return spec(
@@ -65,7 +65,7 @@ models = st.builds(
 gpus = st.sampled_from([H100, L40S, A100])
 
 
-def document(model: EngineModel) -> dict[str, Any]:
+def document(model: CompilerModel) -> dict[str, Any]:
     return {
         "architecture": "LlamaForCausalLM", "dtype": model.dtype, "head_size": model.head_size,
         "max_position_embeddings": model.max_positions, "rotary_scaling": None,
@@ -76,8 +76,8 @@ def document(model: EngineModel) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def standin_outcome(options: CompileOptions, model: EngineModel, gpu: Gpu) -> Outcome:
-    arguments = command(Path("p"), options, checkpoint=Path("/c"), num_workers=1)[1:]
+def standin_outcome(options: CompileOptions, model: CompilerModel, gpu: Gpu) -> Outcome:
+    arguments = render_command(Path("p"), options, checkpoint=Path("/c"), num_workers=1)[1:]
     recording = shared("trtllm-golden") / "trtllm_build_args_1.3.0rc3.json"
     parsed = parser(recording).parse_args(list(arguments))
     return outcome(parsed, document(model), sm=gpu.sm, version="1.2.1")
@@ -86,9 +86,9 @@ def standin_outcome(options: CompileOptions, model: EngineModel, gpu: Gpu) -> Ou
 @QUIET
 @given(wanted=specs(), model=models, gpu=gpus)
 def test_what_we_pass_is_what_the_engine_gets(
-    wanted: BuildSpec, model: EngineModel, gpu: Gpu
+    wanted: BuildSpec, model: CompilerModel, gpu: Gpu
 ) -> None:
-    options = compile_options(wanted, model, gpu)
+    options = decide_options(wanted, model, gpu)
     assume(not any(found.refusal for found in options.findings))
     result = standin_outcome(options, model, gpu)
     silent = [w for w in result.warnings if not w.startswith("max_seq_len")]
@@ -112,15 +112,17 @@ def test_what_we_pass_is_what_the_engine_gets(
 @QUIET
 @given(wanted=specs(), model=models, gpu=gpus)
 def test_asking_for_what_it_came_to_changes_nothing(
-    wanted: BuildSpec, model: EngineModel, gpu: Gpu
+    wanted: BuildSpec, model: CompilerModel, gpu: Gpu
 ) -> None:
-    options = compile_options(wanted, model, gpu)
+    options = decide_options(wanted, model, gpu)
     assume(not any(found.refusal for found in options.findings))
     fields = {
-        name: value for name, value in options.values.items() if OPTIONS[name].who is Who.FIELD
+        name: value for name, value in options.values.items() if OPTIONS[name].set_by is SetBy.FIELD
     }
-    rest = {name: value for name, value in options.values.items() if OPTIONS[name].who is Who.SPEC}
-    again = compile_options(spec(options=rest, **fields), model, gpu)
+    rest = {
+        name: value for name, value in options.values.items() if OPTIONS[name].set_by is SetBy.SPEC
+    }
+    again = decide_options(spec(options=rest, **fields), model, gpu)
     again.require_accepted()
     assert again.values == options.values
 
@@ -128,9 +130,9 @@ def test_asking_for_what_it_came_to_changes_nothing(
 @QUIET
 @given(wanted=specs(), model=models, gpu=gpus)
 def test_what_was_asked_for_is_given_or_spoken_of(
-    wanted: BuildSpec, model: EngineModel, gpu: Gpu
+    wanted: BuildSpec, model: CompilerModel, gpu: Gpu
 ) -> None:
-    options = compile_options(wanted, model, gpu)
+    options = decide_options(wanted, model, gpu)
     spoken = {found.option for found in options.findings}
     for name, value in wanted.options.items():
         given_value = options.values.get(name, OPTIONS[name].default)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llmjp_builder.compile import compile_engine, engine_inputs
+from llmjp_builder.compile import compile_engine, decide_engine_inputs
 from llmjp_builder.compile import gpu as gpu_module
 from llmjp_builder.compile.gpu import Gpu
-from llmjp_builder.compile.timing_cache import timing_cache
+from llmjp_builder.compile.timing_cache import locate_timing_cache
 from llmjp_builder.contracts.errors import (
     BuilderError,
     CheckpointRejected,
@@ -63,7 +63,7 @@ class Place:
 
     @property
     def cache(self) -> Path:
-        return timing_cache(self.root / "timing-caches", H100, VERSIONS)
+        return locate_timing_cache(self.root / "timing-caches", H100, VERSIONS)
 
     @property
     def log(self) -> Path:
@@ -140,7 +140,7 @@ def test_the_engine_has_what_the_key_says_and_no_path_of_this_machine(place: Pla
     wanted = spec(max_batch_size=8, max_seq_len=96, options={"tokens_per_block": 64})
     result = place.compile("fp8_tp2", wanted=wanted)
     document = config_of(shared("trtllm-golden") / "fp8_tp2" / "ckpt")
-    inputs = engine_inputs(document, wanted, TWO, VERSIONS)
+    inputs = decide_engine_inputs(document, wanted, TWO, VERSIONS)
     assert inputs.options == result.options.values
     build = config_of(place.out)["build_config"]
     assert (build["max_batch_size"], build["max_seq_len"]) == (8, 96)
@@ -175,7 +175,7 @@ FAILURES: dict[str, tuple[type[BuilderError], str]] = {
     "unknown": (CompileFailed, "something that nobody has seen before"),
     "no_engine": (CompileFailed, "exit status 0"),
     "no_key": (CompileFailed, "tokens_per_block is missing"),
-    "other_layout": (CompileFailed, "tp_size is 3, asked for was 2"),
+    "other_layout": (CompileFailed, "tp_size is 3, but 2 was requested"),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmjp_builder.compile.failures import Ending, classified
+from llmjp_builder.compile.failures import CompilerExit, classify_failure
 from llmjp_builder.contracts.errors import (
     BuilderError,
     CheckpointRejected,
@@ -30,8 +30,10 @@ LOG = Path("/logs/k.log")
 NOTHING_BUILT = "AssertionError: Engine building failed, please check the error log."
 
 
-def ending(status: int, *lines: str, timed_out: bool = False, oom: int | None = None) -> Ending:
-    return Ending(status=status, tail=lines, seconds=1.0, timed_out=timed_out, oom_kills=oom)
+def make_exit(
+    status: int, *lines: str, timed_out: bool = False, oom: int | None = None
+) -> CompilerExit:
+    return CompilerExit(status=status, tail=lines, seconds=1.0, timed_out=timed_out, oom_kills=oom)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def ending(status: int, *lines: str, timed_out: bool = False, oom: int | None = 
     ],
 )  # fmt: skip
 def test_signs_in_the_log(line: str, kind: type[BuilderError]) -> None:
-    error = classified(ending(1, "before", line, NOTHING_BUILT), LOG)
+    error = classify_failure(make_exit(1, "before", line, NOTHING_BUILT), LOG)
     assert type(error) is kind
     assert line[:40] in str(error)
     assert str(LOG) in str(error)
@@ -96,13 +98,13 @@ def test_signs_in_the_log(line: str, kind: type[BuilderError]) -> None:
     ],
 )
 def test_signals_without_a_sign(status: int, oom: int | None, kind: type[BuilderError]) -> None:
-    error = classified(ending(status, "[TRT-LLM] [I] the last words", oom=oom), LOG)
+    error = classify_failure(make_exit(status, "[TRT-LLM] [I] the last words", oom=oom), LOG)
     assert type(error) is kind
 
 
 def test_a_crash_is_named_and_its_cause_comes_first() -> None:
-    assert "SIGSEGV" in str(classified(ending(-11, "x"), LOG))
-    aborted = classified(ending(-6, "  what():  std::bad_alloc"), LOG)
+    assert "SIGSEGV" in str(classify_failure(make_exit(-11, "x"), LOG))
+    aborted = classify_failure(make_exit(-6, "  what():  std::bad_alloc"), LOG)
     assert type(aborted) is NotEnoughHostMemory
 
 
@@ -112,14 +114,14 @@ def test_warnings_about_tactics_say_nothing() -> None:
         "[05/18/2024-18:57:48] [TRT] [W] UNSUPPORTED_STATESkipping tactic 9: CUDA out of memory",
         "ValueError: something else",
     )
-    error = classified(ending(1, *lines), LOG)
+    error = classify_failure(make_exit(1, *lines), LOG)
     assert type(error) is CompileFailed
     assert "ValueError: something else" in str(error)
 
 
 def test_the_cause_counts_and_not_what_it_led_to() -> None:
-    error = classified(
-        ending(1, "BrokenProcessPool: A process in the process pool was terminated abruptly",
+    error = classify_failure(
+        make_exit(1, "BrokenProcessPool: A process in the process pool was terminated abruptly",
                "OSError: [Errno 28] No space left on device"), LOG)  # fmt: skip
     assert type(error) is NotEnoughDisk
 
@@ -131,24 +133,24 @@ def test_source_lines_of_a_traceback_say_nothing() -> None:
         '    raise RuntimeError(f"Required but not provided tensors:{names}")',
         "KeyError: 'CUDA'",
     )
-    assert type(classified(ending(1, *lines), LOG)) is CompileFailed
-    error = classified(
-        ending(1, *lines[:3], "RuntimeError: Required but not provided tensors:x"), LOG
+    assert type(classify_failure(make_exit(1, *lines), LOG)) is CompileFailed
+    error = classify_failure(
+        make_exit(1, *lines[:3], "RuntimeError: Required but not provided tensors:x"), LOG
     )
     assert "tensors:x" in str(error)
 
 
 def test_our_own_time_limit_is_no_kill_for_memory() -> None:
-    error = classified(ending(-9, "busy", timed_out=True), LOG, time_limit_s=21600)
+    error = classify_failure(make_exit(-9, "busy", timed_out=True), LOG, time_limit_s=21600)
     assert type(error) is CompileTimedOut
     assert "21600 s" in str(error)
     assert error.retryable
 
 
 def test_the_last_lines_of_the_unknown_are_told() -> None:
-    error = classified(ending(1, "a", "", "b", "c", "d"), LOG)
+    error = classify_failure(make_exit(1, "a", "", "b", "c", "d"), LOG)
     assert "its last lines: b | c | d" in str(error)
-    assert "it printed nothing" in str(classified(ending(1), LOG))
+    assert "it printed nothing" in str(classify_failure(make_exit(1), LOG))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,7 @@ def test_exit_codes(kind: type[BuilderError], exit_code: int) -> None:
 def test_whatever_it_printed_the_message_is_one_short_line(
     status: int, lines: list[str], oom: int | None
 ) -> None:
-    error = classified(ending(status, *lines, oom=oom), LOG)
+    error = classify_failure(make_exit(status, *lines, oom=oom), LOG)
     assert isinstance(error, BuilderError)
     assert len(str(error).splitlines()) == 1
     assert len(str(error)) < 4096

@@ -10,9 +10,9 @@ from llmjp_builder.compile import gpu as gpu_module
 from llmjp_builder.compile.gpu import (
     Gpu,
     detect_gpus,
-    host_memory_available,
-    oom_kills,
     parse_gpus,
+    read_available_memory,
+    read_oom_kills,
 )
 from llmjp_builder.contracts.errors import GpuMissing, UnsupportedGpu
 
@@ -73,7 +73,7 @@ def test_detection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(GpuMissing, match="nvidia-smi is not here"):
+    with pytest.raises(GpuMissing, match="nvidia-smi not found"):
         detect_gpus()
     _nvidia_smi(tmp_path, "echo NVIDIA-SMI has failed; exit 9", monkeypatch)
     with pytest.raises(GpuMissing, match="status 9: NVIDIA-SMI has failed"):
@@ -89,23 +89,23 @@ def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_memory_of_the_machine_where_there_is_no_limit(cgroup: Path) -> None:
-    assert host_memory_available() == 2000 << 10
+    assert read_available_memory() == 2000 << 10
     (cgroup / "memory.max").write_text("max\n")
     (cgroup / "memory.current").write_text("1\n")
-    assert host_memory_available() == 2000 << 10
+    assert read_available_memory() == 2000 << 10
 
 
 def test_memory_of_the_container(cgroup: Path) -> None:
     (cgroup / "memory.max").write_text("1000000\n")
     (cgroup / "memory.current").write_text("900000\n")
-    assert host_memory_available() == 100_000
+    assert read_available_memory() == 100_000
     (cgroup / "memory.stat").write_text("anon 1\ninactive_file 50000\n")
-    assert host_memory_available() == 150_000
+    assert read_available_memory() == 150_000
 
 
 def test_nothing_is_known_without_files(cgroup: Path) -> None:
     (cgroup / "meminfo").unlink()
-    assert host_memory_available() is None
-    assert oom_kills() is None
+    assert read_available_memory() is None
+    assert read_oom_kills() is None
     (cgroup / "memory.events").write_text("low 0\noom 3\noom_kill 2\noom_group_kill 0\n")
-    assert oom_kills() == 2
+    assert read_oom_kills() == 2

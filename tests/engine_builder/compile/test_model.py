@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmjp_builder.compile.model import engine_model
+from llmjp_builder.compile.model import parse_compiler_model
 from llmjp_builder.contracts.errors import BadConfig, Unsupported
 from tests.support.shared import shared
 
@@ -28,7 +28,7 @@ def golden(case: str) -> dict[str, Any]:
     ],
 )
 def test_goldens(case: str, weights: bool, kv: bool, tp: int, pp: int) -> None:
-    model = engine_model(golden(case), case)
+    model = parse_compiler_model(golden(case), case)
     assert (model.weights_fp8, model.kv_fp8) == (weights, kv)
     assert (model.tensor_parallel, model.pipeline_parallel, model.world) == (tp, pp, tp * pp)
     assert (model.max_positions, model.dtype) == (128, "bfloat16")
@@ -48,7 +48,7 @@ def test_goldens(case: str, weights: bool, kv: bool, tp: int, pp: int) -> None:
 )
 def test_positions_with_rope_scaling(scaling: dict[str, Any] | None, positions: int) -> None:
     document = golden("bf16_tp1") | {"rotary_scaling": scaling}
-    assert engine_model(document, "c").max_positions == positions
+    assert parse_compiler_model(document, "c").max_positions == positions
 
 
 @pytest.mark.parametrize(
@@ -67,4 +67,4 @@ def test_positions_with_rope_scaling(scaling: dict[str, Any] | None, positions: 
 )
 def test_refused(change: dict[str, Any], kind: type[Exception], names: str) -> None:
     with pytest.raises(kind, match=names):
-        engine_model(golden("bf16_tp1") | change, "config.json")
+        parse_compiler_model(golden("bf16_tp1") | change, "config.json")

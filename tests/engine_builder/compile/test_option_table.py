@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from llmjp_builder.compile.option_table import OPTIONS, Who
+from llmjp_builder.compile.option_table import OPTIONS, SetBy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,4 +45,4 @@ def test_forms_fit_defaults_and_choices() -> None:
 
 def test_what_cannot_be_set_says_why() -> None:
     for option in OPTIONS.values():
-        assert bool(option.why) == (option.who in {Who.NOBODY, Who.INERT}), option.name
+        assert bool(option.why) == (option.set_by in {SetBy.NOBODY, SetBy.INERT}), option.name

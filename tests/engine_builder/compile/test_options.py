@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from llmjp_builder.compile import engine_inputs
-from llmjp_builder.compile.options import compile_options
+from llmjp_builder.compile import decide_engine_inputs
+from llmjp_builder.compile.options import decide_options
 from llmjp_builder.contracts.errors import InvalidSpec, UnsupportedGpu
 from tests.engine_builder.compile.samples import (
     BF16,
@@ -23,7 +23,7 @@ from tests.engine_builder.compile.samples import (
 
 if TYPE_CHECKING:
     from llmjp_builder.compile.gpu import Gpu
-    from llmjp_builder.compile.model import EngineModel
+    from llmjp_builder.compile.model import CompilerModel
     from llmjp_builder.contracts.spec import Scalar
 
 FP8_TP4 = replace(FP8, tensor_parallel=4)
@@ -64,8 +64,8 @@ FP8_TP4 = replace(FP8, tensor_parallel=4)
         (replace(FP8, kv_fp8=False), H100, {"use_fp8_context_fmha": "disable"}),
     ],
 )  # fmt: skip
-def test_defaults(model: EngineModel, gpu: Gpu, expected: dict[str, Scalar]) -> None:
-    options = compile_options(spec(), model, gpu)
+def test_defaults(model: CompilerModel, gpu: Gpu, expected: dict[str, Scalar]) -> None:
+    options = decide_options(spec(), model, gpu)
     assert options.findings == ()
     assert expected.items() <= options.values.items()
     always: dict[str, Scalar] = {
@@ -83,7 +83,7 @@ def test_defaults(model: EngineModel, gpu: Gpu, expected: dict[str, Scalar]) -> 
 
 
 def test_what_the_spec_says_needs_no_reason_of_ours() -> None:
-    options = compile_options(spec(max_batch_size=64, max_seq_len=2048), BF16, H100)
+    options = decide_options(spec(max_batch_size=64, max_seq_len=2048), BF16, H100)
     assert options.values["max_batch_size"] == 64
     assert options.values["max_seq_len"] == 2048
     assert not {"max_batch_size", "max_seq_len"} & options.reasons.keys()
@@ -95,8 +95,8 @@ def test_what_the_spec_says_needs_no_reason_of_ours() -> None:
         ({"gem_plugin": "auto"}, "did you mean gemm_plugin?"),
         ({"--gemm-plugin": "auto"}, "did you mean gemm_plugin?"),
         ({"frobnicate": 1}, "no such option"),
-        ({"max_decoder_seq_len": 1}, "only its other name is accepted: max_seq_len"),
-        ({"max_batch_size": 8}, "the spec's own field max_batch_size"),
+        ({"max_decoder_seq_len": 1}, "use its other name, max_seq_len"),
+        ({"max_batch_size": 8}, "set the spec's field max_batch_size"),
         ({"workers": 8}, "the builder sets it"),
         ({"output_dir": "/x"}, "the builder sets it"),
         ({"build_config": "/x.json"}, "described by its spec alone"),
@@ -122,7 +122,7 @@ def test_what_the_spec_says_needs_no_reason_of_ours() -> None:
     ],
 )
 def test_refused_by_name(options: dict[str, Scalar], message: str) -> None:
-    found = compile_options(spec(options=options), BF16, H100)
+    found = decide_options(spec(options=options), BF16, H100)
     with pytest.raises(InvalidSpec, match=next(iter(options)).strip("-")) as raised:
         found.require_accepted()
     assert message in str(raised.value)
@@ -141,27 +141,27 @@ def test_refused_by_name(options: dict[str, Scalar], message: str) -> None:
     ],
 )
 def test_options_without_effect_are_dropped_with_a_warning(options: dict[str, Scalar]) -> None:
-    found = compile_options(spec(options=options), BF16, H100)
+    found = decide_options(spec(options=options), BF16, H100)
     found.require_accepted()
-    assert found.values == compile_options(spec(), BF16, H100).values
+    assert found.values == decide_options(spec(), BF16, H100).values
     assert next(iter(options)) in found.warnings[0]
 
 
 def test_true_and_false_stand_for_enable_and_disable() -> None:
-    words = compile_options(spec(options={"use_fused_mlp": "disable"}), BF16, H100)
-    booleans = compile_options(spec(options={"use_fused_mlp": False}), BF16, H100)
+    words = decide_options(spec(options={"use_fused_mlp": "disable"}), BF16, H100)
+    booleans = decide_options(spec(options={"use_fused_mlp": False}), BF16, H100)
     assert words.values == booleans.values
     assert words.values["use_fused_mlp"] == "disable"
 
 
 def test_all_obstacles_are_named_and_the_first_decides_the_class() -> None:
-    found = compile_options(spec(options={"workers": 2}), FP8_172B_TP8, T4)
+    found = decide_options(spec(options={"workers": 2}), FP8_172B_TP8, T4)
     with pytest.raises(InvalidSpec) as raised:
         found.require_accepted()
     for word in ("workers", "quantization", "dtype", "4808"):
         assert word in str(raised.value)
     with pytest.raises(UnsupportedGpu):
-        compile_options(spec(), FP8, T4).require_accepted()
+        decide_options(spec(), FP8, T4).require_accepted()
 
 
 @pytest.mark.parametrize(
@@ -187,9 +187,9 @@ def test_specs_of_the_same_engine_have_the_same_inputs(one: object, other: objec
         "quantization": {"quant_algo": None, "kv_cache_quant_algo": None},
     }  # fmt: skip
     first, second = (
-        engine_inputs(document, each, H100, VERSIONS)  # type: ignore[arg-type]
+        decide_engine_inputs(document, each, H100, VERSIONS)  # type: ignore[arg-type]
         for each in (one, other)
     )
     assert first == second
-    eight = engine_inputs(document, spec(), replace(H100, count=8), VERSIONS)
-    assert eight == engine_inputs(document, spec(), H100, VERSIONS)
+    eight = decide_engine_inputs(document, spec(), replace(H100, count=8), VERSIONS)
+    assert eight == decide_engine_inputs(document, spec(), H100, VERSIONS)

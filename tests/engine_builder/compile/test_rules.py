@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llmjp_builder.compile.options import compile_options
+from llmjp_builder.compile.options import decide_options
 from llmjp_builder.contracts.errors import BuilderError, InvalidSpec, Unsupported, UnsupportedGpu
 from tests.engine_builder.compile.samples import A100, BF16, FP8, FP8_172B_TP8, H100, L40S, T4, spec
 
 if TYPE_CHECKING:
     from llmjp_builder.compile.gpu import Gpu
-    from llmjp_builder.compile.model import EngineModel
+    from llmjp_builder.compile.model import CompilerModel
 
 FP8_BF16_KV = replace(FP8, kv_fp8=False)
 BF16_TP2 = replace(BF16, tensor_parallel=2)
@@ -25,7 +25,7 @@ FP8_TP2 = replace(FP8, tensor_parallel=2)
     [
         (FP8, A100, {}, "quantization", UnsupportedGpu, "FP8 needs 8.9"),
         (BF16, T4, {}, "dtype", UnsupportedGpu, "bfloat16 needs 8.0"),
-        (replace(BF16, kv_fp8=True), H100, {}, "kv_cache", InvalidSpec, "reuse of the KV cache"),
+        (replace(BF16, kv_fp8=True), H100, {}, "kv_cache", InvalidSpec, "KV cache reuse"),
         (FP8_172B_TP8, H100, {}, "tensor_parallel", Unsupported, "intermediate_size is 4808"),
         (FP8_172B_TP8, H100, {}, "tensor_parallel", Unsupported, "pad_intermediate 16"),
         (
@@ -97,14 +97,14 @@ FP8_TP2 = replace(FP8, tensor_parallel=2)
     ],
 )
 def test_refused(
-    model: EngineModel,
+    model: CompilerModel,
     gpu: Gpu,
     fields: dict[str, Any],
     option: str,
     kind: type[BuilderError],
     says: str,
 ) -> None:
-    options = compile_options(spec(options=fields), model, gpu)
+    options = decide_options(spec(options=fields), model, gpu)
     refused = [found for found in options.findings if found.refusal is not None]
     assert [(found.option, found.refusal) for found in refused] == [(option, kind)]
     assert says in refused[0].reason
@@ -147,14 +147,14 @@ def test_refused(
             {"use_paged_context_fmha": False},
             "use_paged_context_fmha",
             "disable",
-            "neither reuse",
+            "neither KV cache reuse",
         ),
     ],
 )
 def test_warned_and_settled(
-    model: EngineModel, fields: dict[str, Any], option: str, value: object, says: str
+    model: CompilerModel, fields: dict[str, Any], option: str, value: object, says: str
 ) -> None:
-    options = compile_options(spec(options=fields), model, H100)
+    options = decide_options(spec(options=fields), model, H100)
     options.require_accepted()
     assert options.values.get(option) == value
     assert [found.option for found in options.findings] == [option]
@@ -180,13 +180,13 @@ def test_context_attention(
     weights: bool, kv: bool, gpu: Gpu, asked: str, fp8: str, paged: str
 ) -> None:
     model = replace(BF16, weights_fp8=weights, kv_fp8=kv)
-    options = compile_options(spec(options={"use_paged_context_fmha": asked}), model, gpu)
+    options = decide_options(spec(options={"use_paged_context_fmha": asked}), model, gpu)
     assert options.values["use_fp8_context_fmha"] == fp8
     assert options.values["use_paged_context_fmha"] == paged
 
 
 def test_without_context_fmha_both_are_off_and_max_input_len_counts() -> None:
-    options = compile_options(
+    options = decide_options(
         spec(options={"context_fmha": False, "max_num_tokens": 64}, max_input_len=3000), FP8, H100
     )
     options.require_accepted()
@@ -202,31 +202,31 @@ def test_without_context_fmha_both_are_off_and_max_input_len_counts() -> None:
 
 
 def test_without_context_fmha_prompts_may_fill_the_context() -> None:
-    options = compile_options(spec(options={"context_fmha": False}), BF16, H100)
+    options = decide_options(spec(options={"context_fmha": False}), BF16, H100)
     assert options.values["max_input_len"] == 4096
-    longer = compile_options(spec(options={"context_fmha": False}, max_input_len=9999), BF16, H100)
+    longer = decide_options(spec(options={"context_fmha": False}, max_input_len=9999), BF16, H100)
     assert longer.values == options.values
     assert any("clipped to max_seq_len 4096" in warning for warning in longer.warnings)
 
 
 def test_max_input_len_is_said_to_have_no_effect_where_it_would_limit() -> None:
-    limited = compile_options(spec(max_input_len=3072), BF16, H100)
+    limited = decide_options(spec(max_input_len=3072), BF16, H100)
     assert [found.option for found in limited.findings] == ["max_input_len"]
     assert "max_input_len" not in limited.values
-    assert compile_options(spec(max_input_len=4096), BF16, H100).findings == ()
+    assert decide_options(spec(max_input_len=4096), BF16, H100).findings == ()
 
 
 def test_more_than_the_models_positions_is_warned_about() -> None:
-    options = compile_options(spec(max_seq_len=8192), BF16, H100)
+    options = decide_options(spec(max_seq_len=8192), BF16, H100)
     options.require_accepted()
     assert "4096 positions" in options.warnings[0]
 
 
 def test_max_num_tokens_is_clipped_silently_where_nobody_asked_for_it() -> None:
-    options = compile_options(spec(max_batch_size=2, max_seq_len=1024), BF16, H100)
+    options = decide_options(spec(max_batch_size=2, max_seq_len=1024), BF16, H100)
     assert options.values["max_num_tokens"] == 2048
     assert options.findings == ()
-    asked = compile_options(
+    asked = decide_options(
         spec(max_batch_size=2, max_seq_len=1024, options={"max_num_tokens": 4096}), BF16, H100
     )
     assert asked.values == options.values
@@ -234,7 +234,7 @@ def test_max_num_tokens_is_clipped_silently_where_nobody_asked_for_it() -> None:
 
 
 def test_opt_num_tokens_takes_the_place_of_profiles_that_nobody_asked_for() -> None:
-    options = compile_options(spec(options={"opt_num_tokens": 64}), FP8, H100)
+    options = decide_options(spec(options={"opt_num_tokens": 64}), FP8, H100)
     options.require_accepted()
     assert options.values["multiple_profiles"] == "disable"
     assert options.values["opt_num_tokens"] == 64
@@ -242,11 +242,11 @@ def test_opt_num_tokens_takes_the_place_of_profiles_that_nobody_asked_for() -> N
 
 def test_unaligned_rows_of_bf16_are_warned_about() -> None:
     model = replace(BF16, tensor_parallel=16, intermediate_size=38464, num_heads=96)
-    options = compile_options(spec(), model, H100)
+    options = decide_options(spec(), model, H100)
     options.require_accepted()
     assert "4808 bytes" in options.warnings[0]
 
 
 def test_a_padded_width_is_accepted() -> None:
     padded = replace(FP8_172B_TP8, intermediate_size=8 * 4816)
-    assert compile_options(spec(), padded, H100).findings == ()
+    assert decide_options(spec(), padded, H100).findings == ()

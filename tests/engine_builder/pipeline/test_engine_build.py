@@ -148,5 +148,5 @@ def test_without_a_gpu_nothing_begins(
     monkeypatch.setenv("PATH", "/nowhere")
     ended = llmjp("build", source, "--store", tmp_path / "store", *OPTIONS)
     assert ended.exit_code == 6
-    assert "nvidia-smi is not here" in ended.complaint
+    assert "nvidia-smi not found" in ended.complaint
     assert not (tmp_path / "store" / "artefacts").exists()

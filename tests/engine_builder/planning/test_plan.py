@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llmjp_builder.compile.command import workers
+from llmjp_builder.compile.command_line import decide_workers
 from llmjp_builder.contracts.errors import BuilderError, InvalidSpec
 from llmjp_builder.convert.model_config import parse_model_config
 from llmjp_builder.planning.capacity import CapacityPlan, plan_capacity
@@ -163,7 +163,7 @@ def test_compiling_gets_the_memory_that_it_asks_for() -> None:
     rank = max(division.weights_bytes_per_rank)
     memory = division.build.compile_memory_bytes
     for parallel in (1, 2):
-        asked = workers(world=2, gpus=2, rank_bytes=rank, memory_available=parallel * memory)
+        asked = decide_workers(world=2, gpus=2, rank_bytes=rank, memory_available=parallel * memory)
         assert asked.count == parallel
 
 

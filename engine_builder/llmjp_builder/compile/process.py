@@ -1,4 +1,4 @@
-"""One run of `trtllm-build`: its log, its time limit, and no process of it left behind."""
+"""The process of `trtllm-build`: log, time limit, and no child of it left behind."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from llmjp_builder.compile import guard
-from llmjp_builder.compile.failures import Ending
-from llmjp_builder.compile.gpu import oom_kills
+from llmjp_builder.compile.failures import CompilerExit
+from llmjp_builder.compile.gpu import read_oom_kills
 from llmjp_builder.store.files import os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _TICK_S = 0.2
-"""How often time limit, end and cancellation are looked for while nothing is printed."""
+"""Seconds between checks for time limit, exit and cancellation while nothing is printed."""
 _EXIT_S = 0.01
-"""How long a process takes that has closed its output and is about to exit, roughly."""
+"""Roughly the time between a process closing its output and its exit."""
 _TAIL_LINES = 400
-"""Kept for classification: tracebacks of several ranks come interleaved."""
+"""Lines kept for classification; tracebacks of several ranks are interleaved."""
 _MAX_LINE_BYTES = 64 << 10
-"""A line longer than this is taken as several: no output makes the builder grow."""
+"""A longer line is split, so no output can make the builder grow."""
 
 _CHANGES_ENGINES = "BUILDER_FORCE_NUM_PROFILES"
-"""Read by `trtllm-build`, but in no key: such an engine would pass for another."""
+"""Changes engines but is part of no key, so it must not reach `trtllm-build`."""
 
 
-def run(
+def run_process(
     command: Sequence[str],
     *,
     cwd: Path,
@@ -42,26 +42,26 @@ def run(
     time_limit_s: float | None,
     on_line: Callable[[str], None],
     on_tick: Callable[[float], None],
-) -> Ending:
-    """Runs `command` to its end.
+) -> CompilerExit:
+    """Run `command` to its end.
 
-    Whatever `on_line` or `on_tick` raises ends the run with all its processes, as does the end of
-    this process in any way.
+    An exception from `on_line` or `on_tick` stops the run with all its processes, and so does any
+    end of this process.
 
     Args:
         command: argument vector, with a path as program.
         cwd: its working folder.
-        log: file for all of its output, replaced.
-        time_limit_s: after which it is ended; None for no limit.
+        log: file for all of its output, overwritten.
+        time_limit_s: when to stop it; None means never.
         on_line: called with every line of output.
         on_tick: called several times a second with the seconds since the start.
     """
-    before = oom_kills()
+    before = read_oom_kills()
     with os_errors(log), log.open("wb") as file, _started(command, cwd) as process:
-        reader = _Reader(process, file, on_line)
+        reader = _OutputReader(process, file, on_line)
         began = time.monotonic()
         timed_out = False
-        while not reader.ended(_TICK_S):
+        while not reader.poll(_TICK_S):
             elapsed = time.monotonic() - began
             if time_limit_s is not None and elapsed >= time_limit_s:
                 timed_out = True
@@ -69,8 +69,8 @@ def run(
             on_tick(elapsed)
         _end_group(process)
         reader.drain()
-    after = oom_kills()
-    return Ending(
+    after = read_oom_kills()
+    return CompilerExit(
         status=process.returncode,
         tail=tuple(reader.tail),
         seconds=time.monotonic() - began,
@@ -79,8 +79,8 @@ def run(
     )
 
 
-def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The process's environment: ours, unbuffered, and without what changes engines unseen."""
+def prepare_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return our environment, unbuffered, and without variables that change engines unseen."""
     kept = {name: value for name, value in environ.items() if name != _CHANGES_ENGINES}
     return {**kept, "PYTHONUNBUFFERED": "1"}
 
@@ -90,7 +90,7 @@ def _started(command: Sequence[str], cwd: Path) -> Iterator[subprocess.Popen[byt
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", str(Path(guard.__file__)), *command],
         cwd=cwd,
-        env=environment(os.environ),
+        env=prepare_environment(os.environ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -106,9 +106,9 @@ def _started(command: Sequence[str], cwd: Path) -> Iterator[subprocess.Popen[byt
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Ends whatever is left of the process's group, and reaps the process.
+    """Kill what is left of the process's group, then reap the process.
 
-    The process is reaped last: until then its number, which is the group's, belongs to nobody else.
+    It is reaped last, since until then nobody else can get its id, which is also the group's.
     """
     if process.returncode is None:
         with suppress(ProcessLookupError):
@@ -117,12 +117,12 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it has ended; it is not reaped."""
+    """Return whether the process has ended, without reaping it."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
-class _Reader:
-    """Takes a process's output into the log, the tail, and the callback, line by line."""
+class _OutputReader:
+    """Copies a process's output to the log, the tail and the callback, line by line."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], log: IO[bytes], on_line: Callable[[str], None]
@@ -137,17 +137,17 @@ class _Reader:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pipe, selectors.EVENT_READ)
 
-    def ended(self, timeout_s: float) -> bool:
-        """Reads what is there, waiting at most so long for it; whether the process has ended."""
+    def poll(self, timeout_s: float) -> bool:
+        """Read what is there, waiting up to `timeout_s`; return whether the process has ended."""
         if self._selector.select(timeout_s):
             chunk = os.read(self._pipe, 1 << 16)
             self._take(chunk)
             if not chunk:
-                time.sleep(_EXIT_S)  # nobody holds the pipe any more, but the guard still runs
+                time.sleep(_EXIT_S)  # the pipe is closed, but the guard may still be exiting
         return _has_ended(self._process)
 
     def drain(self) -> None:
-        """Reads the rest; every process that could write has ended."""
+        """Read the rest, once every process that could write has ended."""
         os.set_blocking(self._pipe, False)  # a daemon that left the group may hold it open for ever
         with suppress(BlockingIOError):
             while chunk := os.read(self._pipe, 1 << 16):

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmjp_builder.compile.command import command, workers
-from llmjp_builder.compile.options import compile_options
+from llmjp_builder.compile.command_line import decide_workers, render_command
+from llmjp_builder.compile.options import decide_options
 from tests.engine_builder.compile.samples import FP8, H100, spec
 
 
 def test_the_whole_command_line() -> None:
-    options = compile_options(
+    options = decide_options(
         spec(max_batch_size=64, options={"weight_streaming": True, "weight_sparsity": False}),
         FP8,
         H100,
     )
-    found = command(Path("/opt/trtllm-build"), options, checkpoint=Path("/c"), num_workers=1)
+    found = render_command(Path("/opt/trtllm-build"), options, checkpoint=Path("/c"), num_workers=1)
     assert " ".join(found) == (
         "/opt/trtllm-build --checkpoint_dir /c --output_dir engine --workers 1 "
         "--input_timing_cache timing.cache --output_timing_cache timing.cache --log_level info "
@@ -31,8 +31,8 @@ def test_the_whole_command_line() -> None:
 
 
 def test_ranks_built_at_once_never_read_the_cache_that_one_of_them_writes() -> None:
-    options = compile_options(spec(), FP8, H100)
-    found = command(Path("/p"), options, checkpoint=Path("/c"), num_workers=4)
+    options = decide_options(spec(), FP8, H100)
+    found = render_command(Path("/p"), options, checkpoint=Path("/c"), num_workers=4)
     read = found[found.index("--input_timing_cache") + 1]
     written = found[found.index("--output_timing_cache") + 1]
     assert read != written
@@ -53,7 +53,7 @@ def test_ranks_built_at_once_never_read_the_cache_that_one_of_them_writes() -> N
     ],
 )
 def test_workers(world: int, gpus: int, memory: int | None, expected: int) -> None:
-    found = workers(world=world, gpus=gpus, rank_bytes=1 << 30, memory_available=memory)
+    found = decide_workers(world=world, gpus=gpus, rank_bytes=1 << 30, memory_available=memory)
     assert found.count == expected
 
 
@@ -61,5 +61,5 @@ def test_workers(world: int, gpus: int, memory: int | None, expected: int) -> No
 def test_there_is_always_a_worker_and_never_too_many(
     world: int, gpus: int, rank_bytes: int, memory: int
 ) -> None:
-    found = workers(world=world, gpus=gpus, rank_bytes=rank_bytes, memory_available=memory)
+    found = decide_workers(world=world, gpus=gpus, rank_bytes=rank_bytes, memory_available=memory)
     assert 1 <= found.count <= min(world, gpus)

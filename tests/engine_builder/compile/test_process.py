@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from llmjp_builder.compile.run import environment, run
+from llmjp_builder.compile.process import prepare_environment, run_process
 from llmjp_builder.contracts.errors import MissingFile
 from tests.engine_builder.compile.processes import MARK, new_mark, wait_for_count
 
 if TYPE_CHECKING:
-    from llmjp_builder.compile.failures import Ending
+    from llmjp_builder.compile.failures import CompilerExit
 
 FAMILY = "sleep 600 & sleep 600 & echo started; wait"
 """A shell with two children, as a compiler with two workers."""
@@ -28,8 +28,8 @@ def shell(
     *,
     time_limit_s: float | None = None,
     lines: list[str] | None = None,
-) -> Ending:
-    return run(
+) -> CompilerExit:
+    return run_process(
         ["/bin/sh", "-c", script],
         cwd=folder,
         log=folder / "log",
@@ -114,7 +114,7 @@ def test_cancellation_ends_all_processes(callback: str, tmp_path: Path, mark: st
     on_line = _cancel if callback == "on_line" else (lambda _: None)
     on_tick = _cancel if callback == "on_tick" else (lambda _: None)
     with pytest.raises(_Cancelled):
-        run(
+        run_process(
             ["/bin/sh", "-c", FAMILY],
             cwd=tmp_path,
             log=tmp_path / "log",
@@ -128,9 +128,10 @@ def test_cancellation_ends_all_processes(callback: str, tmp_path: Path, mark: st
 def test_the_builders_own_death_ends_all_processes(tmp_path: Path) -> None:
     mark = new_mark()
     script = (
-        "import sys; from pathlib import Path; from llmjp_builder.compile.run import run; "
-        "run(['/bin/sh', '-c', sys.argv[1]], cwd=Path('.'), log=Path('log'), time_limit_s=None, "
-        "on_line=lambda line: print(line, flush=True), on_tick=lambda _: None)"
+        "import sys; from pathlib import Path; "
+        "from llmjp_builder.compile.process import run_process; "
+        "run_process(['/bin/sh', '-c', sys.argv[1]], cwd=Path('.'), log=Path('log'), "
+        "time_limit_s=None, on_line=lambda line: print(line, flush=True), on_tick=lambda _: None)"
     )
     builder = subprocess.Popen(
         [sys.executable, "-c", script, FAMILY],
@@ -156,6 +157,6 @@ def test_a_log_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
 
 
 def test_the_environment_has_nothing_that_changes_engines_unseen() -> None:
-    found = environment({"PATH": "/bin", "BUILDER_FORCE_NUM_PROFILES": "1"})
+    found = prepare_environment({"PATH": "/bin", "BUILDER_FORCE_NUM_PROFILES": "1"})
     assert found == {"PATH": "/bin", "PYTHONUNBUFFERED": "1"}
     assert MARK not in found

@@ -1,4 +1,4 @@
-"""The exact command line of `trtllm-build` (TensorRT-LLM 1.2.1). Pure."""
+"""The command line of `trtllm-build` (TensorRT-LLM 1.2.1). Pure."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ if TYPE_CHECKING:
 ENGINE = "engine"
 TIMING_CACHE = "timing.cache"
 INPUT_TIMING_CACHE = "input-timing.cache"
-"""Names in the working folder of the process, not paths: `trtllm-build` writes them into the
-engine's config.json, where no path of this machine belongs."""
+"""Names in the working folder of the process. `trtllm-build` writes them into the engine's
+config.json, where no path of this machine belongs."""
 
 _GIB = 1 << 30
 _PEAK_PER_WEIGHT = 3
-"""Host memory that building one rank takes, in units of its weights: logs in public threads show
+"""Peak host memory of building one rank, as a multiple of its weights: logs in public threads show
 2.2 (a 9b model on one rank) and 2.7 (a 49b model on two)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workers:
-    """How many ranks are built at once, and what decided it."""
+    """The number of ranks to build at once, and what decided it."""
 
     count: int
     reason: str
 
 
-def workers(*, world: int, gpus: int, rank_bytes: int, memory_available: int | None) -> Workers:
-    """One rank per GPU at once, as far as the host's memory goes.
+def decide_workers(
+    *, world: int, gpus: int, rank_bytes: int, memory_available: int | None
+) -> Workers:
+    """Decide how many ranks to build at once: one per GPU, as far as host memory allows.
 
     Args:
         world: number of ranks.
         gpus: number of GPUs; `trtllm-build` builds rank r on GPU r mod workers.
         rank_bytes: weights of the largest rank.
-        memory_available: bytes that may still be taken on the host; None if unknown.
+        memory_available: bytes of host memory that are free; None if unknown.
     """
     parallel = min(world, gpus)
     if memory_available is None:
@@ -49,14 +51,14 @@ def workers(*, world: int, gpus: int, rank_bytes: int, memory_available: int | N
     return Workers(count=min(parallel, fitting), reason=reason)
 
 
-def command(
+def render_command(
     program: Path, options: CompileOptions, *, checkpoint: Path, num_workers: int
 ) -> tuple[str, ...]:
-    """Argument vector, to be run in a folder of its own.
+    """Render the argument vector, to be run in a folder of its own.
 
-    `ENGINE` and `TIMING_CACHE` appear in that folder. The timing cache is read as well where it can
-    be: one rank after the other, a later rank profits from what the first has measured; of ranks
-    built at once, one could read it while another writes.
+    `ENGINE` and `TIMING_CACHE` appear in that folder. Ranks that are built one after the other read
+    the timing cache that they write, so later ranks reuse what the first has measured. Ranks that
+    are built at once read another file, since one could read while another writes.
     """
     arguments = [
         str(program),

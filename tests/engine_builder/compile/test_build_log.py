@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmjp_builder.compile.log_lines import BuildLog
-from llmjp_builder.compile.watch import Watch
+from llmjp_builder.compile.build_log import BuildLog
+from llmjp_builder.compile.compile_progress import CompileProgress
 from llmjp_builder.contracts.spec import Progress, Step
 
 STAMP = "[10/12/2024-15:46:23] [TRT-LLM] [I] "
@@ -37,10 +37,10 @@ def test_the_end_of_all_is_no_rank() -> None:
 def test_eta_is_unknown_until_a_rank_is_compiled() -> None:
     log = BuildLog(2)
     log.read(RANK[1])
-    assert log.eta_seconds(100) is None
+    assert log.estimate_seconds_left(100) is None
     for line in RANK[2:]:
         log.read(line)
-    assert log.eta_seconds(100) == 100
+    assert log.estimate_seconds_left(100) == 100
 
 
 def test_a_timing_cache_counts_when_it_is_written() -> None:
@@ -62,13 +62,13 @@ def test_it_never_goes_back_or_beyond_the_end(lines: list[str], world: int) -> N
 
 def test_progress_values() -> None:
     values: list[Progress] = []
-    watch = Watch(1, values.append, "1 ranks, 1 GPUs")
+    progress = CompileProgress(1, values.append, "1 ranks, 1 GPUs")
     for line in RANK[:5]:
-        watch.line(line)
-    watch.tick(0.5)
-    watch.tick(10.0)
-    watch.tick(10.5)
-    watch.end()
+        progress.read_line(line)
+    progress.tick(0.5)
+    progress.tick(10.0)
+    progress.tick(10.5)
+    progress.finish()
     assert [value.percent for value in values] == [0, 15, 60, 60, 100]
     assert [value.step for value in values] == [Step.COMPILE] * 5
     assert values[-2].eta_seconds == 6.7

@@ -1,4 +1,4 @@
-"""How far `trtllm-build` is, from the lines of its log. Pure.
+"""Progress of `trtllm-build`, read from the lines of its log. Pure.
 
 Known from the source (tensorrt_llm/builder.py, _common.py, commands/build.py) and from logs in
 public threads; per rank, in this order:
@@ -29,7 +29,7 @@ _SHARES = (0.15, 0.45, 0.4)
 
 @dataclass(slots=True)
 class BuildLog:
-    """What the lines read so far say."""
+    """The milestones in the lines read so far."""
 
     world: int
     networks: int = 0
@@ -42,7 +42,7 @@ class BuildLog:
     )
 
     def read(self, line: str) -> bool:
-        """Takes the next line in; whether it changed anything."""
+        """Read the next line and return whether it changed anything."""
         if _CACHED.search(line):
             self.timing_cache_written = True
             return True
@@ -54,20 +54,20 @@ class BuildLog:
 
     @property
     def fraction(self) -> float:
-        """Of all ranks' work, 0 to 1; never less than before."""
+        """The share of all ranks' work that is done, 0 to 1; it never falls."""
         steps = (self.networks, self.compiled, self.serialized)
         done = sum(share * count for share, count in zip(_SHARES, steps, strict=True))
         return min(1.0, done / self.world)
 
-    def eta_seconds(self, elapsed_s: float) -> float | None:
-        """Seconds left if it goes on as it went; None until one rank is compiled."""
+    def estimate_seconds_left(self, elapsed_s: float) -> float | None:
+        """Return the seconds left at the pace so far; None until one rank is compiled."""
         if not self.compiled or not self.fraction:
             return None
         return elapsed_s * (1 - self.fraction) / self.fraction
 
     @property
     def message(self) -> str:
-        """For people."""
+        """One line for people."""
         if self.serialized == self.world:
             return f"{self.world} of {self.world} engines written"
         return (
