@@ -80,7 +80,12 @@ def digest(text: str) -> str:
 def resolution(pod: Object) -> Object:
     """What resolving comes to: another digest for another source."""
     asked = " ".join(pod["spec"]["containers"][0]["args"][:4])
-    return {"digest": digest(asked), "bytes": 11_000_000, "config": TINY, "revision": "0" * 40}
+    return {
+        "digest": digest(asked),
+        "bytes": 11_000_000,
+        "config": TINY,
+        "revision": digest(asked) * 2,
+    }
 
 
 def built(pod: Object) -> Object:

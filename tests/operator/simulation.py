@@ -67,6 +67,8 @@ class Simulation:
         """Of reconciles that failed, in order."""
         self.down_s = 0.0
         """How long it takes to start an operator again that was killed; Jobs go on meanwhile."""
+        self.watches_are_late = False
+        """Whether no watch event arrives."""
         self.settings = settings
         self.edit(changes)
         self.restart()
@@ -162,6 +164,8 @@ class Simulation:
 
     async def _deliver(self) -> None:
         """Hand what happened to the operator's handlers, as kopf does."""
+        if self.watches_are_late:
+            return
         cache, queue = self.operator.controller.cache, self.operator.queue
         watched, self.server.watched = self.server.watched, []
         for event in watched:

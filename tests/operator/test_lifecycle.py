@@ -95,6 +95,17 @@ def test_going_back_is_editing_and_builds_nothing() -> None:
     assert build_names(world) == jobs
 
 
+def test_another_revision_of_the_source_is_another_build() -> None:
+    world = served()
+    old = world.status.engine.active
+    hub = {"repository": "example/llama", "revision": "another"}
+    world.edit({"source": {"huggingFace": hub}})
+    world.settle()
+    assert world.phase == Phase.SERVING
+    assert world.status.engine.previous == old
+    assert len(build_names(world)) == 2
+
+
 def test_the_old_pods_can_be_scaled_while_a_new_engine_is_built() -> None:
     world = served()
     world.workloads.script = lambda pod: (

@@ -225,6 +225,16 @@ def test_what_an_admission_webhook_changes_is_written_once() -> None:
     assert world.writes == writes
 
 
+def test_what_was_written_is_known_before_a_watch_tells_of_it() -> None:
+    world = Simulation()
+    world.step()
+    world.watches_are_late = True
+    writes = world.writes
+    for _ in range(3):
+        world.step()
+    assert world.writes == writes
+
+
 def test_what_somebody_changed_is_put_right() -> None:
     world = Simulation()
     world.settle()
