@@ -28,8 +28,8 @@ from llmjp_builder.pipeline import build
 from llmjp_client import AsyncClient
 from llmjp_runtime.executor.protocol import GenerationRequest, SamplingParams, TokenEvent
 from llmjp_runtime.executor.torch.executor import TorchExecutor
-from llmjp_runtime.server.listen import Listen
-from llmjp_runtime.server.preflight import free_ports
+from llmjp_runtime.server.endpoints import Endpoints
+from llmjp_runtime.server.preflight import find_free_ports
 from llmjp_runtime.server.process import TritonServer
 from llmjp_runtime.settings import ServingSettings
 from llmjp_runtime.text.messages import Message
@@ -196,15 +196,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         spec = BuildSpec(source=Source(path=str(arguments.checkpoint)), tensor_parallel=2)
         artefact = build(spec, store=Path(folder) / "store").path
-        http, grpc, metrics, health = free_ports(4)
+        http, grpc, metrics, health = find_free_ports(4)
         settings = ServingSettings(
             artefact=artefact,
             health_port=health,
             num_threads=arguments.threads,
             response_interval_ms=arguments.interval_ms,
         )
-        listen = Listen(http_port=http, grpc_port=grpc, metrics_port=metrics)
-        with TritonServer(settings, listen, log=Path(folder) / "log") as server:
+        endpoints = Endpoints(http_port=http, grpc_port=grpc, metrics_port=metrics)
+        with TritonServer(settings, endpoints, log=Path(folder) / "log") as server:
             server.wait_ready()
             results = asyncio.run(
                 measure(server.grpc_endpoint, artefact, arguments.rounds, arguments.threads)

@@ -16,7 +16,7 @@ KINDS: dict[Backend, str] = {"torch": "ranks", "tensorrt": "engine", "pytorch": 
 """The kind of artefact that each backend serves."""
 
 
-def backend_of(artefact: Path) -> Backend:
+def detect_backend(artefact: Path) -> Backend:
     """The backend that serves an artefact of this kind.
 
     Raises:

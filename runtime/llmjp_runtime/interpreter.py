@@ -28,18 +28,21 @@ class Interpreter:
     libpython_found: bool
 
 
-def observe_interpreter() -> Interpreter:
+def read_interpreter() -> Interpreter:
     """The running interpreter, which is also the one the stub will run."""
     try:
         numpy_version: str | None = importlib.metadata.version("numpy")
     except importlib.metadata.PackageNotFoundError:
         numpy_version = None
     return Interpreter(
-        platform.python_version(), numpy_version, libpython_name(), _loadable(libpython_name())
+        platform.python_version(),
+        numpy_version,
+        get_libpython_name(),
+        _is_loadable(get_libpython_name()),
     )
 
 
-def _loadable(library: str) -> bool:
+def _is_loadable(library: str) -> bool:
     libdir = sysconfig.get_config_var("LIBDIR")
     if libdir and (Path(libdir) / library).exists():
         return True
@@ -76,6 +79,6 @@ def check_interpreter(interpreter: Interpreter) -> None:
         )
 
 
-def libpython_name() -> str:
+def get_libpython_name() -> str:
     """The shared library that the stub of this Python loads."""
     return f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"

@@ -11,14 +11,14 @@ import typer
 from typer.testing import CliRunner, Result
 
 from llmjp_cli.commands.drain import drain_server
-from llmjp_runtime.front.health import Drain, HealthServer
+from llmjp_runtime.front.health import DrainState, HealthServer
 
 APP = typer.Typer()
 APP.command()(drain_server)
 
 
 @contextmanager
-def server(order: Callable[[], Drain]) -> Iterator[int]:
+def server(order: Callable[[], DrainState]) -> Iterator[int]:
     health = HealthServer("127.0.0.1", 0, {}, {"/drain": order})
     yield health.port
     health.close()
@@ -37,7 +37,12 @@ def line(result: Result) -> str:
 
 def test_it_waits_until_nothing_runs() -> None:
     states = iter(
-        [Drain(False, 2, 0.1), Drain(False, 0, 0.05), Drain(False, 1, 0.0), Drain(True, 0, 0.0)]
+        [
+            DrainState(False, 2, 0.1),
+            DrainState(False, 0, 0.05),
+            DrainState(False, 1, 0.0),
+            DrainState(True, 0, 0.0),
+        ]
     )
     with server(lambda: next(states)) as port:
         assert line(run(port)).startswith("drained in ")
@@ -45,7 +50,7 @@ def test_it_waits_until_nothing_runs() -> None:
 
 
 def test_it_says_what_is_left_when_the_time_is_up() -> None:
-    with server(lambda: Drain(False, 3, 0.0)) as port:
+    with server(lambda: DrainState(False, 3, 0.0)) as port:
         said = line(run(port, "--timeout", "0"))
     assert said.startswith("not drained in ")
     assert said.endswith("3 requests are still running")

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from llmjp_runtime.errors import UnusableInterpreter
-from llmjp_runtime.interpreter import Interpreter, check_interpreter, observe_interpreter
+from llmjp_runtime.interpreter import Interpreter, check_interpreter, read_interpreter
 
 GOOD = Interpreter("3.11.7", "1.26.4", "libpython3.11.so.1.0", libpython_found=True)
 
 
 def test_this_interpreter_can_serve() -> None:
-    check_interpreter(observe_interpreter())
+    check_interpreter(read_interpreter())
     check_interpreter(GOOD)
 
 

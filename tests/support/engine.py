@@ -18,7 +18,7 @@ from llmjp_builder.contracts.spec import (
     pretty_json,
 )
 from llmjp_runtime.executor.tensorrt.model_config import ENGINE_BACKEND
-from llmjp_runtime.server.installation import HOME_VARIABLE, backend_directory, find_triton
+from llmjp_runtime.server.installation import HOME_VARIABLE, find_triton, prepare_backends
 from tests.support.shared import ROOT
 
 STAND_IN = ROOT / "tests" / "support" / "tensorrt_llm_stand_in"
@@ -114,7 +114,7 @@ def stand_in_environment(folder: Path) -> dict[str, str]:
     scratch.mkdir(parents=True)
     home = folder / "tritonserver"
     # Copies: Triton wants the library of a backend in Python within the folder of backends.
-    shutil.copytree(backend_directory(installation, scratch), home / "backends")
+    shutil.copytree(prepare_backends(installation, scratch), home / "backends")
     shutil.copytree(STAND_IN, home / "backends" / ENGINE_BACKEND)
     (home / "bin").mkdir()
     (home / "bin" / "tritonserver").symlink_to(installation.binary)

@@ -64,11 +64,11 @@ class ScriptedExecutor:
         """Feed one event to a running request."""
         event = TokenEvent(token_ids=ids, **fields)  # type: ignore[arg-type]
         with self._changed:
-            sink = self._sinks.get(request_id)
+            listener = self._sinks.get(request_id)
             if event.final:
                 self._sinks.pop(request_id, None)
-        if sink:
-            sink(event)
+        if listener:
+            listener(event)
 
     def wait_cancelled(self, request_id: str) -> None:
         with self._changed:
@@ -116,7 +116,7 @@ class RecordingResponder:
         self.error = error
         self._ended.set()
 
-    def cancelled(self) -> bool:
+    def is_cancelled(self) -> bool:
         return self.gone
 
     def wait(self) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from llmjp_runtime.server.preflight import free_ports
-from llmjp_runtime.server.processes import descendants, kill_all
+from llmjp_runtime.server.preflight import find_free_ports
+from llmjp_runtime.server.processes import kill_processes, list_descendants
 
 LLMJP = (sys.executable, "-m", "llmjp_cli")
 WAIT_S = 180.0
@@ -82,7 +82,7 @@ def served(
         before: a command that runs the command.
         env: environment; None for ours.
     """
-    ports = free_ports(4)
+    ports = find_free_ports(4)
     names = ("--http-port", "--grpc-port", "--metrics-port", "--health-port")
     given = [str(each) for pair in zip(names, ports, strict=True) for each in pair]
     command = [*before, *LLMJP, "serve", str(artefact), *given, "--num-threads", "1"]
@@ -90,7 +90,7 @@ def served(
     try:
         yield running
     finally:
-        pids = [running.process.pid, *descendants(running.process.pid)]
+        pids = [running.process.pid, *list_descendants(running.process.pid)]
         if running.process.poll() is None:
-            kill_all(pids)
+            kill_processes(pids)
         running.process.wait(WAIT_S)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from llmjp_builder.contracts.spec import BuildSpec, Source
 from llmjp_builder.pipeline import build
-from llmjp_runtime.artefact import backend_of
-from llmjp_runtime.server.listen import Listen
-from llmjp_runtime.server.preflight import free_ports
+from llmjp_runtime.artefact import detect_backend
+from llmjp_runtime.server.endpoints import Endpoints
+from llmjp_runtime.server.preflight import find_free_ports
 from llmjp_runtime.server.process import TritonServer
 from llmjp_runtime.settings import ServingSettings
 from tests.support.shared import ROOT
@@ -29,12 +29,12 @@ def build_artefact(checkpoint: Path, store: Path, tensor_parallel: int = 2) -> P
 @contextlib.contextmanager
 def serving(artefact: Path, log: Path, **settings: object) -> Iterator[TritonServer]:
     """A ready tritonserver over the artefact, on free ports; its backend is that of its kind."""
-    settings.setdefault("backend", backend_of(artefact))
-    http, grpc, metrics, health = free_ports(4)
+    settings.setdefault("backend", detect_backend(artefact))
+    http, grpc, metrics, health = find_free_ports(4)
     base = ServingSettings(artefact=artefact, health_port=health, num_threads=1)
     server = TritonServer(
         replace(base, **settings),  # type: ignore[arg-type]
-        Listen(http_port=http, grpc_port=grpc, metrics_port=metrics),
+        Endpoints(http_port=http, grpc_port=grpc, metrics_port=metrics),
         log=log,
     )
     with server:

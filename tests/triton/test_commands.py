@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from llmjp_client import Client, Options, Unavailable
-from llmjp_runtime.server.preflight import free_ports
+from llmjp_runtime.server.preflight import find_free_ports
 from llmjp_runtime.server.process import TritonServer
 from tests.support.triton import EXAMPLE
-from tests.triton.test_failures import child_of, descendants
+from tests.triton.test_failures import child_of, list_descendants
 
 LLMJP = (sys.executable, "-m", "llmjp_cli")
 
@@ -77,19 +77,19 @@ def test_failures_are_one_line(arguments: tuple[object, ...], exit_code: int, sa
 
 
 def test_a_taken_port_is_a_usage_error(server: TritonServer, artefact: Path) -> None:
-    http, metrics, health = free_ports(3)
+    http, metrics, health = find_free_ports(3)
     done = llmjp(
-        "serve", artefact, "--grpc-port", server.listen.grpc_port, "--http-port", http,
+        "serve", artefact, "--grpc-port", server.endpoints.grpc_port, "--http-port", http,
         "--metrics-port", metrics, "--health-port", health,
     )  # fmt: skip
     assert done.returncode == 2
-    assert f"port {server.listen.grpc_port}" in done.stderr
+    assert f"port {server.endpoints.grpc_port}" in done.stderr
     assert "--grpc-port" in done.stderr
 
 
 def serve(artefact: Path) -> tuple[subprocess.Popen[str], int]:
     """`llmjp serve`, once it says that it is ready; and its gRPC port."""
-    http, grpc, metrics, health = free_ports(4)
+    http, grpc, metrics, health = find_free_ports(4)
     process = subprocess.Popen(
         [*LLMJP, "serve", str(artefact), "--http-port", str(http), "--grpc-port", str(grpc),
          "--metrics-port", str(metrics), "--health-port", str(health)],
@@ -117,7 +117,7 @@ def test_serve_ends_when_its_model_dies_so_that_no_client_waits(artefact: Path) 
         client.stream("むかし", **endless) as stream,
     ):
         next(stream)
-        models = descendants(process.pid) - {child_of(process.pid)}
+        models = list_descendants(process.pid) - {child_of(process.pid)}
         for model in models:
             os.kill(model, signal.SIGKILL)
         with pytest.raises(Unavailable):

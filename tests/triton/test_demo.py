@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.triton.test_failures import alive, descendants, until
+from tests.triton.test_failures import is_alive, list_descendants, until
 
 LLMJP = (sys.executable, "-m", "llmjp_cli")
 TIMEOUT_S = 180
@@ -54,9 +54,9 @@ def test_the_demo_answers_and_finds_its_artefact_again(tmp_path: Path) -> None:
 )
 def test_whatever_interrupts_it_no_process_stays(tmp_path: Path, number: signal.Signals) -> None:
     process = demo(tmp_path)
-    until(lambda: len(descendants(process.pid)) >= 2, "the server and its models run", 60)
-    pids = {process.pid, *descendants(process.pid)}
+    until(lambda: len(list_descendants(process.pid)) >= 2, "the server and its models run", 60)
+    pids = {process.pid, *list_descendants(process.pid)}
     os.kill(process.pid, number)
     process.communicate(timeout=60)
     assert process.returncode != 0
-    until(lambda: not any(map(alive, pids)), "no process is left")
+    until(lambda: not any(map(is_alive, pids)), "no process is left")

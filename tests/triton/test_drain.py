@@ -18,9 +18,9 @@ import pytest
 
 from llmjp_client import Client, Options, Unavailable
 from llmjp_runtime.server import process as server_process
-from llmjp_runtime.server.command import world_command
+from llmjp_runtime.server.command import build_world_command
 from llmjp_runtime.server.process import TritonServer
-from llmjp_runtime.server.processes import alive, descendants
+from llmjp_runtime.server.processes import is_alive, list_descendants
 from tests.support.forwarder import Forwarder
 from tests.support.serve_command import served
 from tests.support.shared import ROOT
@@ -39,7 +39,7 @@ def drain(server: TritonServer) -> dict[str, object]:
 
 def num_requests(server: TritonServer) -> int:
     """Requests that Triton has given to the front model."""
-    url = f"http://127.0.0.1:{server.listen.http_port}/v2/models/llmjp/stats"
+    url = f"http://127.0.0.1:{server.endpoints.http_port}/v2/models/llmjp/stats"
     with urllib.request.urlopen(url, timeout=30) as response:
         stats = json.load(response)["model_stats"][0]
     return int(stats["execution_count"])
@@ -123,7 +123,7 @@ def test_while_draining_requests_are_taken_for_a_while(artefact: Path, tmp_path:
 def test_a_drained_server_refuses_over_http_too(artefact: Path, tmp_path: Path, model: str) -> None:
     with serving(artefact, tmp_path / "log", drain_grace_s=0.0) as server:
         drain(server)
-        url = f"http://127.0.0.1:{server.listen.http_port}/v2/models/{model}/generate"
+        url = f"http://127.0.0.1:{server.endpoints.http_port}/v2/models/{model}/generate"
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(url, data=b'{"text_input": "x"}', timeout=60)
         with caught.value as error:
@@ -146,13 +146,13 @@ def test_sigterm_lets_running_streams_end(artefact: Path) -> None:
     with served(artefact, "--max-batch-size", 1) as server:
         server.wait_ready()
         with streams(server.endpoint, 3) as asked:
-            pids = descendants(server.process.pid)
+            pids = list_descendants(server.process.pid)
             server.process.send_signal(signal.SIGTERM)
             with Client(server.endpoint, retries=0) as client:
                 until(lambda: refused(client), "new requests are refused")
             assert [each.ended() for each in asked] == ["length"] * 3
         assert server.wait() == 0, server.stderr
-    assert not any(map(alive, pids))
+    assert not any(map(is_alive, pids))
 
 
 def refused(client: Client) -> bool:
@@ -169,24 +169,24 @@ def test_what_takes_too_long_is_cut_off(artefact: Path, tmp_path: Path) -> None:
     with served(artefact, *options) as server:
         server.wait_ready()
         with streams(server.endpoint, 30) as asked:
-            pids = descendants(server.process.pid)
+            pids = list_descendants(server.process.pid)
             server.process.send_signal(signal.SIGTERM)
             assert server.wait() == 1
         assert any(isinstance(each.error, Unavailable) for each in asked)
         assert "had not ended 1 s after" in server.lines[-1]
         assert json.loads(said.read_text())["code"] == "exit_timed_out"
-    assert not any(map(alive, pids))
+    assert not any(map(is_alive, pids))
 
 
 def test_sigterm_while_it_loads_ends_it_at_once(artefact: Path, tmp_path: Path) -> None:
     said = tmp_path / "said"
     with served(artefact, "--termination-message", said) as server:
         until(lambda: bool(servers_below(server.process.pid)), "tritonserver starts", 120)
-        pids = descendants(server.process.pid)
+        pids = list_descendants(server.process.pid)
         server.process.send_signal(signal.SIGTERM)
         assert server.wait() == 143, server.stderr
         assert json.loads(said.read_text())["code"] == "terminated"
-    assert not any(map(alive, pids))
+    assert not any(map(is_alive, pids))
 
 
 def servers_below(pid: int) -> list[int]:
@@ -196,7 +196,7 @@ def servers_below(pid: int) -> list[int]:
         except OSError:
             return ""
 
-    return [below for below in descendants(pid) if name(below) == "tritonserver"]
+    return [below for below in list_descendants(pid) if name(below) == "tritonserver"]
 
 
 def test_why_it_did_not_start_is_left_behind(artefact: Path, tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_why_it_died_is_left_behind(artefact: Path, tmp_path: Path) -> None:
     with served(artefact, "--termination-message", said) as server:
         server.wait_ready()
         (triton,) = servers_below(server.process.pid)
-        for model in descendants(triton):
+        for model in list_descendants(triton):
             os.kill(model, signal.SIGKILL)
         assert server.wait() == 1, server.stderr
         words = json.loads(said.read_text())
@@ -249,19 +249,19 @@ def test_under_mpirun_running_streams_end_before_the_other_ranks(
 
     def two_ranks(leader: list[str], _world_size: int) -> list[str]:
         """The second rank only waits, as those of an engine do for the first."""
-        line = world_command(leader, 2)
+        line = build_world_command(leader, 2)
         return [*line[: line.index(":") + 1], "-n", "1", "sleep", "600"]
 
-    monkeypatch.setattr(server_process, "world_command", two_ranks)
+    monkeypatch.setattr(server_process, "build_world_command", two_ranks)
     with serving(artefact, tmp_path / "log", max_batch_size=1) as server:
         server._world_size = 2
-        pids = [server.pid, *descendants(server.pid)]
+        pids = [server.pid, *list_descendants(server.pid)]
         with streams(server.grpc_endpoint, 8) as asked:
             ended = in_background(server.wait)
             server.terminate()
             assert [each.ended() for each in asked] == ["length"] * 8
             assert ended() is None
-    assert not any(map(alive, pids))
+    assert not any(map(is_alive, pids))
 
 
 def in_background(call: Callable[[], None]) -> Callable[[], Exception | None]:

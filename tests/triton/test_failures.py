@@ -17,8 +17,8 @@ import pytest
 
 from llmjp_client import Client, LlmJpError, Unavailable
 from llmjp_runtime.errors import ArtefactInvalid, PortInUse
-from llmjp_runtime.server.listen import Listen
-from llmjp_runtime.server.preflight import free_ports
+from llmjp_runtime.server.endpoints import Endpoints
+from llmjp_runtime.server.preflight import find_free_ports
 from llmjp_runtime.server.process import TritonServer
 from llmjp_runtime.settings import ServingSettings
 from tests.support.triton import serving
@@ -49,7 +49,7 @@ def probe(server: TritonServer, path: str = "/readyz") -> tuple[int, dict[str, A
         return 0, {}
 
 
-def descendants(pid: int) -> set[int]:
+def list_descendants(pid: int) -> set[int]:
     """Every process below `pid`."""
     listing = subprocess.run(
         ["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True
@@ -68,7 +68,7 @@ def child_of(pid: int) -> int:
     return int(child)
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
@@ -103,7 +103,7 @@ def test_a_killed_server_is_a_typed_error_with_the_text_so_far(
         serving(artefact, tmp_path / "log") as server,
         Client(server.grpc_endpoint, retries=0) as client,
     ):
-        children = descendants(server.pid)
+        children = list_descendants(server.pid)
         assert children
         with client.stream(QUESTION, **ENDLESS) as stream:
             for _ in range(3):
@@ -113,14 +113,14 @@ def test_a_killed_server_is_a_typed_error_with_the_text_so_far(
                 stream.reply()
         assert caught.value.partial_text
         # The models' processes end by themselves, with the memory they hold.
-        until(lambda: not any(map(alive, children)), "no process of the dead server")
+        until(lambda: not any(map(is_alive, children)), "no process of the dead server")
 
 
 def test_readiness_tells_a_dead_model_from_a_living_server(artefact: Path, tmp_path: Path) -> None:
     with serving(artefact, tmp_path / "log") as server:
         assert probe(server)[0] == 200
         assert probe(server, "/livez")[0] == 200
-        for child in descendants(server.pid):
+        for child in list_descendants(server.pid):
             os.kill(child, signal.SIGKILL)
         until(lambda: probe(server)[0] == 0, "nobody answers /readyz")
         assert not server.is_ready()
@@ -128,17 +128,17 @@ def test_readiness_tells_a_dead_model_from_a_living_server(artefact: Path, tmp_p
 
 def test_stopping_the_server_leaves_nothing(artefact: Path, tmp_path: Path) -> None:
     with serving(artefact, tmp_path / "log") as server:
-        pids = {server.pid, *descendants(server.pid)}
-    assert not any(map(alive, pids))
-    assert not list(Path("/dev/shm").glob(f"llmjp_{os.getpid()}_{server.listen.grpc_port}_*"))
+        pids = {server.pid, *list_descendants(server.pid)}
+    assert not any(map(is_alive, pids))
+    assert not list(Path("/dev/shm").glob(f"llmjp_{os.getpid()}_{server.endpoints.grpc_port}_*"))
 
 
 def test_a_taken_port_is_said_before_anything_starts(server: TritonServer, artefact: Path) -> None:
-    http, metrics, health = free_ports(3)
+    http, metrics, health = find_free_ports(3)
     with pytest.raises(PortInUse, match="--grpc-port"):
         TritonServer(
             ServingSettings(artefact=artefact, health_port=health),
-            Listen(http_port=http, grpc_port=server.listen.grpc_port, metrics_port=metrics),
+            Endpoints(http_port=http, grpc_port=server.endpoints.grpc_port, metrics_port=metrics),
         )
 
 
@@ -152,7 +152,7 @@ def test_a_damaged_artefact_fails_with_its_reason(artefact: Path, tmp_path: Path
 
 
 def test_http_streams_and_answers(server: TritonServer) -> None:
-    base = f"http://127.0.0.1:{server.listen.http_port}/v2/models/llmjp"
+    base = f"http://127.0.0.1:{server.endpoints.http_port}/v2/models/llmjp"
     body = {"messages": json.dumps(QUESTION), "max_tokens": 8, "top_k": 1}
 
     def post(path: str, **more: Any) -> bytes:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from llmjp_client import Client
-from llmjp_runtime.server.processes import alive, descendants
+from llmjp_runtime.server.processes import is_alive, list_descendants
 from tests.support.serve_command import Served, served
 from tests.support.shared import ROOT
 from tests.triton.test_drain import streams
@@ -71,12 +71,12 @@ def children(pid: int) -> list[int]:
 
 def test_sigterm_reaches_the_server_and_streams_end(artefact: Path, unshare: str) -> None:
     with first_process(artefact, unshare) as (server, first):
-        pids = descendants(first)
+        pids = list_descendants(first)
         with streams(server.endpoint, 1) as asked:
             os.kill(first, signal.SIGTERM)
             assert asked[0].ended() == "length"
         assert server.wait() == 0, server.stderr
-    assert not any(map(alive, [first, *pids]))
+    assert not any(map(is_alive, [first, *pids]))
 
 
 def test_the_container_ends_in_time_whatever_runs(artefact: Path, unshare: str) -> None:

@@ -27,8 +27,8 @@ from tests.triton.test_commands import (  # noqa: F401  collected again, over an
 from tests.triton.test_failures import (  # noqa: F401  likewise
     ENDLESS,
     QUESTION,
-    alive,
-    descendants,
+    is_alive,
+    list_descendants,
     probe,
     test_a_deadline_reaches_the_server,
     test_http_streams_and_answers,
@@ -147,10 +147,10 @@ def test_every_rank_has_its_server_and_only_the_first_has_ports(
         Client(server.grpc_endpoint) as client,
     ):
         assert client.chat(QUESTION, top_k=1, max_tokens=4).usage.output_tokens == 4
-        pids = {server.pid, *descendants(server.pid)}
+        pids = {server.pid, *list_descendants(server.pid)}
         lines = [Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in pids]
         servers = [line for line in lines if line[0].endswith("/bin/tritonserver")]
         assert sorted("--load-model=tensorrt_llm" in line for line in servers) == [False, True]
         ports = [sum("-port=" in option for option in line) for line in servers]
         assert sorted(ports) == [0, 3]
-    until(lambda: not any(map(alive, pids)), "no process is left")
+    until(lambda: not any(map(is_alive, pids)), "no process is left")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmjp_client import TLS, AsyncClient, Client, Unavailable
-from llmjp_runtime.server.processes import descendants
+from llmjp_runtime.server.processes import list_descendants
 from tests.support.certificate import Certificate, self_signed
 from tests.support.serve_command import LLMJP, Served, served
 
@@ -94,7 +94,7 @@ def test_the_commands(secure: Served, certificate: Certificate) -> None:
 def listening(pid: int) -> dict[int, set[str]]:
     """Ports on which a process and all below it listen, and the addresses, as Linux spells them."""
     own: set[str] = set()
-    for each in (pid, *descendants(pid)):
+    for each in (pid, *list_descendants(pid)):
         own |= {str(fd.readlink()) for fd in Path(f"/proc/{each}/fd").iterdir() if fd.is_symlink()}
     found: dict[int, set[str]] = {}
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:

@@ -129,16 +129,16 @@ def _build_artefact(checkpoint: Path, store: Path, console: Console) -> tuple[Pa
 
 
 def _start_server(artefact: Path, log: Path, console: Console) -> TritonServer:
-    from llmjp_runtime.server.listen import Listen
-    from llmjp_runtime.server.preflight import free_ports
+    from llmjp_runtime.server.endpoints import Endpoints
+    from llmjp_runtime.server.preflight import find_free_ports
     from llmjp_runtime.server.process import TritonServer
     from llmjp_runtime.settings import ServingSettings
 
     console.print("[bold]2/3[/] tritonserver")
-    http, grpc, metrics, health = free_ports(4)
+    http, grpc, metrics, health = find_free_ports(4)
     server = TritonServer(
         ServingSettings(artefact=artefact.resolve(), health_port=health, num_threads=THREADS),
-        Listen(http_port=http, grpc_port=grpc, metrics_port=metrics),
+        Endpoints(http_port=http, grpc_port=grpc, metrics_port=metrics),
         log=log,
     )
     try:

@@ -16,7 +16,7 @@ from rich.console import Console
 from llmjp_cli.option_groups import OptionGroup, expand_groups, find_given_flags
 from llmjp_cli.options import TerminationMessage
 from llmjp_cli.termination import reporting_errors
-from llmjp_runtime.server.listen import Listen, Tls
+from llmjp_runtime.server.endpoints import Endpoints, TlsFiles
 from llmjp_runtime.settings import ServingSettings
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ SERVING = OptionGroup(
         ),
     }
 )
-LISTEN = OptionGroup(
+ENDPOINTS = OptionGroup(
     {
         "host": typer.Option(help="Address to listen on; 0.0.0.0 for all."),
         "http_port": typer.Option(help="Port of KServe v2 HTTP and /generate_stream."),
@@ -92,7 +92,7 @@ _READ_BY = {
 def serve_artefact(
     context: typer.Context,
     settings: Annotated[ServingSettings, SERVING],
-    listen: Annotated[Listen, LISTEN],
+    endpoints: Annotated[Endpoints, ENDPOINTS],
     backend: Annotated[
         BackendChoice, typer.Option(help="auto: what the artefact was built for.")
     ] = BackendChoice.AUTO,
@@ -117,24 +117,24 @@ def serve_artefact(
     Two models answer: `llmjp` with the model card's defaults and `ensemble` with NVIDIA's. An
     engine of several ranks runs one tritonserver per GPU, through mpirun.
     """
-    from llmjp_runtime.server.processes import Ending
+    from llmjp_runtime.server.processes import ShutdownRequest
 
-    ending = Ending()
-    signal.signal(signal.SIGTERM, ending)
+    shutdown = ShutdownRequest()
+    signal.signal(signal.SIGTERM, shutdown)
     with reporting_errors(termination_message):
         from llmjp_builder.store.leases import renewed_use
         from llmjp_runtime.server.process import TritonServer
 
-        settings = _complete_settings(context, settings, backend, listen.host)
-        listen = replace(listen, tls=_build_tls(tls_cert, tls_key))
+        settings = _complete_settings(context, settings, backend, endpoints.host)
+        endpoints = replace(endpoints, tls=_build_tls(tls_cert, tls_key))
         with (
             renewed_use(settings.artefact, _name_user()),
             TritonServer(
-                settings, listen, verbose=verbose, exit_timeout_s=exit_timeout, ending=ending
+                settings, endpoints, verbose=verbose, exit_timeout_s=exit_timeout, shutdown=shutdown
             ) as server,
         ):
             server.wait_ready(start_timeout)
-            _announce(listen, settings.health_port)
+            _announce(endpoints, settings.health_port)
             server.wait()
 
 
@@ -153,13 +153,13 @@ def _complete_settings(
 
 def _choose_backend(context: typer.Context, artefact: Path, asked: BackendChoice) -> Backend:
     """Return the backend; refuse one that does not exist, and options that it does not read."""
-    from llmjp_runtime.artefact import backend_of
+    from llmjp_runtime.artefact import detect_backend
     from llmjp_runtime.errors import OptionInvalid, UnsupportedModel
 
     backend: Backend
     match asked:
         case BackendChoice.AUTO:
-            backend = backend_of(artefact)
+            backend = detect_backend(artefact)
         case BackendChoice.VLLM:
             raise UnsupportedModel(
                 "backend vllm cannot be served yet: a unified artefact is served by pytorch"
@@ -179,12 +179,12 @@ def _choose_backend(context: typer.Context, artefact: Path, asked: BackendChoice
     return backend
 
 
-def _build_tls(certificate: Path | None, key: Path | None) -> Tls | None:
+def _build_tls(certificate: Path | None, key: Path | None) -> TlsFiles | None:
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:
         raise typer.BadParameter("--tls-cert and --tls-key need each other")
-    return Tls(certificate=certificate.resolve(), key=key.resolve())
+    return TlsFiles(certificate=certificate.resolve(), key=key.resolve())
 
 
 def _name_user() -> str:
@@ -192,14 +192,14 @@ def _name_user() -> str:
     return f"llmjp serve, process {os.getpid()} on {socket.gethostname()}"[:80]
 
 
-def _announce(listen: Listen, health_port: int) -> None:
+def _announce(endpoints: Endpoints, health_port: int) -> None:
     console = Console(stderr=True)
-    host, endpoint, trust = listen.host, f"{listen.host}:{listen.grpc_port}", ""
-    if listen.tls is not None:
+    host, endpoint, trust = endpoints.host, f"{endpoints.host}:{endpoints.grpc_port}", ""
+    if endpoints.tls is not None:
         endpoint, trust = f"grpcs://{endpoint}", " --tls-ca CA.pem"
     console.print(
-        f"[bold green]ready[/]  gRPC {endpoint}  HTTP {listen.http_host}:{listen.http_port}  "
-        f"metrics {host}:{listen.metrics_port}  health {host}:{health_port}",
+        f"[bold green]ready[/]  gRPC {endpoint}  HTTP {endpoints.http_host}:{endpoints.http_port}  "
+        f"metrics {host}:{endpoints.metrics_port}  health {host}:{health_port}",
         soft_wrap=True,
     )
     console.print(f"next   llmjp chat --endpoint {endpoint}{trust}", soft_wrap=True)

@@ -25,13 +25,13 @@ import shutil
 from pathlib import Path
 
 from llmjp_runtime.executor.tensorrt.model_config import ENGINE_BACKEND
-from llmjp_runtime.server.installation import backend_directory, find_triton
+from llmjp_runtime.server.installation import find_triton, prepare_backends
 
 installation = find_triton({})
 home, scratch = Path("/opt/stand-in/triton/tritonserver"), Path("/opt/stand-in/scratch")
 scratch.mkdir(parents=True)
 # Copies: Triton wants the library of a backend in Python within the folder of backends.
-shutil.copytree(backend_directory(installation, scratch), home / "backends")
+shutil.copytree(prepare_backends(installation, scratch), home / "backends")
 (home / "backends" / ENGINE_BACKEND).mkdir()
 shutil.copy("/opt/stand-in/image/backend.py", home / "backends" / ENGINE_BACKEND / "model.py")
 (home / "bin").mkdir()

@@ -35,25 +35,25 @@ def load_executor(settings: ServingSettings, tokenizer: TextTokenizer) -> Execut
                 num_threads=settings.num_threads,
             )
         case "tensorrt":
-            return _tensorrt_executor(settings)
+            return _load_tensorrt_executor(settings)
         case "pytorch":
-            return _pytorch_executor(settings)
+            return _load_pytorch_executor(settings)
         case unknown:
             assert_never(unknown)
 
 
-def _tensorrt_executor(settings: ServingSettings) -> Executor:
+def _load_tensorrt_executor(settings: ServingSettings) -> Executor:
     from llmjp_runtime.executor.tensorrt.engine_config import EngineConfig
     from llmjp_runtime.executor.tensorrt.executor import TensorRTExecutor
     from llmjp_runtime.executor.tensorrt.model_config import ENGINE_MODEL_NAME
-    from llmjp_runtime.front.grpc_peer import NeighbourModel
+    from llmjp_runtime.front.grpc_peer import PeerModel
 
     engine = EngineConfig.load(settings.artefact)
     limits = engine.narrow_limits(settings.max_batch_size, settings.max_context)
-    return TensorRTExecutor(NeighbourModel(ENGINE_MODEL_NAME, settings), engine, limits)
+    return TensorRTExecutor(PeerModel(ENGINE_MODEL_NAME, settings), engine, limits)
 
 
-def _pytorch_executor(settings: ServingSettings) -> Executor:
+def _load_pytorch_executor(settings: ServingSettings) -> Executor:
     from llmjp_runtime.executor.pytorch.executor import PyTorchExecutor
     from llmjp_runtime.executor.pytorch.llm_api import load_api
 

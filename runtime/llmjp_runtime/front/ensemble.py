@@ -18,11 +18,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from llmjp_runtime.front.grpc_peer import CallFailed, NeighbourModel
+from llmjp_runtime.front.grpc_peer import CallFailed, PeerModel
 from llmjp_runtime.front.parent_watch import exit_with_server
 from llmjp_runtime.front.repository import MODEL_NAME, SETTINGS_PARAMETER
-from llmjp_runtime.front.request import Code, RequestError, nvidia_defaults
-from llmjp_runtime.front.triton import TritonResponder, inputs_of, prepare_process
+from llmjp_runtime.front.request import Code, RequestError, apply_nvidia_defaults
+from llmjp_runtime.front.triton import TritonResponder, prepare_process, read_inputs
 from llmjp_runtime.settings import ServingSettings
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class TritonPythonModel:
         exit_with_server()
         parameters = json.loads(args["model_config"])["parameters"]
         settings = ServingSettings.from_json(parameters[SETTINGS_PARAMETER]["string_value"])
-        self._model = NeighbourModel(MODEL_NAME, settings)
+        self._model = PeerModel(MODEL_NAME, settings)
         self._numbers = itertools.count(1)
         self._pool = ThreadPoolExecutor(MAX_THREADS, "forward")
         self._lock = threading.Lock()
@@ -58,7 +58,7 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> None:
         """Forward every request from a thread of its own."""
         for request in requests:
-            tensors = nvidia_defaults(inputs_of(request))
+            tensors = apply_nvidia_defaults(read_inputs(request))
             outer = request.request_id()
             inner = f"{MODEL_NAME}:{outer}" if outer else f"{os.getpid()}-{next(self._numbers)}"
             responder = TritonResponder(request.get_response_sender())
@@ -75,10 +75,10 @@ class TritonPythonModel:
                 self._running[call] = responder
             _relay(call, responder)
         except CallFailed as exc:
-            responder.fail_with(str(exc))
+            responder.forward_error(str(exc))
         except Exception as exc:  # noqa: BLE001  a thread's edge
             _log.exception("forwarding failed")
-            responder.fail(RequestError(Code.INTERNAL, f"{type(exc).__name__} in the alias"))
+            responder.fail(RequestError(Code.INTERNAL, f"{type(exc).__name__} in model ensemble"))
         finally:
             with self._lock:
                 self._running.pop(call, None)  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ class TritonPythonModel:
             with self._lock:
                 running = list(self._running.items())
             for call, responder in running:
-                if responder.cancelled():
+                if responder.is_cancelled():
                     call.cancel()
 
     def finalize(self) -> None:

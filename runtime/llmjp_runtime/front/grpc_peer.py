@@ -52,7 +52,7 @@ class CallFailed(Exception):
     """The model answered with an error, or nobody answered; the message is in its own words."""
 
 
-class NeighbourModel:
+class PeerModel:
     """A model of this server. Thread-safe; connects at the first call."""
 
     def __init__(self, name: str, settings: ServingSettings) -> None:
@@ -100,22 +100,22 @@ class NeighbourModel:
         if timeout_us:
             request.parameters["timeout"].int64_param = timeout_us
         for name, array in tensors.items():
-            _add(request, name, array)
+            _add_input(request, name, array)
         for name in output_names:
             request.outputs.add(name=name)
-        return Call(self._connected().ModelStreamInfer(iter([request])))
+        return Call(self._connect().ModelStreamInfer(iter([request])))
 
-    def _connected(self) -> Any:
+    def _connect(self) -> Any:
         with self._lock:
             if self._stub is None:
-                self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel())
+                self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._open_channel())
             return self._stub
 
-    def _channel(self) -> Any:
+    def _open_channel(self) -> Any:
         options: list[tuple[str, int | str]] = list(OPTIONS.items())
         if self._certificate is None:
             return grpc.insecure_channel(self._address, options=options)
-        name = own_name(self._address, self._certificate)
+        name = read_certificate_name(self._address, self._certificate)
         options.append(("grpc.ssl_target_name_override", name))
         trusted = grpc.ssl_channel_credentials(self._certificate.encode())
         return grpc.secure_channel(self._address, trusted, options=options)
@@ -149,10 +149,10 @@ class Call:
             raise StopIteration
         if response.error_message:
             raise CallFailed(_PREFIX.sub("", response.error_message))
-        return dict(_outputs(response.infer_response))
+        return dict(_decode_outputs(response.infer_response))
 
 
-def own_name(address: str, certificate: str) -> str:
+def read_certificate_name(address: str, certificate: str) -> str:
     """A name that the server's certificate is for, for calls that go to a loopback address.
 
     Args:
@@ -178,7 +178,7 @@ def own_name(address: str, certificate: str) -> str:
     return next((name.replace("*", "any", 1) for name in (*names, *common)), host)
 
 
-def _add(request: Any, name: str, array: NDArray[np.generic]) -> None:
+def _add_input(request: Any, name: str, array: NDArray[np.generic]) -> None:
     kind = np_to_triton_dtype(array.dtype)
     request.inputs.add(name=name, datatype=kind, shape=list(array.shape))
     if kind == "BYTES":
@@ -189,7 +189,7 @@ def _add(request: Any, name: str, array: NDArray[np.generic]) -> None:
     request.raw_input_contents.append(raw)
 
 
-def _outputs(response: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+def _decode_outputs(response: Any) -> Iterator[tuple[str, NDArray[Any]]]:
     for output, raw in zip(response.outputs, response.raw_output_contents, strict=True):
         shape = tuple(output.shape)
         if output.datatype == "BYTES":

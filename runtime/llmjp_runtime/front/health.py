@@ -25,7 +25,7 @@ STALL_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ProbeResult:
     """One probe's answer; `reason` is for the person who reads the probe."""
 
     ok: bool
@@ -36,13 +36,13 @@ class Verdict:
     """Requests not yet started."""
 
 
-def readiness(health: ExecutorHealth) -> Verdict:
+def check_readiness(health: ExecutorHealth) -> ProbeResult:
     """Whether requests may come here (pure)."""
-    reason = _unready(health)
-    return Verdict(reason is None, reason or "ready", health.num_active, health.num_waiting)
+    reason = _find_unready_reason(health)
+    return ProbeResult(reason is None, reason or "ready", health.num_active, health.num_waiting)
 
 
-def _unready(health: ExecutorHealth) -> str | None:
+def _find_unready_reason(health: ExecutorHealth) -> str | None:
     if health.error is not None:
         return f"the executor failed: {health.error}"
     if health.heartbeat_age_s > HEARTBEAT_LIMIT_S:
@@ -53,31 +53,31 @@ def _unready(health: ExecutorHealth) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StepProgress:
     """When the number of steps was last seen to change."""
 
     num_steps: int
     since_s: float
 
 
-def liveness(
-    health: ExecutorHealth, last: Progress | None, now_s: float
-) -> tuple[Verdict, Progress]:
+def check_liveness(
+    health: ExecutorHealth, last: StepProgress | None, now_s: float
+) -> tuple[ProbeResult, StepProgress]:
     """Whether the executor still advances, and what to remember for the next probe (pure)."""
     if last is None or last.num_steps != health.num_steps or health.num_active == 0:
-        last = Progress(health.num_steps, now_s)
+        last = StepProgress(health.num_steps, now_s)
     stalled_s = now_s - last.since_s
     reason = None
     if health.error is not None:
         reason = f"the executor failed: {health.error}"
     elif stalled_s > STALL_LIMIT_S:
         reason = f"{health.num_active} requests, no step for {stalled_s:.0f} s"
-    verdict = Verdict(reason is None, reason or "live", health.num_active, health.num_waiting)
-    return verdict, last
+    result = ProbeResult(reason is None, reason or "live", health.num_active, health.num_waiting)
+    return result, last
 
 
 @dataclass(frozen=True, slots=True)
-class Drain:
+class DrainState:
     """How far a server is that was told to drain."""
 
     done: bool
@@ -88,14 +88,14 @@ class Drain:
     """New requests are taken for so long, and refused afterwards."""
 
 
-def unready_while_draining(verdict: Verdict, running: int) -> Verdict:
+def mark_draining(result: ProbeResult, running: int) -> ProbeResult:
     """What `/readyz` says of a server that is about to end (pure).
 
     Args:
-        verdict: what it would say otherwise.
+        result: what it would say otherwise.
         running: requests whose last response has not been sent.
     """
-    return Verdict(False, "draining", max(running - verdict.waiting, 0), verdict.waiting)
+    return ProbeResult(False, "draining", max(running - result.waiting, 0), result.waiting)
 
 
 class HealthServer:
@@ -109,8 +109,8 @@ class HealthServer:
         self,
         host: str,
         port: int,
-        probes: Mapping[str, Callable[[], Verdict]],
-        orders: Mapping[str, Callable[[], Drain]] | None = None,
+        probes: Mapping[str, Callable[[], ProbeResult]],
+        orders: Mapping[str, Callable[[], DrainState]] | None = None,
     ) -> None:
         """Bind and serve in a daemon thread.
 
@@ -123,8 +123,8 @@ class HealthServer:
 
             def do_GET(self) -> None:
                 probe = probes.get(self.path)
-                verdict = probe() if probe else None
-                self._answer(verdict, ok=verdict is not None and verdict.ok)
+                result = probe() if probe else None
+                self._answer(result, ok=result is not None and result.ok)
 
             def do_POST(self) -> None:
                 self.close_connection = True  # a body, should there be one, is not read
@@ -132,8 +132,8 @@ class HealthServer:
                 order = (orders or {}).get(self.path) if ours else None
                 self._answer(order() if order else None, ok=True)
 
-            def _answer(self, answer: Verdict | Drain | None, *, ok: bool) -> None:
-                body = json.dumps(asdict(answer or Verdict(False, "not found"))).encode()
+            def _answer(self, answer: ProbeResult | DrainState | None, *, ok: bool) -> None:
+                body = json.dumps(asdict(answer or ProbeResult(False, "not found"))).encode()
                 self.send_response(404 if answer is None else 200 if ok else 503)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))

@@ -11,21 +11,21 @@ from llmjp_runtime.executor.protocol import GenerationRequest, RecordedEvents, S
 from llmjp_runtime.front.backends import load_executor, load_tokenizer
 from llmjp_runtime.front.health import (
     HealthServer,
-    Verdict,
-    liveness,
-    readiness,
-    unready_while_draining,
+    ProbeResult,
+    check_liveness,
+    check_readiness,
+    mark_draining,
 )
 from llmjp_runtime.front.parent_watch import exit_with_server
 from llmjp_runtime.front.repository import SETTINGS_PARAMETER
 from llmjp_runtime.front.service import FrontService
-from llmjp_runtime.front.triton import TritonResponder, inputs_of, prepare_process
-from llmjp_runtime.interpreter import check_interpreter, observe_interpreter
+from llmjp_runtime.front.triton import TritonResponder, prepare_process, read_inputs
+from llmjp_runtime.interpreter import check_interpreter, read_interpreter
 from llmjp_runtime.settings import ServingSettings
 
 if TYPE_CHECKING:
     from llmjp_runtime.executor.protocol import Executor
-    from llmjp_runtime.front.health import Progress
+    from llmjp_runtime.front.health import StepProgress
 
 _log = logging.getLogger(__name__)
 
@@ -37,13 +37,13 @@ class TritonPythonModel:
         """Load tokenizer and executor, generate a first token, answer probes."""
         prepare_process()
         exit_with_server()
-        check_interpreter(observe_interpreter())
+        check_interpreter(read_interpreter())
         parameters = json.loads(args["model_config"])["parameters"]
         settings = ServingSettings.from_json(parameters[SETTINGS_PARAMETER]["string_value"])
         start = time.monotonic()
         tokenizer = load_tokenizer(settings)
         self._executor: Executor = load_executor(settings, tokenizer)
-        self._progress: Progress | None = None
+        self._progress: StepProgress | None = None
         self._service = FrontService(self._executor, tokenizer, settings)
         self._health = HealthServer(
             settings.health_host,
@@ -63,7 +63,7 @@ class TritonPythonModel:
         for request in requests:
             responder = TritonResponder(request.get_response_sender())
             self._service.accept(
-                inputs_of(request),
+                read_inputs(request),
                 responder,
                 request_id=request.request_id(),
                 timeout_s=request.timeout() / 1e6,
@@ -74,15 +74,15 @@ class TritonPythonModel:
         self._service.close()
         self._health.close()
 
-    def _readyz(self) -> Verdict:
-        verdict, service = readiness(self._executor.health()), self._service
-        return unready_while_draining(verdict, service.num_live) if service.draining else verdict
+    def _readyz(self) -> ProbeResult:
+        result, service = check_readiness(self._executor.health()), self._service
+        return mark_draining(result, service.num_streams) if service.draining else result
 
-    def _livez(self) -> Verdict:
-        verdict, self._progress = liveness(
+    def _livez(self) -> ProbeResult:
+        result, self._progress = check_liveness(
             self._executor.health(), self._progress, time.monotonic()
         )
-        return verdict
+        return result
 
 
 def _warm_up(executor: Executor) -> RecordedEvents:

@@ -20,7 +20,7 @@ INTERVAL_S = 0.5
 def exit_with_server() -> None:
     """End with the server, also where it died before this process came to life."""
     server = os.getppid()
-    if _name(server) != SERVER:
+    if _read_name(server) != SERVER:
         os._exit(1)
 
     def watch() -> None:
@@ -29,10 +29,10 @@ def exit_with_server() -> None:
             tick.wait(INTERVAL_S)
         os._exit(1)
 
-    threading.Thread(target=watch, name="orphan", daemon=True).start()
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
-def _name(pid: int) -> str | None:
+def _read_name(pid: int) -> str | None:
     try:
         return Path(f"/proc/{pid}/comm").read_text("utf-8").strip()
     except OSError:

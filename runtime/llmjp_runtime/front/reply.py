@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from llmjp_runtime.executor.protocol import TokenEvent
-    from llmjp_runtime.text.detokenize import Detokenizer
-    from llmjp_runtime.text.stop import StopMatcher
+    from llmjp_runtime.text.detokenizer import Detokenizer
+    from llmjp_runtime.text.stop_strings import StopMatcher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class ReplyPart:
     """What one response carries. All `text` concatenated is the reply, all `output_ids` its ids."""
 
     text: str
@@ -52,11 +52,11 @@ class ReplyAssembler:
         self._num_output_tokens = 0
         self._over = False
 
-    def feed(self, event: TokenEvent) -> Part:
+    def feed(self, event: TokenEvent) -> ReplyPart:
         """What this event completes: possibly ids alone, whose text comes with a later part."""
         return self.feed_all((event,))
 
-    def feed_all(self, events: Iterable[TokenEvent]) -> Part:
+    def feed_all(self, events: Iterable[TokenEvent]) -> ReplyPart:
         """The same for all events that wait, as one part."""
         texts: list[str] = []
         ids: list[int] = []
@@ -78,7 +78,7 @@ class ReplyAssembler:
             else:
                 reason = event.finish_reason
             self._over = stopped or event.final
-        return Part(
+        return ReplyPart(
             text="".join(texts),
             output_ids=tuple(ids),
             log_probs=None if log_probs is None else tuple(log_probs),

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 MODEL_NAME = "llmjp"
 """The front model: the model card's defaults, replies without the prompt."""
-ALIAS_NAME = "ensemble"
+ENSEMBLE_NAME = "ensemble"
 """The same with NVIDIA's defaults, for clients written for NVIDIA's ensemble."""
 SETTINGS_PARAMETER = "llmjp_settings"
 """Key in `parameters` of `config.pbtxt` that holds `ServingSettings.to_json()`."""
 
 
-def _tensor(kind: str, spec: TensorSpec) -> str:
+def _render_tensor(kind: str, spec: TensorSpec) -> str:
     dims = ", ".join(map(str, spec.dims))
     optional = " optional: true" if kind == "input" else ""
     return (
@@ -41,7 +41,7 @@ def _tensor(kind: str, spec: TensorSpec) -> str:
     )
 
 
-def config_pbtxt(name: str, parameters: dict[str, str]) -> str:
+def render_model_config(name: str, parameters: dict[str, str]) -> str:
     """The text of one model's `config.pbtxt`."""
     lines = [
         f"name: {json.dumps(name)}",
@@ -50,8 +50,8 @@ def config_pbtxt(name: str, parameters: dict[str, str]) -> str:
         "model_transaction_policy { decoupled: true }",
         "instance_group { count: 1 kind: KIND_CPU }",
     ]
-    lines += [_tensor("input", spec) for spec in INPUTS]
-    lines += [_tensor("output", spec) for spec in OUTPUTS]
+    lines += [_render_tensor("input", spec) for spec in INPUTS]
+    lines += [_render_tensor("output", spec) for spec in OUTPUTS]
     lines += [
         f"parameters {{ key: {json.dumps(key)} value {{ string_value: {json.dumps(value)} }} }}"
         for key, value in sorted(parameters.items())
@@ -59,17 +59,17 @@ def config_pbtxt(name: str, parameters: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def model_repository(
+def render_repository(
     settings: ServingSettings, engine: EngineConfig | None = None
 ) -> dict[str, str]:
     """The repository's files: path below its root to text; `engine` is for backend tensorrt."""
     told = {SETTINGS_PARAMETER: settings.to_json()}
     shim = "from llmjp_runtime.front.{module} import TritonPythonModel  # noqa: F401\n"
     files = {
-        f"{MODEL_NAME}/config.pbtxt": config_pbtxt(MODEL_NAME, told),
+        f"{MODEL_NAME}/config.pbtxt": render_model_config(MODEL_NAME, told),
         f"{MODEL_NAME}/1/model.py": shim.format(module="model"),
-        f"{ALIAS_NAME}/config.pbtxt": config_pbtxt(ALIAS_NAME, told),
-        f"{ALIAS_NAME}/1/model.py": shim.format(module="ensemble"),
+        f"{ENSEMBLE_NAME}/config.pbtxt": render_model_config(ENSEMBLE_NAME, told),
+        f"{ENSEMBLE_NAME}/1/model.py": shim.format(module="ensemble"),
     }
     if engine is not None:
         pbtxt = render_engine_model_config(engine, settings.artefact, settings.kv_cache_fraction)

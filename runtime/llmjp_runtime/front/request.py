@@ -43,18 +43,21 @@ class RequestError(Exception):
         self.code = code
 
 
-def invalid(message: str) -> RequestError:
+class InvalidRequest(RequestError):
     """A value that is not allowed."""
-    return RequestError(Code.INVALID_ARGUMENT, message)
+
+    def __init__(self, message: str) -> None:
+        """Take the message, which names the tensor and what is allowed."""
+        super().__init__(Code.INVALID_ARGUMENT, message)
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class StopRequest:
     """Cancel the running request of this id (`stop` is true)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Generate:
+class ClientRequest:
     """A reply is asked for. Exactly one of `text`, `messages`, `input_ids` is given."""
 
     text: bytes | None
@@ -77,7 +80,7 @@ class Generate:
     include_prompt: bool
     log_probs: bool
 
-    def needed_features(self) -> dict[Feature, str]:
+    def list_needed_features(self) -> dict[Feature, str]:
         """What the executor must be able to do, and the tensor that asks for it."""
         asked = {
             Feature.LOG_PROBS: ("return_log_probs", self.log_probs),
@@ -91,7 +94,7 @@ class Generate:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class NumberRange:
     """Allowed values of a number."""
 
     low: float
@@ -109,23 +112,23 @@ class Range:
 
 
 RANGES = {
-    "max_tokens": Range(1, math.inf),
-    "min_tokens": Range(0, math.inf),
-    "temperature": Range(0.0, math.inf),
-    "top_k": Range(0, math.inf),
-    "top_p": Range(0.0, 1.0, low_open=True),
-    "repetition_penalty": Range(0.0, math.inf, low_open=True),
-    "presence_penalty": Range(-100.0, 100.0),
-    "frequency_penalty": Range(-100.0, 100.0),
-    "end_id": Range(0, math.inf),
-    "seed": Range(0, math.inf),
+    "max_tokens": NumberRange(1, math.inf),
+    "min_tokens": NumberRange(0, math.inf),
+    "temperature": NumberRange(0.0, math.inf),
+    "top_k": NumberRange(0, math.inf),
+    "top_p": NumberRange(0.0, 1.0, low_open=True),
+    "repetition_penalty": NumberRange(0.0, math.inf, low_open=True),
+    "presence_penalty": NumberRange(-100.0, 100.0),
+    "frequency_penalty": NumberRange(-100.0, 100.0),
+    "end_id": NumberRange(0, math.inf),
+    "seed": NumberRange(0, math.inf),
 }
 """Allowed values, by tensor. NaN and infinities are in none of them."""
 
 IGNORED = frozenset({"pad_id", "return_num_input_tokens", "return_num_output_tokens"})
 """Nothing is padded here, and both counts are always given."""
 
-ONLY_VALUE: dict[str, tuple[float, str]] = {
+NEUTRAL_VALUES: dict[str, tuple[float, str]] = {
     "beam_width": (1, "beam search is not supported"),
     "num_return_sequences": (1, "one reply per request: send the request again"),
     "length_penalty": (1, "it only acts in beam search, which is not supported"),
@@ -135,7 +138,7 @@ ONLY_VALUE: dict[str, tuple[float, str]] = {
 }
 """Tensors of which one value asks for nothing; any other is refused with the reason."""
 
-REFUSED = {
+UNSUPPORTED = {
     "decoder_text_input": "the model has no encoder",
     "prompt_embedding_table": "prompt tuning is not supported",
     "prompt_table_extra_id": "prompt tuning is not supported",
@@ -149,46 +152,46 @@ REFUSED = {
 """Tensors of NVIDIA's ensemble whose very presence asks for what is not there."""
 
 
-def parse(tensors: Tensors, defaults: SamplingDefaults) -> Generate | Stop:
+def parse_request(tensors: Tensors, defaults: SamplingDefaults) -> ClientRequest | StopRequest:
     """What the tensors ask for.
 
     Raises:
         RequestError: a value is not allowed or not supported.
     """
-    read = _Reader(tensors)
-    if read.flag("stop", default=False):
-        return Stop()
-    _refuse_unsupported(read)
+    reader = _TensorReader(tensors)
+    if reader.read_flag("stop", default=False):
+        return StopRequest()
+    _refuse_unsupported(reader)
     sources = [name for name in ("text_input", "messages", "input_ids") if name in tensors]
     if len(sources) != 1:
         found = "none" if not sources else " and ".join(sources)
-        raise invalid(
+        raise InvalidRequest(
             f"exactly one of text_input, messages, input_ids must be given, found {found}"
         )
-    return Generate(
-        text=read.text("text_input"),
-        messages=read.text("messages"),
-        input_ids=read.integers("input_ids"),
-        max_tokens=read.integer("max_tokens"),
-        min_tokens=read.integer("min_tokens") or 0,
-        temperature=read.number("temperature", defaults.temperature),
-        top_k=_or(read.integer("top_k"), defaults.top_k),
-        top_p=read.number("top_p", defaults.top_p),
-        repetition_penalty=read.number("repetition_penalty", defaults.repetition_penalty),
-        presence_penalty=read.number("presence_penalty", 0.0),
-        frequency_penalty=read.number("frequency_penalty", 0.0),
-        seed=read.integer("seed"),
-        end_id=read.integer("end_id"),
-        stop_words=read.words("stop_words"),
-        bad_words=read.words("bad_words"),
-        embedding_bias=_embedding_bias(read),
-        stream=read.flag("stream", default=False),
-        include_prompt=not read.flag("exclude_input_in_output", default=True),
-        log_probs=read.flag("return_log_probs", default=False),
+    return ClientRequest(
+        text=reader.read_text("text_input"),
+        messages=reader.read_text("messages"),
+        input_ids=reader.read_integers("input_ids"),
+        max_tokens=reader.read_integer("max_tokens"),
+        min_tokens=reader.read_integer("min_tokens") or 0,
+        temperature=reader.read_number("temperature", defaults.temperature),
+        top_k=_or(reader.read_integer("top_k"), defaults.top_k),
+        top_p=reader.read_number("top_p", defaults.top_p),
+        repetition_penalty=reader.read_number("repetition_penalty", defaults.repetition_penalty),
+        presence_penalty=reader.read_number("presence_penalty", 0.0),
+        frequency_penalty=reader.read_number("frequency_penalty", 0.0),
+        seed=reader.read_integer("seed"),
+        end_id=reader.read_integer("end_id"),
+        stop_words=reader.read_words("stop_words"),
+        bad_words=reader.read_words("bad_words"),
+        embedding_bias=_read_embedding_bias(reader),
+        stream=reader.read_flag("stream", default=False),
+        include_prompt=not reader.read_flag("exclude_input_in_output", default=True),
+        log_probs=reader.read_flag("return_log_probs", default=False),
     )
 
 
-def nvidia_defaults(tensors: Tensors) -> Tensors:
+def apply_nvidia_defaults(tensors: Tensors) -> Tensors:
     """The tensors, with NVIDIA's ensemble's behaviour spelled out where they say nothing.
 
     Greedy unless top_k or top_p is given (TensorRT-LLM's default of both), temperature 1, no
@@ -211,20 +214,20 @@ def _or(value: int | None, default: int) -> int:
     return default if value is None else value
 
 
-def _refuse_unsupported(read: _Reader) -> None:
-    for name, reason in REFUSED.items():
-        if name in read.tensors:
+def _refuse_unsupported(reader: _TensorReader) -> None:
+    for name, reason in UNSUPPORTED.items():
+        if name in reader.tensors:
             raise RequestError(Code.UNIMPLEMENTED, f"{name}: {reason}")
-    for name, (neutral, reason) in ONLY_VALUE.items():
-        if name in read.tensors and float(read.scalar(name)) != neutral:
+    for name, (neutral, reason) in NEUTRAL_VALUES.items():
+        if name in reader.tensors and float(reader.read_scalar(name)) != neutral:
             raise RequestError(Code.UNIMPLEMENTED, f"{name}: only {neutral:g} is allowed, {reason}")
 
 
-def _embedding_bias(read: _Reader) -> tuple[tuple[bytes, float], ...]:
-    words = read.words("embedding_bias_words")
-    weights = read.numbers("embedding_bias_weights")
+def _read_embedding_bias(reader: _TensorReader) -> tuple[tuple[bytes, float], ...]:
+    words = reader.read_words("embedding_bias_words")
+    weights = reader.read_numbers("embedding_bias_weights")
     if len(words) != len(weights):
-        raise invalid(
+        raise InvalidRequest(
             f"embedding_bias_weights: one number per embedding_bias_words is needed, found "
             f"{len(weights)} for {len(words)} words"
         )
@@ -232,7 +235,7 @@ def _embedding_bias(read: _Reader) -> tuple[tuple[bytes, float], ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
+class _TensorReader:
     """Typed access to the tensors; batch 1 is checked here."""
 
     tensors: Tensors
@@ -242,69 +245,69 @@ class _Reader:
         if array is None:
             return None
         if array.ndim > 1 and array.shape[0] != 1:
-            raise invalid(f"{name}: batch 1 is needed, found shape {list(array.shape)}")
+            raise InvalidRequest(f"{name}: batch 1 is needed, found shape {list(array.shape)}")
         return list(array.reshape(-1).tolist())
 
-    def scalar(self, name: str) -> float:
+    def read_scalar(self, name: str) -> float:
         """The only value of a tensor that is present."""
         row = self._row(name)
         if row is None or len(row) != 1:
             found = 0 if row is None else len(row)
-            raise invalid(f"{name}: exactly one value is needed, found {found}")
+            raise InvalidRequest(f"{name}: exactly one value is needed, found {found}")
         value = row[0]
         if not isinstance(value, int | float):
-            raise invalid(f"{name}: a number is needed")
+            raise InvalidRequest(f"{name}: a number is needed")
         return value
 
-    def number(self, name: str, default: float) -> float:
+    def read_number(self, name: str, default: float) -> float:
         """A number in its range, or the default where the tensor is absent."""
         if name not in self.tensors:
             return default
-        value = float(self.scalar(name))
+        value = float(self.read_scalar(name))
         if value not in RANGES[name]:
-            raise invalid(f"{name}: must be {RANGES[name]}, found {value:g}")
+            raise InvalidRequest(f"{name}: must be {RANGES[name]}, found {value:g}")
         return value
 
-    def integer(self, name: str) -> int | None:
+    def read_integer(self, name: str) -> int | None:
         """An integer in its range, None where the tensor is absent."""
         if name not in self.tensors:
             return None
-        value = int(self.scalar(name))
+        value = int(self.read_scalar(name))
         if value not in RANGES[name]:
-            raise invalid(f"{name}: must be {RANGES[name]}, found {value}")
+            raise InvalidRequest(f"{name}: must be {RANGES[name]}, found {value}")
         return value
 
-    def integers(self, name: str) -> tuple[int, ...] | None:
+    def read_integers(self, name: str) -> tuple[int, ...] | None:
         """All integers, None where the tensor is absent."""
         row = self._row(name)
         return None if row is None else tuple(int(value) for value in row)  # type: ignore[call-overload]
 
-    def numbers(self, name: str) -> tuple[float, ...]:
+    def read_numbers(self, name: str) -> tuple[float, ...]:
         """All numbers, which must be finite."""
         values = tuple(float(value) for value in self._row(name) or ())  # type: ignore[arg-type]
         if not all(map(math.isfinite, values)):
-            raise invalid(f"{name}: every value must be finite")
+            raise InvalidRequest(f"{name}: every value must be finite")
         return values
 
-    def flag(self, name: str, *, default: bool) -> bool:
+    def read_flag(self, name: str, *, default: bool) -> bool:
         """A boolean."""
-        return bool(self.scalar(name)) if name in self.tensors else default
+        return bool(self.read_scalar(name)) if name in self.tensors else default
 
-    def text(self, name: str) -> bytes | None:
+    def read_text(self, name: str) -> bytes | None:
         """The only text, not empty; None where the tensor is absent."""
         words = self._row(name)
         if words is None:
             return None
         if len(words) != 1:
-            raise invalid(f"{name}: exactly one text is needed, found {len(words)}")
+            raise InvalidRequest(f"{name}: exactly one text is needed, found {len(words)}")
         if not words[0]:
-            raise invalid(f"{name}: must not be empty")
-        return _bytes(words[0])
+            raise InvalidRequest(f"{name}: must not be empty")
+        return _to_bytes(words[0])
 
-    def words(self, name: str) -> tuple[bytes, ...]:
+    def read_words(self, name: str) -> tuple[bytes, ...]:
         """All texts; the empty ones, which NVIDIA's clients send for "none", are left out."""
-        return tuple(_bytes(word) for word in self._row(name) or () if word)
+        return tuple(_to_bytes(word) for word in self._row(name) or () if word)
 
 
-def _bytes(value: object) -> bytes:
+def _to_bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()

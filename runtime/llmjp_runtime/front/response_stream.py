@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llmjp_runtime.executor.protocol import TokenEvent
-    from llmjp_runtime.front.reply import Part, ReplyAssembler
+    from llmjp_runtime.front.reply import ReplyAssembler, ReplyPart
 
     Outputs = dict[str, NDArray[np.generic]]
     """Output name to array, batch dimension included."""
@@ -39,12 +39,12 @@ class Responder(Protocol):
         """Send the error and end the request."""
         ...
 
-    def cancelled(self) -> bool:
+    def is_cancelled(self) -> bool:
         """Whether the client is gone or has cancelled; a round trip, so ask by time."""
         ...
 
 
-class LiveRequest:
+class ResponseStream:
     """One reply on its way."""
 
     def __init__(
@@ -87,7 +87,7 @@ class LiveRequest:
         self._due_s: float | None = None
         self._last_sent_s = -math.inf
         self._reason: FinishReason | None = None
-        self._unsent: list[Part] = []
+        self._unsent: list[ReplyPart] = []
         self.done = False
         """Whether the last response has been sent; read by any thread, set by the sender."""
 
@@ -118,15 +118,15 @@ class LiveRequest:
             self._due_s = None
             self._last_sent_s = now_s
         if not self.done and events:
-            self._advance(events)
+            self._send_ready(events)
 
-    def _advance(self, events: list[TokenEvent]) -> None:
+    def _send_ready(self, events: list[TokenEvent]) -> None:
         part = self._assembler.feed_all(events)
         self._unsent.append(part)
         self.done = part.final
         finished = part.finish_reason is not None
         if finished or (self._stream and any(each.text for each in self._unsent)):
-            outputs = self._outputs(part)
+            outputs = self._build_outputs(part)
             self._unsent.clear()
             self.responder.send(outputs, final=finished)
         if part.error is not None:
@@ -134,14 +134,14 @@ class LiveRequest:
         if part.cancel:
             self._on_stop()
 
-    def _outputs(self, last: Part) -> Outputs:
+    def _build_outputs(self, last: ReplyPart) -> Outputs:
         parts = self._unsent
         text = "".join(part.text for part in parts)
         ids = [token for part in parts for token in part.output_ids]
         if not self._stream:
             text = self._prompt + text
         outputs: Outputs = {
-            "text_output": _string(text),
+            "text_output": _encode_string(text),
             "output_ids": np.array([ids], np.int32).reshape(1, -1),
         }
         log_probs = [value for part in parts for value in part.log_probs or ()]
@@ -150,7 +150,7 @@ class LiveRequest:
             outputs["cum_log_probs"] = np.array([[sum(log_probs)]], np.float32)
         if last.finish_reason is not None:
             outputs |= {
-                "finish_reason": _string(self._finish_reason(last.finish_reason)),
+                "finish_reason": _encode_string(self._resolve_finish_reason(last.finish_reason)),
                 "num_input_tokens": np.array([[self._num_input_tokens]], np.int32),
                 "num_output_tokens": np.array([[last.num_output_tokens]], np.int32),
                 "sequence_index": np.zeros((1, 1), np.int32),
@@ -158,11 +158,11 @@ class LiveRequest:
             }
         return outputs
 
-    def _finish_reason(self, reason: FinishReason) -> FinishReason:
+    def _resolve_finish_reason(self, reason: FinishReason) -> FinishReason:
         if reason is FinishReason.CANCELLED and self._reason is not None:
             return self._reason
         return reason
 
 
-def _string(text: str) -> NDArray[np.generic]:
+def _encode_string(text: str) -> NDArray[np.generic]:
     return np.array([[text.encode()]], np.object_)

@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from llmjp_runtime.executor.protocol import TokenEvent
-    from llmjp_runtime.front.response_stream import LiveRequest
+    from llmjp_runtime.front.response_stream import ResponseStream
 
 _log = logging.getLogger(__name__)
 
 
-class Lane:
+class SendQueue:
     """Requests to be flushed by one thread, each not before its time."""
 
     def __init__(self) -> None:
         """Empty and open."""
         self._changed = threading.Condition()
-        self._heap: list[tuple[float, int, LiveRequest]] = []
+        self._heap: list[tuple[float, int, ResponseStream]] = []
         self._numbers = itertools.count()
         self._closed = False
 
-    def put(self, due_s: float, live: LiveRequest) -> None:
+    def put(self, due_s: float, stream: ResponseStream) -> None:
         """Have the request flushed at `due_s` (clock of `time.monotonic`)."""
         with self._changed:
-            heapq.heappush(self._heap, (due_s, next(self._numbers), live))
-            if self._heap[0][2] is live:
+            heapq.heappush(self._heap, (due_s, next(self._numbers), stream))
+            if self._heap[0][2] is stream:
                 self._changed.notify()
 
-    def get(self) -> LiveRequest | None:
+    def get(self) -> ResponseStream | None:
         """Wait for the next request that is due; None once closed and empty."""
         with self._changed:
             while True:
@@ -62,61 +62,61 @@ class Lane:
 class SenderPool:
     """Threads that flush live requests."""
 
-    def __init__(self, num_threads: int, on_done: Callable[[LiveRequest], None]) -> None:
+    def __init__(self, num_threads: int, on_done: Callable[[ResponseStream], None]) -> None:
         """Start the threads; `on_done` is called for each finished request."""
         self._on_done = on_done
-        self._lanes = [Lane() for _ in range(num_threads)]
-        self._next_lane = itertools.cycle(self._lanes)
+        self._queues = [SendQueue() for _ in range(num_threads)]
+        self._next_queue = itertools.cycle(self._queues)
         self._threads = [
-            threading.Thread(target=self._run, args=(lane,), name=f"sender-{index}", daemon=True)
-            for index, lane in enumerate(self._lanes)
+            threading.Thread(target=self._run, args=(queue,), name=f"sender-{index}", daemon=True)
+            for index, queue in enumerate(self._queues)
         ]
         for thread in self._threads:
             thread.start()
 
-    def sink(self, live: LiveRequest) -> Callable[[TokenEvent], None]:
+    def attach(self, stream: ResponseStream) -> Callable[[TokenEvent], None]:
         """The `on_event` of a request: appends, and calls its thread where none is coming."""
-        lane = next(self._next_lane)
+        queue = next(self._next_queue)
 
         def on_event(event: TokenEvent) -> None:
-            due = live.push(event, time.monotonic())
+            due = stream.push(event, time.monotonic())
             if due is not None:
-                lane.put(due, live)
+                queue.put(due, stream)
 
         return on_event
 
-    def _run(self, lane: Lane) -> None:
-        while (live := lane.get()) is not None:
+    def _run(self, queue: SendQueue) -> None:
+        while (stream := queue.get()) is not None:
             try:
-                live.flush(time.monotonic())
+                stream.flush(time.monotonic())
             except Exception:  # noqa: BLE001  a thread's edge
                 # The client is gone, or the response could not be made: this request ends here.
                 _log.exception("response failed")
-                live.abandon()
-            if live.done:
-                self._on_done(live)
+                stream.abandon()
+            if stream.done:
+                self._on_done(stream)
 
     def close(self) -> None:
         """End the threads after what is queued."""
-        for lane in self._lanes:
-            lane.close()
+        for queue in self._queues:
+            queue.close()
         for thread in self._threads:
             thread.join()
 
 
-class Watch:
+class StreamMonitor:
     """Looks every `interval_s` which requests are past their deadline or left by their client."""
 
     def __init__(
         self,
-        live: Callable[[], Iterable[LiveRequest]],
+        stream: Callable[[], Iterable[ResponseStream]],
         *,
-        on_expired: Callable[[LiveRequest], None],
-        on_cancelled: Callable[[LiveRequest], None],
+        on_expired: Callable[[ResponseStream], None],
+        on_cancelled: Callable[[ResponseStream], None],
         interval_s: float = 0.1,
     ) -> None:
         """Start the thread."""
-        self._live = live
+        self._list_streams = stream
         self._on_expired = on_expired
         self._on_cancelled = on_cancelled
         self._interval_s = interval_s
@@ -127,13 +127,13 @@ class Watch:
     def _run(self) -> None:
         while not self._closed.wait(self._interval_s):
             now = time.monotonic()
-            for live in self._live():
-                if live.done:
+            for stream in self._list_streams():
+                if stream.done:
                     continue
-                if live.deadline_s is not None and now >= live.deadline_s:
-                    self._on_expired(live)
-                elif live.responder.cancelled():
-                    self._on_cancelled(live)
+                if stream.deadline_s is not None and now >= stream.deadline_s:
+                    self._on_expired(stream)
+                elif stream.responder.is_cancelled():
+                    self._on_cancelled(stream)
 
     def close(self) -> None:
         """End the thread."""

@@ -9,16 +9,27 @@ import time
 from typing import TYPE_CHECKING
 
 from llmjp_runtime.executor.protocol import FinishReason, GenerationRequest, SamplingParams
-from llmjp_runtime.front.health import Drain
-from llmjp_runtime.front.prompt import bias_ids, build_prompt, forbidden_ids, stop_matcher
+from llmjp_runtime.front.health import DrainState
+from llmjp_runtime.front.prompt import (
+    build_prompt,
+    build_stop_matcher,
+    encode_bad_words,
+    encode_bias,
+)
 from llmjp_runtime.front.reply import ReplyAssembler
-from llmjp_runtime.front.request import Code, RequestError, Stop, invalid, parse
-from llmjp_runtime.front.response_stream import LiveRequest
-from llmjp_runtime.front.sender_pool import SenderPool, Watch
+from llmjp_runtime.front.request import (
+    Code,
+    InvalidRequest,
+    RequestError,
+    StopRequest,
+    parse_request,
+)
+from llmjp_runtime.front.response_stream import ResponseStream
+from llmjp_runtime.front.sender_pool import SenderPool, StreamMonitor
 
 if TYPE_CHECKING:
     from llmjp_runtime.executor.protocol import Executor
-    from llmjp_runtime.front.request import Generate, Tensors
+    from llmjp_runtime.front.request import ClientRequest, Tensors
     from llmjp_runtime.front.response_stream import Responder
     from llmjp_runtime.settings import ServingSettings
     from llmjp_runtime.text.tokenizer import TextTokenizer
@@ -41,12 +52,14 @@ class FrontService:
         self._settings = settings
         self._capacity = executor.limits.max_batch_size + settings.max_queue
         self._lock = threading.Lock()
-        self._live: dict[str, LiveRequest] = {}
+        self._streams: dict[str, ResponseStream] = {}
         self._key_of_id: dict[str, str] = {}
         self._numbers = itertools.count(1)
         self._refuses_from_s: float | None = None
-        self._senders = SenderPool(settings.sender_threads, self._forget)
-        self._watch = Watch(self._snapshot, on_expired=self._expire, on_cancelled=self._cancel)
+        self._senders = SenderPool(settings.sender_threads, self._unregister)
+        self._watch = StreamMonitor(
+            self._list_streams, on_expired=self._expire, on_cancelled=self._cancel
+        )
 
     def accept(
         self, tensors: Tensors, responder: Responder, *, request_id: str = "", timeout_s: float = 0
@@ -60,19 +73,19 @@ class FrontService:
             timeout_s: the reply ends with `deadline` after so long; 0 means no deadline.
         """
         try:
-            ask = parse(tensors, self._settings.defaults)
-            if isinstance(ask, Stop):
+            request = parse_request(tensors, self._settings.defaults)
+            if isinstance(request, StopRequest):
                 self._stop(request_id)
                 responder.send({}, final=True)
             else:
-                self._start(ask, responder, request_id, timeout_s)
+                self._start(request, responder, request_id, timeout_s)
         except RequestError as error:
             responder.fail(error)
         except Exception as exc:  # noqa: BLE001  the edge to Triton
             _log.exception("request failed")
             responder.fail(RequestError(Code.INTERNAL, f"{type(exc).__name__} in the front model"))
 
-    def drain(self) -> Drain:
+    def drain(self) -> DrainState:
         """Refuse new requests after a while, for good; running ones go on to their end.
 
         Within `drain_grace_s` of the first call they are still taken: whoever hands out this
@@ -82,9 +95,9 @@ class FrontService:
             now = time.monotonic()
             if self._refuses_from_s is None:
                 self._refuses_from_s = now + self._settings.drain_grace_s
-                _log.info("draining: %d requests are running or waiting", len(self._live))
+                _log.info("draining: %d requests are running or waiting", len(self._streams))
             left_s = max(self._refuses_from_s - now, 0.0)
-            return Drain(left_s == 0 and not self._live, len(self._live), left_s)
+            return DrainState(left_s == 0 and not self._streams, len(self._streams), left_s)
 
     @property
     def draining(self) -> bool:
@@ -92,106 +105,108 @@ class FrontService:
         return self._refuses_from_s is not None
 
     def _start(
-        self, ask: Generate, responder: Responder, request_id: str, timeout_s: float
+        self, request: ClientRequest, responder: Responder, request_id: str, timeout_s: float
     ) -> None:
-        self._refuse_missing_features(ask)
-        prompt_ids = build_prompt(ask, self._tokenizer, self._executor.limits)
+        self._refuse_missing_features(request)
+        prompt_ids = build_prompt(request, self._tokenizer, self._executor.limits)
         key = f"r{next(self._numbers)}"
-        live = LiveRequest(
+        stream = ResponseStream(
             key=key,
             responder=responder,
-            assembler=ReplyAssembler(self._tokenizer.detokenizer(), stop_matcher(ask)),
+            assembler=ReplyAssembler(
+                self._tokenizer.create_detokenizer(), build_stop_matcher(request)
+            ),
             num_input_tokens=len(prompt_ids),
-            stream=ask.stream,
+            stream=request.stream,
             interval_s=self._settings.response_interval_ms / 1e3,
-            prompt=self._tokenizer.decode(prompt_ids) if ask.include_prompt else "",
+            prompt=self._tokenizer.decode(prompt_ids) if request.include_prompt else "",
             deadline_s=time.monotonic() + timeout_s if timeout_s else None,
             on_stop=lambda: self._executor.cancel(key),
         )
-        request = GenerationRequest(
+        generation = GenerationRequest(
             request_id=key,
             prompt_ids=prompt_ids,
-            sampling=self._sampling(ask, len(prompt_ids)),
-            log_probs=ask.log_probs,
+            sampling=self._build_sampling(request, len(prompt_ids)),
+            log_probs=request.log_probs,
         )
-        self._remember(live, request_id)
+        self._register(stream, request_id)
         try:
-            self._executor.submit(request, self._senders.sink(live))
+            self._executor.submit(generation, self._senders.attach(stream))
         except ValueError as exc:
-            self._forget(live)
-            raise invalid(str(exc)) from exc
+            self._unregister(stream)
+            raise InvalidRequest(str(exc)) from exc
 
-    def _refuse_missing_features(self, ask: Generate) -> None:
-        for feature, name in ask.needed_features().items():
+    def _refuse_missing_features(self, request: ClientRequest) -> None:
+        for feature, name in request.list_needed_features().items():
             if feature not in self._executor.features:
                 raise RequestError(
                     Code.UNIMPLEMENTED,
                     f"{name}: not supported by backend {self._settings.backend}",
                 )
 
-    def _sampling(self, ask: Generate, num_prompt: int) -> SamplingParams:
+    def _build_sampling(self, request: ClientRequest, num_prompt: int) -> SamplingParams:
         left = self._executor.limits.max_context - num_prompt
-        end_ids = self._tokenizer.eos_ids if ask.end_id is None else frozenset({ask.end_id})
+        end_ids = self._tokenizer.eos_ids if request.end_id is None else frozenset({request.end_id})
         return SamplingParams(
-            max_tokens=left if ask.max_tokens is None else min(ask.max_tokens, left),
-            min_tokens=ask.min_tokens,
-            temperature=ask.temperature,
-            top_k=ask.top_k,
-            top_p=ask.top_p,
-            repetition_penalty=ask.repetition_penalty,
-            presence_penalty=ask.presence_penalty,
-            frequency_penalty=ask.frequency_penalty,
-            seed=ask.seed,
+            max_tokens=left if request.max_tokens is None else min(request.max_tokens, left),
+            min_tokens=request.min_tokens,
+            temperature=request.temperature,
+            top_k=request.top_k,
+            top_p=request.top_p,
+            repetition_penalty=request.repetition_penalty,
+            presence_penalty=request.presence_penalty,
+            frequency_penalty=request.frequency_penalty,
+            seed=request.seed,
             end_ids=end_ids,
-            bad_words=forbidden_ids(ask, self._tokenizer),
-            embedding_bias=bias_ids(ask, self._tokenizer),
+            bad_words=encode_bad_words(request, self._tokenizer),
+            embedding_bias=encode_bias(request, self._tokenizer),
         )
 
-    def _remember(self, live: LiveRequest, request_id: str) -> None:
+    def _register(self, stream: ResponseStream, request_id: str) -> None:
         with self._lock:
             if self._refuses_from_s is not None and time.monotonic() >= self._refuses_from_s:
                 raise RequestError(Code.UNAVAILABLE, f"{DRAINING}: send it again, to another")
-            if len(self._live) >= self._capacity:
+            if len(self._streams) >= self._capacity:
                 raise RequestError(
                     Code.RESOURCE_EXHAUSTED,
-                    f"{len(self._live)} requests are running or waiting, the limit is "
+                    f"{len(self._streams)} requests are running or waiting, the limit is "
                     f"{self._capacity}: try again later",
                 )
             if request_id and request_id in self._key_of_id:
-                raise invalid("request id: a running request has this id")
-            self._live[live.key] = live
+                raise InvalidRequest("request id: a running request has this id")
+            self._streams[stream.key] = stream
             if request_id:
-                self._key_of_id[request_id] = live.key
+                self._key_of_id[request_id] = stream.key
 
-    def _forget(self, live: LiveRequest) -> None:
+    def _unregister(self, stream: ResponseStream) -> None:
         with self._lock:
-            self._live.pop(live.key, None)
-            self._key_of_id = {i: key for i, key in self._key_of_id.items() if key != live.key}
+            self._streams.pop(stream.key, None)
+            self._key_of_id = {i: key for i, key in self._key_of_id.items() if key != stream.key}
 
-    def _snapshot(self) -> list[LiveRequest]:
+    def _list_streams(self) -> list[ResponseStream]:
         with self._lock:
-            return list(self._live.values())
+            return list(self._streams.values())
 
     def _stop(self, request_id: str) -> None:
         if not request_id:
-            raise invalid("stop: the id of the running request must be the request's id")
+            raise InvalidRequest("stop: the id of the running request must be the request's id")
         with self._lock:
             key = self._key_of_id.get(request_id)
         # A reply that has just ended by itself is as stopped as one can be: no error.
         if key is not None:
             self._executor.cancel(key)
 
-    def _expire(self, live: LiveRequest) -> None:
-        live.expire(FinishReason.DEADLINE)
-        self._executor.cancel(live.key)
+    def _expire(self, stream: ResponseStream) -> None:
+        stream.expire(FinishReason.DEADLINE)
+        self._executor.cancel(stream.key)
 
-    def _cancel(self, live: LiveRequest) -> None:
-        self._executor.cancel(live.key)
+    def _cancel(self, stream: ResponseStream) -> None:
+        self._executor.cancel(stream.key)
 
     @property
-    def num_live(self) -> int:
+    def num_streams(self) -> int:
         """Requests whose last response has not been sent."""
-        return len(self._live)
+        return len(self._streams)
 
     def close(self) -> None:
         """End every request (`cancelled`), the threads and the executor."""

@@ -30,12 +30,12 @@ ERROR_CODES = {
 """Names of Triton's codes; a gRPC stream brings only the message, with our code in brackets."""
 
 
-def final_flag() -> int:
+def get_final_flag() -> int:
     """Marks a request's last response."""
     return int(pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
-def inputs_of(request: Any) -> Tensors:
+def read_inputs(request: Any) -> Tensors:
     """The request's tensors as arrays."""
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
@@ -56,10 +56,10 @@ class TritonResponder:
         with self._lock:
             self._ended = final
             if not tensors:
-                self._sender.send(flags=final_flag())
+                self._sender.send(flags=get_final_flag())
             else:
                 self._sender.send(
-                    pb_utils.InferenceResponse(tensors), flags=final_flag() if final else 0
+                    pb_utils.InferenceResponse(tensors), flags=get_final_flag() if final else 0
                 )
 
     def fail(self, error: RequestError) -> None:
@@ -68,7 +68,7 @@ class TritonResponder:
             pb_utils.TritonError(str(error), getattr(pb_utils.TritonError, ERROR_CODES[error.code]))
         )
 
-    def fail_with(self, message: str) -> None:
+    def forward_error(self, message: str) -> None:
         """Send an error in the words of another model of ours, which begin with its code."""
         code, _, _ = message.removeprefix("[").partition("] ")
         kind = ERROR_CODES[Code(code)] if code in set(Code) else "INTERNAL"
@@ -77,9 +77,9 @@ class TritonResponder:
     def _fail(self, error: Any) -> None:
         with self._lock:
             self._ended = True
-            self._sender.send(pb_utils.InferenceResponse(error=error), flags=final_flag())
+            self._sender.send(pb_utils.InferenceResponse(error=error), flags=get_final_flag())
 
-    def cancelled(self) -> bool:
+    def is_cancelled(self) -> bool:
         """Whether the client is gone; a round trip."""
         with self._lock:
             return not self._ended and bool(self._sender.is_cancelled())

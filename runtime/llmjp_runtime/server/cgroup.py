@@ -19,24 +19,24 @@ MOUNT: Final = Path("/sys/fs/cgroup")
 MEMBERSHIP: Final = Path("/proc/self/cgroup")
 
 
-def usable_threads(*, mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> int | None:
+def count_usable_threads(*, mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> int | None:
     """Threads that get a core each, where that is fewer than there are cores; else None.
 
     A limit of 1.5 cores is one thread: two would wait for each other while the kernel holds one
     back.
     """
-    limit = cpu_limit(mount=mount, membership=membership)
+    limit = read_cpu_limit(mount=mount, membership=membership)
     cores = len(os.sched_getaffinity(0))
     return None if limit is None or limit >= cores else max(int(limit), 1)
 
 
-def cpu_limit(*, mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> float | None:
+def read_cpu_limit(*, mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> float | None:
     """Cores that may be used on average; None where nothing limits them."""
     quotas = [
-        *(_words(folder / "cpu.max") for folder in _folders(mount, membership, "")),
+        *(_read_words(folder / "cpu.max") for folder in _list_folders(mount, membership, "")),
         *(
-            _words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us")
-            for folder in _folders(mount, membership, "cpu")
+            _read_words(folder / "cpu.cfs_quota_us") + _read_words(folder / "cpu.cfs_period_us")
+            for folder in _list_folders(mount, membership, "cpu")
         ),
     ]
     limits = [
@@ -47,17 +47,17 @@ def cpu_limit(*, mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> float | 
     return min(limits, default=None)
 
 
-def num_killed_for_memory(*, mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> int:
+def count_oom_kills(*, mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> int:
     """Processes that the kernel killed so far because a memory limit of ours was reached."""
     for controller, name in (("", "memory.events"), ("memory", "memory.oom_control")):
-        for folder in _folders(mount, membership, controller):
+        for folder in _list_folders(mount, membership, controller):
             # Of the folders above, others count as well.
-            if words := _words(folder / name):
+            if words := _read_words(folder / name):
                 return int(dict(zip(words[::2], words[1::2], strict=True)).get("oom_kill", 0))
     return 0
 
 
-def _folders(mount: Path, membership: Path, controller: str) -> Iterator[Path]:
+def _list_folders(mount: Path, membership: Path, controller: str) -> Iterator[Path]:
     """Our cgroup of a controller and all above it; the controller of v2's only tree is empty."""
     with suppress(OSError):
         for line in membership.read_text().splitlines():
@@ -68,7 +68,7 @@ def _folders(mount: Path, membership: Path, controller: str) -> Iterator[Path]:
                 yield from (folder, *(up for up in folder.parents if up.is_relative_to(root)))
 
 
-def _words(file: Path) -> list[str]:
+def _read_words(file: Path) -> list[str]:
     try:
         return file.read_text().split()
     except OSError:

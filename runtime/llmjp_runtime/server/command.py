@@ -21,8 +21,8 @@ from llmjp_runtime.executor.tensorrt.model_config import ENGINE_MODEL_NAME
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from llmjp_runtime.server.endpoints import Endpoints
     from llmjp_runtime.server.installation import TritonInstallation
-    from llmjp_runtime.server.listen import Listen
 
 MPIRUN = "mpirun"
 _LISTENING = ("--http-", "--grpc-", "--metrics-", "--allow-gpu-metrics")
@@ -39,12 +39,12 @@ end, and new calls go over a new one: so pods that were added get their share.
 """
 
 
-def command_line(
+def build_command(
     installation: TritonInstallation,
     *,
     repository: Path,
     backends: Path,
-    listen: Listen,
+    endpoints: Endpoints,
     shm_prefix: str,
     exit_timeout_s: float = EXIT_TIMEOUT_S,
     verbose: bool = False,
@@ -55,12 +55,12 @@ def command_line(
         f"--model-repository={repository}",
         f"--backend-directory={backends}",
         f"{SHM_PREFIX}{shm_prefix}",
-        f"--http-address={listen.http_host}",
-        f"--http-port={listen.http_port}",
-        f"--grpc-address={listen.host}",
-        f"--grpc-port={listen.grpc_port}",
-        f"--metrics-address={listen.host}",
-        f"--metrics-port={listen.metrics_port}",
+        f"--http-address={endpoints.http_host}",
+        f"--http-port={endpoints.http_port}",
+        f"--grpc-address={endpoints.host}",
+        f"--grpc-port={endpoints.grpc_port}",
+        f"--metrics-address={endpoints.host}",
+        f"--metrics-port={endpoints.metrics_port}",
         "--disable-auto-complete-config",
         "--strict-readiness=true",
         f"--exit-timeout-secs={math.ceil(exit_timeout_s)}",
@@ -69,14 +69,14 @@ def command_line(
         "--grpc-http2-min-recv-ping-interval-without-data=10000",
         f"--log-info={str(verbose).lower()}",
     ]
-    if listen.tls is not None:
-        command += listen.tls.options
+    if endpoints.tls is not None:
+        command += endpoints.tls.options
     if not Path("/dev/nvidiactl").exists():
         command += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
     return command
 
 
-def world_command(leader: Sequence[str], world_size: int) -> list[str]:
+def build_world_command(leader: Sequence[str], world_size: int) -> list[str]:
     """What to run for all ranks (pure).
 
     Args:
@@ -85,7 +85,7 @@ def world_command(leader: Sequence[str], world_size: int) -> list[str]:
     """
     if world_size == 1:
         return list(leader)
-    ranks = [list(leader), *(_follower(leader, rank) for rank in range(1, world_size))]
+    ranks = [list(leader), *(_build_follower(leader, rank) for rank in range(1, world_size))]
     # Unbound: mpirun pins each of two processes to one core, and everything they start with them.
     line = [MPIRUN, "--allow-run-as-root", "--bind-to", "none"]
     for rank, command in enumerate(ranks):
@@ -94,7 +94,7 @@ def world_command(leader: Sequence[str], world_size: int) -> list[str]:
     return line
 
 
-def _follower(leader: Sequence[str], rank: int) -> list[str]:
+def _build_follower(leader: Sequence[str], rank: int) -> list[str]:
     kept = [
         f"{option}r{rank}_" if option.startswith(SHM_PREFIX) else option
         for option in leader
@@ -110,7 +110,7 @@ def _follower(leader: Sequence[str], rank: int) -> list[str]:
     ]
 
 
-def server_environment(
+def build_environment(
     installation: TritonInstallation, environ: Mapping[str, str], python: Path
 ) -> dict[str, str]:
     """The server's environment (pure): its libraries, and this Python first on PATH."""

@@ -12,15 +12,15 @@ ANY_ADDRESS = "0.0.0.0"  # noqa: S104  compared with, never bound by default
 """Listening on every address."""
 
 
-def reachable(host: str) -> str:
+def get_reachable_host(host: str) -> str:
     """An address at which a server that listens on `host` can be asked."""
     return host if host != ANY_ADDRESS else "127.0.0.1"
 
 
-def listens(host: str, port: int) -> bool:
+def is_listening(host: str, port: int) -> bool:
     """Whether somebody accepts connections; a slow answer counts as yes."""
     try:
-        with socket.create_connection((reachable(host), port), timeout=5):
+        with socket.create_connection((get_reachable_host(host), port), timeout=5):
             return True
     except ConnectionRefusedError:
         return False
@@ -28,7 +28,7 @@ def listens(host: str, port: int) -> bool:
         return True
 
 
-def answers(url: str) -> bool:
+def is_passing(url: str) -> bool:
     """Whether a probe passes."""
     try:
         with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  always http
@@ -37,7 +37,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def failure(probe: str) -> str | None:
+def read_failure(probe: str) -> str | None:
     """Why a probe fails that is answered; None where it passes or nobody answers."""
     try:
         with urllib.request.urlopen(probe, timeout=2):  # noqa: S310  always http

@@ -2,7 +2,7 @@
 
 Two homes are known: NVIDIA's image (`/opt/tritonserver`) and the `nvidia-pytriton` wheel, of which
 only the binary and the python backend are used. The wheel keeps one stub per Python version outside
-the backend's folder; `backend_directory` brings them together.
+the backend's folder; `prepare_backends` brings them together.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmjp_runtime.errors import TritonMissing
-from llmjp_runtime.interpreter import libpython_name
+from llmjp_runtime.interpreter import get_libpython_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,25 +51,25 @@ def find_triton(environ: Mapping[str, str] = os.environ) -> TritonInstallation:
         raise TritonMissing(f"${HOME_VARIABLE} is {named}, but {named}/bin/tritonserver is missing")
     for home in (Path(named) if named else NVIDIA_HOME, NVIDIA_HOME):
         if (home / "bin/tritonserver").is_file():
-            return _nvidia(home)
+            return _from_nvidia_home(home)
     wheel = importlib.util.find_spec("pytriton")
     if wheel is not None and wheel.submodule_search_locations:
-        return _wheel(Path(wheel.submodule_search_locations[0]))
+        return _from_wheel(Path(wheel.submodule_search_locations[0]))
     raise TritonMissing(
         f"no tritonserver found: not in {NVIDIA_HOME} and nvidia-pytriton is not installed; "
         "run inside NVIDIA's Triton image, or: pip install 'llmjp-serving[triton]'"
     )
 
 
-def _nvidia(home: Path) -> TritonInstallation:
+def _from_nvidia_home(home: Path) -> TritonInstallation:
     return TritonInstallation(home / "bin/tritonserver", home / "backends", None, (home / "lib",))
 
 
-def _wheel(package: Path) -> TritonInstallation:
+def _from_wheel(package: Path) -> TritonInstallation:
     home = package / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     libdir = Path(sysconfig.get_config_var("LIBDIR") or "/nonexistent")
-    own = (libdir,) if (libdir / libpython_name()).exists() else ()
+    own = (libdir,) if (libdir / get_libpython_name()).exists() else ()
     return TritonInstallation(
         binary=home / "bin/tritonserver",
         backends=home / "backends",
@@ -78,7 +78,7 @@ def _wheel(package: Path) -> TritonInstallation:
     )
 
 
-def backend_directory(installation: TritonInstallation, scratch: Path) -> Path:
+def prepare_backends(installation: TritonInstallation, scratch: Path) -> Path:
     """A folder for `--backend-directory` in which the python backend finds its stub.
 
     Raises:

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 KEPT_LINES: Final = 200
 
 
-class Tail:
+class LogTail:
     """Passes a process's output on to stderr; remembers its last lines."""
 
     def __init__(self, source: IO[bytes]) -> None:
         """Start a thread that reads until the last holder of the pipe is gone."""
         self._lines: deque[bytes] = deque(maxlen=KEPT_LINES)
         self._thread = threading.Thread(
-            target=self._pass_on, args=(source,), name="server output", daemon=True
+            target=self._forward, args=(source,), name="server output", daemon=True
         )
         self._thread.start()
 
@@ -35,7 +35,7 @@ class Tail:
         """The last lines."""
         return b"".join(self._lines.copy()).decode(errors="replace")
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """What was said so far explains nothing that happens from here on."""
         self._lines.clear()
 
@@ -43,7 +43,7 @@ class Tail:
         """Wait until everything was passed on; not longer, as children may keep the pipe open."""
         self._thread.join(timeout_s)
 
-    def _pass_on(self, source: IO[bytes]) -> None:
+    def _forward(self, source: IO[bytes]) -> None:
         with source:
             for line in source:
                 self._lines.append(line)
@@ -54,7 +54,7 @@ class Tail:
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class FailureCause:
     """Why a server failed, as far as its output tells."""
 
     text: str
@@ -76,30 +76,30 @@ _WHERE: Final = r"\n\nAt:"
 """After it, Triton prints the stack, in one line with the message."""
 
 
-def cause_of(log: str) -> Cause:
+def find_cause(log: str) -> FailureCause:
     """The line of a server's log that says why it failed, as a person would pick it (pure)."""
     nonempty = [each for line in log.splitlines() if (each := line.strip())]
     lines = [each for each in nonempty if _NOISE not in each and not _FRAME.match(each)]
-    ours = {error.__name__: error for error in _below(RuntimeFailure)}
+    ours = {error.__name__: error for error in _list_subclasses(RuntimeFailure)}
     named = re.compile(rf"\b({'|'.join(ours)}): (.*)")
     if found := [match for line in lines if (match := named.search(line))]:
-        return Cause(_bare(found[-1][2]), ours[found[-1][1]])
+        return FailureCause(_strip_stack(found[-1][2]), ours[found[-1][1]])
     for pattern in _PATTERNS:
         said = [match[1] for line in lines if (match := re.search(pattern, line))]
         if said:
-            return Cause(_bare(said[-1]), _meant(lines))
-    return Cause(lines[-1] if lines else "it said nothing", _meant(lines))
+            return FailureCause(_strip_stack(said[-1]), _classify(lines))
+    return FailureCause(lines[-1] if lines else "it said nothing", _classify(lines))
 
 
-def _bare(text: str) -> str:
+def _strip_stack(text: str) -> str:
     return text.partition(_WHERE)[0].strip('"').strip()
 
 
-def _meant(lines: Iterable[str]) -> type[RuntimeFailure] | None:
+def _classify(lines: Iterable[str]) -> type[RuntimeFailure] | None:
     return NotEnoughMemory if any(map(_MEMORY.search, lines)) else None
 
 
-def _below(error: type[RuntimeFailure]) -> Iterator[type[RuntimeFailure]]:
+def _list_subclasses(error: type[RuntimeFailure]) -> Iterator[type[RuntimeFailure]]:
     for each in error.__subclasses__():
         yield each
-        yield from _below(each)
+        yield from _list_subclasses(each)

@@ -49,7 +49,7 @@ def check_ports(host: str, ports: dict[str, int]) -> None:
                 ) from exc
 
 
-def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+def find_free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     """Ports that were free a moment ago, all different."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
@@ -71,7 +71,7 @@ class EngineHost:
     """None where nvidia-smi does not say."""
 
 
-def observe_engine_host(installation: TritonInstallation) -> EngineHost:
+def read_engine_host(installation: TritonInstallation) -> EngineHost:
     """This machine."""
     try:
         version: str | None = importlib.metadata.version("tensorrt_llm")
@@ -81,11 +81,11 @@ def observe_engine_host(installation: TritonInstallation) -> EngineHost:
         has_backend=(installation.backends / ENGINE_BACKEND).is_dir(),
         has_mpirun=shutil.which(MPIRUN) is not None,
         tensorrt_llm=version,
-        num_gpus=_num_gpus(),
+        num_gpus=_count_gpus(),
     )
 
 
-def _num_gpus() -> int | None:
+def _count_gpus() -> int | None:
     try:
         listing = subprocess.run(
             ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=30, check=True

@@ -24,39 +24,44 @@ from typing import IO, TYPE_CHECKING, Self
 
 from llmjp_runtime.errors import ExitTimedOut, NotEnoughMemory, ServerFailed, Terminated
 from llmjp_runtime.executor.tensorrt.engine_config import EngineConfig
-from llmjp_runtime.front.repository import model_repository, write_repository
-from llmjp_runtime.interpreter import check_interpreter, observe_interpreter
-from llmjp_runtime.server.cgroup import num_killed_for_memory, usable_threads
+from llmjp_runtime.front.repository import render_repository, write_repository
+from llmjp_runtime.interpreter import check_interpreter, read_interpreter
+from llmjp_runtime.server.cgroup import count_oom_kills, count_usable_threads
 from llmjp_runtime.server.command import (
     EXIT_TIMEOUT_S,
     SHM_PREFIX,
-    command_line,
-    server_environment,
+    build_command,
+    build_environment,
+    build_world_command,
     spawn,
-    world_command,
 )
-from llmjp_runtime.server.http_probe import answers, failure, listens, reachable
-from llmjp_runtime.server.installation import backend_directory, find_triton
-from llmjp_runtime.server.log_tail import Cause, Tail, cause_of
+from llmjp_runtime.server.http_probe import (
+    get_reachable_host,
+    is_listening,
+    is_passing,
+    read_failure,
+)
+from llmjp_runtime.server.installation import find_triton, prepare_backends
+from llmjp_runtime.server.log_tail import FailureCause, LogTail, find_cause
 from llmjp_runtime.server.preflight import (
     check_engine_host,
     check_ports,
-    observe_engine_host,
+    read_engine_host,
 )
 from llmjp_runtime.server.processes import (
-    Ending,
-    alive,
-    collect_orphans,
-    descendants,
-    kill_all,
-    with_argument,
+    ShutdownRequest,
+    find_by_argument,
+    is_alive,
+    kill_processes,
+    list_descendants,
+    reap_orphans,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from llmjp_runtime.server.endpoints import Endpoints
     from llmjp_runtime.server.installation import TritonInstallation
-    from llmjp_runtime.server.listen import Listen
     from llmjp_runtime.settings import ServingSettings
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where Triton's python backend keeps its regions
@@ -75,84 +80,84 @@ class TritonServer:
     """A running tritonserver over one artefact; a context manager that ends it.
 
     Attributes:
-        listen: its addresses.
+        endpoints: its addresses.
         settings: what the front model was told.
     """
 
     def __init__(
         self,
         settings: ServingSettings,
-        listen: Listen,
+        endpoints: Endpoints,
         *,
         log: Path | None = None,
         verbose: bool = False,
         exit_timeout_s: float = EXIT_TIMEOUT_S,
-        ending: Ending | None = None,
+        shutdown: ShutdownRequest | None = None,
     ) -> None:
         """Check what can be checked beforehand, then start. Does not wait for readiness.
 
         Args:
             settings: handed to the front model.
-            listen: where to listen.
+            endpoints: where to endpoints.
             log: file for the server's output; None passes it on to stderr.
             verbose: Triton's own informational lines as well.
             exit_timeout_s: between being asked to end and being killed.
-            ending: called when it is to end, at any time, also before this; see `terminate`.
+            shutdown: called when it is to end, at any time, also before this; see `terminate`.
 
         Raises:
             TritonMissing, UnusableInterpreter, PortInUse: before anything is started.
             ArtefactInvalid, UnsupportedModel, OptionInvalid: likewise, of an engine.
         """
         installation = find_triton()
-        check_interpreter(observe_interpreter())
-        engine = _checked_engine(settings, installation)
-        check_ports(listen.host, listen.options(settings.health_port))
-        if listen.tls is not None:
-            listen.tls.check()
+        check_interpreter(read_interpreter())
+        engine = _check_engine(settings, installation)
+        check_ports(endpoints.host, endpoints.list_ports(settings.health_port))
+        if endpoints.tls is not None:
+            endpoints.tls.check()
         self.settings = replace(
             settings,
-            triton_http=f"{reachable(listen.http_host)}:{listen.http_port}",
-            triton_grpc=f"{reachable(listen.host)}:{listen.grpc_port}",
-            tls_certificate=None if listen.tls is None else listen.tls.certificate.absolute(),
-            num_threads=settings.num_threads or usable_threads(),
+            triton_http=f"{get_reachable_host(endpoints.http_host)}:{endpoints.http_port}",
+            triton_grpc=f"{get_reachable_host(endpoints.host)}:{endpoints.grpc_port}",
+            tls_certificate=None if endpoints.tls is None else endpoints.tls.certificate.absolute(),
+            num_threads=settings.num_threads or count_usable_threads(),
         )
-        self.listen = listen
+        self.endpoints = endpoints
         self._log = log
         self._log_start = 0
-        self._ending = ending or Ending()
+        self._shutdown = shutdown or ShutdownRequest()
         self._exit_timeout_s = exit_timeout_s
-        self._num_killed = num_killed_for_memory()
+        self._num_killed = count_oom_kills()
         self._world_size = engine.world_size if engine else 1
-        self._shm_prefix = f"llmjp_{os.getpid()}_{listen.grpc_port}_"
+        self._shm_prefix = f"llmjp_{os.getpid()}_{endpoints.grpc_port}_"
         self._scratch = Path(tempfile.mkdtemp(prefix="llmjp-serve-"))
         try:
-            self._process = self._started(installation, engine, verbose=verbose)
+            self._process = self._start(installation, engine, verbose=verbose)
         except BaseException:
             shutil.rmtree(self._scratch, ignore_errors=True)
             raise
         piped = self._process.stdout
-        self._tail = None if piped is None else Tail(piped)
+        self._tail = None if piped is None else LogTail(piped)
 
-    def _started(
+    def _start(
         self, installation: TritonInstallation, engine: EngineConfig | None, *, verbose: bool
     ) -> subprocess.Popen[bytes]:
         repository = self._scratch / "repository"
-        write_repository(model_repository(self.settings, engine), repository)
-        leader = command_line(
+        write_repository(render_repository(self.settings, engine), repository)
+        leader = build_command(
             installation,
             repository=repository,
-            backends=backend_directory(installation, self._scratch),
-            listen=self.listen,
+            backends=prepare_backends(installation, self._scratch),
+            endpoints=self.endpoints,
             shm_prefix=self._shm_prefix,
             exit_timeout_s=self._exit_timeout_s,
             verbose=verbose,
         )
-        command = world_command(leader, self._world_size)
-        environment = server_environment(installation, os.environ, Path(sys.executable))
-        with self._output() as output:
+        command = build_world_command(leader, self._world_size)
+        environment = build_environment(installation, os.environ, Path(sys.executable))
+        with self._open_output() as output:
             return spawn(command, environment, output)
 
-    def _output(self) -> contextlib.AbstractContextManager[IO[bytes] | int]:
+    def _open_output(self) -> contextlib.AbstractContextManager[IO[bytes] | int]:
         if self._log is None:
             return contextlib.nullcontext(subprocess.PIPE)
         return self._log.open("wb")
@@ -165,12 +170,12 @@ class TritonServer:
     @property
     def grpc_endpoint(self) -> str:
         """`host:port` for clients."""
-        return f"{self.listen.host}:{self.listen.grpc_port}"
+        return f"{self.endpoints.host}:{self.endpoints.grpc_port}"
 
     def poll(self) -> int | None:
         """The exit status, or None while it runs."""
         status = self._process.poll()
-        collect_orphans(self._process.pid)
+        reap_orphans(self._process.pid)
         return status
 
     def wait(self) -> None:
@@ -182,32 +187,32 @@ class TritonServer:
             NotEnoughMemory: likewise, and the kernel killed a process.
             ExitTimedOut: it was asked to end, and took too long.
         """
-        while self._ending.asked_at_s is None:
+        while self._shutdown.requested_at_s is None:
             if (status := self.poll()) is not None:
-                raise self._died(f"tritonserver ended with status {status}")
-            if listens(self.settings.health_host, self.settings.health_port):
+                raise self._build_failure(f"tritonserver ended with status {status}")
+            if is_listening(self.settings.health_host, self.settings.health_port):
                 time.sleep(WATCH_S)
-            elif self.poll() is None and self._ending.asked_at_s is None:
+            elif self.poll() is None and self._shutdown.requested_at_s is None:
                 self._kill()
-                raise self._died("the front model's process died")
-        self._end(self._ending.asked_at_s + self._exit_timeout_s)
+                raise self._build_failure("the front model's process died")
+        self._shut_down(self._shutdown.requested_at_s + self._exit_timeout_s)
 
-    def _died(self, what: str) -> NotEnoughMemory | ServerFailed:
-        if num_killed_for_memory() > self._num_killed:
+    def _build_failure(self, what: str) -> NotEnoughMemory | ServerFailed:
+        if count_oom_kills() > self._num_killed:
             return NotEnoughMemory(
                 f"{what}: the kernel killed it because the container's memory limit was reached"
             )
-        return ServerFailed(f"{what}: {self._cause().text}{self._where()}")
+        return ServerFailed(f"{what}: {self._find_cause().text}{self._format_log_hint()}")
 
-    def _end(self, until_s: float) -> None:
+    def _shut_down(self, until_s: float) -> None:
         """End in order: requests first, then the leader, then the other ranks.
 
         mpirun would kill all ranks 2 s after a signal of its own, so only the leader gets it.
         """
-        leader = self._leader()
+        leader = self._find_leader()
         with contextlib.suppress(ProcessLookupError):
             os.kill(leader, signal.SIGTERM)
-        while self.poll() is None and alive(leader):
+        while self.poll() is None and is_alive(leader):
             if time.monotonic() >= until_s:
                 self._kill()
                 raise ExitTimedOut(
@@ -218,13 +223,15 @@ class TritonServer:
         if leader != self.pid:
             self._kill()
         elif status := self._process.wait():
-            raise ServerFailed(f"tritonserver ended with status {status}: {self._cause().text}")
+            raise ServerFailed(
+                f"tritonserver ended with status {status}: {self._find_cause().text}"
+            )
 
-    def _leader(self) -> int:
+    def _find_leader(self) -> int:
         """The process that has the requests."""
         if self._world_size == 1:
             return self.pid
-        found = with_argument(descendants(self.pid), f"{SHM_PREFIX}{self._shm_prefix}")
+        found = find_by_argument(list_descendants(self.pid), f"{SHM_PREFIX}{self._shm_prefix}")
         return self.pid if found is None else found
 
     def wait_ready(
@@ -245,35 +252,37 @@ class TritonServer:
         start = time.monotonic()
         while not self.is_ready():
             waited = time.monotonic() - start
-            if self._ending.asked_at_s is not None:
+            if self._shutdown.requested_at_s is not None:
                 self._kill()
                 raise Terminated("the server was asked to end before it was ready")
             if (status := self.poll()) is not None:
-                cause, where = self._cause(), self._where()
+                cause, where = self._find_cause(), self._format_log_hint()
                 if cause.error is not None:
                     raise cause.error(f"{cause.text}{where}")
                 raise ServerFailed(f"tritonserver ended with status {status}: {cause.text}{where}")
             if waited > timeout_s:
                 raise ServerFailed(
-                    f"tritonserver is not ready after {timeout_s:.0f} s: {self._cause().text}"
-                    f"{self._where()}"
+                    f"tritonserver is not ready after {timeout_s:.0f} s: {self._find_cause().text}"
+                    f"{self._format_log_hint()}"
                 )
-            if (reason := failure(self._health_url("/livez"))) is not None:
-                raise ServerFailed(f"{reason}{self._where()}")
+            if (reason := read_failure(self._build_health_url("/livez"))) is not None:
+                raise ServerFailed(f"{reason}{self._format_log_hint()}")
             if on_wait:
                 on_wait(waited)
             time.sleep(POLL_S)
-        self._forget_start()
+        self._skip_startup_log()
 
     def is_ready(self) -> bool:
         """Whether requests can be sent now."""
         triton = f"http://{self.settings.triton_http}"
-        return answers(self._health_url("/readyz")) and answers(f"{triton}/v2/health/ready")
+        return is_passing(self._build_health_url("/readyz")) and is_passing(
+            f"{triton}/v2/health/ready"
+        )
 
-    def _health_url(self, path: str) -> str:
-        return f"http://{reachable(self.settings.health_host)}:{self.settings.health_port}{path}"
+    def _build_health_url(self, path: str) -> str:
+        return f"http://{get_reachable_host(self.settings.health_host)}:{self.settings.health_port}{path}"
 
-    def _cause(self) -> Cause:
+    def _find_cause(self) -> FailureCause:
         """What the server said last."""
         if self._log is not None:
             said = self._log.read_bytes()[self._log_start :].decode(errors="replace")
@@ -282,22 +291,22 @@ class TritonServer:
             if self._process.poll() is not None:
                 self._tail.finish(LAST_WORDS_S)
             said = self._tail.text
-        return cause_of(said)
+        return find_cause(said)
 
-    def _forget_start(self) -> None:
+    def _skip_startup_log(self) -> None:
         if self._log is not None:
             self._log_start = self._log.stat().st_size
         elif self._tail is not None:
-            self._tail.forget()
+            self._tail.clear()
 
-    def _where(self) -> str:
+    def _format_log_hint(self) -> str:
         return f" (log: {self._log})" if self._log is not None else ""
 
     def terminate(self) -> None:
         """Ask it to finish what runs and end; returns at once. For handlers of signals."""
-        self._ending()
+        self._shutdown()
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._leader(), signal.SIGTERM)
+            os.kill(self._find_leader(), signal.SIGTERM)
 
     def _kill(self) -> None:
         """End it at once, with everything it started.
@@ -305,14 +314,14 @@ class TritonServer:
         mpirun is asked first, so that it tidies up. Killed, it would leave its ranks behind, which
         have groups of their own.
         """
-        below = descendants(self.pid)
+        below = list_descendants(self.pid)
         if self._world_size > 1 and self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(KILL_S)
         self._process.kill()
         self._process.wait()
-        kill_all(below)
+        kill_processes(below)
         # What was started since, or by a process that is gone.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -320,9 +329,9 @@ class TritonServer:
     def close(self, timeout_s: float = 15.0) -> None:
         """End the server and everything it started, and remove its scratch files. Idempotent."""
         try:
-            leader, until = self._leader(), time.monotonic() + timeout_s
+            leader, until = self._find_leader(), time.monotonic() + timeout_s
             self.terminate()
-            while self.poll() is None and alive(leader) and time.monotonic() < until:
+            while self.poll() is None and is_alive(leader) and time.monotonic() < until:
                 time.sleep(POLL_S)
             # A server that is stopped while it loads leaves its models' processes behind.
             self._kill()
@@ -340,12 +349,12 @@ class TritonServer:
         self.close()
 
 
-def _checked_engine(
+def _check_engine(
     settings: ServingSettings, installation: TritonInstallation
 ) -> EngineConfig | None:
     if settings.backend != "tensorrt":
         return None
     engine = EngineConfig.load(settings.artefact)
     engine.narrow_limits(settings.max_batch_size, settings.max_context)
-    check_engine_host(engine, observe_engine_host(installation))
+    check_engine_host(engine, read_engine_host(installation))
     return engine

@@ -17,16 +17,16 @@ INIT = 1
 """The process that inherits orphans, of a machine or a container."""
 
 
-def descendants(pid: int) -> list[int]:
+def list_descendants(pid: int) -> list[int]:
     """Every living process below `pid`, as far as /proc tells."""
-    parents = dict(_parents())
+    parents = dict(_read_parents())
     found = [pid]
     for above in found:
         found += [child for child, parent in parents.items() if parent == above]
     return found[1:]
 
 
-def _parents() -> Iterable[tuple[int, int]]:
+def _read_parents() -> Iterable[tuple[int, int]]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with suppress(OSError):
@@ -36,7 +36,7 @@ def _parents() -> Iterable[tuple[int, int]]:
                     yield int(folder.name), int(parent)
 
 
-def with_argument(pids: Iterable[int], argument: str) -> int | None:
+def find_by_argument(pids: Iterable[int], argument: str) -> int | None:
     """The first process that was started with exactly this argument."""
     for pid in pids:
         with suppress(OSError):
@@ -45,7 +45,7 @@ def with_argument(pids: Iterable[int], argument: str) -> int | None:
     return None
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether it has not ended; what ended and was not collected has."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -53,14 +53,14 @@ def alive(pid: int) -> bool:
         return False
 
 
-def kill_all(pids: Iterable[int]) -> None:
+def kill_processes(pids: Iterable[int]) -> None:
     """End them at once; those that are gone already are fine."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
-def collect_orphans(own: int) -> None:
+def reap_orphans(own: int) -> None:
     """Let go of processes that ended as our children without our having started them.
 
     Only the first process of a container gets such, and has to: each holds a process id until then.
@@ -79,17 +79,17 @@ def collect_orphans(own: int) -> None:
 
 
 @dataclass(slots=True)
-class Ending:
+class ShutdownRequest:
     """Whether the server was asked to end, and when. Called, it is the handler of a signal.
 
     A handler interrupts whatever runs, so it takes no lock and leaves everything else to the loops
     that look here.
     """
 
-    asked_at_s: float | None = None
+    requested_at_s: float | None = None
     """On the clock of `time.monotonic`."""
 
     def __call__(self, *_: object) -> None:
         """Ask for it; the first time counts."""
-        if self.asked_at_s is None:
-            self.asked_at_s = time.monotonic()
+        if self.requested_at_s is None:
+            self.requested_at_s = time.monotonic()

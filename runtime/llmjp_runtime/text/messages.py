@@ -36,7 +36,7 @@ def decode_utf8(name: str, raw: bytes) -> str:
         raise InvalidUtf8(f"{name}: not UTF-8 at byte {exc.start}: send UTF-8 text") from exc
 
 
-def check_messages(text: str) -> tuple[Message, ...]:
+def parse_messages(text: str) -> tuple[Message, ...]:
     """The conversation that the JSON `text` spells.
 
     A message has exactly `role` (system, user or assistant) and `content` (a string): templates
@@ -46,14 +46,14 @@ def check_messages(text: str) -> tuple[Message, ...]:
     Raises:
         InvalidMessages: names the index of the message and what is allowed.
     """
-    value = _json(text)
+    value = _parse_json(text)
     if not isinstance(value, list):
-        raise InvalidMessages(f"messages: expected {_FORM}, found {_json_type(value)}")
+        raise InvalidMessages(f"messages: expected {_FORM}, found {_describe_type(value)}")
     if not value:
         raise InvalidMessages(
             "messages: empty; expected at least one message, the last of role user"
         )
-    messages = tuple(_message(index, item) for index, item in enumerate(value))
+    messages = tuple(_parse_message(index, item) for index, item in enumerate(value))
     for index, message in enumerate(messages[1:], start=1):
         if message.role == "system":
             raise InvalidMessages(f"messages[{index}].role: system is allowed at index 0 only")
@@ -63,7 +63,7 @@ def check_messages(text: str) -> tuple[Message, ...]:
     return messages
 
 
-def _json(text: str) -> object:
+def _parse_json(text: str) -> object:
     try:
         return json.loads(text)
     except json.JSONDecodeError as exc:
@@ -73,18 +73,18 @@ def _json(text: str) -> object:
         raise InvalidMessages(f"messages: JSON beyond all measure; expected {_FORM}") from exc
 
 
-def _message(index: int, item: object) -> Message:
+def _parse_message(index: int, item: object) -> Message:
     where = f"messages[{index}]"
     if not isinstance(item, dict):
-        raise InvalidMessages(f"{where}: expected {{role, content}}, found {_json_type(item)}")
+        raise InvalidMessages(f"{where}: expected {{role, content}}, found {_describe_type(item)}")
     _check_keys(where, item)
     content = item["content"]
     if not isinstance(content, str):
-        found = _json_type(content)
+        found = _describe_type(content)
         raise InvalidMessages(f"{where}.content: expected a string, found {found} (text only)")
     if not _has_utf8(content):
         raise InvalidMessages(f"{where}.content: a lone surrogate (\\ud800 to \\udfff) is not text")
-    return Message(_role(where, item["role"]), content)
+    return Message(_parse_role(where, item["role"]), content)
 
 
 def _check_keys(where: str, item: Mapping[str, object]) -> None:
@@ -96,14 +96,14 @@ def _check_keys(where: str, item: Mapping[str, object]) -> None:
         raise InvalidMessages(f"{where}: unknown key {unknown[0][:40]!a}; allowed: role, content")
 
 
-def _role(where: str, value: object) -> Role:
+def _parse_role(where: str, value: object) -> Role:
     match value:
         case "system" | "user" | "assistant":
             return value
         case str():
             found = f"{value[:40]!a}"
         case _:
-            found = _json_type(value)
+            found = _describe_type(value)
     raise InvalidMessages(f"{where}.role: expected system, user or assistant, found {found}")
 
 
@@ -115,7 +115,7 @@ def _has_utf8(text: str) -> bool:
     return True
 
 
-def _json_type(value: object) -> str:
+def _describe_type(value: object) -> str:
     match value:
         case None:
             return "null"

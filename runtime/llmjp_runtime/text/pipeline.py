@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmjp_runtime.text.errors import UnsupportedTokenizer
 
 if TYPE_CHECKING:
-    from llmjp_runtime.text.files import Object
+    from llmjp_runtime.text.tokenizer_files import Object
 
 SPACE = "\u2581"
 """How pieces spell a space."""
@@ -29,12 +29,12 @@ def strips_leading_space(pipeline: Object) -> bool:
     decoder = pipeline.get("decoder")
     strips = False
     seen = set()
-    for step in _steps(decoder, "decoders"):
+    for step in _list_steps(decoder, "decoders"):
         match step:
             case {"type": "ByteFallback" | "Fuse" as kind}:
                 seen.add(kind)
             case {"type": "Replace", "pattern": pattern, "content": " "} if (
-                _spelled(pattern) == SPACE
+                _get_pattern(pattern) == SPACE
             ):
                 seen.add("Replace")
             case {"type": "Replace", "pattern": {"Regex": r"(?<!\n)^ " | "^ "}, "content": ""}:
@@ -66,20 +66,22 @@ def never_shortens(pipeline: Object) -> bool:
         return False
     if pipeline.get("pre_tokenizer") is not None:
         return False
-    return all(_keeps_length(step) for step in _steps(pipeline.get("normalizer"), "normalizers"))
+    return all(
+        _keeps_length(step) for step in _list_steps(pipeline.get("normalizer"), "normalizers")
+    )
 
 
 def _keeps_length(step: object) -> bool:
     match step:
         case {"type": "Replace", "pattern": pattern, "content": str() as content}:
-            return _spelled(pattern) in _LENGTH_KEEPING_PATTERNS and bool(content)
+            return _get_pattern(pattern) in _LENGTH_KEEPING_PATTERNS and bool(content)
         case {"type": "Prepend"}:
             return True
         case _:
             return False
 
 
-def _steps(part: Any, key: str) -> list[Any]:
+def _list_steps(part: Any, key: str) -> list[Any]:
     """The steps of a Sequence; a lone step is a sequence of one, null an empty one."""
     match part:
         case None:
@@ -91,7 +93,7 @@ def _steps(part: Any, key: str) -> list[Any]:
             return [part]
 
 
-def _spelled(pattern: object) -> object:
+def _get_pattern(pattern: object) -> object:
     match pattern:
         case {"String": spelled} | {"Regex": spelled}:
             return spelled

@@ -33,7 +33,7 @@ _PRIVATE_USE = range(0xF0000, 0xFFFFE)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PromptPart:
     """A run of the rendered prompt."""
 
     text: str
@@ -56,13 +56,13 @@ class ChatTemplate:
         self._named_tokens = dict(named_tokens)
         self._control = control
         try:
-            self._template = _environment().from_string(source)
+            self._template = _build_environment().from_string(source)
         except jinja2.TemplateError as exc:
             raise UnusableTokenizer(f"chat template: not valid Jinja ({exc})") from exc
         self.ignores_system_content = self._ignores_system_content()
         """The system turn is a fixed sentence, whatever its content says (true for llm-jp-3)."""
 
-    def parts(self, messages: Sequence[Message]) -> tuple[Part, ...]:
+    def render_parts(self, messages: Sequence[Message]) -> tuple[PromptPart, ...]:
         """The prompt up to where the reply begins.
 
         Where the template's system turn is a fixed sentence and `messages` has none, it is put
@@ -74,16 +74,16 @@ class ChatTemplate:
         """
         if self.ignores_system_content and messages[0].role != "system":
             messages = (Message("system", ""), *messages)
-        opening, closing = self._marks(messages)
+        opening, closing = self._choose_marks(messages)
         plain = self._render(messages)
-        parts = _cut(self._render(messages, opening, closing), opening, closing)
+        parts = _split_marked(self._render(messages, opening, closing), opening, closing)
         if "".join(part.text for part in parts) == plain:
             return parts
         if not any(self._control.search(message.content) for message in messages):
             template_text = (part.text for part in parts if not part.literal)
             own = [token for text in template_text for token in self._control.findall(text)]
             if own == self._control.findall(plain):
-                return (Part(plain, literal=False),)
+                return (PromptPart(plain, literal=False),)
         raise InvalidMessages(
             "messages: the checkpoint's chat template rewrites these contents, so control tokens "
             "such as <s> in them could not be kept as text: remove them"
@@ -117,7 +117,7 @@ class ChatTemplate:
                 "(roles may have to alternate, or a system message may not be allowed)"
             ) from exc
 
-    def _marks(self, messages: Sequence[Message]) -> tuple[str, str]:
+    def _choose_marks(self, messages: Sequence[Message]) -> tuple[str, str]:
         """Two private-use characters that neither the template nor a message has."""
         used = set(self._source).union(*(message.content for message in messages))
         free = (chr(code) for code in _PRIVATE_USE if chr(code) not in used)
@@ -135,13 +135,13 @@ class ChatTemplate:
             return False
 
 
-def _cut(marked: str, opening: str, closing: str) -> tuple[Part, ...]:
+def _split_marked(marked: str, opening: str, closing: str) -> tuple[PromptPart, ...]:
     """The runs between marks; unpaired marks stay in the text, so that it differs from plain."""
     runs = re.split(f"{opening}([^{opening}{closing}]*){closing}", marked)
-    return tuple(Part(run, literal=index % 2 == 1) for index, run in enumerate(runs) if run)
+    return tuple(PromptPart(run, literal=index % 2 == 1) for index, run in enumerate(runs) if run)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def _build_environment() -> ImmutableSandboxedEnvironment:
     """What templates may rely on, as in transformers (utils/chat_template_utils.py)."""
 
     def raise_exception(message: str) -> Never:

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 from tokenizers import AddedToken, Tokenizer
 
-from llmjp_runtime.text.detokenize import Detokenizer
+from llmjp_runtime.text.detokenizer import Detokenizer
 from llmjp_runtime.text.errors import (
     NoChatTemplate,
     UnsupportedTokenizer,
     UnusableTokenizer,
 )
-from llmjp_runtime.text.files import read_tokenizer_files
 from llmjp_runtime.text.pipeline import SPACE, never_shortens, strips_leading_space
 from llmjp_runtime.text.template import ChatTemplate
+from llmjp_runtime.text.tokenizer_files import read_tokenizer_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from llmjp_runtime.text.files import Object, TokenizerFiles
     from llmjp_runtime.text.messages import Message
-    from llmjp_runtime.text.template import Part
+    from llmjp_runtime.text.template import PromptPart
+    from llmjp_runtime.text.tokenizer_files import Object, TokenizerFiles
 
 _BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")
 
@@ -71,37 +71,37 @@ class TextTokenizer:
         """
         files = read_tokenizer_files(folder)
         strips = strips_leading_space(files.pipeline)
-        parsing, literal = _tokenizers(files)
+        parsing, literal = _load_tokenizers(files)
         vocabulary = parsing.get_vocab(with_added_tokens=True)
         control_ids = {t.content: i for i, t in parsing.get_added_tokens_decoder().items()}
-        control = _control_pattern(control_ids)
-        pieces = _pieces(vocabulary, parsing)
-        named = {name: _id(vocabulary, name, t) for name, t in files.named_tokens.items()}
+        control = _build_control_pattern(control_ids)
+        pieces = _build_pieces(vocabulary, parsing)
+        named = {name: _find_id(vocabulary, name, t) for name, t in files.named_tokens.items()}
         eos_ids = files.generation_eos or [i for n, i in named.items() if n == "eos_token"]
         return cls(
             bos_id=named.get("bos_token"),
             eos_ids=frozenset(eos_ids),
             pad_id=named.get("pad_token"),
             num_entries=len(vocabulary),
-            chat_template=_chat_template(files, control),
+            chat_template=_build_chat_template(files, control),
             pieces=pieces,
             _parsing=parsing,
             _literal=literal,
             _control=control,
             _control_ids=control_ids,
-            _spelling={i: _spelled(t, vocabulary, control_ids) for t, i in control_ids.items()},
+            _spelling={i: _spell(t, vocabulary, control_ids) for t, i in control_ids.items()},
             _puts_bos_first=files.puts_bos_first,
             _strips_leading_space=strips,
             _longest_piece=max(map(len, vocabulary)) if never_shortens(files.pipeline) else 0,
         )
 
-    def detokenizer(self) -> Detokenizer:
+    def create_detokenizer(self) -> Detokenizer:
         """A fresh one, for one reply."""
         return Detokenizer(self.pieces, strip_leading_space=self._strips_leading_space)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of all these ids, as a reply of its own."""
-        return self.detokenizer().feed(ids)
+        return self.create_detokenizer().feed(ids)
 
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a raw prompt, as NVIDIA's preprocessing takes it.
@@ -132,7 +132,7 @@ class TextTokenizer:
         llm-jp-3 had.
 
         Args:
-            messages: as `check_messages` leaves them, so at least one.
+            messages: as `parse_messages` leaves them, so at least one.
 
         Raises:
             NoChatTemplate: the checkpoint has none.
@@ -143,11 +143,11 @@ class TextTokenizer:
                 "this checkpoint has no chat template: send text_input, not messages"
             )
         ids: list[int] = []
-        for run in self._runs(self.chat_template.parts(messages)):
+        for run in self._split_runs(self.chat_template.render_parts(messages)):
             ids += [run] if isinstance(run, int) else self._encode_literally(run)
         return self._with_bos(ids)
 
-    def min_tokens(self, text: str) -> int:
+    def estimate_min_tokens(self, text: str) -> int:
         """A number of tokens that `text` has at least, found without tokenising.
 
         For refusing what cannot fit: tokenising a megabyte takes half a second, part of it with all
@@ -167,7 +167,7 @@ class TextTokenizer:
             return ids
         return [self.bos_id, *ids]
 
-    def _runs(self, parts: Iterable[Part]) -> list[str | int]:
+    def _split_runs(self, parts: Iterable[PromptPart]) -> list[str | int]:
         """Runs of plain text, across parts, and between them the template's own control ids."""
         runs: list[str | int] = []
         text = ""
@@ -194,9 +194,9 @@ class TextTokenizer:
         return [part for i in ids for part in self._spelling.get(i, (i,))]
 
 
-def _tokenizers(files: TokenizerFiles) -> tuple[Tokenizer, Tokenizer]:
+def _load_tokenizers(files: TokenizerFiles) -> tuple[Tokenizer, Tokenizer]:
     """(parsing, literal). Truncation and padding, which a tokenizer.json may ask for, are off."""
-    parsing = _tokenizer(files.pipeline)
+    parsing = _load_tokenizer(files.pipeline)
     known = {token.content for token in parsing.get_added_tokens_decoder().values()}
     named = {t for t in files.named_tokens.values() if parsing.token_to_id(t) is not None} - known
     parsing.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in named])
@@ -210,12 +210,12 @@ def _tokenizers(files: TokenizerFiles) -> tuple[Tokenizer, Tokenizer]:
             )
         # Also those that are not special, such as <think>, are control tokens in a chat.
         added.append({"id": token_id, "content": token.content, "special": True, **flags})
-    literal = _tokenizer(files.pipeline | {"added_tokens": added})
+    literal = _load_tokenizer(files.pipeline | {"added_tokens": added})
     literal.encode_special_tokens = True
     return parsing, literal
 
 
-def _tokenizer(pipeline: Object) -> Tokenizer:
+def _load_tokenizer(pipeline: Object) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_str(json.dumps(pipeline))
     except Exception as exc:  # the library raises nothing more precise
@@ -225,13 +225,13 @@ def _tokenizer(pipeline: Object) -> Tokenizer:
     return tokenizer
 
 
-def _control_pattern(tokens: Iterable[str]) -> re.Pattern[str]:
+def _build_control_pattern(tokens: Iterable[str]) -> re.Pattern[str]:
     """Finds control tokens as the library does: leftmost, then longest. One group, for `split`."""
     longest_first = sorted(tokens, key=len, reverse=True)
     return re.compile("(" + ("|".join(map(re.escape, longest_first)) or r"(?!)") + ")")
 
 
-def _spelled(
+def _spell(
     token: str, vocabulary: Mapping[str, int], control_ids: Mapping[str, int]
 ) -> tuple[int, ...]:
     ids: list[int] = []
@@ -243,19 +243,19 @@ def _spelled(
     return tuple(ids)
 
 
-def _id(vocabulary: Mapping[str, int], name: str, token: str) -> int:
+def _find_id(vocabulary: Mapping[str, int], name: str, token: str) -> int:
     if token not in vocabulary:
         raise UnusableTokenizer(f"tokenizer_config.json: {name} {token!r} is not in tokenizer.json")
     return vocabulary[token]
 
 
-def _chat_template(files: TokenizerFiles, control: re.Pattern[str]) -> ChatTemplate | None:
+def _build_chat_template(files: TokenizerFiles, control: re.Pattern[str]) -> ChatTemplate | None:
     if files.chat_template is None:
         return None
     return ChatTemplate(files.chat_template, files.named_tokens, control)
 
 
-def _pieces(vocabulary: Mapping[str, int], tokenizer: Tokenizer) -> tuple[bytes, ...]:
+def _build_pieces(vocabulary: Mapping[str, int], tokenizer: Tokenizer) -> tuple[bytes, ...]:
     """By id; byte tokens are known by their spelling, so no model's numbering is assumed."""
     special = {i for i, t in tokenizer.get_added_tokens_decoder().items() if t.special}
     pieces = [b""] * (max(vocabulary.values(), default=-1) + 1)

@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import serialize_byte_tensor
 
-from llmjp_runtime.front.grpc_peer import Call, CallFailed, NeighbourModel
+from llmjp_runtime.front.grpc_peer import Call, CallFailed, PeerModel
 from llmjp_runtime.settings import ServingSettings
 from tests.support.certificate import Certificate, self_signed
 
@@ -58,11 +58,11 @@ def answering(script: Script, certificate: Certificate | None = None) -> Iterato
         server.stop(None).wait()
 
 
-def neighbour(address: str, certificate: Path | None = None) -> NeighbourModel:
+def neighbour(address: str, certificate: Path | None = None) -> PeerModel:
     settings = ServingSettings(
         artefact=Path("/unused"), triton_grpc=address, tls_certificate=certificate
     )
-    return NeighbourModel("model", settings)
+    return PeerModel("model", settings)
 
 
 def reply(**tensors: Any) -> Any:

@@ -15,12 +15,12 @@ from llmjp_runtime.executor.protocol import ExecutorHealth
 from llmjp_runtime.front.health import (
     HEARTBEAT_LIMIT_S,
     STALL_LIMIT_S,
-    Drain,
+    DrainState,
     HealthServer,
-    Verdict,
-    liveness,
-    readiness,
-    unready_while_draining,
+    ProbeResult,
+    check_liveness,
+    check_readiness,
+    mark_draining,
 )
 
 HEALTHY = ExecutorHealth(
@@ -39,37 +39,37 @@ HEALTHY = ExecutorHealth(
     ],
 )
 def test_readiness(change: dict[str, object], ok: bool) -> None:
-    verdict = readiness(replace(HEALTHY, **change))  # type: ignore[arg-type]
-    assert verdict.ok is ok
-    assert verdict.reason
+    result = check_readiness(replace(HEALTHY, **change))  # type: ignore[arg-type]
+    assert result.ok is ok
+    assert result.reason
 
 
 def test_work_without_steps_is_not_live_after_a_while() -> None:
     busy = replace(HEALTHY, num_active=1)
-    verdict, last = liveness(busy, None, 100.0)
-    assert verdict.ok
-    verdict, last = liveness(busy, last, 100.0 + STALL_LIMIT_S)
-    assert verdict.ok
-    verdict, last = liveness(busy, last, 100.1 + STALL_LIMIT_S)
-    assert not verdict.ok
-    verdict, last = liveness(replace(busy, num_steps=6), last, 101.0 + STALL_LIMIT_S)
-    assert verdict.ok
+    result, last = check_liveness(busy, None, 100.0)
+    assert result.ok
+    result, last = check_liveness(busy, last, 100.0 + STALL_LIMIT_S)
+    assert result.ok
+    result, last = check_liveness(busy, last, 100.1 + STALL_LIMIT_S)
+    assert not result.ok
+    result, last = check_liveness(replace(busy, num_steps=6), last, 101.0 + STALL_LIMIT_S)
+    assert result.ok
 
 
 def test_idleness_is_live_for_ever() -> None:
-    _, last = liveness(HEALTHY, None, 0.0)
-    verdict, _ = liveness(HEALTHY, last, 1e6)
-    assert verdict.ok
+    _, last = check_liveness(HEALTHY, None, 0.0)
+    result, _ = check_liveness(HEALTHY, last, 1e6)
+    assert result.ok
 
 
 def test_a_failed_executor_is_not_live() -> None:
-    assert not liveness(replace(HEALTHY, error="broken"), None, 0.0)[0].ok
+    assert not check_liveness(replace(HEALTHY, error="broken"), None, 0.0)[0].ok
 
 
 def test_probes_over_http() -> None:
     verdicts = {
-        "/readyz": Verdict(True, "ready", active=3, waiting=1),
-        "/livez": Verdict(False, "stuck"),
+        "/readyz": ProbeResult(True, "ready", active=3, waiting=1),
+        "/livez": ProbeResult(False, "stuck"),
     }
     server = HealthServer(
         "127.0.0.1",
@@ -95,20 +95,20 @@ def test_probes_over_http() -> None:
 
 
 def test_a_draining_server_is_not_ready_and_says_what_runs() -> None:
-    ready = Verdict(True, "ready", active=2, waiting=1)
-    assert unready_while_draining(ready, 3) == Verdict(False, "draining", active=2, waiting=1)
-    assert unready_while_draining(ready, 0) == Verdict(False, "draining", active=0, waiting=1)
+    ready = ProbeResult(True, "ready", active=2, waiting=1)
+    assert mark_draining(ready, 3) == ProbeResult(False, "draining", active=2, waiting=1)
+    assert mark_draining(ready, 0) == ProbeResult(False, "draining", active=0, waiting=1)
 
 
 @pytest.fixture
 def drained() -> Iterator[tuple[HealthServer, list[str]]]:
     calls: list[str] = []
 
-    def order() -> Drain:
+    def order() -> DrainState:
         calls.append("drain")
-        return Drain(done=False, running=len(calls), accepts_for_s=1.5)
+        return DrainState(done=False, running=len(calls), accepts_for_s=1.5)
 
-    probes = {"/readyz": lambda: Verdict(True, "ready")}
+    probes = {"/readyz": lambda: ProbeResult(True, "ready")}
     server = HealthServer("0.0.0.0", 0, probes, {"/drain": order})
     yield server, calls
     server.close()

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmjp_runtime.executor.protocol import FinishReason, TokenEvent
-from llmjp_runtime.front.reply import Part, ReplyAssembler
-from llmjp_runtime.text.detokenize import Detokenizer
-from llmjp_runtime.text.stop import StopMatcher
+from llmjp_runtime.front.reply import ReplyAssembler, ReplyPart
+from llmjp_runtime.text.detokenizer import Detokenizer
+from llmjp_runtime.text.stop_strings import StopMatcher
 from tests.runtime.text.texts import chunks, cuts
 
 BYTES = [bytes([byte]) for byte in range(256)]
@@ -78,7 +78,7 @@ def test_merging_changes_nothing_where_a_stop_string_ends_the_reply(
     assert folded(singles) == folded(parts)
 
 
-def folded(parts: list[Part]) -> tuple[object, ...]:
+def folded(parts: list[ReplyPart]) -> tuple[object, ...]:
     text = "".join(part.text for part in parts)
     ids = tuple(i for part in parts for i in part.output_ids)
     ends = [part for part in parts if part.final]

@@ -8,10 +8,10 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from llmjp_runtime.front.repository import (
-    ALIAS_NAME,
+    ENSEMBLE_NAME,
     MODEL_NAME,
     SETTINGS_PARAMETER,
-    model_repository,
+    render_repository,
     write_repository,
 )
 from llmjp_runtime.front.tensors import INPUTS, OUTPUTS
@@ -25,7 +25,7 @@ SETTINGS = ServingSettings(
 
 
 def parsed(name: str) -> model_config_pb2.ModelConfig:
-    text = model_repository(SETTINGS)[f"{name}/config.pbtxt"]
+    text = render_repository(SETTINGS)[f"{name}/config.pbtxt"]
     return text_format.Parse(text, model_config_pb2.ModelConfig())
 
 
@@ -35,7 +35,7 @@ def test_settings_survive_the_way_through_the_config() -> None:
 
 
 def test_both_models_declare_every_tensor() -> None:
-    for name in (MODEL_NAME, ALIAS_NAME):
+    for name in (MODEL_NAME, ENSEMBLE_NAME):
         config = parsed(name)
         assert config.name == name
         assert config.model_transaction_policy.decoupled
@@ -54,7 +54,7 @@ def test_names_are_unique() -> None:
 
 
 def test_files_land_where_triton_looks(tmp_path: Path) -> None:
-    write_repository(model_repository(SETTINGS), tmp_path)
-    for name in (MODEL_NAME, ALIAS_NAME):
+    write_repository(render_repository(SETTINGS), tmp_path)
+    for name in (MODEL_NAME, ENSEMBLE_NAME):
         assert (tmp_path / name / "config.pbtxt").is_file()
         assert "TritonPythonModel" in (tmp_path / name / "1" / "model.py").read_text()

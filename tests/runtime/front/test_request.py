@@ -11,12 +11,12 @@ import pytest
 from llmjp_runtime.executor.protocol import Feature
 from llmjp_runtime.front.request import (
     RANGES,
+    ClientRequest,
     Code,
-    Generate,
     RequestError,
-    Stop,
-    nvidia_defaults,
-    parse,
+    StopRequest,
+    apply_nvidia_defaults,
+    parse_request,
 )
 from llmjp_runtime.front.tensors import INPUTS, NVIDIA_INPUTS
 from llmjp_runtime.settings import SamplingDefaults
@@ -36,29 +36,33 @@ def tensors(**values: Any) -> dict[str, Any]:
     return arrays
 
 
-def generate(**values: Any) -> Generate:
-    ask = parse(tensors(**{"text_input": b"a", **values}), DEFAULTS)
-    assert isinstance(ask, Generate)
-    return ask
+def generate(**values: Any) -> ClientRequest:
+    request = parse_request(tensors(**{"text_input": b"a", **values}), DEFAULTS)
+    assert isinstance(request, ClientRequest)
+    return request
 
 
 def refusal(**values: Any) -> RequestError:
     with pytest.raises(RequestError) as caught:
-        parse(tensors(**values), DEFAULTS)
+        parse_request(tensors(**values), DEFAULTS)
     return caught.value
 
 
 def test_the_model_cards_settings_hold_where_nothing_is_said() -> None:
-    ask = generate()
-    assert (ask.temperature, ask.top_p, ask.top_k) == (0.7, 0.95, 0)
-    assert ask.repetition_penalty == 1.05
-    assert ask.max_tokens is None
-    assert not ask.stream
-    assert not ask.include_prompt
+    request = generate()
+    assert (request.temperature, request.top_p, request.top_k) == (
+        0.7,
+        0.95,
+        0,
+    )
+    assert request.repetition_penalty == 1.05
+    assert request.max_tokens is None
+    assert not request.stream
+    assert not request.include_prompt
 
 
 def test_given_values_are_taken() -> None:
-    ask = generate(
+    request = generate(
         max_tokens=7,
         temperature=0.5,
         top_k=3,
@@ -69,11 +73,16 @@ def test_given_values_are_taken() -> None:
         stream=True,
         exclude_input_in_output=False,
     )
-    assert (ask.max_tokens, ask.temperature, ask.top_k, ask.seed) == (7, 0.5, 3, 2**64 - 1)
-    assert ask.stop_words == ("。".encode(),)
-    assert ask.embedding_bias == ((b"x", -2.0),)
-    assert ask.stream
-    assert ask.include_prompt
+    assert (
+        request.max_tokens,
+        request.temperature,
+        request.top_k,
+        request.seed,
+    ) == (7, 0.5, 3, 2**64 - 1)
+    assert request.stop_words == ("。".encode(),)
+    assert request.embedding_bias == ((b"x", -2.0),)
+    assert request.stream
+    assert request.include_prompt
 
 
 @pytest.mark.parametrize(
@@ -125,8 +134,8 @@ def test_an_empty_prompt_is_refused(name: str) -> None:
 
 
 def test_stop_needs_no_prompt() -> None:
-    assert parse(tensors(stop=True), DEFAULTS) == Stop()
-    assert isinstance(parse(tensors(stop=False, text_input=b"a"), DEFAULTS), Generate)
+    assert parse_request(tensors(stop=True), DEFAULTS) == StopRequest()
+    assert isinstance(parse_request(tensors(stop=False, text_input=b"a"), DEFAULTS), ClientRequest)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +163,7 @@ def test_every_tensor_of_nvidias_ensemble_is_taken_or_refused_by_name() -> None:
         if spec.name.startswith("embedding_bias"):
             given |= tensors(embedding_bias_words=[b"x"], embedding_bias_weights=[1.0])
         try:
-            parse(given, DEFAULTS)
+            parse_request(given, DEFAULTS)
         except RequestError as error:
             assert str(error).startswith(f"[unimplemented] {spec.name}: ")  # noqa: PT017
 
@@ -166,31 +175,35 @@ def test_bias_words_and_weights_must_match() -> None:
 def test_batches_are_refused() -> None:
     given = {"text_input": np.array([[b"a"], [b"b"]], np.object_)}
     with pytest.raises(RequestError, match=r"batch 1 is needed, found shape \[2, 1\]"):
-        parse(given, DEFAULTS)
+        parse_request(given, DEFAULTS)
 
 
 def test_needed_features_name_their_tensor() -> None:
-    assert generate().needed_features() == {}
-    ask = generate(bad_words=[b"x"], return_log_probs=True)
-    assert ask.needed_features() == {
+    assert generate().list_needed_features() == {}
+    request = generate(bad_words=[b"x"], return_log_probs=True)
+    assert request.list_needed_features() == {
         Feature.BAD_WORDS: "bad_words",
         Feature.LOG_PROBS: "return_log_probs",
     }
 
 
 def test_nvidias_defaults_are_greedy_with_the_prompt() -> None:
-    ask = parse(nvidia_defaults(tensors(text_input=b"a", max_tokens=3)), DEFAULTS)
-    assert isinstance(ask, Generate)
-    assert (ask.top_k, ask.temperature, ask.repetition_penalty) == (1, 1.0, 1.0)
-    assert ask.include_prompt
+    request = parse_request(apply_nvidia_defaults(tensors(text_input=b"a", max_tokens=3)), DEFAULTS)
+    assert isinstance(request, ClientRequest)
+    assert (
+        request.top_k,
+        request.temperature,
+        request.repetition_penalty,
+    ) == (1, 1.0, 1.0)
+    assert request.include_prompt
 
 
 def test_nvidias_defaults_yield_to_what_is_given() -> None:
     given = tensors(text_input=b"a", top_p=0.5, exclude_input_in_output=True)
-    ask = parse(nvidia_defaults(given), DEFAULTS)
-    assert isinstance(ask, Generate)
-    assert (ask.top_k, ask.top_p) == (0, 0.5)
-    assert not ask.include_prompt
+    request = parse_request(apply_nvidia_defaults(given), DEFAULTS)
+    assert isinstance(request, ClientRequest)
+    assert (request.top_k, request.top_p) == (0, 0.5)
+    assert not request.include_prompt
 
 
 def test_no_refusal_repeats_a_text() -> None:

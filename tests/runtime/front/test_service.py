@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from llmjp_runtime.executor.protocol import Feature, FinishReason, TokenEvent
-from llmjp_runtime.front.health import Drain
+from llmjp_runtime.front.health import DrainState
 from llmjp_runtime.front.reply import ReplyAssembler
-from llmjp_runtime.front.response_stream import LiveRequest
+from llmjp_runtime.front.response_stream import ResponseStream
 from llmjp_runtime.front.service import DRAINING, FrontService
 from llmjp_runtime.settings import ServingSettings
-from llmjp_runtime.text.stop import StopMatcher
+from llmjp_runtime.text.stop_strings import StopMatcher
 from llmjp_runtime.text.tokenizer import TextTokenizer
 from tests.support.scripted import RecordingResponder, ScriptedExecutor
 from tests.support.shared import ROOT
@@ -79,7 +79,7 @@ def bench(tokenizer: TextTokenizer) -> Iterator[Bench]:
     bench = Bench(tokenizer)
     yield bench
     bench.service.close()
-    assert bench.service.num_live == 0
+    assert bench.service.num_streams == 0
 
 
 REPLY = "日本の首都は東京です。\n🍣と𠮷も。"
@@ -141,14 +141,14 @@ def test_a_slow_client_does_not_hold_another(bench: Bench) -> None:
 
 def test_log_probs_come_also_where_the_last_event_has_none(tokenizer: TextTokenizer) -> None:
     responder = RecordingResponder()
-    assembler = ReplyAssembler(tokenizer.detokenizer(), StopMatcher([]))
-    live = LiveRequest(
+    assembler = ReplyAssembler(tokenizer.create_detokenizer(), StopMatcher([]))
+    stream = ResponseStream(
         key="r1", responder=responder, assembler=assembler, num_input_tokens=1, stream=False
     )
-    live.push(TokenEvent(token_ids=(300,), log_probs=(-0.5,), num_generated=1), 0.0)
-    live.flush(0.0)
-    live.push(TokenEvent(num_generated=2, finish_reason=FinishReason.STOP), 1.0)
-    live.flush(1.0)
+    stream.push(TokenEvent(token_ids=(300,), log_probs=(-0.5,), num_generated=1), 0.0)
+    stream.flush(0.0)
+    stream.push(TokenEvent(num_generated=2, finish_reason=FinishReason.STOP), 1.0)
+    stream.flush(1.0)
     ((outputs, final),) = responder.sent
     assert final
     assert outputs["output_log_probs"].tolist() == [[[-0.5]]]
@@ -312,7 +312,7 @@ def test_no_error_repeats_what_was_sent(bench: Bench, caplog: pytest.LogCaptureF
 
 def test_draining_lets_running_requests_end_and_refuses_new_ones(bench: Bench) -> None:
     running = bench.ask(text_input="首都は", stream=True)
-    assert bench.service.drain() == Drain(done=False, running=1, accepts_for_s=0.0)
+    assert bench.service.drain() == DrainState(done=False, running=1, accepts_for_s=0.0)
     assert bench.service.draining
     refused = bench.ask(text_input="首都は", stream=True)
     assert str(refused.error) == f"[unavailable] {DRAINING}: send it again, to another"
@@ -320,7 +320,7 @@ def test_draining_lets_running_requests_end_and_refuses_new_ones(bench: Bench) -
     running.wait()
     assert running.text() == REPLY
     until_forgotten(bench)
-    assert bench.service.drain() == Drain(done=True, running=0, accepts_for_s=0.0)
+    assert bench.service.drain() == DrainState(done=True, running=0, accepts_for_s=0.0)
 
 
 def test_new_requests_are_taken_until_everybody_has_heard(tokenizer: TextTokenizer) -> None:
@@ -346,6 +346,6 @@ def test_a_running_request_can_be_stopped_while_draining(bench: Bench) -> None:
 def until_forgotten(bench: Bench) -> None:
     """A request is forgotten a moment after its last response."""
     end = time.monotonic() + 30
-    while bench.service.num_live:
+    while bench.service.num_streams:
         assert time.monotonic() < end
         time.sleep(0.001)

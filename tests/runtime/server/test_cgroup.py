@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmjp_runtime.server.cgroup import cpu_limit, num_killed_for_memory, usable_threads
+from llmjp_runtime.server.cgroup import count_oom_kills, count_usable_threads, read_cpu_limit
 
 
 @pytest.fixture
@@ -70,8 +70,8 @@ def test_cpus(
     machine: Path, files: dict[str, str], limit: float | None, threads: int | None
 ) -> None:
     where = write(machine, files)
-    assert cpu_limit(**where) == limit
-    assert usable_threads(**where) == threads
+    assert read_cpu_limit(**where) == limit
+    assert count_usable_threads(**where) == threads
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ def test_cpus(
     ],
 )
 def test_the_kernels_kills(machine: Path, files: dict[str, str], count: int) -> None:
-    assert num_killed_for_memory(**write(machine, files)) == count
+    assert count_oom_kills(**write(machine, files)) == count
 
 
 def test_this_machine_can_be_asked() -> None:
-    cpu_limit()
-    assert num_killed_for_memory() >= 0
+    read_cpu_limit()
+    assert count_oom_kills() >= 0

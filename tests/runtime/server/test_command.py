@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from llmjp_runtime.server.command import command_line, world_command
-from llmjp_runtime.server.listen import Listen
+from llmjp_runtime.server.command import build_command, build_world_command
+from llmjp_runtime.server.endpoints import Endpoints
 from tests.runtime.server.test_process import INSTALLATION
 
-LEADER = command_line(
+LEADER = build_command(
     INSTALLATION,
     repository=Path("/r"),
     backends=Path("/b"),
-    listen=Listen(),
+    endpoints=Endpoints(),
     shm_prefix="p_",
 )
 
 
 def ranks(world_size: int) -> list[list[str]]:
     """Each rank's tritonserver command."""
-    line = world_command(LEADER, world_size)
+    line = build_world_command(LEADER, world_size)
     head, rest = line[: line.index("-n")], line[line.index("-n") :]
     assert head == ["mpirun", "--allow-run-as-root", "--bind-to", "none"]
     groups = [list(group) for colon, group in groupby(rest, ":".__eq__) if not colon]
@@ -31,7 +31,7 @@ def ranks(world_size: int) -> list[list[str]]:
 
 
 def test_one_rank_needs_no_mpirun() -> None:
-    assert world_command(LEADER, 1) == LEADER
+    assert build_world_command(LEADER, 1) == LEADER
 
 
 @pytest.mark.parametrize("world_size", [2, 8])

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from llmjp_runtime.errors import ArtefactInvalid, NotEnoughMemory, RuntimeFailure
-from llmjp_runtime.server.log_tail import KEPT_LINES, Tail, cause_of
+from llmjp_runtime.server.log_tail import KEPT_LINES, LogTail, find_cause
 from llmjp_runtime.text.errors import UnusableTokenizer
 
 IN_TRITON = (
@@ -36,7 +36,7 @@ IN_TRITON = (
 def test_the_cause_is_picked_from_the_log(
     log: str, reason: str, error: type[RuntimeFailure] | None
 ) -> None:
-    cause = cause_of(log)
+    cause = find_cause(log)
     assert cause.text.startswith(reason)
     assert cause.error is error
 
@@ -44,11 +44,11 @@ def test_the_cause_is_picked_from_the_log(
 def test_output_is_passed_on_and_its_end_kept(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [f"{n}行目\n" for n in range(KEPT_LINES + 5)]
     reader, writer = os.pipe()
-    tail = Tail(os.fdopen(reader, "rb"))
+    tail = LogTail(os.fdopen(reader, "rb"))
     with os.fdopen(writer, "wb") as pipe:
         pipe.write("".join(lines).encode() + b"\xff cut")
     tail.finish(10)
     assert capsys.readouterr().err == "".join(lines) + "\ufffd cut"
     assert tail.text == "".join(lines[-KEPT_LINES + 1 :]) + "\ufffd cut"
-    tail.forget()
+    tail.clear()
     assert tail.text == ""

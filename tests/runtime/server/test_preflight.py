@@ -12,7 +12,7 @@ from llmjp_runtime.server.preflight import (
     EngineHost,
     check_engine_host,
     check_ports,
-    free_ports,
+    find_free_ports,
 )
 from tests.runtime.executor.tensorrt.test_model_config import ENGINE
 
@@ -27,13 +27,13 @@ def test_a_taken_port_names_its_option() -> None:
 
 
 def test_one_port_for_two_is_refused() -> None:
-    (port,) = free_ports(1)
+    (port,) = find_free_ports(1)
     with pytest.raises(PortInUse):
         check_ports("127.0.0.1", {"--http-port": port, "--grpc-port": port})
 
 
 def test_free_ports_are_free_and_different() -> None:
-    ports = free_ports(4)
+    ports = find_free_ports(4)
     assert len(set(ports)) == 4
     check_ports("127.0.0.1", {f"--{i}": port for i, port in enumerate(ports)})
 

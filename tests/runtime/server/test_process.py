@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from llmjp_runtime.errors import TritonMissing
-from llmjp_runtime.server.command import command_line, server_environment
+from llmjp_runtime.server.command import build_command, build_environment
+from llmjp_runtime.server.endpoints import Endpoints, TlsFiles
 from llmjp_runtime.server.installation import TritonInstallation, find_triton
-from llmjp_runtime.server.listen import Listen, Tls
 
 INSTALLATION = TritonInstallation(
     Path("/t/bin/tritonserver"), Path("/t/backends"), None, (Path("/t/lib"),)
@@ -17,11 +17,11 @@ INSTALLATION = TritonInstallation(
 
 
 def test_the_command_line_names_every_port_and_address() -> None:
-    command = command_line(
+    command = build_command(
         INSTALLATION,
         repository=Path("/r"),
         backends=Path("/b"),
-        listen=Listen(host="10.0.0.1", http_port=1, grpc_port=2, metrics_port=3),
+        endpoints=Endpoints(host="10.0.0.1", http_port=1, grpc_port=2, metrics_port=3),
         shm_prefix="p_",
     )
     assert command[0] == "/t/bin/tritonserver"
@@ -38,11 +38,11 @@ def test_the_command_line_names_every_port_and_address() -> None:
 
 
 def test_with_a_certificate_http_stays_on_this_machine() -> None:
-    command = command_line(
+    command = build_command(
         INSTALLATION,
         repository=Path("/r"),
         backends=Path("/b"),
-        listen=Listen(host="0.0.0.0", tls=Tls(certificate=Path("/c"), key=Path("/k"))),
+        endpoints=Endpoints(host="0.0.0.0", tls=TlsFiles(certificate=Path("/c"), key=Path("/k"))),
         shm_prefix="p_",
     )
     for expected in (
@@ -57,11 +57,11 @@ def test_with_a_certificate_http_stays_on_this_machine() -> None:
 
 
 def test_its_own_patience_is_in_whole_seconds_and_not_below_ours() -> None:
-    command = command_line(
+    command = build_command(
         INSTALLATION,
         repository=Path("/r"),
         backends=Path("/b"),
-        listen=Listen(),
+        endpoints=Endpoints(),
         shm_prefix="p_",
         exit_timeout_s=2.5,
     )
@@ -70,7 +70,7 @@ def test_its_own_patience_is_in_whole_seconds_and_not_below_ours() -> None:
 
 def test_the_environment_puts_this_python_first() -> None:
     environ = {"PATH": "/usr/bin", "LD_LIBRARY_PATH": "/cuda", "HOME": "/h"}
-    result = server_environment(INSTALLATION, environ, Path("/venv/bin/python"))
+    result = build_environment(INSTALLATION, environ, Path("/venv/bin/python"))
     assert result["PATH"] == "/venv/bin:/usr/bin"
     assert result["LD_LIBRARY_PATH"] == "/t/lib:/cuda"
     assert result["HOME"] == "/h"

@@ -10,7 +10,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from llmjp_runtime.server.processes import alive, descendants, kill_all, with_argument
+from llmjp_runtime.server.processes import (
+    find_by_argument,
+    is_alive,
+    kill_processes,
+    list_descendants,
+)
 
 BELOW = """
 import subprocess, sys
@@ -19,13 +24,13 @@ with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", "ma
 """
 ORPHANS = """
 import os, subprocess, sys, time
-from llmjp_runtime.server.processes import collect_orphans
+from llmjp_runtime.server.processes import reap_orphans
 assert os.getpid() == 1
 own = subprocess.Popen(["sh", "-c", "exit 7"])
 middle = "import subprocess; print(subprocess.Popen(['true']).pid)"
 orphan = int(subprocess.run([sys.executable, "-c", middle], capture_output=True).stdout)
 while own.poll() is None or os.path.exists(f"/proc/{orphan}"):
-    collect_orphans(own.pid)
+    reap_orphans(own.pid)
     time.sleep(0.01)
 assert own.returncode == 7
 print("collected")
@@ -44,20 +49,20 @@ def parent() -> Iterator[tuple[int, int]]:
 
 def test_descendants_are_found_by_what_they_run() -> None:
     with parent() as (pid, child):
-        assert descendants(pid) == [child]
-        assert with_argument([pid, child], "marked") == child
-        assert with_argument([pid, child], "mark") is None
-        assert alive(child)
-    assert not alive(child)
-    assert descendants(pid) == []
-    assert with_argument([child], "marked") is None
+        assert list_descendants(pid) == [child]
+        assert find_by_argument([pid, child], "marked") == child
+        assert find_by_argument([pid, child], "mark") is None
+        assert is_alive(child)
+    assert not is_alive(child)
+    assert list_descendants(pid) == []
+    assert find_by_argument([child], "marked") is None
 
 
 def test_killing_what_is_gone_is_fine() -> None:
     with parent() as (pid, child):
-        kill_all([child, child])
-    kill_all([pid, child])
-    assert not alive(pid)
+        kill_processes([child, child])
+    kill_processes([pid, child])
+    assert not is_alive(pid)
 
 
 def test_the_first_process_of_a_container_collects_orphans() -> None:

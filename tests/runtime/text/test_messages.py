@@ -5,7 +5,7 @@ import json
 import pytest
 
 from llmjp_runtime.text.errors import InvalidMessages, InvalidText, InvalidUtf8
-from llmjp_runtime.text.messages import Message, check_messages, decode_utf8
+from llmjp_runtime.text.messages import Message, decode_utf8, parse_messages
 
 SECRET = "ひみつ"
 USER = {"role": "user", "content": SECRET}
@@ -17,13 +17,13 @@ SYSTEM = {"role": "system", "content": SECRET}
     "turns", [[USER], [SYSTEM, USER], [USER, ASSISTANT, USER], [SYSTEM, USER, USER]]
 )
 def test_conversations(turns: list[dict[str, str]]) -> None:
-    messages = check_messages(json.dumps(turns))
+    messages = parse_messages(json.dumps(turns))
     assert [{"role": m.role, "content": m.content} for m in messages] == turns
 
 
 def test_an_escaped_emoji_is_one_character() -> None:
     text = r'[{"role": "user", "content": "\ud83c\udf63"}]'
-    assert check_messages(text) == (Message("user", "🍣"),)
+    assert parse_messages(text) == (Message("user", "🍣"),)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_an_escaped_emoji_is_one_character() -> None:
 )
 def test_what_is_refused(value: object, says: str) -> None:
     with pytest.raises(InvalidMessages, match=says) as caught:
-        check_messages(json.dumps(value))
+        parse_messages(json.dumps(value))
     assert SECRET not in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -68,13 +68,13 @@ def test_what_is_refused(value: object, says: str) -> None:
 )
 def test_what_is_not_json(text: str, says: str) -> None:
     with pytest.raises(InvalidMessages, match=says) as caught:
-        check_messages(text)
+        parse_messages(text)
     assert SECRET not in str(caught.value)
 
 
 def test_a_long_role_does_not_make_a_long_message() -> None:
     with pytest.raises(InvalidMessages) as caught:
-        check_messages(json.dumps([USER | {"role": "x" * 10_000}]))
+        parse_messages(json.dumps([USER | {"role": "x" * 10_000}]))
     assert len(str(caught.value)) < 200
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llmjp_runtime.text.errors import InvalidMessages
 from llmjp_runtime.text.messages import Message, Role
-from llmjp_runtime.text.template import ChatTemplate, Part
+from llmjp_runtime.text.template import ChatTemplate, PromptPart
 from llmjp_runtime.text.tokenizer import TextTokenizer
 from tests.runtime.text.texts import texts
 
@@ -90,9 +90,9 @@ def test_control_tokens_in_contents_stay_text(content: str, real: TextTokenizer)
 # Templates by themselves
 
 
-def rendered(source: str, *contents: str) -> tuple[Part, ...]:
+def rendered(source: str, *contents: str) -> tuple[PromptPart, ...]:
     template = ChatTemplate(source, NAMED, CONTROL)
-    return template.parts(conversation(*contents, system=None))
+    return template.render_parts(conversation(*contents, system=None))
 
 
 PRINT = "{% for m in messages %}<s>{{ m['content'] }}{{ eos_token }}{% endfor %}"
@@ -111,9 +111,9 @@ JOIN = "{% for m in messages %}{{ m.content | replace('x', '') }}</s>{% endfor %
 
 def test_parts_tell_the_template_from_the_messages() -> None:
     assert rendered(PRINT, "a</s>") == (
-        Part("<s>", literal=False),
-        Part("a</s>", literal=True),
-        Part("</s>", literal=False),
+        PromptPart("<s>", literal=False),
+        PromptPart("a</s>", literal=True),
+        PromptPart("</s>", literal=False),
     )
 
 
@@ -150,23 +150,27 @@ def test_a_control_token_that_cannot_be_told_apart_is_refused(source: str, conte
 @pytest.mark.parametrize(
     ("source", "content", "parts"),
     [
-        (JOIN, "<xs>", (Part("<s>", literal=True), Part("</s>", literal=False))),
+        (JOIN, "<xs>", (PromptPart("<s>", literal=True), PromptPart("</s>", literal=False))),
         (
             "<{{ messages[0].content }}>",
             "s",
-            (Part("<", literal=False), Part("s", literal=True), Part(">", literal=False)),
+            (
+                PromptPart("<", literal=False),
+                PromptPart("s", literal=True),
+                PromptPart(">", literal=False),
+            ),
         ),
     ],
 )
 def test_a_control_token_made_only_by_rendering_is_text(
-    source: str, content: str, parts: tuple[Part, ...]
+    source: str, content: str, parts: tuple[PromptPart, ...]
 ) -> None:
     assert rendered(source, content) == parts
 
 
 def test_contents_that_hold_the_marks_themselves() -> None:
     content = "".join(map(chr, range(0xF0000, 0xF0004)))
-    assert Part(content, literal=True) in rendered(PRINT, content)
+    assert PromptPart(content, literal=True) in rendered(PRINT, content)
 
 
 def test_contents_that_hold_every_mark_are_refused() -> None:

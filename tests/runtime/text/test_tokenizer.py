@@ -141,13 +141,13 @@ def test_the_lower_bound_holds(real: TextTokenizer) -> None:
     @given(texts)
     @settings(max_examples=200, deadline=None)
     def check(text: str) -> None:
-        assert real.min_tokens(text) <= len(real.encode_prompt(text))
+        assert real.estimate_min_tokens(text) <= len(real.encode_prompt(text))
 
     check()
 
 
 def test_the_lower_bound_refuses_a_megabyte(real: TextTokenizer) -> None:
-    assert real.min_tokens("あ" * 333_333) > 4096
+    assert real.estimate_min_tokens("あ" * 333_333) > 4096
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_no_lower_bound_where_the_pipeline_may_drop_characters(
     tmp_path: Path, key: str, value: Object
 ) -> None:
     small_tokenizer.write(tmp_path, tokenizer=small_tokenizer.pipeline() | {key: value})
-    assert TextTokenizer.load(tmp_path).min_tokens("a" * 1000) == 0
+    assert TextTokenizer.load(tmp_path).estimate_min_tokens("a" * 1000) == 0
 
 
 # Bad files

@@ -146,12 +146,12 @@ class PyTorchExecutor:
 
     def health(self) -> ExecutorHealth:
         """A reading. The LLM API does not say which requests are being stepped: a full batch is."""
-        num_live = len(self._live)
-        active = min(num_live, self._limits.max_batch_size)
+        num_streams = len(self._live)
+        active = min(num_streams, self._limits.max_batch_size)
         return ExecutorHealth(
             heartbeat_age_s=time.monotonic() - self._heartbeat,
             num_active=active,
-            num_waiting=num_live - active,
+            num_waiting=num_streams - active,
             num_steps=self._num_steps,
             num_generated=self._num_generated,
             error=self._error,

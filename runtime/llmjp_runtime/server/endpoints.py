@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
+class TlsFiles:
     """Files in PEM form."""
 
     certificate: Path
@@ -53,14 +53,14 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listen:
+class Endpoints:
     """Where the server listens."""
 
     host: str = "127.0.0.1"
     http_port: int = 8000
     grpc_port: int = 8001
     metrics_port: int = 8002
-    tls: Tls | None = None
+    tls: TlsFiles | None = None
     """Encrypts gRPC. tritonserver's HTTP has no encryption, so that it then listens on this machine
     only, for the front model."""
 
@@ -69,7 +69,7 @@ class Listen:
         """Where HTTP listens."""
         return self.host if self.tls is None else "127.0.0.1"
 
-    def options(self, health_port: int) -> dict[str, int]:
+    def list_ports(self, health_port: int) -> dict[str, int]:
         """Command line option to port, the front model's health port included."""
         return {
             "--http-port": self.http_port,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmjp_runtime.errors import OptionInvalid
-from llmjp_runtime.server.listen import Listen, Tls
+from llmjp_runtime.server.endpoints import Endpoints, TlsFiles
 from tests.support.certificate import Certificate, self_signed
 
 
@@ -17,7 +17,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 
 def check(certificate: Path, key: Path) -> None:
-    Tls(certificate=certificate, key=key).check()
+    TlsFiles(certificate=certificate, key=key).check()
 
 
 def test_a_certificate_and_its_key(own: Certificate) -> None:
@@ -47,6 +47,6 @@ def test_a_locked_key_is_not_asked_for(tmp_path: Path) -> None:
 
 
 def test_with_encryption_http_is_for_this_machine(own: Certificate) -> None:
-    tls = Tls(certificate=own.certificate, key=own.key)
-    assert Listen(host="0.0.0.0").http_host == "0.0.0.0"
-    assert Listen(host="0.0.0.0", tls=tls).http_host == "127.0.0.1"
+    tls = TlsFiles(certificate=own.certificate, key=own.key)
+    assert Endpoints(host="0.0.0.0").http_host == "0.0.0.0"
+    assert Endpoints(host="0.0.0.0", tls=tls).http_host == "127.0.0.1"

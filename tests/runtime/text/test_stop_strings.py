@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmjp_runtime.text.errors import InvalidStops
-from llmjp_runtime.text.stop import MAX_STOP_CHARACTERS, StopMatcher
+from llmjp_runtime.text.stop_strings import MAX_STOP_CHARACTERS, StopMatcher
 from tests.runtime.text.texts import chunks as divided
 from tests.runtime.text.texts import cuts
 

@@ -41,7 +41,7 @@ class StopMatcher:
         self._longest = [0]  # length of the longest stop string that ends here
         for word in words:
             self._add(word)
-        self._fail = self._failures()
+        self._fail = self._build_failures()
         self._state = 0
         self._held = ""
         self._found_at: int | None = None  # where in _held the first complete stop string begins
@@ -86,7 +86,7 @@ class StopMatcher:
                 self._longest.append(0)
         self._longest[state] = len(word)
 
-    def _failures(self) -> list[int]:
+    def _build_failures(self) -> list[int]:
         """By state, the state of its longest proper suffix; fills depths, passes stop ends on."""
         fail = [0] * len(self._next)
         queue = [0]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from tokenizers import Tokenizer
 
-from llmjp_runtime.text.detokenize import Detokenizer
+from llmjp_runtime.text.detokenizer import Detokenizer
 from tests.runtime.text.small_tokenizer import BEGIN, END, TURN, byte_id
 from tests.runtime.text.texts import TEXTS, chunks, cuts, texts
 
@@ -26,7 +26,7 @@ def test_one_id_at_a_time_gives_what_the_library_gives_at_once(
     text: str, real: TextTokenizer, reference: Tokenizer
 ) -> None:
     ids = reference.encode(text).ids
-    detokenizer = real.detokenizer()
+    detokenizer = real.create_detokenizer()
     assert (
         "".join(detokenizer.feed((i,)) for i in ids)
         == reference.decode(ids)
@@ -41,19 +41,19 @@ def test_any_chunking_gives_what_the_library_gives_at_once(
     @settings(max_examples=300, deadline=None)
     def check(text: str, cuts: list[int]) -> None:
         ids = reference.encode(text, add_special_tokens=False).ids
-        feed = real.detokenizer().feed
+        feed = real.create_detokenizer().feed
         assert "".join(map(feed, chunks(ids, cuts))) == reference.decode(ids)
 
     check()
 
 
 def test_a_character_comes_with_its_last_byte(real: TextTokenizer) -> None:
-    detokenizer = real.detokenizer()
+    detokenizer = real.create_detokenizer()
     assert [detokenizer.feed((i,)) for i in (248, 167, 149, 171)] == ["", "", "", "🍣"]
 
 
 def test_text_before_an_unfinished_character_is_not_held_back(real: TextTokenizer) -> None:
-    assert real.detokenizer().feed((18, 248, 167)) == "\n"
+    assert real.create_detokenizer().feed((18, 248, 167)) == "\n"
 
 
 def test_an_unfinished_character_at_the_end_is_left_out(real: TextTokenizer) -> None:
@@ -74,13 +74,13 @@ def test_an_unfinished_character_at_the_end_is_left_out(real: TextTokenizer) -> 
 def test_invalid_bytes_are_one_replacement_per_maximal_subpart_and_block_nothing(
     raw: bytes, text: str, small: TextTokenizer
 ) -> None:
-    detokenizer = small.detokenizer()
+    detokenizer = small.create_detokenizer()
     assert "".join(detokenizer.feed((byte_id(byte),)) for byte in raw) == text
 
 
 def test_only_the_first_space_of_the_reply_is_taken_away(real: TextTokenizer) -> None:
     the = real.encode_prompt("the")[-1]
-    detokenizer = real.detokenizer()
+    detokenizer = real.create_detokenizer()
     assert [detokenizer.feed((the,)) for _ in range(2)] == ["the", " the"]
 
 

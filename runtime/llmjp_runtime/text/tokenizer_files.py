@@ -40,18 +40,20 @@ def read_tokenizer_files(folder: Path) -> TokenizerFiles:
         raise UnusableTokenizer(
             f"{folder / 'tokenizer.json'}: missing; expected the tokenizer's files"
         )
-    config = _json_object(folder / "tokenizer_config.json")
-    named = _named_tokens(_json_object(folder / "special_tokens_map.json")) | _named_tokens(config)
+    config = _read_json_object(folder / "tokenizer_config.json")
+    named = _parse_named_tokens(
+        _read_json_object(folder / "special_tokens_map.json")
+    ) | _parse_named_tokens(config)
     return TokenizerFiles(
-        pipeline=_json_object(folder / "tokenizer.json"),
+        pipeline=_read_json_object(folder / "tokenizer.json"),
         named_tokens=named,
         puts_bos_first=config.get("add_bos_token") is not False,
-        chat_template=_chat_template(folder, config),
-        generation_eos=_generation_eos(folder / "generation_config.json"),
+        chat_template=_read_chat_template(folder, config),
+        generation_eos=_read_generation_eos(folder / "generation_config.json"),
     )
 
 
-def _text(path: Path) -> str | None:
+def _read_text(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -60,9 +62,9 @@ def _text(path: Path) -> str | None:
         raise UnusableTokenizer(f"{path}: cannot be read as UTF-8 text ({exc})") from exc
 
 
-def _json_object(path: Path) -> Object:
+def _read_json_object(path: Path) -> Object:
     """The JSON object in a file; empty where there is no file."""
-    text = _text(path)
+    text = _read_text(path)
     if text is None:
         return {}
     try:
@@ -74,7 +76,7 @@ def _json_object(path: Path) -> Object:
     return value
 
 
-def _named_tokens(config: Object) -> dict[str, str]:
+def _parse_named_tokens(config: Object) -> dict[str, str]:
     """Values are strings, or objects with the string as `content` (a serialised AddedToken)."""
     tokens = {}
     for name, value in config.items():
@@ -84,10 +86,10 @@ def _named_tokens(config: Object) -> dict[str, str]:
     return tokens
 
 
-def _chat_template(folder: Path, config: Object) -> str | None:
+def _read_chat_template(folder: Path, config: Object) -> str | None:
     """The file wins over the key, as in transformers; of several templates, the default."""
     path = folder / "chat_template.jinja"
-    from_file = _text(path)
+    from_file = _read_text(path)
     if from_file is not None:
         return from_file
     match config.get("chat_template"):
@@ -96,13 +98,13 @@ def _chat_template(folder: Path, config: Object) -> str | None:
         case str() as template:
             return template
         case list() as templates:
-            return _default_template(templates)
+            return _find_default_template(templates)
         case _ as other:
             where = folder / "tokenizer_config.json"
             raise UnusableTokenizer(f"{where}: chat_template is a {type(other).__name__}, not text")
 
 
-def _default_template(templates: list[Any]) -> str | None:
+def _find_default_template(templates: list[Any]) -> str | None:
     for entry in templates:
         match entry:
             case {"name": "default", "template": str() as template}:
@@ -112,8 +114,8 @@ def _default_template(templates: list[Any]) -> str | None:
     return None
 
 
-def _generation_eos(path: Path) -> tuple[int, ...] | None:
-    value = _json_object(path).get("eos_token_id")
+def _read_generation_eos(path: Path) -> tuple[int, ...] | None:
+    value = _read_json_object(path).get("eos_token_id")
     if value is None:
         return None
     ids = value if isinstance(value, list) else [value]
