@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from llmjp_builder.contracts.schema import build_contract_schema
 from llmjp_builder.contracts.spec import BuildSpec, Kind
-from scripts.generate import ROOT, SCHEMAS, generated, main, schema_of, schemas
+from scripts.generate import ROOT, SCHEMAS, generated, main, schemas
 
 
 @pytest.mark.parametrize("path", generated(), ids=lambda path: path.name)
@@ -32,7 +33,7 @@ def test_the_check_finds_what_is_stale(
 
 
 def test_a_schema_says_what_the_decoder_does() -> None:
-    schema = schema_of(BuildSpec)
+    schema = build_contract_schema(BuildSpec)
     assert schema["required"] == ["source"]
     assert schema["additionalProperties"] is False
     properties = schema["properties"]

@@ -6,7 +6,7 @@ reference page (`llmjp_operator.crd`), and `parse` reads objects by them.
 
 from __future__ import annotations
 
-from llmjp_operator.api.decode import decode, encode
+from llmjp_operator.api.codec import decode, encode
 from llmjp_operator.api.model import Model, parse
 from llmjp_operator.api.spec import Spec
 from llmjp_operator.api.status import Condition, Phase, Status

@@ -4,18 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 
+from llmjp_builder.contracts.constraints import Entries, IntegerOrString, Length, OneOf, Range
 from llmjp_builder.contracts.spec import Backend
-from llmjp_operator.api.markers import (
-    DataKey,
-    Entries,
-    IntegerOrString,
-    LabelValue,
-    Length,
-    ObjectName,
-    OneOf,
-    Range,
-    Rule,
-)
+from llmjp_operator.api.field_types import CelRule, DataKey, LabelValue, ObjectName
 from llmjp_operator.runtimes import DEFAULT_RUNTIME, RUNTIMES
 
 MAX_RANKS: Final = 256
@@ -71,59 +62,59 @@ class Calibration:
 class Engine:
     """What is built from the checkpoint. Any change builds beside what serves, then rolls out."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
+    RULES: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
             "self.kvCache != 'fp8' || self.quantization == 'fp8'",
             "kvCache fp8 needs quantization fp8: without it, attention over prompts loses paging, "
             "and with it reuse of the cache",
             ".kvCache",
         ),
-        Rule(
+        CelRule(
             "!has(self.calibration) || !has(self.calibration.configMapRef) || "
             "self.quantization == 'fp8'",
             "calibration needs quantization fp8: nothing else is measured",
             ".calibration",
         ),
-        Rule(
+        CelRule(
             "self.padIntermediate % 16 == 0",
             "padIntermediate must be 0, which pads nothing, or a multiple of 16",
             ".padIntermediate",
         ),
-        Rule(
+        CelRule(
             "self.padIntermediate == 0 || self.backend in ['tensorrt', 'torch']",
             "backends pytorch and vllm divide the model themselves: leave padIntermediate out",
             ".padIntermediate",
             "FieldValueForbidden",
         ),
-        Rule(
+        CelRule(
             f"self.tensorParallel * self.pipelineParallel <= {MAX_RANKS}",
             f"tensorParallel x pipelineParallel must be at most {MAX_RANKS}",
             ".tensorParallel",
         ),
-        Rule(
+        CelRule(
             "!has(self.maxInputLen) || self.maxInputLen < self.maxSeqLen",
             "maxInputLen must be less than maxSeqLen, which is prompt and reply together",
             ".maxInputLen",
         ),
-        Rule(
+        CelRule(
             "!has(self.options) || size(self.options) == 0 || self.backend == 'tensorrt'",
             "options are those of trtllm-build: only backend tensorrt takes them",
             ".options",
             "FieldValueForbidden",
         ),
-        Rule(
+        CelRule(
             f"!has(self.options) || !self.options.exists(name, name in {_OWN_FIELDS})",
             "maxBatchSize, maxInputLen and maxSeqLen are fields of spec.engine, not options",
             ".options",
             "FieldValueForbidden",
         ),
-        Rule(
+        CelRule(
             f"!has(self.options) || !self.options.exists(name, name in {_BUILDERS})",
             "options must not name files, workers or logs: the builder decides them",
             ".options",
             "FieldValueForbidden",
         ),
-        Rule(
+        CelRule(
             "!has(self.options) || self.options.all(name, name.matches('^[a-z0-9_]{1,64}$'))",
             "options are spelled as trtllm-build has them, without dashes in front: gemm_plugin",
             ".options",

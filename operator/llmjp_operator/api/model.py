@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmjp_operator.api.decode import decode
+from llmjp_operator.api.codec import decode
 from llmjp_operator.api.spec import Spec
 from llmjp_operator.api.status import Status
 from llmjp_operator.errors import InvalidModel

@@ -7,16 +7,14 @@ are passed on as they are; the API server checks them when the pods are made.
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final, Literal
 
-from llmjp_operator.api.markers import (
+from llmjp_builder.contracts.constraints import Forbidden, Items, Length
+from llmjp_operator.api.field_types import (
     Annotations,
-    Items,
+    CelRule,
     Labels,
-    Length,
     ObjectName,
     OpaqueList,
     OpaqueObject,
-    Refused,
-    Rule,
 )
 from llmjp_operator.names import GROUP, SERVING_CONTAINER
 
@@ -46,8 +44,8 @@ _RESTRICTED: Final = "must be left out: the operator sets what PodSecurity restr
 class Container:
     """A sidecar, or additions to the container `triton`, which serves; fields as in a pod."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
+    RULES: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
             f"self.name != '{SERVING_CONTAINER}' || "
             f"!({' || '.join(f'has(self.{name})' for name in _OPERATORS_OWN)})",
             f"the container {SERVING_CONTAINER} takes env, envFrom and volumeMounts only: the rest "
@@ -74,7 +72,7 @@ class Container:
     lifecycle: OpaqueObject | None = None
     restart_policy: Literal["Always"] | None = None
     """Of an init container that goes on running beside the others."""
-    security_context: Annotated[OpaqueObject | None, Refused(_RESTRICTED)] = None
+    security_context: Annotated[OpaqueObject | None, Forbidden(_RESTRICTED)] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +84,7 @@ class Volume:
     secret: OpaqueObject | None = None
     empty_dir: OpaqueObject | None = None
     persistent_volume_claim: OpaqueObject | None = None
-    host_path: Annotated[OpaqueObject | None, Refused(_HOST)] = None
+    host_path: Annotated[OpaqueObject | None, Forbidden(_HOST)] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +94,11 @@ class PodSecurityContext:
     fs_group: int | None = None
     fs_group_change_policy: Literal["Always", "OnRootMismatch"] | None = None
     supplemental_groups: Annotated[tuple[int, ...], Items(32)] = ()
-    run_as_user: Annotated[int | None, Refused(_RESTRICTED)] = None
-    run_as_group: Annotated[int | None, Refused(_RESTRICTED)] = None
-    run_as_non_root: Annotated[bool | None, Refused(_RESTRICTED)] = None
-    seccomp_profile: Annotated[OpaqueObject | None, Refused(_RESTRICTED)] = None
-    sysctls: Annotated[OpaqueList | None, Refused(_RESTRICTED)] = None
+    run_as_user: Annotated[int | None, Forbidden(_RESTRICTED)] = None
+    run_as_group: Annotated[int | None, Forbidden(_RESTRICTED)] = None
+    run_as_non_root: Annotated[bool | None, Forbidden(_RESTRICTED)] = None
+    seccomp_profile: Annotated[OpaqueObject | None, Forbidden(_RESTRICTED)] = None
+    sysctls: Annotated[OpaqueList | None, Forbidden(_RESTRICTED)] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,27 +124,27 @@ class PodTemplateSpec:
     init_containers: Annotated[tuple[Container, ...], Items(8, "name")] = ()
     """Before the operator's."""
 
-    host_network: Annotated[bool | None, Refused(_HOST)] = None
-    host_pid: Annotated[bool | None, Refused(_HOST)] = None
-    host_ipc: Annotated[bool | None, Refused(_HOST)] = None
-    host_users: Annotated[bool | None, Refused(_HOST)] = None
+    host_network: Annotated[bool | None, Forbidden(_HOST)] = None
+    host_pid: Annotated[bool | None, Forbidden(_HOST)] = None
+    host_ipc: Annotated[bool | None, Forbidden(_HOST)] = None
+    host_users: Annotated[bool | None, Forbidden(_HOST)] = None
     node_name: Annotated[
-        _Text | None, Refused("must be left out: it bypasses the scheduler; use nodeSelector")
+        _Text | None, Forbidden("must be left out: it bypasses the scheduler; use nodeSelector")
     ] = None
-    service_account_name: Annotated[_Text | None, Refused(_ACCOUNT)] = None
-    service_account: Annotated[_Text | None, Refused(_ACCOUNT)] = None
-    automount_service_account_token: Annotated[bool | None, Refused(_ACCOUNT)] = None
+    service_account_name: Annotated[_Text | None, Forbidden(_ACCOUNT)] = None
+    service_account: Annotated[_Text | None, Forbidden(_ACCOUNT)] = None
+    automount_service_account_token: Annotated[bool | None, Forbidden(_ACCOUNT)] = None
     node_selector: Annotated[
-        OpaqueObject | None, Refused("must be left out: spec.serving.nodeSelector is the place")
+        OpaqueObject | None, Forbidden("must be left out: spec.serving.nodeSelector is the place")
     ] = None
     tolerations: Annotated[
-        OpaqueList | None, Refused("must be left out: spec.serving.tolerations is the place")
+        OpaqueList | None, Forbidden("must be left out: spec.serving.tolerations is the place")
     ] = None
     termination_grace_period_seconds: Annotated[
-        int | None, Refused("must be left out: it follows from spec.serving.drainSeconds")
+        int | None, Forbidden("must be left out: it follows from spec.serving.drainSeconds")
     ] = None
     restart_policy: Annotated[
-        _Text | None, Refused("must be left out: pods of a Deployment always restart")
+        _Text | None, Forbidden("must be left out: pods of a Deployment always restart")
     ] = None
 
 
@@ -154,8 +152,8 @@ class PodTemplateSpec:
 class PodMetadata:
     """Labels and annotations of the pods."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = tuple(
-        Rule(
+    RULES: ClassVar[tuple[CelRule, ...]] = tuple(
+        CelRule(
             f"!has(self.{kind}) || self.{kind}.all(key, !key.startsWith('{GROUP}/') && "
             "!key.startsWith('app.kubernetes.io/'))",
             f"keys of {GROUP} and app.kubernetes.io are the operator's",

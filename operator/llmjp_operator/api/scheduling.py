@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from llmjp_operator.api.markers import Entries, Length, Quantity, Rule
+from llmjp_builder.contracts.constraints import Entries, Length
+from llmjp_operator.api.field_types import CelRule, Quantity
 from llmjp_operator.names import GPU
 
 Quantities = Annotated[Mapping[str, Quantity], Entries(16)]
@@ -14,8 +15,8 @@ Quantities = Annotated[Mapping[str, Quantity], Entries(16)]
 class Resources:
     """Requests and limits of one container, besides GPUs."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = tuple(
-        Rule(
+    RULES: ClassVar[tuple[CelRule, ...]] = tuple(
+        CelRule(
             f"!has(self.{kind}) || !('{GPU}' in self.{kind})",
             f"leave {GPU} out: the operator asks for as many GPUs as the engine needs",
             f".{kind}",

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from llmjp_operator.api.markers import Annotations, Items, Labels, Length, Matches, Range
+from llmjp_builder.contracts.constraints import Items, Length, Matches, Range
+from llmjp_operator.api.field_types import Annotations, Labels
 from llmjp_operator.api.pod_template import PodTemplate
 from llmjp_operator.api.scheduling import Resources, Toleration
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from llmjp_builder.contracts.constraints import Length, Matches
 from llmjp_builder.contracts.spec import canonical_json
-from llmjp_operator.api.markers import DataKey, Length, Matches, ObjectName, Rule
+from llmjp_operator.api.field_types import CelRule, DataKey, ObjectName
 from llmjp_operator.names import digest
 
 
@@ -90,8 +91,8 @@ class PersistentVolumeClaim:
 class Source:
     """The Hugging Face checkpoint: exactly one of the two."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
+    RULES: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
             "has(self.huggingFace) != has(self.persistentVolumeClaim)",
             "exactly one source is needed: huggingFace or persistentVolumeClaim",
             reason="FieldValueRequired",

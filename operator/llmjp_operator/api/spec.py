@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 from llmjp_builder.contracts.spec import Backend, Kind
 from llmjp_operator.api.engine import Engine, Hardware, Runtime
-from llmjp_operator.api.markers import Rule
+from llmjp_operator.api.field_types import CelRule
 from llmjp_operator.api.model_shapes import SHAPES, repository_pattern
 from llmjp_operator.api.serving import Serving
 from llmjp_operator.api.source import Licence, Source
@@ -20,20 +20,20 @@ BEFORE_ADA: Final = (
 cuda-gpus); what is not known to be older passes."""
 
 
-def _family_rules() -> Iterator[Rule]:
+def _family_rules() -> Iterator[CelRule]:
     for size, shape in SHAPES.items():
         named = (
             "!has(self.source.huggingFace) || !self.source.huggingFace.repository"
             f'.matches("{repository_pattern(size).replace(chr(92), chr(92) * 2)}")'
         )
-        yield Rule(
+        yield CelRule(
             f"{named} || self.engine.tensorParallel in {list(shape.tensor_parallel)}",
             f"for llm-jp-3-{size} tensorParallel must be {_or(shape.tensor_parallel)}: it divides "
             f"{shape.heads} attention heads and an MLP of {shape.intermediate}",
             ".engine.tensorParallel",
         )
         if shape.fp8_tensor_parallel != shape.tensor_parallel:
-            yield Rule(
+            yield CelRule(
                 f"{named} || self.engine.quantization != 'fp8' || self.engine.padIntermediate > 0 "
                 "|| !(self.engine.backend in ['tensorrt', 'torch']) || "
                 f"self.engine.tensorParallel in {list(shape.fp8_tensor_parallel)}",
@@ -53,8 +53,8 @@ def _or(numbers: tuple[int, ...]) -> str:
 class Spec:
     """What is wanted."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
+    RULES: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
             "self.engine.backend != 'tensorrt' || "
             "(has(self.hardware) && has(self.hardware.gpuProduct))",
             "backend tensorrt needs gpuProduct: an engine runs only on the kind of GPU that it was "
@@ -62,7 +62,7 @@ class Spec:
             ".hardware.gpuProduct",
             "FieldValueRequired",
         ),
-        Rule(
+        CelRule(
             "self.engine.quantization != 'fp8' || !has(self.hardware.gpuProduct) || "
             "!(self.engine.backend in ['tensorrt', 'pytorch']) || "
             f"!self.hardware.gpuProduct.matches('{BEFORE_ADA}')",
@@ -70,7 +70,7 @@ class Spec:
             "(H100, H200): quantization must be none",
             ".engine.quantization",
         ),
-        Rule(
+        CelRule(
             "self.engine.backend != 'torch' || self.serving.kvCacheFraction == 0.9",
             "backend torch sizes its KV cache by maxBatchSize and maxSeqLen: leave kvCacheFraction "
             "out",

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
 
+from llmjp_builder.contracts.constraints import Items, Length, Range, Timestamp
 from llmjp_builder.contracts.spec import Failure, Step
-from llmjp_operator.api.markers import Items, Length, Range, Timestamp
 
 
 class Phase(StrEnum):

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from llmjp_operator.api.markers import Items, Labels, ObjectName, Quantity, Range, Rule
+from llmjp_builder.contracts.constraints import Items, Range
+from llmjp_operator.api.field_types import CelRule, Labels, ObjectName, Quantity
 from llmjp_operator.api.scheduling import Resources, Toleration
 
 AccessMode = Literal["ReadWriteMany", "ReadWriteOnce"]
@@ -25,27 +26,27 @@ class Build:
     """Retries after failures that may pass. Others are not retried until the spec changes."""
 
 
-def _fixed(name: str, absent: str, reason: str) -> Rule:
+def _fixed(name: str, absent: str, reason: str) -> CelRule:
     now, before = (f"(has({o}.{name}) ? {o}.{name} : '{absent}')" for o in ("self", "oldSelf"))
-    return Rule(f"{now} == {before}", f"{name} cannot change: {reason}", f".{name}")
+    return CelRule(f"{now} == {before}", f"{name} cannot change: {reason}", f".{name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
     """The volume of the artefacts: one that is made (`size`), or one that exists."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
+    RULES: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
             "has(self.size) != has(self.existingClaim)",
             "either size, for a volume that is made, or existingClaim is needed, and not both",
             reason="FieldValueRequired",
         ),
-        Rule(
+        CelRule(
             "!has(self.existingClaim) || !(has(self.storageClassName) || has(self.accessMode))",
             "an existing claim has its storage class and access mode already: leave both out",
             ".existingClaim",
         ),
-        Rule(
+        CelRule(
             "!has(self.existingClaim) || self.onDelete == 'Retain'",
             "an existing claim is never deleted by the operator: onDelete must be Retain",
             ".onDelete",
@@ -58,12 +59,12 @@ class Storage:
         ),
         _fixed("storageClassName", "", "Kubernetes moves no volume to another class"),
         _fixed("accessMode", "ReadWriteMany", "Kubernetes keeps a volume's access mode"),
-        Rule(
+        CelRule(
             "!has(self.size) || quantity(string(self.size)).isGreaterThan(quantity('0'))",
             "size must be more than 0",
             ".size",
         ),
-        Rule(
+        CelRule(
             "!has(self.size) || !has(oldSelf.size) || "
             "quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
             "size can only grow: Kubernetes shrinks no volume",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from llmjp_operator.api.markers import Rule
+from llmjp_operator.api.field_types import CelRule
 from llmjp_operator.api.spec import Spec
 from llmjp_operator.api.status import Status
-from llmjp_operator.crd.schema import Object, object_schema, validation
+from llmjp_operator.crd.schema import Object, build_schema, render_rule
 from llmjp_operator.names import (
     CRD,
     GROUP,
@@ -74,12 +74,12 @@ DESCRIPTION: Final = (
 )
 
 NAME_RULES: Final = (
-    Rule(
+    CelRule(
         f"size(self) <= {MAX_MODEL_NAME}",
         f"the model's name must have at most {MAX_MODEL_NAME} characters: pods' names are made of "
         f"it, and have at most {MAX_LABEL}",
     ),
-    Rule(
+    CelRule(
         "self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
         "the model's name must begin with a letter and have small letters, digits and dashes only: "
         "a Service has the same name",
@@ -140,12 +140,12 @@ def _root() -> Object:
                 "properties": {
                     "name": {
                         "type": "string",
-                        "x-kubernetes-validations": [validation(rule) for rule in NAME_RULES],
+                        "x-kubernetes-validations": [render_rule(rule) for rule in NAME_RULES],
                     }
                 },
             },
-            "spec": object_schema(Spec),
-            "status": object_schema(Status),
+            "spec": build_schema(Spec),
+            "status": build_schema(Status),
         },
     }
 

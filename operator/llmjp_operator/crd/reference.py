@@ -9,30 +9,30 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmjp_operator.api.decode import encode
-from llmjp_operator.api.forms import Form, Property, empty, form_of, properties
-from llmjp_operator.api.markers import (
+from llmjp_builder.contracts.constraints import (
+    Forbidden,
     IntegerOrString,
     Length,
     Matches,
     OneOf,
     Opaque,
     Range,
-    Refused,
     Timestamp,
 )
+from llmjp_builder.contracts.docstrings import read_class_doc, read_field_docs
+from llmjp_builder.contracts.fields import FieldType, JsonField, parse_annotation
+from llmjp_builder.contracts.schema import TYPE_NAMES
+from llmjp_operator.api.codec import encode, is_empty, list_api_fields
 from llmjp_operator.api.spec import Spec
 from llmjp_operator.api.status import Phase, Status
 from llmjp_operator.crd.definition import COLUMNS, DESCRIPTION, NAME_RULES
-from llmjp_operator.crd.docstrings import class_doc, field_docs
-from llmjp_operator.crd.schema import rules_of
+from llmjp_operator.crd.schema import list_rules
 from llmjp_operator.names import API_VERSION, KIND, SHORT_NAME
 from llmjp_operator.runtimes import DEFAULT_RUNTIME, RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_PLAIN = {bool: "boolean", int: "integer", float: "number", str: "string"}
 _LONG = 1_000_000
 """Lengths and ranges from here on are no news to a reader."""
 
@@ -93,66 +93,66 @@ def objects(path: str, cls: type) -> Iterator[tuple[str, type]]:
             return
         seen.add(cls)
         yield path, cls
-        for member in properties(cls):
-            inner, suffix = _inner(member.form)
+        for member in list_api_fields(cls):
+            inner, suffix = _inner(member.type)
             if inner is not None:
                 yield from below(f"{path}.{member.name}{suffix}", inner)
 
     return below(path, cls)
 
 
-def _inner(form: Form) -> tuple[type | None, str]:
+def _inner(field_type: FieldType) -> tuple[type | None, str]:
     """The dataclass that a field, or each item of its list, is."""
-    if typing.get_origin(form.kind) is tuple:
-        inner, _ = _inner(form_of(typing.get_args(form.kind)[0]))
+    if typing.get_origin(field_type.kind) is tuple:
+        inner, _ = _inner(parse_annotation(typing.get_args(field_type.kind)[0]))
         return inner, "[]"
-    return (form.kind if dataclasses.is_dataclass(form.kind) else None), ""  # type: ignore[return-value]
+    return (field_type.kind if dataclasses.is_dataclass(field_type.kind) else None), ""  # type: ignore[return-value]
 
 
 def _tables(root: str, cls: type) -> Iterator[str]:
     places = {kind: path for path, kind in reversed(list(objects(root, cls)))}
     for path, kind in objects(root, cls):
-        docs = field_docs(kind)
-        accepted = [m for m in properties(kind) if m.form.marker(Refused) is None]
+        docs = read_field_docs(kind)
+        accepted = [m for m in list_api_fields(kind) if m.type.constraint(Forbidden) is None]
         rows = (_row(m, docs.get(m.attribute, ""), places) for m in accepted)
         heading = "##" if path == root else "###"
         table = _table(("field", "type", "default", "meaning"), rows)
-        yield f"{heading} {path}\n\n{class_doc(kind)}\n\n{table}"
+        yield f"{heading} {path}\n\n{read_class_doc(kind)}\n\n{table}"
 
 
-def _row(member: Property, doc: str, places: Mapping[type, str]) -> tuple[str, ...]:
+def _row(member: JsonField, doc: str, places: Mapping[type, str]) -> tuple[str, ...]:
     name = f"**`{member.name}`**" if member.required else f"`{member.name}`"
     default = encode(member.default)
-    plain = not (member.required or empty(default) or isinstance(default, dict))
-    return name, _type(member.form, places), f"`{json.dumps(default)}`" if plain else "", doc
+    plain = not (member.required or is_empty(default) or isinstance(default, dict))
+    return name, _type(member.type, places), f"`{json.dumps(default)}`" if plain else "", doc
 
 
-def _type(form: Form, places: Mapping[type, str]) -> str:
-    kind = _kind(form, places)
-    limits = [limit for marker in form.markers if (limit := _limit(marker))]
+def _type(field_type: FieldType, places: Mapping[type, str]) -> str:
+    kind = _kind(field_type, places)
+    limits = [limit for marker in field_type.constraints if (limit := _limit(marker))]
     return "; ".join([kind, *limits[-1:]])
 
 
-def _kind(form: Form, places: Mapping[type, str]) -> str:  # noqa: PLR0911 - one return per kind
-    origin, arguments = typing.get_origin(form.kind), typing.get_args(form.kind)
-    if form.marker(IntegerOrString):
-        return "quantity" if form.marker(Matches) else "integer or string"
-    if one_of := form.marker(OneOf):
+def _kind(field_type: FieldType, places: Mapping[type, str]) -> str:  # noqa: PLR0911 - one return per kind
+    origin, arguments = typing.get_origin(field_type.kind), typing.get_args(field_type.kind)
+    if field_type.constraint(IntegerOrString):
+        return "quantity" if field_type.constraint(Matches) else "integer or string"
+    if one_of := field_type.constraint(OneOf):
         return _choices(one_of.choices)
-    if form.marker(Opaque):
+    if field_type.constraint(Opaque):
         return "object"
     if origin is Literal:
         return _choices(arguments)
     if origin is tuple:
-        return f"list of {_type(form_of(arguments[0]), places)}"
+        return f"list of {_type(parse_annotation(arguments[0]), places)}"
     if origin is Mapping:
-        return f"map of string to {_type(form_of(arguments[1]), places)}"
-    if form.kind in places:
-        path = places[form.kind]
+        return f"map of string to {_type(parse_annotation(arguments[1]), places)}"
+    if field_type.kind in places:
+        path = places[field_type.kind]
         return f"[object](#{''.join(c for c in path.lower() if c.isalnum())})"
-    if isinstance(form.kind, type) and issubclass(form.kind, StrEnum):
-        return _choices(member.value for member in form.kind)
-    return "time" if form.marker(Timestamp) else _PLAIN[form.kind]
+    if isinstance(field_type.kind, type) and issubclass(field_type.kind, StrEnum):
+        return _choices(member.value for member in field_type.kind)
+    return "time" if field_type.constraint(Timestamp) else TYPE_NAMES[field_type.kind]
 
 
 def _choices(choices: Iterable[str]) -> str:
@@ -174,7 +174,7 @@ def _limit(marker: object) -> str | None:
 def _rules() -> str:
     rows = [("metadata.name", rule.sentence) for rule in NAME_RULES]
     for path, kind in objects("spec", Spec):
-        rows += [(f"{path}{rule.field}", rule.sentence) for rule in rules_of(kind)]
+        rows += [(f"{path}{rule.field}", rule.sentence) for rule in list_rules(kind)]
     table = _table(("where", "what is said of what breaks it"), ((f"`{a}`", b) for a, b in rows))
     return (
         "## Rules\n\nChecked by the API server when an object is created or changed. Containers "
@@ -183,7 +183,7 @@ def _rules() -> str:
 
 
 def _phases() -> str:
-    docs = field_docs(Phase)
+    docs = read_field_docs(Phase)
     rows = ((f"`{phase.value}`", docs[phase.name]) for phase in Phase)
     return f"### Phases\n\n{_table(('phase', 'meaning'), rows)}"
 

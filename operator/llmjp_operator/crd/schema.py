@@ -1,19 +1,13 @@
-"""Dataclasses of `api` as the structural OpenAPI schema that the API server enforces. Pure."""
+"""Structural OpenAPI schemas, which the API server enforces, of the dataclasses of `api`. Pure."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import types
-import typing
-from collections.abc import Mapping
-from enum import StrEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from llmjp_operator.api.decode import encode
-from llmjp_operator.api.forms import Form, Property, empty, form_of, properties
-from llmjp_operator.api.markers import (
+from llmjp_builder.contracts.constraints import (
     Entries,
+    Forbidden,
     IntegerOrString,
     Items,
     Length,
@@ -21,81 +15,91 @@ from llmjp_operator.api.markers import (
     OneOf,
     Opaque,
     Range,
-    Refused,
-    Rule,
     Timestamp,
 )
-from llmjp_operator.crd.docstrings import class_doc, field_docs
+from llmjp_builder.contracts.docstrings import read_class_doc, read_field_docs
+from llmjp_builder.contracts.schema import SchemaBuilder
+from llmjp_operator.api.codec import encode, is_empty, list_api_fields
+from llmjp_operator.api.field_types import CelRule
+
+if TYPE_CHECKING:
+    from llmjp_builder.contracts.fields import FieldType, JsonField
 
 Object = dict[str, Any]
 
-_PLAIN = {bool: "boolean", int: "integer", float: "number", str: "string"}
+
+class _StructuralSchemas(SchemaBuilder):
+    """Schemas without references, with constraints and with rules in CEL."""
+
+    def build_type(self, field_type: FieldType) -> Object:
+        if field_type.constraint(IntegerOrString):
+            schema: Object = {"x-kubernetes-int-or-string": True}
+        elif field_type.constraint(Opaque):
+            schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        else:
+            schema = super().build_type(field_type)
+        mixed = field_type.constraint(IntegerOrString) is not None
+        for constraint in field_type.constraints:
+            _add_constraint(schema, constraint, mixed=mixed)
+        return schema
+
+    def build_enum(self, choices: tuple[str, ...]) -> Object:
+        return {"type": "string", "enum": list(choices)}
+
+    def build_object(self, cls: type) -> Object:
+        docs, fields = read_field_docs(cls), list_api_fields(cls)
+        schema: Object = {"description": read_class_doc(cls), "type": "object"}
+        if required := [field.name for field in fields if field.required]:
+            schema["required"] = required
+        properties = {f.name: self._build_property(f, docs.get(f.attribute, "")) for f in fields}
+        schema["properties"] = properties
+        if rules := list_rules(cls):
+            schema["x-kubernetes-validations"] = [render_rule(rule) for rule in rules]
+        return schema
+
+    def _build_property(self, field: JsonField, doc: str) -> Object:
+        forbidden = field.type.constraint(Forbidden)
+        description = f"Refused: {forbidden.reason}." if forbidden else doc
+        schema = self.build_type(field.type)
+        if description:
+            schema.pop("description", None)
+            schema = {"description": description, **schema}
+        default = encode(field.default)
+        if not field.required and not is_empty(default):
+            # In full: the API server holds it against the rules before it fills in what is missing.
+            schema["default"] = default
+        return schema
 
 
-def object_schema(cls: type, description: str = "") -> Object:
-    """The schema of a dataclass."""
-    docs, members = field_docs(cls), properties(cls)
-    schema: Object = {"description": description or class_doc(cls), "type": "object"}
-    if required := [member.name for member in members if member.required]:
-        schema["required"] = required
-    schema["properties"] = {m.name: _property(m, docs.get(m.attribute, "")) for m in members}
-    if rules := rules_of(cls):
-        schema["x-kubernetes-validations"] = [validation(rule) for rule in rules]
-    return schema
+def build_schema(cls: type) -> Object:
+    """Return the structural schema of a dataclass."""
+    return _StructuralSchemas().build_object(cls)
 
 
-def rules_of(cls: type) -> tuple[Rule, ...]:
-    """The rules of a dataclass, and one for each field that exists in order to be refused."""
-    declared: tuple[Rule, ...] = getattr(cls, "RULES", ())
-    refused = (
-        Rule(f"!has(self.{m.name})", f"{m.name} {r.reason}", f".{m.name}", "FieldValueForbidden")
-        for m in properties(cls)
-        if (r := m.form.marker(Refused))
+def list_rules(cls: type) -> tuple[CelRule, ...]:
+    """Return the rules of a dataclass, and one for each forbidden field."""
+    declared: tuple[CelRule, ...] = getattr(cls, "RULES", ())
+    forbidden = (
+        CelRule(
+            f"!has(self.{field.name})",
+            f"{field.name} {constraint.reason}",
+            f".{field.name}",
+            "FieldValueForbidden",
+        )
+        for field in list_api_fields(cls)
+        if (constraint := field.type.constraint(Forbidden))
     )
-    return (*declared, *refused)
+    return (*declared, *forbidden)
 
 
-def _property(member: Property, description: str) -> Object:
-    refused = member.form.marker(Refused)
-    schema = _schema(member.form, f"Refused: {refused.reason}." if refused else description)
-    default = encode(member.default)
-    if not member.required and not empty(default):
-        # In full: the API server holds it against the rules before it fills in what is missing.
-        schema["default"] = default
-    return schema
+def render_rule(rule: CelRule) -> Object:
+    """Return a rule as an entry of `x-kubernetes-validations`."""
+    entry = {"rule": rule.expression, "message": rule.sentence, "reason": rule.reason}
+    return entry | ({"fieldPath": rule.field} if rule.field else {})
 
 
-def _schema(form: Form, description: str = "") -> Object:
-    schema: Object = {"description": description} if description else {}
-    if form.marker(IntegerOrString):
-        schema["x-kubernetes-int-or-string"] = True
-    elif form.marker(Opaque):
-        schema |= {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    else:
-        schema |= _of_kind(form.kind, description)
-    for marker in form.markers:
-        _mark(schema, marker, mixed=form.marker(IntegerOrString) is not None)
-    return schema
-
-
-def _of_kind(kind: Any, description: str) -> Object:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Literal:
-        return {"type": "string", "enum": list(arguments)}
-    if origin is tuple:
-        return {"type": "array", "items": _schema(form_of(arguments[0]))}
-    if origin is Mapping:
-        return {"type": "object", "additionalProperties": _schema(form_of(arguments[1]))}
-    if dataclasses.is_dataclass(kind):
-        return object_schema(typing.cast("type", kind), description)
-    assert not isinstance(origin, types.UnionType), kind
-    if issubclass(kind, StrEnum):
-        return {"type": "string", "enum": [member.value for member in kind]}
-    return {"type": _PLAIN[kind]}
-
-
-def _mark(schema: Object, marker: object, *, mixed: bool) -> None:
-    match marker:
+def _add_constraint(schema: Object, constraint: object, *, mixed: bool) -> None:
+    match constraint:
         case Range(least, most):
             schema |= {"minimum": least, "maximum": most}
         case Length(least, most):
@@ -112,13 +116,7 @@ def _mark(schema: Object, marker: object, *, mixed: bool) -> None:
             schema["format"] = "date-time"
         case Matches(pattern, sentence):
             text = "string(self)" if mixed else "self"
-            rule = Rule(f"{text}.matches({json.dumps(pattern)})", sentence)
-            schema["x-kubernetes-validations"] = [validation(rule)]
+            rule = CelRule(f"{text}.matches({json.dumps(pattern)})", sentence)
+            schema["x-kubernetes-validations"] = [render_rule(rule)]
         case _:
             pass
-
-
-def validation(rule: Rule) -> Object:
-    """A rule as the API server takes it."""
-    validation = {"rule": rule.expression, "message": rule.sentence, "reason": rule.reason}
-    return validation | ({"fieldPath": rule.field} if rule.field else {})

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from llmjp_builder.contracts.constraints import Forbidden
+from llmjp_builder.contracts.fields import parse_annotation
 from llmjp_operator.api import Spec
-from llmjp_operator.api.forms import form_of, properties
-from llmjp_operator.api.markers import Refused
+from llmjp_operator.api.codec import list_api_fields
 from llmjp_operator.names import HEADLESS_SUFFIX
 from llmjp_operator.observe.managed_fields import digest_of
 from llmjp_operator.runtimes import RUNTIMES
@@ -162,13 +163,13 @@ NOTHING = {
 
 def leaves(cls: type, path: str = "") -> Iterator[str]:
     """Paths of all fields that hold a value of their own, but for those that are refused."""
-    for member in properties(cls):
-        if member.form.marker(Refused):
+    for member in list_api_fields(cls):
+        if member.type.constraint(Forbidden):
             continue
         here = f"{path}.{member.name}".lstrip(".")
-        kind = member.form.kind
+        kind = member.type.kind
         if typing.get_origin(kind) is tuple:
-            kind, here = form_of(typing.get_args(kind)[0]).kind, f"{here}[]"
+            kind, here = parse_annotation(typing.get_args(kind)[0]).kind, f"{here}[]"
         if dataclasses.is_dataclass(kind):
             yield from leaves(typing.cast("type", kind), here)
         else:
