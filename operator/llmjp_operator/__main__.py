@@ -1,4 +1,4 @@
-"""`python -m llmjp_operator`: wires everything together and runs it."""
+"""The operator's process, `python -m llmjp_operator`: everything is wired together here."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from kubernetes.aio import client, config
 
 from llmjp_operator.act.api_client import CALLS_AT_ONCE, KubeCluster
 from llmjp_operator.act.controller import Controller
-from llmjp_operator.act.http_server import PORT, serving
-from llmjp_operator.act.initial_list import fill
-from llmjp_operator.act.json_logging import configure
-from llmjp_operator.act.kopf_watch import KINDS, operator_settings, registry
+from llmjp_operator.act.http_server import PORT, serve_http
+from llmjp_operator.act.initial_list import fill_cache
+from llmjp_operator.act.json_logging import configure_logging
+from llmjp_operator.act.kopf_watch import KINDS, make_registry, make_settings
 from llmjp_operator.act.leadership import lead
 from llmjp_operator.act.metrics import Metrics
-from llmjp_operator.act.resync import sweeping
+from llmjp_operator.act.resync import resync_periodically
 from llmjp_operator.act.work_queue import WorkQueue
 from llmjp_operator.errors import ApiRefused, BadSettings, OperatorError, WatchFailed
 from llmjp_operator.observe.cache import ObjectCache
@@ -40,11 +40,11 @@ _log = logging.getLogger("llmjp_operator")
 SETTINGS: Final = "LLMJP_SETTINGS"
 """Environment variable: path of settings.json."""
 LISTING_PAUSE_S: Final = 1.0
-"""Before a list of the start is asked for again."""
+"""Pause before a failed list of the start is tried again."""
 REFUSED_PAUSE_S: Final = 5.0
-"""The same where somebody must do something first, such as grant a right."""
+"""The same, where somebody must do something first, such as grant a right."""
 WORKERS: Final = 8
-"""Models that are reconciled at once."""
+"""How many models are reconciled at once."""
 
 
 @dataclass(slots=True)
@@ -57,16 +57,16 @@ class Operator:
     _failure: str = ""
 
     async def run(self, stop: asyncio.Event) -> bool:
-        """Until `stop` is set; whether that was the reason to end."""
+        """Run until `stop` is set; return whether that is why it ended."""
         cache = ObjectCache()
         metrics = Metrics(cache)
         limit = asyncio.Semaphore(CALLS_AT_ONCE)
-        cluster = KubeCluster(self.api, limit, metrics.called)
+        cluster = KubeCluster(self.api, limit, metrics.count_call)
         controller = Controller(cache, cluster, self.settings, metrics)
-        async with serving(metrics, lambda: self._failure, self.port) as port:
+        async with serve_http(metrics, lambda: self._failure, self.port) as port:
             _log.info("ready to lead", extra={"port": port, "identity": self.settings.identity})
             leading = asyncio.create_task(
-                lead(self.settings, cluster, lambda: self._act(controller, cluster, stop))
+                lead(self.settings, cluster, lambda: self._lead(controller, cluster, stop))
             )
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait((leading, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -77,30 +77,32 @@ class Operator:
                 return await leading
             return True
 
-    async def _act(self, controller: Controller, cluster: KubeCluster, stop: asyncio.Event) -> None:
+    async def _lead(
+        self, controller: Controller, cluster: KubeCluster, stop: asyncio.Event
+    ) -> None:
         metrics, namespaces = controller.metrics, self.settings.watch_namespaces
         _log.info("leading", extra={"namespaces": ", ".join(namespaces) or "all"})
         metrics.leading.set(1)
 
-        async def step(key: Key) -> float | None:
+        async def reconcile(key: Key) -> float | None:
             with metrics.reconciled.time():
                 return await controller.reconcile(key)
 
-        def failed(key: Key, exc: Exception, pause_s: float) -> None:
+        def report_failure(key: Key, exc: Exception, pause_s: float) -> None:
             metrics.failed.inc()
             expected = isinstance(exc, OperatorError)
             _log.log(
                 logging.WARNING if expected else logging.ERROR,
-                "step failed",
+                "reconcile failed",
                 extra={"model": "/".join(key), "reason": str(exc), "pause_s": pause_s},
                 exc_info=None if expected else exc,
             )
 
-        queue: WorkQueue[Key] = WorkQueue(step, failed)
+        queue: WorkQueue[Key] = WorkQueue(reconcile, report_failure)
         metrics.waiting.set_function(lambda: queue.depth)
-        if not await _unless(stop, self._fill(controller.cache, cluster, queue)):
+        if not await _run_unless(stop, self._fill(controller.cache, cluster, queue)):
             return
-        sweeper = sweeping(
+        resync = resync_periodically(
             controller.cache,
             cluster,
             queue,
@@ -108,11 +110,11 @@ class Operator:
             namespaces=namespaces,
             every_s=self.settings.resync_seconds,
         )
-        async with _background(sweeper, *(queue.work() for _ in range(WORKERS))):
+        async with _run_in_background(resync, *(queue.work() for _ in range(WORKERS))):
             await self._watch(controller.cache, queue, stop)
 
     async def _watch(self, cache: ObjectCache, queue: WorkQueue[Key], stop: asyncio.Event) -> None:
-        """kopf, until `stop` is set.
+        """Run kopf until `stop` is set.
 
         Raises:
             WatchFailed: it ended by itself.
@@ -120,8 +122,8 @@ class Operator:
         namespaces = self.settings.watch_namespaces
         try:
             await kopf.operator(
-                registry=registry(cache, queue),
-                settings=operator_settings(clusterwide=not namespaces),
+                registry=make_registry(cache, queue),
+                settings=make_settings(clusterwide=not namespaces),
                 standalone=True,
                 # Else kopf asks for the name of the user, and the image's has none.
                 identity=self.settings.identity,  # type: ignore[arg-type]
@@ -133,7 +135,7 @@ class Operator:
             raise WatchFailed(f"a watch failed: {exc}") from exc
 
     async def _fill(self, cache: ObjectCache, cluster: KubeCluster, queue: WorkQueue[Key]) -> None:
-        """Until it has worked: nothing is decided on half a view."""
+        """Fill the cache, however often it takes: nothing is decided on half of it."""
 
         async def wait(exc: OperatorError) -> None:
             passes = not isinstance(exc, ApiRefused) or exc.is_transient
@@ -141,7 +143,7 @@ class Operator:
             _log.warning("listing failed", extra={"reason": str(exc), "pause_s": pause_s})
             await asyncio.sleep(pause_s)
 
-        await fill(
+        await fill_cache(
             cache,
             cluster,
             queue,
@@ -151,8 +153,8 @@ class Operator:
         )
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Whether the work was done before `stop` was set; it is cancelled otherwise."""
+async def _run_unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Return whether the work was done before `stop` was set; otherwise it is cancelled."""
     working, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -166,7 +168,7 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
 
 
 @asynccontextmanager
-async def _background(*coroutines: object) -> AsyncIterator[None]:
+async def _run_in_background(*coroutines: object) -> AsyncIterator[None]:
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]  # type: ignore[call-overload]
     try:
         yield
@@ -177,10 +179,10 @@ async def _background(*coroutines: object) -> AsyncIterator[None]:
 
 
 def read_settings() -> Settings:
-    """From the environment.
+    """Read the settings from the environment.
 
     Raises:
-        BadSettings: they are missing, or not understood.
+        BadSettings: they are missing or not understood.
     """
     name = os.environ.get(SETTINGS, "")
     try:
@@ -191,7 +193,7 @@ def read_settings() -> Settings:
 
 
 async def run(settings: Settings, port: int) -> int:
-    """The exit code: 0 after SIGTERM, 1 where the Lease was lost or the cluster is not reached."""
+    """Run; return 0 after SIGTERM, 1 where the Lease was lost or the cluster cannot be reached."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -202,21 +204,21 @@ async def run(settings: Settings, port: int) -> int:
         await config.load_kube_config()
     async with client.ApiClient() as api:
         try:
-            asked = await Operator(settings, api, port).run(stop)
+            stopped = await Operator(settings, api, port).run(stop)
         except OperatorError as exc:
             _log.error("ended", extra={"reason": str(exc)}, exc_info=exc.__cause__)
             return exc.exit_code
-    return 0 if asked else 1
+    return 0 if stopped else 1
 
 
 def main() -> None:
-    """The process's edge."""
+    """Read the settings, run, and exit."""
     try:
         settings = read_settings()
     except BadSettings as exc:
         print(f"llmjp-operator: {exc}", file=sys.stderr)  # noqa: T201  logging is not set up yet
         sys.exit(exc.exit_code)
-    configure(settings.log_level)
+    configure_logging(settings.log_level)
     _log.info("starting", extra={"version": importlib.metadata.version("llmjp-serving")})
     port = int(os.environ.get("LLMJP_PORT", PORT))
     sys.exit(asyncio.run(run(settings, port)))

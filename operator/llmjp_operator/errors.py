@@ -17,20 +17,20 @@ class OperatorError(Exception):
     """Base of everything raised on purpose; never raised itself."""
 
     exit_code: ClassVar[int] = 1
-    """What a process that cannot go on exits with."""
+    """Exit code of the process where it ends with this."""
 
 
 class InvalidModel(OperatorError):
-    """An object is no LlmJpModel that this operator understands. Only its author can mend it."""
+    """An object is no LlmJpModel that this operator understands. Only its author can fix it."""
 
     exit_code = 3
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
         self.path = path
-        """Of the field, as `kubectl explain` takes it: `spec.engine.backend`."""
+        """Path of the field, as `kubectl explain` takes it: `spec.engine.backend`."""
         self.problem = problem
-        """What is wrong, what was expected."""
+        """Names what is wrong and what was expected."""
 
 
 class BadSettings(OperatorError):
@@ -48,18 +48,18 @@ class ApiRefused(OperatorError):
     def __init__(self, status: int, what: str, message: str) -> None:
         super().__init__(f"{what}: {status} {message}")
         self.status = status
-        """Of HTTP."""
+        """HTTP status."""
         self.message = message
         """The API server's own words."""
 
     @property
     def namespace_is_terminating(self) -> bool:
-        """Whether the namespace is being deleted, and with it everything that was asked about."""
+        """Return whether the namespace is being deleted, and with it the object."""
         return self.status == 403 and "is being terminated" in self.message
 
     @property
     def is_transient(self) -> bool:
-        """Whether the same call may succeed later with nothing changed by a person."""
+        """Return whether the same call may succeed later, with nothing changed by a person."""
         return self.status in {408, 409, 410, 429} or self.status >= 500
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from e2e.played import well
 from llmjp_operator.act.controller import Controller
-from llmjp_operator.act.initial_list import fill
+from llmjp_operator.act.initial_list import fill_cache
 from llmjp_operator.act.kopf_watch import KINDS, make_model_handler, make_object_handler
 from llmjp_operator.act.metrics import Metrics
 from llmjp_operator.act.work_queue import FIRST_PAUSE_S, WorkQueue
@@ -122,7 +122,7 @@ class Simulation:
         self.operator = Operator(controller, queue)
         self._timers: dict[Key, float] = {}
         self.server.watched.clear()
-        await fill(cache, self.server, queue, kinds=tuple(KINDS), namespaces=(), wait=_never)
+        await fill_cache(cache, self.server, queue, kinds=tuple(KINDS), namespaces=(), wait=_never)
 
     async def _step(self, key: Key) -> float | None:
         await self._deliver()

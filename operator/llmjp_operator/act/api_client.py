@@ -1,7 +1,7 @@
-"""The API server: the only module that writes to it. Objects are plain dicts, as it spells them.
+"""Client of the API server: the only module that writes to it. Objects are plain dicts.
 
 One way to write, server-side apply with our field manager, and one way to remove. Every error is
-`ApiRefused` or `ApiUnreachable`; what may pass is tried again by the queue, not here.
+`ApiRefused` or `ApiUnreachable`; the queue retries, not this module.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 CALL_TIMEOUT_S: Final = 30.0
-"""No call takes longer; the queue tries again."""
+"""Limit of every call; the queue retries."""
 CALLS_AT_ONCE: Final = 16
-"""As many connections at most, so that a thousand models do not flood the API server."""
-NAMES_AT_ONCE: Final = 100
-"""Objects whose metadata is asked for at once; most of it is about who owns which field."""
+"""Most connections at once, so that a thousand models do not flood the API server."""
+METADATA_AT_ONCE: Final = 100
+"""Objects per page of a list of metadata; most of it is about who owns which field."""
 _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
 _JSON: Final = "application/json, */*"
-_NAMES: Final = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
-_MOST_SAID: Final = 500
+_METADATA: Final = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+_MAX_MESSAGE: Final = 500
 """Characters of the API server's message that are kept."""
 
 PLURALS: Final[Mapping[str, tuple[str, str]]] = {
@@ -54,29 +54,29 @@ PLURALS: Final[Mapping[str, tuple[str, str]]] = {
 
 
 class Cluster(Protocol):
-    """What a reconcile needs of an API server."""
+    """The part of an API server that a reconcile needs."""
 
     async def apply(
         self, wanted: Object, *, manager: str = FIELD_MANAGER, status: bool = False
     ) -> Object:
-        """Server-side apply; the object as it is stored then."""
+        """Apply an object server-side; return it as it is stored then."""
 
     async def delete(self, kind: str, namespace: str, name: str, uid: str = "") -> None:
-        """Remove an object, if it is the one of that uid; one that is gone is no error."""
+        """Delete an object, if it is the one of that uid; one that is gone is no error."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
-        """An object, or None."""
+        """Return an object, or None."""
 
     async def list_nodes(self) -> list[Object] | None:
-        """All nodes; None where they may not be listed."""
+        """Return all nodes; None where they may not be listed."""
 
     async def list_metadata(
         self, kind: str, namespace: str, selector: str
     ) -> tuple[int, list[Object]]:
-        """Metadata of all objects of a kind, and how new that is; an empty namespace is all."""
+        """Return the list's version and the metadata of all objects; an empty namespace is all."""
 
     async def read_log(self, namespace: str, pod: str, container: str, lines: int) -> str:
-        """The last lines of a container's log; empty where there is none."""
+        """Return the last lines of a container's log; empty where there is none."""
 
     async def post_event(self, event: Object) -> None:
         """Post an event; the same one again is counted, not repeated."""
@@ -89,14 +89,15 @@ class KubeCluster:
     api: ApiClient
     limit: asyncio.Semaphore
     on_call: Callable[[str, str], None] = lambda _verb, _kind: None
-    """Told of every call: its verb and the kind of object."""
+    """Is told of every call: its verb and the kind of object."""
 
     async def apply(
         self, wanted: Object, *, manager: str = FIELD_MANAGER, status: bool = False
     ) -> Object:
         """See `Cluster`."""
         kind, metadata = wanted["kind"], wanted["metadata"]
-        path = _path(kind, metadata["namespace"], metadata["name"]) + ("/status" if status else "")
+        path = _object_path(kind, metadata["namespace"], metadata["name"])
+        path += "/status" if status else ""
         options = {"fieldManager": manager, "force": "true"}
         text = await self._call("PATCH", kind, path, options, body=wanted, content_type=_APPLY)
         applied: Object = json.loads(text)
@@ -108,7 +109,7 @@ class KubeCluster:
         if uid:
             options["preconditions"] = {"uid": uid}
         try:
-            await self._call("DELETE", kind, _path(kind, namespace, name), body=options)
+            await self._call("DELETE", kind, _object_path(kind, namespace, name), body=options)
         except ApiRefused as exc:
             # 409: another object has the name by now.
             if exc.status not in {404, 409}:
@@ -117,24 +118,25 @@ class KubeCluster:
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
         """See `Cluster`."""
         try:
-            found: Object = json.loads(await self._call("GET", kind, _path(kind, namespace, name)))
+            text = await self._call("GET", kind, _object_path(kind, namespace, name))
         except ApiRefused as exc:
             if exc.status != 404:
                 raise
             return None
+        found: Object = json.loads(text)
         return found
 
     async def create(self, made: Object) -> Object:
         """See `leadership.Leases`."""
         kind, metadata = made["kind"], made["metadata"]
-        path = _path(kind, metadata["namespace"], metadata["name"]).rpartition("/")[0]
+        path = _object_path(kind, metadata["namespace"], metadata["name"]).rpartition("/")[0]
         stored: Object = json.loads(await self._call("POST", kind, path, body=made))
         return stored
 
     async def replace(self, changed: Object) -> Object:
         """See `leadership.Leases`."""
         kind, metadata = changed["kind"], changed["metadata"]
-        path = _path(kind, metadata["namespace"], metadata["name"])
+        path = _object_path(kind, metadata["namespace"], metadata["name"])
         stored: Object = json.loads(await self._call("PUT", kind, path, body=changed))
         return stored
 
@@ -151,39 +153,44 @@ class KubeCluster:
     async def list_metadata(
         self, kind: str, namespace: str, selector: str
     ) -> tuple[int, list[Object]]:
-        """See `Cluster`. All parts of a list are as new as its first."""
+        """See `Cluster`. All pages of a list have the version of the first."""
         version, items = 0, []
-        async for part in self._parts(
-            kind, _all(kind, namespace), _chosen(selector, NAMES_AT_ONCE), accept=_NAMES
+        async for page in self._list_pages(
+            kind,
+            _collection_path(kind, namespace),
+            _list_query(selector, METADATA_AT_ONCE),
+            accept=_METADATA,
         ):
-            version = int(part["metadata"]["resourceVersion"])
-            items += [{"metadata": _identity(item["metadata"])} for item in part["items"]]
+            version = int(page["metadata"]["resourceVersion"])
+            items += [{"metadata": _keep_identity(item["metadata"])} for item in page["items"]]
         return version, items
 
     async def list_objects(
         self, kind: str, namespace: str, selector: str, chunk: int
     ) -> AsyncIterator[Object]:
-        """See `listing.Lists`."""
-        async for part in self._parts(kind, _all(kind, namespace), _chosen(selector, chunk)):
-            for item in part["items"]:
+        """See `initial_list.ObjectLister`."""
+        async for page in self._list_pages(
+            kind, _collection_path(kind, namespace), _list_query(selector, chunk)
+        ):
+            for item in page["items"]:
                 yield item
 
-    async def _parts(
+    async def _list_pages(
         self, kind: str, path: str, query: dict[str, str], *, accept: str = _JSON
     ) -> AsyncIterator[Object]:
         while True:
             text = await self._call("GET", kind, path, query, accept=accept)
-            part: Object = json.loads(text)
+            page: Object = json.loads(text)
             # Where there are none, a list of metadata has null.
-            yield {**part, "items": part["items"] or []}
-            more = part["metadata"].get("continue")
+            yield {**page, "items": page["items"] or []}
+            more = page["metadata"].get("continue")
             if not more:
                 return
             query["continue"] = more
 
     async def read_log(self, namespace: str, pod: str, container: str, lines: int) -> str:
         """See `Cluster`."""
-        path = f"{_path('Pod', namespace, pod)}/log"
+        path = f"{_object_path('Pod', namespace, pod)}/log"
         options = {"container": container, "tailLines": str(lines), "limitBytes": "65536"}
         try:
             return await self._call("GET", "Log", path, options)
@@ -217,7 +224,7 @@ class KubeCluster:
         content_type: str = "application/json",
         accept: str = _JSON,
     ) -> str:
-        """The answer's text.
+        """Call the API server; return the answer's text.
 
         Raises:
             ApiRefused: the answer is an error.
@@ -240,37 +247,38 @@ class KubeCluster:
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             raise ApiUnreachable(f"{what}: {type(exc).__name__}: {exc}") from exc
         except ApiException as exc:
-            raise ApiRefused(exc.status or 0, what, _said(exc.body or exc.reason or "")) from exc
+            message = _parse_message(exc.body or exc.reason or "")
+            raise ApiRefused(exc.status or 0, what, message) from exc
         text = (data or b"").decode(errors="replace")
         if answer.status >= 400:
-            raise ApiRefused(answer.status, what, _said(text))
+            raise ApiRefused(answer.status, what, _parse_message(text))
         return text
 
 
-def _path(kind: str, namespace: str, name: str) -> str:
+def _object_path(kind: str, namespace: str, name: str) -> str:
     api, plural = PLURALS[kind]
     return f"/{api}/namespaces/{namespace}/{plural}/{name}"
 
 
-def _chosen(selector: str, chunk: int) -> dict[str, str]:
+def _list_query(selector: str, chunk: int) -> dict[str, str]:
     return {"limit": str(chunk)} | ({"labelSelector": selector} if selector else {})
 
 
-def _identity(metadata: Object) -> Object:
+def _keep_identity(metadata: Object) -> Object:
     return {name: metadata[name] for name in ("namespace", "name", "uid") if name in metadata}
 
 
-def _all(kind: str, namespace: str) -> str:
+def _collection_path(kind: str, namespace: str) -> str:
     api, plural = PLURALS[kind]
     return f"/{api}/namespaces/{namespace}/{plural}" if namespace else f"/{api}/{plural}"
 
 
-def _said(text: str | bytes) -> str:
-    """The message of a Status object, or the text itself, on one line."""
+def _parse_message(text: str | bytes) -> str:
+    """Return the message of a Status object, or the text itself, on one line."""
     plain = text.decode(errors="replace") if isinstance(text, bytes) else text
     try:
         document = json.loads(plain)
         plain = document["message"] if isinstance(document, dict) else plain
     except (ValueError, KeyError):
         pass
-    return " ".join(str(plain).split())[:_MOST_SAID]
+    return " ".join(str(plain).split())[:_MAX_MESSAGE]

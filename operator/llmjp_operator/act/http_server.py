@@ -17,16 +17,15 @@ PORT: Final = 8080
 
 
 @asynccontextmanager
-async def serving(
+async def serve_http(
     metrics: Metrics, alive: Callable[[], str], port: int = PORT
 ) -> AsyncIterator[int]:
     """Serve while the block runs, on the port that is given to the block.
 
     Args:
-        metrics: what Prometheus gets.
-        alive: says what is wrong; empty where nothing is. An answer at all says that the event loop
-            turns.
-        port: 0 takes a free one.
+        metrics: what Prometheus reads.
+        alive: returns what is wrong, or nothing. An answer at all shows that the event loop turns.
+        port: 0 for a free one.
     """
 
     async def health(_: web.Request) -> web.Response:

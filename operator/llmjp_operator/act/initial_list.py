@@ -1,6 +1,6 @@
-"""What is there, before anything is decided: fills the view in chunks, then queues all models.
+"""The initial list: fills the cache in chunks before anything is decided, then queues all models.
 
-Only then is kopf started; what it lists again has the same versions and is no news.
+kopf is started after it; what kopf lists again has the same versions and is no news.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ CHUNK: Final = 50
 a fifth larger afterwards, and not faster."""
 
 
-class Lists(Protocol):
-    """What a listing needs of an API server."""
+class ObjectLister(Protocol):
+    """The part of an API server that a list needs."""
 
     def list_objects(
         self, kind: str, namespace: str, selector: str, chunk: int
     ) -> AsyncIterator[dict[str, Any]]:
-        """All objects of a kind, so many at a call; an empty namespace is all."""
+        """Yield all objects of a kind, so many at a call; an empty namespace is all."""
 
 
-async def fill(
+async def fill_cache(
     cache: ObjectCache,
-    cluster: Lists,
+    cluster: ObjectLister,
     queue: WorkQueue[Key],
     *,
     kinds: tuple[str, ...],
     namespaces: tuple[str, ...],
     wait: Callable[[OperatorError], Awaitable[None]],
 ) -> None:
-    """See all models and all objects of ours, then queue every model.
+    """List all models and all objects of ours, then queue every model.
 
     A list that fails is asked for again, those before it are not: where every third call fails, ten
     lists in a row hardly ever succeed.
 
     Args:
-        cache: what is filled.
-        cluster: who is asked.
+        cache: gets every object.
+        cluster: the API server.
         queue: gets every model.
-        kinds: of our objects.
-        namespaces: empty: all.
-        wait: told why a list failed; returns when it is to be asked for again.
+        kinds: kinds of our objects.
+        namespaces: empty for all.
+        wait: is told why a list failed; returns when to try again.
     """
 
-    async def listed(kind: str, namespace: str, selector: str) -> None:
+    async def list_kind(kind: str, namespace: str, selector: str) -> None:
         while True:
             try:
                 async for body in cluster.list_objects(kind, namespace, selector, CHUNK):
@@ -68,8 +68,8 @@ async def fill(
 
     for namespace in namespaces or ("",):
         for kind in kinds:
-            await listed(kind, namespace, f"{MANAGED_BY}={OPERATOR}")
+            await list_kind(kind, namespace, f"{MANAGED_BY}={OPERATOR}")
         # Refused while the kind is not installed: kopf, started then, may never notice that it is.
-        await listed(KIND, namespace, "")
+        await list_kind(KIND, namespace, "")
     for key in sorted(cache.models):
         await queue.add(key)

@@ -1,4 +1,4 @@
-"""One JSON object a line: time, level, what happened, its fields. Never a spec, never a token."""
+"""Logging as one JSON object per line: time, level, message, fields. Never a spec or a token."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _FIELDS: Final = (
     "identity",
     "port",
 )
-"""Of `extra`, as our own calls name them."""
+"""Fields of `extra`, as our own calls name them."""
 
 
 class JsonLines(logging.Formatter):
-    """Everything on one line."""
+    """A log record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the line."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {
             "time": time,
@@ -39,7 +39,7 @@ class JsonLines(logging.Formatter):
         return json.dumps(line | fields, ensure_ascii=False, default=str)
 
 
-def configure(level: str) -> None:
+def configure_logging(level: str) -> None:
     """Log to stderr from `level` on; libraries from warnings on."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())

@@ -1,9 +1,9 @@
-"""kopf: what it watches for us, and what becomes of it. No logic: every event leads to `reconcile`.
+"""kopf's part: it watches, and every event queues the models that it concerns. No logic.
 
 Only event handlers are registered, none of a kind that makes kopf write (create, update, delete,
 timers): it stores nothing in models and adds no finalizer, and a model can be deleted while no
 operator runs. No indexes either: until the last object is indexed, every object's task is woken for
-every other one, which grows with the square; `listing` fills the view before kopf starts.
+every other one, which grows with the square; `initial_list` fills the cache before kopf starts.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ KINDS: Final = {
     "Service": ("", "v1", "services"),
     "ServiceAccount": ("", "v1", "serviceaccounts"),
 }
-"""What is watched besides models: only objects with our label, chosen by the API server."""
+"""Kinds that are watched besides models: only objects with our label, by the server's selector."""
 
 WATCH_S: Final = 270
-"""A watch is asked to end after so long, and begun anew."""
+"""Seconds after which the server ends a watch, and a new one is started."""
 SILENCE_S: Final = 70.0
-"""A watch that brings neither events nor bookmarks for so long is dead and begun anew."""
+"""A watch without events and bookmarks for so long is dead, and a new one is started."""
 EXIT_S: Final = 15.0
-"""So long kopf may take to end once a watch has failed for good; then the process is killed, and
+"""How long kopf may take to end once a watch has failed for good; then the process is killed, and
 the kubelet starts it again. kopf has got stuck there, by its default for ten minutes, in which no
 other operator can lead."""
 IDLE_S: Final = 0.1
-"""kopf keeps an object's last event and a task for so long after it."""
+"""How long kopf keeps an object's last event and a task after it."""
 
 
-def registry(cache: ObjectCache, queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
-    """Everything that kopf calls."""
+def make_registry(cache: ObjectCache, queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
+    """Return everything that kopf calls."""
     handlers = kopf.OperatorRegistry()
-    kopf.on.login(registry=handlers)(_login)
+    kopf.on.login(registry=handlers)(_log_in)
 
     kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers, id="models")(
         make_model_handler(cache, queue)
@@ -106,13 +106,12 @@ def make_object_handler(
 ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
-async def _login(**arguments: Any) -> kopf.ConnectionInfo | None:
-    inside = in_cluster(os.environ, ACCOUNT)
-    return inside or kopf.login_with_kubeconfig(**arguments)
+async def _log_in(**arguments: Any) -> kopf.ConnectionInfo | None:
+    return find_in_cluster_login(os.environ, ACCOUNT) or kopf.login_with_kubeconfig(**arguments)
 
 
-def in_cluster(environ: Mapping[str, str], account: Path) -> kopf.ConnectionInfo | None:
-    """How a pod reaches its API server: by the address in its environment, as client-go does.
+def find_in_cluster_login(environ: Mapping[str, str], account: Path) -> kopf.ConnectionInfo | None:
+    """Return how a pod reaches its API server: by the environment, as client-go does.
 
     kopf's own way goes by the name kubernetes.default.svc, and with it by the cluster's DNS.
     """
@@ -130,7 +129,7 @@ def in_cluster(environ: Mapping[str, str], account: Path) -> kopf.ConnectionInfo
 
 
 class _NoDiffs(kopf.DiffBaseStorage):
-    """Nobody asks what of an object has changed; kopf would copy it twice to know."""
+    """No diffs: nobody asks what has changed in an object, and kopf would copy it twice to know."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
         return kopf.BodyEssence()
@@ -139,11 +138,11 @@ class _NoDiffs(kopf.DiffBaseStorage):
         return None
 
     def store(self, **_: Any) -> None:
-        """Nowhere."""
+        """Store nothing."""
 
 
-def operator_settings(*, clusterwide: bool) -> kopf.OperatorSettings:
-    """How kopf watches; it posts no events and writes nothing."""
+def make_settings(*, clusterwide: bool) -> kopf.OperatorSettings:
+    """Return how kopf watches; it posts no events and writes nothing."""
     settings = kopf.OperatorSettings()
     # Without rights over the whole cluster it may list neither namespaces nor definitions.
     settings.scanning.disabled = not clusterwide

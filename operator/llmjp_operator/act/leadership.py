@@ -1,4 +1,4 @@
-"""Which of several operators acts: the one that holds the Lease.
+"""Leader election: of several operators, the one that holds the Lease acts.
 
 The rules are those of k8s.io/client-go/tools/leaderelection: a Lease that did not change for its
 duration, by the clock of whoever looks, is free, so clocks need not agree; a write succeeds only on
@@ -29,16 +29,16 @@ _log = logging.getLogger(__name__)
 
 
 class Leases(Protocol):
-    """What an election needs of an API server."""
+    """The part of an API server that an election needs."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
-        """An object, or None."""
+        """Return an object, or None."""
 
     async def create(self, made: Object) -> Object:
-        """A new object; refused where one has the name."""
+        """Create an object; refused where one has the name."""
 
     async def replace(self, changed: Object) -> Object:
-        """A changed object; refused where it is not the one that was read."""
+        """Replace an object; refused where it is not the one that was read."""
 
 
 @dataclass(slots=True)
@@ -53,19 +53,19 @@ class Election:
     """Version of the Lease that was read last, and when it was first read."""
 
     async def attempt(self, now: float) -> bool:
-        """Take or renew the Lease; whether it is ours now.
+        """Take or renew the Lease; return whether it is ours now.
 
         Raises:
-            ApiRefused, ApiUnreachable: nobody knows.
+            ApiRefused, ApiUnreachable: it is not known.
         """
         found = await self.leases.get("Lease", self.namespace, LEASE)
         try:
             if found is None:
-                await self.leases.create(_lease(self.namespace, self.identity, self.lease_s))
+                await self.leases.create(_make_lease(self.namespace, self.identity, self.lease_s))
                 return True
             if not self._is_free(found, now):
                 return False
-            await self.leases.replace(_held(found, self.identity, self.lease_s))
+            await self.leases.replace(_with_holder(found, self.identity, self.lease_s))
         except ApiRefused as exc:
             if exc.status == 409:  # somebody was faster
                 return False
@@ -84,19 +84,19 @@ class Election:
         with suppress(ApiRefused, ApiUnreachable):
             found = await self.leases.get("Lease", self.namespace, LEASE)
             if found is not None and found["spec"].get("holderIdentity") == self.identity:
-                await self.leases.replace(_held(found, "", 1))
+                await self.leases.replace(_with_holder(found, "", 1))
 
 
-def _lease(namespace: str, identity: str, lease_s: float) -> Object:
+def _make_lease(namespace: str, identity: str, lease_s: float) -> Object:
     fresh: Object = {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
         "metadata": {"name": LEASE, "namespace": namespace},
     }
-    return _held(fresh, identity, lease_s)
+    return _with_holder(fresh, identity, lease_s)
 
 
-def _held(lease: Object, identity: str, lease_s: float) -> Object:
+def _with_holder(lease: Object, identity: str, lease_s: float) -> Object:
     before, now = lease.get("spec") or {}, datetime.now(UTC).isoformat(timespec="microseconds")
     now = now.replace("+00:00", "Z")
     changed = before.get("holderIdentity") != identity
@@ -114,7 +114,7 @@ async def lead(settings: Settings, leases: Leases, act: Callable[[], Awaitable[N
     """Wait for the Lease, then act until that ends or the Lease is lost.
 
     Returns:
-        Whether it ended of itself; False: the Lease was lost.
+        Whether acting ended by itself; False where the Lease was lost.
     """
     rules = settings.leader_election
     if not rules.enabled:
@@ -122,7 +122,7 @@ async def lead(settings: Settings, leases: Leases, act: Callable[[], Awaitable[N
         return True
     election = Election(leases, settings.namespace, settings.identity, rules.lease_seconds)
     clock = asyncio.get_running_loop().time
-    while not await _tried(election, clock(), rules.retry_seconds):  # noqa: ASYNC110
+    while not await _try_once(election, clock(), rules.retry_seconds):  # noqa: ASYNC110
         await asyncio.sleep(rules.retry_seconds)  # as the others do, who tell nobody
     acting = asyncio.ensure_future(act())
     renewed = clock()
@@ -133,7 +133,7 @@ async def lead(settings: Settings, leases: Leases, act: Callable[[], Awaitable[N
                 acting.result()
                 await election.release()
                 return True
-            if await _tried(election, clock(), rules.retry_seconds):
+            if await _try_once(election, clock(), rules.retry_seconds):
                 renewed = clock()
     finally:
         acting.cancel()
@@ -142,11 +142,13 @@ async def lead(settings: Settings, leases: Leases, act: Callable[[], Awaitable[N
     return False
 
 
-async def _tried(election: Election, now: float, limit_s: float) -> bool:
-    """Whether the Lease is ours; a call that takes longer than `limit_s` counts as a no."""
+async def _try_once(election: Election, now: float, limit_s: float) -> bool:
+    """Return whether the Lease is ours; a call that takes longer than `limit_s` counts as a no."""
     try:
         async with asyncio.timeout(limit_s):
             return await election.attempt(now)
     except (ApiRefused, ApiUnreachable, TimeoutError) as exc:
-        _log.warning("the Lease could not be had", extra={"reason": f"{type(exc).__name__}: {exc}"})
+        _log.warning(
+            "the Lease could not be taken", extra={"reason": f"{type(exc).__name__}: {exc}"}
+        )
         return False

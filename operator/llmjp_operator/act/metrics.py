@@ -1,4 +1,4 @@
-"""What the operator tells Prometheus about itself and its models."""
+"""Prometheus metrics of the operator and its models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BUCKETS = (*(ms / 1000 for ms in _MS), 1, 1.5, 2.5, 5, 10)
 
 
 class _Models(Collector):
-    """Models by phase, counted when somebody asks."""
+    """Models by phase, counted when they are read."""
 
     def __init__(self, cache: ObjectCache) -> None:
         self._cache = cache
@@ -39,7 +39,7 @@ class _Models(Collector):
 
 
 class Metrics:
-    """All of them, in a registry of their own."""
+    """The metrics, in a registry of their own."""
 
     def __init__(self, cache: ObjectCache) -> None:
         self.registry = CollectorRegistry()
@@ -68,6 +68,6 @@ class Metrics:
             registry=self.registry,
         )
 
-    def called(self, verb: str, kind: str) -> None:
-        """A call of the API server."""
+    def count_call(self, verb: str, kind: str) -> None:
+        """Count a call to the API server."""
         self.calls.labels(verb, kind).inc()

@@ -1,7 +1,6 @@
-"""Notices deletions that no watch told of. Reads names only, writes nothing.
+"""Periodic resync: finds deletions that the watches missed. Reads metadata only, writes nothing.
 
-After a watch that had to begin anew kopf lists what is there, but says nothing of what is there no
-longer.
+When a watch has to start again kopf lists what exists, but reports nothing about what is gone.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from llmjp_operator.errors import OperatorError
-from llmjp_operator.names import MANAGED_BY, OPERATOR
+from llmjp_operator.names import KIND, MANAGED_BY, OPERATOR
 
 if TYPE_CHECKING:
     from llmjp_operator.act.api_client import Cluster
@@ -20,12 +19,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-KIND_OF_MODELS = "LlmJpModel"
 FIRST_S: Final = 15.0
-"""Nobody tells of what goes between our first listing and kopf's, so the first sweep is soon."""
+"""What is deleted between our initial list and kopf's is reported by nobody: the first is soon."""
 
 
-async def sweeping(
+async def resync_periodically(
     cache: ObjectCache,
     cluster: Cluster,
     queue: WorkQueue[Key],
@@ -34,20 +32,20 @@ async def sweeping(
     namespaces: tuple[str, ...],
     every_s: float,
 ) -> None:
-    """Sweep for ever."""
+    """Resync for ever."""
     pause_s = min(FIRST_S, every_s)
     while True:
         await asyncio.sleep(pause_s)
         pause_s = every_s
         try:
-            await sweep(cache, cluster, queue, kinds=kinds, namespaces=namespaces)
+            await resync_once(cache, cluster, queue, kinds=kinds, namespaces=namespaces)
         except OperatorError as exc:
-            _log.warning("sweep failed", extra={"reason": str(exc)})
+            _log.warning("resync failed", extra={"reason": str(exc)})
         except Exception:  # noqa: BLE001  one that fails must not be the last one
-            _log.exception("sweep failed")
+            _log.exception("resync failed")
 
 
-async def sweep(
+async def resync_once(
     cache: ObjectCache,
     cluster: Cluster,
     queue: WorkQueue[Key],
@@ -55,35 +53,35 @@ async def sweep(
     kinds: tuple[str, ...],
     namespaces: tuple[str, ...],
 ) -> None:
-    """Forget what is gone, and look at the models that it was about.
+    """Forget what is gone, and queue the models that it concerns.
 
     Raises:
-        OperatorError: the API server could not be asked; what was swept stays swept.
+        OperatorError: a list failed; what was found until then is done.
     """
     for kind in kinds:
-        listed, version = await _listed(cluster, kind, namespaces, f"{MANAGED_BY}={OPERATOR}")
+        listed, version = await _list_uids(cluster, kind, namespaces, f"{MANAGED_BY}={OPERATOR}")
         for namespace, one in cache.lost(kind, namespaces, listed, version):
             labels = {label: value for _, label, value in one.groups}
             for key in sorted(cache.concerned(namespace, labels)):
                 await queue.add(key)
-    listed, _ = await _listed(cluster, KIND_OF_MODELS, namespaces, "")
+    listed, _ = await _list_uids(cluster, KIND, namespaces, "")
     known = {key: model.uid for key, model in cache.models.items()}
     for key, uid in known.items():
         if listed.get(key) != uid and (not namespaces or key[0] in namespaces):
-            await _lose_if_gone(cache, cluster, queue, key)
+            await _forget_if_gone(cache, cluster, queue, key)
 
 
-async def _lose_if_gone(
+async def _forget_if_gone(
     cache: ObjectCache, cluster: Cluster, queue: WorkQueue[Key], key: Key
 ) -> None:
-    """A model that was not listed may have been made since."""
-    if await cluster.get(KIND_OF_MODELS, *key) is None:
+    """Forget a model that was not listed, unless it was created since."""
+    if await cluster.get(KIND, *key) is None:
         queue.forget(key)
         for other in cache.lose_model(*key):
             await queue.add(other)
 
 
-async def _listed(
+async def _list_uids(
     cluster: Cluster, kind: str, namespaces: tuple[str, ...], selector: str
 ) -> tuple[dict[Key, str], int]:
     listed, versions = {}, []

@@ -1,7 +1,7 @@
-"""Which models are to be reconciled, and when. Nothing here knows what a model is.
+"""A queue of keys with times and back-off, as client-go's workqueue. It knows nothing about models.
 
 A key that is added several times before its turn is handled once; one that is added while it is
-handled, once more. Failures come back after a growing pause.
+handled, once more. A key that failed comes back after a growing pause.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class WorkQueue(Generic[K]):
     """Keys with the time that each is due. All times are the event loop's."""
 
     handle: Callable[[K], Awaitable[float | None]]
-    """Handles a key; after how many seconds it is due again, None for not before it is added."""
+    """Handles a key; returns after how many seconds it is due again, or None."""
     on_error: Callable[[K, Exception, float], None]
-    """Told of every failure and the pause that follows."""
+    """Is told of every failure and the pause that follows."""
     _due: dict[K, float] = field(default_factory=dict)
     _heap: list[tuple[float, int, K]] = field(default_factory=list)
     _busy: set[K] = field(default_factory=set)
@@ -41,7 +41,7 @@ class WorkQueue(Generic[K]):
         return len(self._due)
 
     async def add(self, key: K, after_s: float = 0.0) -> None:
-        """Handle the key after so long, or when it is due anyway if that is sooner."""
+        """Handle the key after so many seconds, or when it is due anyway if that is sooner."""
         due = asyncio.get_running_loop().time() + after_s
         if key in self._due and self._due[key] <= due:
             return
@@ -52,7 +52,7 @@ class WorkQueue(Generic[K]):
             self._changed.notify()
 
     def forget(self, key: K) -> None:
-        """Not handle the key, unless it is added again."""
+        """Drop the key, unless it is added again."""
         self._due.pop(key, None)
         self._failures.pop(key, None)
 

@@ -1,4 +1,4 @@
-"""What a model asks to be pinned and built, by digests that are known before anything runs. Pure.
+"""The build that a model asks for, named by a digest that is known before anything runs. Pure.
 
 An artefact's key depends on what calibration finds and on what `auto` turns out to be, so it is
 known when the artefact is there. Until then a *request* stands for it: everything in the spec that
@@ -19,35 +19,35 @@ if TYPE_CHECKING:
     from llmjp_operator.api import Model, Spec
 
 
-def make_request(model: Model, found: Resolution, calibration: str | None) -> BuildRequest:
-    """The build of a model whose source is pinned.
+def make_request(model: Model, resolution: Resolution, calibration: str | None) -> BuildRequest:
+    """Return the build of a model whose source is pinned.
 
     Args:
         model: what is asked for.
-        found: its source.
+        resolution: its source.
         calibration: digest of the texts; None for the built-in ones.
     """
-    spec = _build_spec(model.spec, found)
-    asked = spec.to_json()
+    spec = _make_build_spec(model.spec, resolution)
+    decisive = spec.to_json()
     for name in ("source", "endpoint", "accepted_licence", "backend", "calibration"):
-        asked.pop(name, None)
-    asked |= {"kind": spec.backend.kind.value, "source": found.digest}
+        decisive.pop(name, None)
+    decisive |= {"kind": spec.backend.kind.value, "source": resolution.digest}
     if calibration is not None:
-        asked["calibration"] = calibration
+        decisive["calibration"] = calibration
     if spec.backend.kind is Kind.ENGINE:
         runtime = RUNTIMES[model.spec.runtime.version]
-        asked["gpu_product"] = model.spec.hardware.gpu_product
-        asked["tensorrt_llm"], asked["tensorrt"] = runtime.tensorrt_llm, runtime.tensorrt
-    return BuildRequest(digest=digest(canonical_json(asked)), spec=spec)
+        decisive["gpu_product"] = model.spec.hardware.gpu_product
+        decisive["tensorrt_llm"], decisive["tensorrt"] = runtime.tensorrt_llm, runtime.tensorrt
+    return BuildRequest(digest=digest(canonical_json(decisive)), spec=spec)
 
 
-def _build_spec(spec: Spec, found: Resolution) -> BuildSpec:
+def _make_build_spec(spec: Spec, resolution: Resolution) -> BuildSpec:
     engine, hub = spec.engine, spec.source.hugging_face
     kind = engine.backend.kind
     divided, compiled = kind is not Kind.UNIFIED, kind is Kind.ENGINE
     texts = engine.calibration is not None and engine.calibration.config_map_ref is not None
     return BuildSpec(
-        source=_pinned(spec, found),
+        source=_pin_source(spec, resolution),
         endpoint=None if hub is None else hub.endpoint,
         accepted_licence=spec.licence.accepted,
         backend=engine.backend,
@@ -65,9 +65,9 @@ def _build_spec(spec: Spec, found: Resolution) -> BuildSpec:
     )
 
 
-def _pinned(spec: Spec, found: Resolution) -> Source:
+def _pin_source(spec: Spec, resolution: Resolution) -> Source:
     volume = spec.source.persistent_volume_claim
     if volume is not None:
         return Source(path=f"{SOURCE_FOLDER}/{volume.path}".rstrip("/"))
     assert spec.source.hugging_face is not None, "exactly one is there"
-    return Source(repository=spec.source.hugging_face.repository, revision=found.revision)
+    return Source(repository=spec.source.hugging_face.repository, revision=resolution.revision)

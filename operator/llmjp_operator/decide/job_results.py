@@ -1,4 +1,4 @@
-"""What finished Jobs mean: results and failures into the record, and when to try again. Pure.
+"""Results and failures of finished Jobs, for the record, and when to try again. Pure.
 
 Kubernetes retries no Job of ours (backoffLimit 0), as it cannot tell a failure that may pass from
 one that will not; the builder can, and says so in its termination message.
@@ -41,65 +41,72 @@ class _FinishedJob:
     job: ObservedJob
     pod: ObservedPod | None
     model: Model
-    """Whose facts it was found in."""
+    """Whose snapshot it is in."""
     snapshot: Snapshot
 
 
 def absorb_job_results(model: Model, snapshot: Snapshot) -> StoreRecord:
-    """The record with what Jobs of this model and its store left since it was written."""
+    """Return the record with what Jobs of the model and its store left since it was written."""
     record = snapshot.record
-    asked = model.spec.source.reference_digest
+    reference = model.spec.source.reference_digest
     for job in snapshot.jobs.values():
         if not job.finished or job.deleting:
             continue
-        end = _FinishedJob(job, _find_pod(job, snapshot), model, snapshot)
-        if job.name == resolve_job(model.name, asked):
-            record = _with_resolved(record, end, asked)
+        finished = _FinishedJob(job, _find_pod(job, snapshot), model, snapshot)
+        if job.name == resolve_job(model.name, reference):
+            record = _record_resolution(record, finished, reference)
         elif job.request:
-            record = _with_built(record, end)
+            record = _record_artefact(record, finished)
     return record
 
 
-def _with_resolved(record: StoreRecord, end: _FinishedJob, asked: str) -> StoreRecord:
-    model = end.model
+def _record_resolution(record: StoreRecord, finished: _FinishedJob, asked: str) -> StoreRecord:
+    model = finished.model
     known = record.sources.get(model.name)
     if known is not None and known.asked == asked and known.uid == model.uid:
         return record
-    if end.job.succeeded and (found := _parse_result(end.pod, Resolution)):
-        return record.with_source(model.name, PinnedSource(asked=asked, uid=model.uid, found=found))
-    return _with_failure(record, source_entry(model.name), asked, end)
+    if finished.job.succeeded and (resolution := _parse_result(finished.pod, Resolution)):
+        pinned = PinnedSource(asked=asked, uid=model.uid, found=resolution)
+        return record.with_source(model.name, pinned)
+    return _record_failure(record, source_entry(model.name), asked, finished)
 
 
-def _with_built(record: StoreRecord, end: _FinishedJob) -> StoreRecord:
-    request = end.job.request
+def _record_artefact(record: StoreRecord, finished: _FinishedJob) -> StoreRecord:
+    request = finished.job.request
     if request in record.artefacts:
         return record
-    if end.job.succeeded and (built := _parse_result(end.pod, Built)):
+    if finished.job.succeeded and (built := _parse_result(finished.pod, Built)):
         return record.with_artefact(request, built)
-    return _with_failure(record, request, request, end)
+    return _record_failure(record, request, request, finished)
 
 
-def _with_failure(record: StoreRecord, entry: str, asked: str, end: _FinishedJob) -> StoreRecord:
+def _record_failure(
+    record: StoreRecord, entry: str, asked: str, finished: _FinishedJob
+) -> StoreRecord:
     before = record.failed.get(entry)
-    failure = find_failure(end.job, end.pod, end.snapshot.now)
-    if failure is None or (before is not None and before.job == end.job.uid):
+    failure = find_failure(finished.job, finished.pod, finished.snapshot.now)
+    if failure is None or (before is not None and before.job == finished.job.uid):
         return record
     failed = FailedAttempts(
         asked=asked,
         failure=failure,
-        attempts=end.job.attempt,
-        at=end.snapshot.now,
-        job=end.job.uid,
-        retries=tuple(sorted({m.retry for m in (end.model, *end.snapshot.sharing) if m.retry})),
+        attempts=finished.job.attempt,
+        at=finished.snapshot.now,
+        job=finished.job.uid,
+        retries=tuple(
+            sorted({m.retry for m in (finished.model, *finished.snapshot.sharing) if m.retry})
+        ),
     )
     return record.with_failure(entry, failed)
 
 
 def find_failure(job: ObservedJob, pod: ObservedPod | None, now: float) -> Failure | None:
-    """Why a finished Job has no result; None while its pod may still be seen to end."""
+    """Return why a finished Job has no result; None while its pod may still be seen to end."""
     termination = None if pod is None else pod.termination
-    if termination is not None and (said := _parse_failure(termination.message)) is not None:
-        return said
+    if termination is not None:
+        failure = _parse_failure(termination.message)
+        if failure is not None:
+            return failure
     if job.failure_reason == "DeadlineExceeded":
         return _make_failure(DEADLINE, "it took longer than activeDeadlineSeconds", retryable=True)
     if pod is None or termination is None:
@@ -110,7 +117,7 @@ def find_failure(job: ObservedJob, pod: ObservedPod | None, now: float) -> Failu
 
 
 def _explain_silent_end(pod: ObservedPod, termination: Termination) -> Failure:
-    """Why a pod ended that did not say it itself."""
+    """Return why a pod ended that left no failure in its termination message."""
     if termination.reason == "OOMKilled":
         message = "it was killed for using more memory than its limit: raise spec.build.resources"
         return _make_failure("not_enough_host_memory", message, retryable=False)
@@ -122,16 +129,16 @@ def _explain_silent_end(pod: ObservedPod, termination: Termination) -> Failure:
 
 
 def find_next_attempt(
-    failed: FailedAttempts | None, asked: str, model: Model
+    failed: FailedAttempts | None, wanted: str, model: Model
 ) -> tuple[int, float] | None:
-    """Number and time of the next try; None: it is not tried again.
+    """Return number and time of the next attempt; None where there is none.
 
     Args:
-        failed: what was recorded; of something else than `asked` it does not count.
-        asked: digest of what is to be done.
-        model: what asks.
+        failed: what was recorded; attempts at something else than `wanted` do not count.
+        wanted: digest of what is to be done.
+        model: who wants it.
     """
-    if failed is None or failed.asked != asked:
+    if failed is None or failed.asked != wanted:
         return 1, 0.0
     if model.retry and model.retry not in failed.retries:
         return 1, 0.0
@@ -142,7 +149,7 @@ def find_next_attempt(
 
 
 def list_pods(job: ObservedJob, snapshot: Snapshot) -> Iterator[ObservedPod]:
-    """All pods of a Job."""
+    """Return all pods of a Job."""
     return (pod for pod in snapshot.pods if pod.job == job.uid)
 
 

@@ -1,4 +1,4 @@
-"""How many GPUs pods take, on which nodes, and what a volume allows at once. Pure."""
+"""Which nodes take pods, and what a volume on one node allows at once. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MANY: Final = frozenset({"ReadWriteMany"})
 def select_nodes(
     spec: Spec, nodes: Iterable[ObservedNode], *selectors: Mapping[str, str] | None
 ) -> list[ObservedNode]:
-    """Nodes that take new pods, with the GPU and all labels that are asked for."""
+    """Return the nodes that take new pods, with the GPU and all labels that are asked for."""
     wanted = {key: value for selector in selectors for key, value in (selector or {}).items()}
     product = spec.hardware.gpu_product
     return [
@@ -32,16 +32,16 @@ def select_nodes(
 
 
 def is_single_node(model: Model, snapshot: Snapshot) -> bool:
-    """Whether only one node at a time can mount the store."""
+    """Return whether only one node at a time can mount the store."""
     existing = model.spec.storage.existing_claim
     if existing is None:
         return model.spec.storage.made_with == "ReadWriteOnce"
-    found = snapshot.claims.get(existing)
-    return found is not None and not _MANY.intersection(found.access_modes)
+    claim = snapshot.claims.get(existing)
+    return claim is not None and not _MANY.intersection(claim.access_modes)
 
 
 def find_storage_deadlock(model: Model, snapshot: Snapshot) -> str | None:
-    """Why pods would wait for each other for ever; None where they would not, or nobody knows.
+    """Return why pods would wait for each other for ever; None where that is not known.
 
     A volume that one node at a time can mount ties building and serving to that node, and then its
     GPUs must be enough for whatever runs there at once.
@@ -68,7 +68,7 @@ def find_storage_deadlock(model: Model, snapshot: Snapshot) -> str | None:
 
 
 def find_build_deadlock(model: Model, snapshot: Snapshot) -> str | None:
-    """Why a build would wait for ever for the GPUs of pods that serve; None where it would not."""
+    """Return why a build would wait for ever for the GPUs of pods that serve; None if not."""
     spec = model.spec
     gpus, live = spec.build_gpus, snapshot.deployment
     if not gpus or live is None or not is_single_node(model, snapshot) or snapshot.nodes is None:

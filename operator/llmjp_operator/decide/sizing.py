@@ -1,7 +1,7 @@
-"""What building and serving need, by config.json and the arithmetic of `llmjp plan`. Pure.
+"""Memory and disk that building and serving need, by the arithmetic of `llmjp plan`. Pure.
 
-Only what the builder's planning says without a byte of weights; a kind of GPU that it does not know
-is no obstacle.
+The builder's planning reads config.json only, no weights. A kind of GPU that it does not know is no
+obstacle.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from llmjp_operator.decisions import ResourceEstimate
 
 if TYPE_CHECKING:
     from llmjp_builder.contracts.spec import Resolution
+    from llmjp_builder.planning.capacity import CapacityPlan
     from llmjp_builder.planning.divisions import Division
     from llmjp_builder.planning.gpus import GpuType
     from llmjp_operator.api import Spec
@@ -34,12 +35,12 @@ _CUDA_BYTES: Final = 2 * _GIB
 
 
 def estimate_resources(spec: Spec, resolution: Resolution) -> ResourceEstimate:
-    """The needs of a model whose source is pinned."""
-    return _estimate(_Asked.of(spec), canonical_json(dict(resolution.config)), resolution.bytes)
+    """Return the needs of a model whose source is pinned."""
+    return _estimate(_SizedSpec.of(spec), canonical_json(dict(resolution.config)), resolution.bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
+class _SizedSpec:
     """The part of a spec that decides sizes; hashable."""
 
     backend: Backend
@@ -48,11 +49,12 @@ class _Asked:
     quantization: str
 
     @classmethod
-    def of(cls, spec: Spec) -> _Asked:
+    def of(cls, spec: Spec) -> _SizedSpec:
+        """Return the part of a spec that decides sizes."""
         engine, hardware = spec.engine, spec.hardware
-        known = _known(hardware.gpu_product)
+        gpu = _find_known_gpu(hardware.gpu_product)
         request = PlanRequest(
-            gpus=(known,) if known else GPU_TYPES,
+            gpus=(gpu,) if gpu else GPU_TYPES,
             tensor_parallel=engine.tensor_parallel,
             pipeline_parallel=engine.pipeline_parallel,
             dtype=engine.dtype,
@@ -67,12 +69,12 @@ class _Asked:
         return cls(
             backend=engine.backend,
             request=request,
-            product=hardware.gpu_product if known else None,
+            product=hardware.gpu_product if gpu else None,
             quantization=engine.quantization,
         )
 
 
-def _known(product: str | None) -> GpuType | None:
+def _find_known_gpu(product: str | None) -> GpuType | None:
     try:
         return None if product is None else find_gpu_type(product)
     except UnsupportedGpu:
@@ -80,45 +82,49 @@ def _known(product: str | None) -> GpuType | None:
 
 
 @functools.lru_cache(maxsize=4096)
-def _estimate(asked: _Asked, config: str, source_bytes: int) -> ResourceEstimate:
-    kind = asked.backend.kind
+def _estimate(sized: _SizedSpec, config: str, source_bytes: int) -> ResourceEstimate:
     try:
         model = PlannedModel(
             name="the checkpoint",
             config=parse_model_config(json.loads(config), "config.json"),
             source_bytes=source_bytes,
         )
-        made = plan_capacity(model, asked.request)
+        capacity = plan_capacity(model, sized.request)
     except BuilderError as exc:
         return ResourceEstimate(refusal=str(exc))
-    if not made.divisions:
-        return ResourceEstimate(refusal=made.refused[0].reason)
-    division = made.divisions[0]
-    needs = division.build.engine if kind is Kind.ENGINE else division.build.ranks
-    refusal = None
-    if asked.product is not None and made.gpus:
-        gpu = made.gpus[0]
-        bad = next((f for f in gpu.fits if f.verdict in _DOES_NOT_FIT), None)
-        refusal = gpu.refusal or (None if bad is None else f"on {asked.product}: {bad.reason}")
+    if not capacity.divisions:
+        return ResourceEstimate(refusal=capacity.refused[0].reason)
+    division, engine = capacity.divisions[0], sized.backend.kind is Kind.ENGINE
+    needs = division.build.engine if engine else division.build.ranks
     return ResourceEstimate(
         memory_bytes=needs.memory_bytes,
         disk_bytes=needs.disk_bytes,
-        serving_memory_bytes=_serving_bytes(asked, division),
-        refusal=refusal,
+        serving_memory_bytes=_estimate_serving_memory(sized, division),
+        refusal=_find_refusal(sized, capacity),
     )
+
+
+def _find_refusal(sized: _SizedSpec, capacity: CapacityPlan) -> str | None:
+    """Return why the model does not fit the GPU that the spec names; None where it may."""
+    if sized.product is None or not capacity.gpus:
+        return None
+    gpu = capacity.gpus[0]
+    misfit = next((fit for fit in gpu.fits if fit.verdict in _DOES_NOT_FIT), None)
+    return gpu.refusal or (None if misfit is None else f"on {sized.product}: {misfit.reason}")
 
 
 _DOES_NOT_FIT: Final = frozenset({FitVerdict.WEIGHTS_TOO_LARGE, FitVerdict.NO_SEQUENCE})
 
 
-def _serving_bytes(asked: _Asked, division: Division) -> int:
-    """Weights pass through host memory on their way to a GPU.
+def _estimate_serving_memory(sized: _SizedSpec, division: Division) -> int:
+    """Return the host memory of a pod that serves.
 
-    Without one they stay there, as float32, and so do keys and values.
+    Weights pass through it on their way to a GPU. Without one they stay there, as float32, and so
+    do keys and values.
     """
-    if asked.backend is not Backend.TORCH or asked.product is not None:
+    if sized.backend is not Backend.TORCH or sized.product is not None:
         return _RUNTIME_BYTES + division.world * _CUDA_BYTES
-    weights = sum(division.weights_bytes_per_rank) * (2 if asked.quantization == "none" else 4)
+    weights = sum(division.weights_bytes_per_rank) * (2 if sized.quantization == "none" else 4)
     per_token = sum(division.kv_bytes_per_token_per_rank) * 2
-    seq = asked.request.max_seq_len or 0
-    return _RUNTIME_BYTES + weights + per_token * seq * min(asked.request.max_batch_size, 8)
+    seq = sized.request.max_seq_len or 0
+    return _RUNTIME_BYTES + weights + per_token * seq * min(sized.request.max_batch_size, 8)

@@ -1,7 +1,7 @@
-"""Whether a spec can be carried out at all, as far as that is known. Pure.
+"""Validation of a spec by what the API server cannot judge. Pure.
 
-What the API server can judge is refused by the CustomResourceDefinition; here is what needs the
-licence table, the operator's images, the cluster, or the checkpoint's config.json.
+The CustomResourceDefinition refuses what it can; this needs the licence table, the operator's
+images, or the cluster.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def find_problem(model: Model, snapshot: Snapshot, settings: Settings) -> Problem | None:
-    """The first thing that stands in the way; None where nothing is known to."""
+    """Return the first problem that stands in the way; None where none is known."""
     return next(filter(None, (check(model, snapshot, settings) for check in _CHECKS)), None)
 
 
@@ -54,14 +54,14 @@ def _check_backend(model: Model, _facts: Snapshot, _settings: Settings) -> Probl
 
 
 def _check_images(model: Model, _facts: Snapshot, settings: Settings) -> Problem | None:
-    wanted = model.spec.serving_flavour
-    if wanted in settings.images:
+    flavour = model.spec.serving_flavour
+    if flavour in settings.images:
         return None
     known = ", ".join(sorted(settings.images)) or "none"
     return Problem(
         reason="ImageMissing",
         message=(
-            f"the operator was installed without images for {wanted} (it has: {known}): set them "
+            f"the operator was installed without images for {flavour} (it has: {known}): set them "
             "in the chart's values under images"
         ),
     )
@@ -86,17 +86,19 @@ def _check_world(model: Model, _facts: Snapshot, _settings: Settings) -> Problem
 
 def _check_claims(model: Model, snapshot: Snapshot, _settings: Settings) -> Problem | None:
     volume, existing = model.spec.source.persistent_volume_claim, model.spec.storage.existing_claim
-    named = [("spec.source.persistentVolumeClaim.claimName", volume.claim_name if volume else None)]
-    named.append(("spec.storage.existingClaim", existing))
-    for field, name in named:
+    claims = (
+        ("spec.source.persistentVolumeClaim.claimName", volume.claim_name if volume else None),
+        ("spec.storage.existingClaim", existing),
+    )
+    for field, name in claims:
         if name is None:
             continue
-        found = snapshot.claims.get(name)
-        if found is None or found.deleting:
-            what = "does not exist" if found is None else "is being deleted"
+        claim = snapshot.claims.get(name)
+        if claim is None or claim.deleting:
+            state = "does not exist" if claim is None else "is being deleted"
             return Problem(
                 reason="ClaimMissing",
-                message=f"{field}: the claim {name} {what} in namespace {model.namespace}",
+                message=f"{field}: the claim {name} {state} in namespace {model.namespace}",
             )
     return None
 
@@ -111,10 +113,8 @@ def _check_texts(_model: Model, snapshot: Snapshot, _settings: Settings) -> Prob
 
 
 def _check_storage(model: Model, snapshot: Snapshot, _settings: Settings) -> Problem | None:
-    sentence = find_storage_deadlock(model, snapshot)
-    if sentence is None:
-        return None
-    return Problem(reason="StorageWouldDeadlock", message=sentence)
+    deadlock = find_storage_deadlock(model, snapshot)
+    return None if deadlock is None else Problem(reason="StorageWouldDeadlock", message=deadlock)
 
 
 _CHECKS: tuple[Callable[[Model, Snapshot, Settings], Problem | None], ...] = (

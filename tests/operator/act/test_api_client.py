@@ -52,7 +52,7 @@ def filled(namespace: Kubectl) -> Kubectl:
 
 
 def test_names_come_in_parts(filled: Kubectl, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_client, "NAMES_AT_ONCE", 2)
+    monkeypatch.setattr(api_client, "METADATA_AT_ONCE", 2)
     (version, items), calls = asked(
         filled, lambda c: c.list_metadata("ConfigMap", filled.namespace, OURS)
     )

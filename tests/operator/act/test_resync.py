@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from llmjp_operator.act.initial_list import fill
-from llmjp_operator.act.resync import sweep, sweeping
+from llmjp_operator.act.initial_list import fill_cache
+from llmjp_operator.act.resync import resync_once, resync_periodically
 from llmjp_operator.act.work_queue import WorkQueue
 from llmjp_operator.errors import ApiRefused, ApiUnreachable, OperatorError
 from llmjp_operator.observe.cache import Key, ObjectCache
@@ -66,13 +66,13 @@ class Scene:
     mended: bool = False
     """Whether a list that failed works the next time."""
 
-    def sweep(self, namespaces: tuple[str, ...] = ()) -> None:
+    def resync_once(self, namespaces: tuple[str, ...] = ()) -> None:
         given: Any = {"kinds": KINDS, "namespaces": namespaces}
-        asyncio.run(sweep(self.cache, self.cluster, self.queue, **given))
+        asyncio.run(resync_once(self.cache, self.cluster, self.queue, **given))
 
-    def fill(self, namespaces: tuple[str, ...] = ()) -> None:
+    def fill_cache(self, namespaces: tuple[str, ...] = ()) -> None:
         given: Any = {"kinds": KINDS, "namespaces": namespaces, "wait": self.wait}
-        asyncio.run(fill(self.cache, self.cluster, self.queue, **given))
+        asyncio.run(fill_cache(self.cache, self.cluster, self.queue, **given))
 
     async def wait(self, exc: OperatorError) -> None:
         """What failed works the next time, or nobody waits for it any longer."""
@@ -107,7 +107,7 @@ def test_nothing_is_gone() -> None:
     service = an_object(model="a")
     scene = a_scene(a_model("a"), Service=[service])
     scene.cache.see("Service", service)
-    scene.sweep()
+    scene.resync_once()
     assert scene.queued == set()
     assert ("Service", "", "app.kubernetes.io/managed-by=llmjp-operator") in scene.cluster.asked
     assert ("LlmJpModel", "", "") in scene.cluster.asked
@@ -116,7 +116,7 @@ def test_nothing_is_gone() -> None:
 def test_an_object_that_is_gone() -> None:
     scene = a_scene(a_model("a"), a_model("b"))
     scene.cache.see("Service", an_object(model="a"))
-    scene.sweep()
+    scene.resync_once()
     assert scene.queued == {("ns", "a")}
     assert scene.cache.digest("Service", "ns", "o") == ""
 
@@ -124,7 +124,7 @@ def test_an_object_that_is_gone() -> None:
 def test_an_object_that_was_made_after_the_list() -> None:
     scene = a_scene(a_model("a"))
     scene.cache.see("Service", an_object(version=101, model="a"))
-    scene.sweep()
+    scene.resync_once()
     assert scene.queued == set()
 
 
@@ -132,7 +132,7 @@ def test_a_model_that_is_gone_is_told_to_those_of_its_store() -> None:
     scene = a_scene(a_model("a", changes=SHARED), a_model("b", changes=SHARED))
     scene.cluster.there["LlmJpModel"].pop(0)
     asyncio.run(scene.queue.add(("ns", "a")))
-    scene.sweep()
+    scene.resync_once()
     assert scene.queued == {("ns", "b")}
     assert set(scene.cache.models) == {("ns", "b")}
 
@@ -146,7 +146,7 @@ def test_a_model_that_was_made_after_the_list() -> None:
         return body
 
     scene.cluster.get = later
-    scene.sweep()
+    scene.resync_once()
     assert set(scene.cache.models) == {("ns", "a"), ("ns", "b")}
 
 
@@ -154,10 +154,10 @@ def test_only_namespaces_that_are_watched_are_judged() -> None:
     scene = a_scene(a_model("a"))
     scene.cache.see("Service", an_object(model="a"))
     scene.cluster.there = {}
-    scene.sweep(("other",))
+    scene.resync_once(("other",))
     assert set(scene.cache.models) == {("ns", "a")}
     assert scene.queued == set()
-    scene.sweep(("other", "ns"))
+    scene.resync_once(("other", "ns"))
     assert scene.cache.models == {}
 
 
@@ -166,12 +166,12 @@ def test_what_was_swept_stays_swept() -> None:
     scene.cache.see("Service", an_object(model="a"))
     scene.cluster.failures["Job"] = ApiUnreachable("away")
     with pytest.raises(ApiUnreachable):
-        scene.sweep()
+        scene.resync_once()
     assert scene.queued == {("ns", "a")}
 
 
 @pytest.mark.parametrize("failure", [ApiUnreachable("away"), TypeError("a bug")])
-def test_a_sweep_that_fails_is_not_the_last_one(failure: Exception) -> None:
+def test_a_resync_that_fails_is_not_the_last_one(failure: Exception) -> None:
     scene = a_scene(a_model("a"))
     scene.cache.see("Service", an_object(model="a"))
     again = asyncio.Event()
@@ -190,7 +190,9 @@ def test_a_sweep_that_fails_is_not_the_last_one(failure: Exception) -> None:
     async def until_swept_again() -> None:
         scene.cluster.list_metadata = list_metadata
         given: Any = {"kinds": KINDS, "namespaces": (), "every_s": 0.0}
-        task = asyncio.create_task(sweeping(scene.cache, scene.cluster, scene.queue, **given))
+        task = asyncio.create_task(
+            resync_periodically(scene.cache, scene.cluster, scene.queue, **given)
+        )
         async with asyncio.timeout(20):
             await again.wait()
         task.cancel()
@@ -204,7 +206,7 @@ def test_everything_is_seen_before_models_are_queued() -> None:
         "LlmJpModel": [a_model("b"), a_model("a")],
         "Service": [an_object(model="a")],
     }
-    scene.fill()
+    scene.fill_cache()
     assert scene.queued == {("ns", "a"), ("ns", "b")}
     assert scene.cache.digest("Service", "ns", "o")
     assert [kind for kind, _, _ in scene.cluster.asked] == [*KINDS, "LlmJpModel"]
@@ -213,7 +215,7 @@ def test_everything_is_seen_before_models_are_queued() -> None:
 def test_what_is_listed_again_is_no_news() -> None:
     scene = Scene()
     scene.cluster.there = {"LlmJpModel": [a_model("a")], "Service": [an_object(model="a")]}
-    scene.fill()
+    scene.fill_cache()
     assert not scene.cache.see("Service", an_object(model="a"), shown=True)
     assert not scene.cache.see_model(a_model("a"))
 
@@ -232,7 +234,7 @@ def test_half_a_listing_is_none(kind: str, failure: Exception) -> None:
     scene.cluster.there = {"LlmJpModel": [a_model("a")]}
     scene.cluster.failures[kind] = failure
     with pytest.raises(type(failure)):
-        scene.fill()
+        scene.fill_cache()
     assert scene.queued == set()
 
 
@@ -240,7 +242,7 @@ def test_a_list_that_failed_is_asked_for_again_and_no_other() -> None:
     scene = Scene(mended=True)
     scene.cluster.there = {"LlmJpModel": [a_model("a")]}
     scene.cluster.failures[KINDS[1]] = ApiRefused(429, "GET", "slow down")
-    scene.fill()
+    scene.fill_cache()
     assert [str(exc) for exc in scene.failed] == ["GET: 429 slow down"]
     asked = [kind for kind, _, _ in scene.cluster.asked]
     assert {kind: asked.count(kind) for kind in asked} == {
@@ -252,5 +254,5 @@ def test_a_list_that_failed_is_asked_for_again_and_no_other() -> None:
 
 def test_every_namespace_is_listed() -> None:
     scene = Scene()
-    scene.fill(("x", "y"))
+    scene.fill_cache(("x", "y"))
     assert {namespace for _, namespace, _ in scene.cluster.asked} == {"x", "y"}
