@@ -1,4 +1,4 @@
-"""What `convert` and `quantize` share: from a planned conversion to its files."""
+"""Writing a planned conversion, for `convert` and `quantize`."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ BUILT_IN_PROMPTS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadProfile:
-    """What is asked, how often, and how many requests at once."""
+    """The requests of a load test, and how many run at once."""
 
     prompts: tuple[Prompt, ...]
     """Used in turn, and again from the start when they run out."""

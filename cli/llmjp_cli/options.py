@@ -69,7 +69,7 @@ UnifiedLayout = Annotated[LayoutOptions, LAYOUT.select("kv_cache", "dtype")]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationOptions:
-    """Where the largest activations come from."""
+    """The source of the largest activations."""
 
     activation_amax: Path | None = None
     calibration: Path | None = None
@@ -97,7 +97,7 @@ Calibration = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """What only backend tensorrt reads."""
+    """Options that only backend tensorrt reads."""
 
     max_batch_size: int | None = None
     max_input_len: int | None = None
@@ -140,7 +140,7 @@ Engine = Annotated[EngineOptions, ENGINE]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
-    """What belongs to a source on a hub."""
+    """Options of a source on a hub."""
 
     revision: str | None = None
     accepted_licence: str | None = None
@@ -193,7 +193,7 @@ Namespace = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterOptions:
-    """Whose cluster."""
+    """A cluster, and the credentials for it."""
 
     kubeconfig: Path | None = None
     context: str | None = None
@@ -219,7 +219,7 @@ Cluster = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointOptions:
-    """Where the model answers."""
+    """An endpoint, and how to reach it."""
 
     endpoint: str = "localhost:8001"
     tls_ca: Path | None = None
@@ -253,7 +253,7 @@ Endpoint = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationOptions:
-    """How one reply is generated; None keeps the server's default."""
+    """Options of one reply; None keeps the server's default."""
 
     max_tokens: int | None = None
     temperature: float | None = None

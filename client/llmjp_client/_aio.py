@@ -52,7 +52,10 @@ class AsyncClient(BaseClient):
         context: str | None = None,
         **settings: Unpack[ClientSettings],
     ) -> Self:
-        """As `Client.from_resource`: `client = await AsyncClient.from_resource("llmjp-172b")`.
+        """Return a client for an LlmJpModel, once it serves; as `Client.from_resource`.
+
+        Example:
+            >>> client = await AsyncClient.from_resource("llmjp-172b")  # doctest: +SKIP
 
         Raises:
             ModelNotFound: there is no such LlmJpModel.

@@ -1,4 +1,4 @@
-"""What both clients share: settings, parsed once, and requests made of them."""
+"""The base of both clients: settings, parsed once, and requests made of them."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ class BaseClient:
             tls: True, or certificates.
             metadata: headers of every call, such as `{"authorization": "Bearer ..."}`.
             timeout: deadline in seconds of calls that set none; None waits forever.
-            retries: how often an unanswered request is sent again, over a new connection each time;
-                5 take up to 3 s, by when a Service no longer leads to a pod that ended.
+            retries: of an unanswered request, each over a new connection; 5 take up to 3 s, after
+                which a Service no longer leads to a pod that ended.
             channel_options: gRPC channel arguments; they override ours.
 
         Raises:
@@ -135,10 +135,7 @@ class BaseClient:
         self._metadata = tuple((key.lower(), value) for key, value in (metadata or {}).items())
         self._timeout = _check_timeout(timeout)
         self._retry_policy = RetryPolicy(retries)
-        options = {**CHANNEL_OPTIONS, **(channel_options or {})}
-        if isinstance(tls, TLS) and tls.server_name:
-            options["grpc.ssl_target_name_override"] = tls.server_name
-        self._channel_options = tuple(options.items())
+        self._channel_options = _merge_channel_options(tls, channel_options)
         self._setup()
 
     def _setup(self) -> None:
@@ -186,6 +183,16 @@ class BaseClient:
         error = Unavailable(f"not ready after {timeout:g} s: {reason}")
         error.endpoint = self._endpoint
         return error
+
+
+def _merge_channel_options(
+    tls: bool | TLS,  # noqa: FBT001  as users write it
+    given: Mapping[str, int | str] | None,
+) -> tuple[tuple[str, int | str], ...]:
+    options = {**CHANNEL_OPTIONS, **(given or {})}
+    if isinstance(tls, TLS) and tls.server_name:
+        options["grpc.ssl_target_name_override"] = tls.server_name
+    return tuple(options.items())
 
 
 def _load_credentials(tls: bool | TLS) -> grpc.ChannelCredentials:  # noqa: FBT001  as users write it

@@ -27,7 +27,7 @@ class PooledChannel:
 
 @dataclass(slots=True)
 class ChannelPool:
-    """All channels of a client. Thread-safe."""
+    """The channels of a client. Thread-safe."""
 
     open_channel: Callable[[], PooledChannel]
     _current: PooledChannel | None = None

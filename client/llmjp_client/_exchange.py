@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often, and after which delays, an unanswered request is sent again."""
+    """The number of retries of an unanswered request, and the delays before them."""
 
     retries: int
     """0 switches retrying off."""
@@ -206,7 +206,7 @@ class PartialReply:
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the reply ended; None before that."""
+        """The reason why the reply ended; None before that."""
         return self._exchange.finish_reason
 
     @property

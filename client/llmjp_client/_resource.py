@@ -30,7 +30,7 @@ RETRY_S: Final = 1.0
 
 
 class ClientSettings(TypedDict, total=False):
-    """What `Client` takes besides the endpoint."""
+    """Arguments of `Client` besides the endpoint."""
 
     model: str
     tls: bool | TLS
@@ -42,7 +42,7 @@ class ClientSettings(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedModel:
-    """What an LlmJpModel says that matters to a client."""
+    """The fields of an LlmJpModel that matter to a client."""
 
     phase: str = ""
     conditions: tuple[Object, ...] = ()
@@ -60,12 +60,12 @@ class ObservedModel:
 
     @property
     def serves(self) -> bool:
-        """Whether it can be connected to."""
+        """True if a client can connect to it."""
         return self.available and bool(self.host)
 
     @property
     def stuck(self) -> bool:
-        """Whether it cannot serve before somebody changes something."""
+        """True if it cannot serve before somebody changes something."""
         return self.current and not self.available and self.phase in TERMINAL_PHASES
 
     def explain(self) -> str:
@@ -132,7 +132,7 @@ class ModelQuery:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedEndpoint:
-    """Where to connect to, and how."""
+    """An address to connect to, and the settings for it."""
 
     endpoint: str
     settings: ClientSettings
@@ -155,7 +155,7 @@ def open_client(make: Callable[..., C], query: ModelQuery, given: ClientSettings
 
 
 async def open_client_async(make: Callable[..., C], query: ModelQuery, given: ClientSettings) -> C:
-    """As `open_client`, without blocking the caller's loop."""
+    """Return a client as `open_client` does, without blocking the caller's loop."""
     background = BackgroundLoop()
     try:
         work = background.submit(resolve_endpoint(background, query, given))

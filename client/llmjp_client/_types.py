@@ -58,7 +58,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one response adds to a reply; the texts of all chunks, joined, are the reply."""
+    """The addition of one response to a reply; the texts of all chunks, joined, are the reply."""
 
     text: str = ""
     output_ids: tuple[int, ...] = ()

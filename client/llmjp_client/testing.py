@@ -129,13 +129,13 @@ class FakeServer:
             options=[("grpc.so_reuseport", 0)],
         )
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_Service(self), self._server)
-        address = f"localhost:{port}"
-        self._port: int = (
-            self._server.add_secure_port(address, credentials)
-            if credentials
-            else self._server.add_insecure_port(address)
-        )
+        self._port = self._listen(f"localhost:{port}", credentials)
         self._server.start()
+
+    def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        if credentials:
+            return int(self._server.add_secure_port(address, credentials))
+        return int(self._server.add_insecure_port(address))
 
     @property
     def endpoint(self) -> str:

@@ -1,1 +1,1 @@
-"""What the commands that look into a cluster observe and show."""
+"""Observing a cluster, for `llmjp status` and `llmjp doctor`."""

@@ -13,27 +13,29 @@ from llmjp_cli.endpoint import build_turn, connect_async
 from llmjp_cli.option_groups import expand_groups
 from llmjp_cli.options import AsJson, Endpoint, MaxTokens
 
+Concurrency = Annotated[
+    int, typer.Option("--concurrency", "-c", min=1, help="Requests in flight at once.")
+]
+NumRequests = Annotated[int, typer.Option("--requests", "-n", min=1, help="Requests to measure.")]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, show_default="built-in ones", help="File: one per line."
+    ),
+]
+Raw = Annotated[bool, typer.Option("--raw", help="Send prompts as they are, not as chat.")]
+Warmup = Annotated[int, typer.Option(min=0, help="Requests before measuring.")]
+
 
 @expand_groups
 def benchmark_endpoint(
     *,
-    concurrency: Annotated[
-        int, typer.Option("--concurrency", "-c", min=1, help="Requests in flight at once.")
-    ] = 4,
-    requests: Annotated[
-        int, typer.Option("--requests", "-n", min=1, help="Requests to measure.")
-    ] = 32,
-    prompts: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True, dir_okay=False, show_default="built-in ones", help="File: one per line."
-        ),
-    ] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Send prompts as they are, not as chat.")
-    ] = False,
+    concurrency: Concurrency = 4,
+    requests: NumRequests = 32,
+    prompts: Prompts = None,
+    raw: Raw = False,
     max_tokens: MaxTokens = 128,
-    warmup: Annotated[int, typer.Option(min=0, help="Requests before measuring.")] = 1,
+    warmup: Warmup = 1,
     as_json: AsJson = False,
     endpoint: Endpoint,
 ) -> None:

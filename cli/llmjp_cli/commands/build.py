@@ -27,6 +27,7 @@ from llmjp_cli.termination import reporting_failures, write_message
 
 if TYPE_CHECKING:
     from llmjp_builder.contracts.spec import BuildSpec, Progress
+    from llmjp_builder.pipeline import BuildResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,41 +42,50 @@ class BuildOptions:
     hub: SourceOptions
 
 
+StoreFolder = Annotated[Path, typer.Option(help="The store's folder; created if missing.")]
+OptionalSource = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[SRC]",
+        help="Folder of a Hugging Face checkpoint with its tokenizer, or OWNER/NAME on a hub.",
+    ),
+]
+SpecFile = Annotated[
+    Path | None,
+    typer.Option(help="JSON file with a BuildSpec, instead of SRC and its options."),
+]
+ServingBackend = Annotated[Backend, typer.Option(help="What will serve the artefact.")]
+Verify = Annotated[
+    bool,
+    typer.Option(help="Hash an artefact that exists already; --no-verify compares sizes."),
+]
+Rehash = Annotated[
+    bool,
+    typer.Option("--rehash", help="Hash every source file, even those that look unchanged."),
+]
+ProgressFile = Annotated[
+    Path | None,
+    typer.Option(
+        show_default="progress.json in the store", help="File that holds the latest progress."
+    ),
+]
+
+
 @expand_groups
 def build_artefact(
     context: typer.Context,
-    store: Annotated[Path, typer.Option(help="The store's folder; created if missing.")],
-    source: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[SRC]",
-            help="Folder of a Hugging Face checkpoint with its tokenizer, or OWNER/NAME on a hub.",
-        ),
-    ] = None,
-    spec: Annotated[
-        Path | None,
-        typer.Option(help="JSON file with a BuildSpec, instead of SRC and its options."),
-    ] = None,
-    backend: Annotated[Backend, typer.Option(help="What will serve the artefact.")] = Backend.TORCH,
+    store: StoreFolder,
+    source: OptionalSource = None,
+    spec: SpecFile = None,
+    backend: ServingBackend = Backend.TORCH,
     *,
     layout: Layout,
     calibration: Calibration,
     engine: Engine,
     hub: HubSource,
-    verify: Annotated[
-        bool,
-        typer.Option(help="Hash an artefact that exists already; --no-verify compares sizes."),
-    ] = True,
-    rehash: Annotated[
-        bool,
-        typer.Option("--rehash", help="Hash every source file, even those that look unchanged."),
-    ] = False,
-    progress_file: Annotated[
-        Path | None,
-        typer.Option(
-            show_default="progress.json in the store", help="File that holds the latest progress."
-        ),
-    ] = None,
+    verify: Verify = True,
+    rehash: Rehash = False,
+    progress_file: ProgressFile = None,
     termination_message: TerminationMessage = None,
 ) -> None:
     """Build an artefact into a store, or find it there.
@@ -86,35 +96,56 @@ def build_artefact(
 
     Example: llmjp build llm-jp/llm-jp-3-1.8b-instruct --store ~/llmjp-store --tp 2
     """
-    from llmjp_builder.contracts.spec import Step
-    from llmjp_builder.pipeline import build
     from llmjp_builder.sources.trust import trusting
-    from llmjp_cli.progress import build_file_sink, open_reporter
-
-    step = Step.FETCH
-
-    def note_step(progress: Progress) -> None:
-        nonlocal step
-        step = progress.step
 
     options = BuildOptions(source, backend, layout, calibration, engine, hub)
-    with reporting_failures(termination_message, lambda: step), trusting(hub.ca_file):
+    tracker = StepTracker()
+    with reporting_failures(termination_message, lambda: tracker.step), trusting(hub.ca_file):
         wanted = _read_spec(context, spec) or _build_spec(context, options)
-        sink = build_file_sink(progress_file or store / "progress.json")
-        with open_reporter(note_step, sink) as report:
-            result = build(
-                wanted,
-                store=store,
-                token=hub.read_token(),
-                on_progress=report,
-                on_warning=lambda text: typer.echo(f"warning: {text}", err=True),
-                verify=verify,
-                remember_hashes=not rehash,
-                compile_limit_s=engine.compile_limit_s,
-            )
+        file = progress_file or store / "progress.json"
+        result = _run_build(wanted, options, store, file, tracker, verify=verify, rehash=rehash)
         write_message(termination_message, result.built)
     typer.echo("already there" if result.cache_hit else "built", err=True)
     typer.echo(str(result.path))
+
+
+class StepTracker:
+    """Remembers the step that a build is in."""
+
+    def __init__(self) -> None:
+        from llmjp_builder.contracts.spec import Step
+
+        self.step = Step.FETCH
+
+    def __call__(self, progress: Progress, /) -> None:
+        """Note one value of progress."""
+        self.step = progress.step
+
+
+def _run_build(
+    spec: BuildSpec,
+    options: BuildOptions,
+    store: Path,
+    progress_file: Path,
+    tracker: StepTracker,
+    *,
+    verify: bool,
+    rehash: bool,
+) -> BuildResult:
+    from llmjp_builder.pipeline import build
+    from llmjp_cli.progress import build_file_sink, open_reporter
+
+    with open_reporter(tracker, build_file_sink(progress_file)) as report:
+        return build(
+            spec,
+            store=store,
+            token=options.hub.read_token(),
+            on_progress=report,
+            on_warning=lambda text: typer.echo(f"warning: {text}", err=True),
+            verify=verify,
+            remember_hashes=not rehash,
+            compile_limit_s=options.engine.compile_limit_s,
+        )
 
 
 _HUB_IN_SPEC = ["revision", "accepted_licence", "endpoint"]

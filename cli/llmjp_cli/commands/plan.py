@@ -50,28 +50,32 @@ PLAN = OptionGroup(
 )
 
 
+OptionalSource = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[SRC]",
+        help="Folder of a Hugging Face checkpoint; its config.json is enough.",
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(help="Instead of SRC: 150m, 440m, 980m, 1.8b, 3.7b, 7.2b, 13b or 172b."),
+]
+Gpus = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        show_default="all known ones",
+        help="H100, H200, A100-80GB, L40S, ..., or a label nvidia.com/gpu.product; repeatable.",
+    ),
+]
+
+
 @expand_groups
 def plan_deployment(
-    source: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[SRC]",
-            help="Folder of a Hugging Face checkpoint; its config.json is enough.",
-        ),
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(help="Instead of SRC: 150m, 440m, 980m, 1.8b, 3.7b, 7.2b, 13b or 172b."),
-    ] = None,
-    gpu: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            show_default="all known ones",
-            help="H100, H200, A100-80GB, L40S, ..., or a label nvidia.com/gpu.product; "
-            "may be repeated.",
-        ),
-    ] = None,
+    source: OptionalSource = None,
+    size: Size = None,
+    gpu: Gpus = None,
     *,
     request: Annotated[PlanRequest, PLAN],
     as_json: Annotated[

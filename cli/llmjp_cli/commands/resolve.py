@@ -12,23 +12,26 @@ from llmjp_cli.options import HubSource, TerminationMessage
 from llmjp_cli.termination import reporting_failures, write_message
 from llmjp_cli.user_cache import locate_user_cache
 
+SourceName = Annotated[
+    str,
+    typer.Argument(
+        metavar="SRC", help="Folder of a Hugging Face checkpoint, or a repository: OWNER/NAME."
+    ),
+]
+ChecksumStore = Annotated[
+    Path | None,
+    typer.Option(
+        show_default="this user's cache",
+        help="Store that keeps the checksums of a folder's files; builds into it reuse them.",
+    ),
+]
+
 
 @expand_groups
 def resolve_source(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SRC", help="Folder of a Hugging Face checkpoint, or a repository: OWNER/NAME."
-        ),
-    ],
+    source: SourceName,
     hub: HubSource,
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            show_default="this user's cache",
-            help="Store that keeps the checksums of a folder's files; builds into it reuse them.",
-        ),
-    ] = None,
+    store: ChecksumStore = None,
     termination_message: TerminationMessage = None,
 ) -> None:
     """Pin a source: print commit, files with size and SHA-256, and content digest as JSON.

@@ -88,29 +88,33 @@ _READ_BY = {
 """Options that only some backends read."""
 
 
+ServedBy = Annotated[BackendChoice, typer.Option(help="auto: what the artefact was built for.")]
+StartTimeout = Annotated[
+    float, typer.Option(min=1, help="Seconds to get ready; large engines load slowly.")
+]
+ExitTimeout = Annotated[
+    float, typer.Option(min=0, help="Seconds from SIGTERM until running requests are cut off.")
+]
+TlsCertificate = Annotated[
+    Path | None,
+    typer.Option(help="PEM certificates for gRPC; HTTP then answers this machine only."),
+]
+TlsKey = Annotated[Path | None, typer.Option(help="PEM key of --tls-cert.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Triton's own log.")]
+
+
 @expand_groups
 def serve_artefact(
     context: typer.Context,
     settings: Annotated[ServingSettings, SERVING],
     endpoints: Annotated[Endpoints, ENDPOINTS],
-    backend: Annotated[
-        BackendChoice, typer.Option(help="auto: what the artefact was built for.")
-    ] = BackendChoice.AUTO,
-    start_timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds to get ready; large engines load slowly.")
-    ] = 3600,
-    exit_timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds from SIGTERM until running requests are cut off.")
-    ] = 30,
-    tls_cert: Annotated[
-        Path | None,
-        typer.Option(help="PEM certificates for gRPC; HTTP then answers this machine only."),
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM key of --tls-cert.")] = None,
+    backend: ServedBy = BackendChoice.AUTO,
+    start_timeout: StartTimeout = 3600,
+    exit_timeout: ExitTimeout = 30,
+    tls_cert: TlsCertificate = None,
+    tls_key: TlsKey = None,
     termination_message: TerminationMessage = None,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show Triton's own log.")
-    ] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Serve an artefact on a real Triton, until Ctrl-C or SIGTERM.
 

@@ -43,30 +43,35 @@ def list_store(
         print_items(store, items, now)
 
 
+KeepBytes = Annotated[
+    int | None,
+    typer.Option(
+        parser=parse_size,
+        metavar="SIZE",
+        show_default="no limit",
+        help="Remove the least recently used until no more than this is left.",
+    ),
+]
+OlderThan = Annotated[
+    float | None,
+    typer.Option(
+        parser=parse_duration,
+        metavar="TIME",
+        show_default="never",
+        help="Remove what has not been used for this long: 30d, 12h.",
+    ),
+]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Keep this in any case; may be repeated."),
+]
+
+
 def collect_garbage(
     store: StoreFolder,
-    keep_bytes: Annotated[
-        int | None,
-        typer.Option(
-            parser=parse_size,
-            metavar="SIZE",
-            show_default="no limit",
-            help="Remove the least recently used until no more than this is left.",
-        ),
-    ] = None,
-    older_than: Annotated[
-        float | None,
-        typer.Option(
-            parser=parse_duration,
-            metavar="TIME",
-            show_default="never",
-            help="Remove what has not been used for this long: 30d, 12h.",
-        ),
-    ] = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Keep this in any case; may be repeated."),
-    ] = None,
+    keep_bytes: KeepBytes = None,
+    older_than: OlderThan = None,
+    keep: Keep = None,
     dry_run: DryRun = False,
     as_json: StoreAsJson = False,
 ) -> None:

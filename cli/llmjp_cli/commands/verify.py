@@ -15,8 +15,9 @@ import typer
 from llmjp_cli.option_groups import OptionGroup, expand_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from llmjp_runtime.text.tokenizer import TextTokenizer
     from llmjp_runtime.verify.limits import Limits
     from llmjp_runtime.verify.report import Measurement
 
@@ -66,35 +67,41 @@ LIMIT_OPTIONS = OptionGroup(
 )
 
 
+Checkpoint = Annotated[
+    Path,
+    typer.Argument(
+        metavar="ARTEFACT|CHECKPOINT",
+        help="Artefact of kind ranks, or folder from `llmjp convert`.",
+    ),
+]
+Reference = Annotated[
+    Path, typer.Option(help="Folder of the Hugging Face checkpoint that it was made from.")
+]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(
+        show_default="built-in Japanese texts", help="Text file with one prompt per line."
+    ),
+]
+MaxTokens = Annotated[
+    int, typer.Option(min=1, max=4096, help="Tokens of the greedy reply to each prompt.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto takes CUDA if available.")]
+MeasurementsAsJson = Annotated[
+    bool, typer.Option("--json", help="Print every measurement as JSON.")
+]
+
+
 @expand_groups
 def verify_checkpoint(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(
-            metavar="ARTEFACT|CHECKPOINT",
-            help="Artefact of kind ranks, or folder from `llmjp convert`.",
-        ),
-    ],
-    reference: Annotated[
-        Path, typer.Option(help="Folder of the Hugging Face checkpoint that it was made from.")
-    ],
-    prompts: Annotated[
-        Path | None,
-        typer.Option(
-            show_default="built-in Japanese texts", help="Text file with one prompt per line."
-        ),
-    ] = None,
-    max_tokens: Annotated[
-        int, typer.Option(min=1, max=4096, help="Tokens of the greedy reply to each prompt.")
-    ] = 16,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda or cuda:N; auto takes CUDA if available.")
-    ] = "auto",
+    checkpoint: Checkpoint,
+    reference: Reference,
+    prompts: Prompts = None,
+    max_tokens: MaxTokens = 16,
+    device: Device = "auto",
     *,
     limits: Annotated[LimitOptions, LIMIT_OPTIONS],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print every measurement as JSON.")
-    ] = False,
+    as_json: MeasurementsAsJson = False,
 ) -> None:
     """Run a checkpoint and the model that it was made from side by side; say whether they agree.
 
@@ -107,37 +114,49 @@ def verify_checkpoint(
     from llmjp_runtime.verify.errors import VerdictFailed
     from llmjp_runtime.verify.inputs import load_tokenizer
     from llmjp_runtime.verify.limits import LIMITS as DEFAULT_LIMITS
-    from llmjp_runtime.verify.prompts import BUILT_IN, encoded, read_prompts
-    from llmjp_runtime.verify.run import measure
+    from llmjp_runtime.verify.prompts import BUILT_IN, read_prompts
 
     tokenizer = load_tokenizer(checkpoint, reference)
     texts = BUILT_IN if prompts is None else read_prompts(prompts)
-    with _open_reporter() as on_progress:
-        measurement = measure(
+    measurement = _measure(checkpoint, reference, texts, tokenizer, max_tokens, device)
+    applied = limits.apply_to(DEFAULT_LIMITS[measurement.precision])
+    if as_json:
+        _print_json(measurement, applied)
+    else:
+        from llmjp_cli.tables.verify_table import print_measurement
+
+        print_measurement(measurement, applied, texts, tokenizer)
+    if failures := list(measurement.failures(applied)):
+        raise VerdictFailed(f"{checkpoint} does not match its reference: {'; '.join(failures)}")
+
+
+def _measure(
+    checkpoint: Path,
+    reference: Path,
+    texts: Sequence[str],
+    tokenizer: TextTokenizer,
+    max_tokens: int,
+    device: str,
+) -> Measurement:
+    from llmjp_runtime.verify.prompts import encoded
+    from llmjp_runtime.verify.run import measure
+
+    with _open_reporter() as report:
+        return measure(
             checkpoint,
             reference,
             encoded(texts, tokenizer),
             max_tokens=max_tokens,
             end_ids=tokenizer.eos_ids,
             device=device,
-            on_progress=on_progress,
+            on_progress=report,
         )
-    applied = limits.apply_to(DEFAULT_LIMITS[measurement.precision])
-    failures = list(measurement.failures(applied))
-    if as_json:
-        _print_json(measurement, applied, failures)
-    else:
-        from llmjp_cli.tables.verify_table import print_measurement
-
-        print_measurement(measurement, applied, texts, tokenizer)
-    if failures:
-        raise VerdictFailed(f"{checkpoint} does not match its reference: {'; '.join(failures)}")
 
 
-def _print_json(measurement: Measurement, limits: Limits, failures: list[str]) -> None:
+def _print_json(measurement: Measurement, limits: Limits) -> None:
     from llmjp_runtime.verify.report import to_json
 
-    document = to_json(measurement, limits, failures)
+    document = to_json(measurement, limits, list(measurement.failures(limits)))
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 

@@ -1,4 +1,4 @@
-"""Everything that `llmjp doctor` reads, once."""
+"""Reading a cluster for `llmjp doctor`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""`llmjp status`: what is observed of a model, and its screen."""
+"""`llmjp status`: observing one model, and its screen."""

@@ -1,4 +1,4 @@
-"""What a person may do about a model. Pure."""
+"""Next steps for the owner of a model. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `llmjp status` observes of one model: the model, its pods, its events."""
+"""One model with its pods and events, observed for `llmjp status`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `llmjp status` shows of a model: one screen. Pure."""
+"""The screen and the table of `llmjp status`. Pure."""
 
 from __future__ import annotations
 
