@@ -5,5 +5,12 @@ cd "$(dirname "$0")/.."
 PATH=$PWD/.venv/bin:$PATH
 ruff format --check -q .
 ruff check -q .
-mypy
-lint-imports --no-cache
+if command -v actionlint > /dev/null; then
+    actionlint
+fi
+mypy &
+types=$!
+contracts=0
+lint-imports --no-cache || contracts=$?
+wait "$types"
+exit "$contracts"

@@ -25,6 +25,8 @@ from tests.engine_builder.quantize.calibration.models import add_letters, writte
 from tests.support.hub import Hub
 from tests.support.soak import count
 
+pytestmark = pytest.mark.slow
+
 CHILD = """
 import os, signal, sys
 n, spec, store = int(sys.argv[1]), sys.argv[2], sys.argv[3]

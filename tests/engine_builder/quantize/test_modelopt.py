@@ -17,6 +17,8 @@ from llmjp_builder.quantize.unified import prepare_unified
 from tests.engine_builder.goldens.upstream import list_differences
 from tests.engine_builder.quantize.modelopt import CASES, Case
 
+pytestmark = pytest.mark.slow
+
 RANKED = [(name, tp, pp) for name, case in CASES.items() for tp, pp in case.layouts]
 
 Tensors = dict[str, tuple[str, tuple[int, ...], bytes]]

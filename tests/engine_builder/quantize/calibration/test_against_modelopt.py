@@ -19,6 +19,8 @@ from tests.engine_builder.quantize.calibration.models import Texts, calibrated, 
 from tests.engine_builder.quantize.modelopt import CASES
 from tests.support.shared import ROOT, shared
 
+pytestmark = pytest.mark.slow
+
 GOLDENS = ("fp8_tp1", "fp8_tp2", "fp8_tp2_nokv", "fp8_tp2pp2", "fp8_tp4_kvdup")
 EXAMPLE = "example model"
 NAMES = (*GOLDENS, EXAMPLE, *CASES)
