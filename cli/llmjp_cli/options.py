@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from llmjp_builder.contracts.defaults import GRPC_PORT
 from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_cli.option_groups import OptionGroup
 
@@ -221,7 +222,7 @@ Cluster = Annotated[
 class EndpointOptions:
     """An endpoint, and how to reach it."""
 
-    endpoint: str = "localhost:8001"
+    endpoint: str = f"localhost:{GRPC_PORT}"
     tls_ca: Path | None = None
     tls_name: str | None = None
     model: str = "llmjp"

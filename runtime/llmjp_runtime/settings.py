@@ -7,6 +7,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from llmjp_builder.contracts.defaults import (
+    GRPC_PORT,
+    HEALTH_PORT,
+    HTTP_PORT,
+    KV_CACHE_FRACTION,
+    MAX_QUEUE,
+)
+
 Backend = Literal["torch", "tensorrt", "pytorch"]
 """Executors that exist. vllm joins this list with its executor."""
 
@@ -30,7 +38,7 @@ class ServingSettings:
     backend: Backend = "torch"
     max_batch_size: int | None = None
     """Requests stepped together; None means what the engine was built for, else 32."""
-    max_queue: int = 256
+    max_queue: int = MAX_QUEUE
     """Requests that may wait beyond those being stepped; more are refused."""
     max_context: int | None = None
     """Tokens of prompt and reply; None means the model's own limit."""
@@ -38,7 +46,7 @@ class ServingSettings:
     compute_dtype: str = "auto"
     num_threads: int | None = None
     """Threads of the executor on CPU; None means all cores."""
-    kv_cache_fraction: float = 0.9
+    kv_cache_fraction: float = KV_CACHE_FRACTION
     """Of the GPU memory that is free once the weights are there (tensorrt, pytorch)."""
     tensor_parallel: int = 1
     """GPUs that share each layer (pytorch; other artefacts are made for a number of them)."""
@@ -51,11 +59,11 @@ class ServingSettings:
     drain_grace_s: float = 5.0
     """How long new requests are still taken once the server is told to drain."""
     health_host: str = "127.0.0.1"
-    health_port: int = 8003
+    health_port: int = HEALTH_PORT
     """Where `/readyz` and `/livez` answer."""
-    triton_http: str = "127.0.0.1:8000"
+    triton_http: str = f"127.0.0.1:{HTTP_PORT}"
     """Where the front model reaches its own server's HTTP endpoint; set by whoever starts it."""
-    triton_grpc: str = "127.0.0.1:8001"
+    triton_grpc: str = f"127.0.0.1:{GRPC_PORT}"
     """Likewise its gRPC endpoint."""
     tls_certificate: Path | None = None
     """That the gRPC endpoint shows; None where it is not encrypted."""

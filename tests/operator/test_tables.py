@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from llmjp_builder.contracts.errors import Unsupported
 from llmjp_builder.contracts.spec import LayoutOptions
-from llmjp_builder.convert.layout import FP8_MULTIPLE, MAX_WORLD, layout
+from llmjp_builder.convert.layout import layout
 from llmjp_builder.planning.gpus import GPU_TYPES, GpuType
 from llmjp_builder.planning.models import SIZES, find_model_by_size
 from llmjp_operator.api import model_shapes
-from llmjp_operator.api.engine import MAX_RANKS
+from llmjp_operator.api.serving import Serving
 from llmjp_operator.api.spec import BEFORE_ADA
 from llmjp_operator.names import HEADLESS_SUFFIX, MAX_MODEL_NAME, STORE_SUFFIX
 from llmjp_operator.runtimes import DEFAULT_RUNTIME, RUNTIMES
+from llmjp_runtime.settings import ServingSettings
 
 
 def accepted(size: str, *, fp8: bool) -> tuple[int, ...]:
@@ -36,9 +38,14 @@ def test_shapes_allow_what_a_conversion_allows(size: str) -> None:
     assert shape.fp8_tensor_parallel == accepted(size, fp8=True)
 
 
-def test_limits_are_those_of_the_builder() -> None:
+def test_defaults_are_those_of_the_runtime() -> None:
+    ours, runtimes = Serving(), ServingSettings(artefact=Path())
+    assert ours.max_queue == runtimes.max_queue
+    assert ours.kv_cache_fraction == runtimes.kv_cache_fraction
+
+
+def test_sizes_are_those_of_the_builder() -> None:
     assert set(model_shapes.SHAPES) == set(SIZES)
-    assert (model_shapes.FP8_MULTIPLE, MAX_RANKS) == (FP8_MULTIPLE, MAX_WORLD)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from llmjp_builder.contracts.defaults import HEALTH_PORT
+
 POLL_S = 0.2
 """Between two requests for the number of running requests."""
 CALL_S = 5.0
@@ -21,7 +23,7 @@ def drain_server(
     ] = 120.0,
     health: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Address of the server's health port.")
-    ] = "127.0.0.1:8003",
+    ] = f"127.0.0.1:{HEALTH_PORT}",
 ) -> None:
     """Let a server on this machine finish its requests before it is stopped.
 
@@ -34,7 +36,9 @@ def drain_server(
     """
     host, _, port = health.rpartition(":")
     if not host or not port.isdecimal():
-        raise typer.BadParameter(f"--health {health}: expected HOST:PORT, such as 127.0.0.1:8003")
+        raise typer.BadParameter(
+            f"--health {health}: expected HOST:PORT, such as 127.0.0.1:{HEALTH_PORT}"
+        )
     typer.echo(_drain(host, int(port), timeout), err=True)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from llmjp_builder.compile.option_table import DISABLE, ENABLE
+from llmjp_builder.contracts.defaults import FP8_MULTIPLE
 from llmjp_builder.contracts.errors import Unsupported, UnsupportedGpu
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ _ADA = 89
 _AMPERE = 80
 _HOPPER = 90
 
-_FP8_MULTIPLE = 16
-"""FP8 matrix multiplications need every dimension to be a multiple of this."""
 _ROW_BYTES = 16
 """Rows of 16-bit matrices should be aligned to this."""
 _MANY_TOKENS = 16384
@@ -67,7 +66,7 @@ def check_widths(review: OptionReview) -> None:
     """
     model = review.model
     for name, width, can_pad in model.list_widths(model.tensor_parallel):
-        if model.weights_fp8 and width % _FP8_MULTIPLE:
+        if model.weights_fp8 and width % FP8_MULTIPLE:
             review.refuse(
                 "tensor_parallel", _describe_fp8_remedy(model, name, width, can_pad), Unsupported
             )
@@ -80,14 +79,14 @@ def check_widths(review: OptionReview) -> None:
 
 
 def _describe_fp8_remedy(model: CompilerModel, name: str, width: int, can_pad: bool) -> str:  # noqa: FBT001
-    remedies = [f"pad_intermediate {_FP8_MULTIPLE}"] if can_pad else []
+    remedies = [f"pad_intermediate {FP8_MULTIPLE}"] if can_pad else []
     remedies += [
         f"tensor parallel {tp} with pipeline parallel {model.world // tp}"
         for tp in range(model.tensor_parallel - 1, 0, -1)
         if model.tensor_parallel % tp == 0
-        and not any(size % _FP8_MULTIPLE for _, size, _ in model.list_widths(tp))
+        and not any(size % FP8_MULTIPLE for _, size, _ in model.list_widths(tp))
     ][:1]
-    return f"{name} is {width} per rank, and FP8 needs a multiple of {_FP8_MULTIPLE}" + (
+    return f"{name} is {width} per rank, and FP8 needs a multiple of {FP8_MULTIPLE}" + (
         f"; possible: {', or '.join(remedies)}" if remedies else ""
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from llmjp_builder.contracts.defaults import FP8_MULTIPLE, MAX_RANKS
 from llmjp_builder.contracts.errors import InvalidSpec, Unsupported
 
 if TYPE_CHECKING:
@@ -13,14 +14,8 @@ if TYPE_CHECKING:
     from llmjp_builder.contracts.spec import Dtype, LayoutOptions
     from llmjp_builder.convert.model_config import ModelConfig
 
-FP8_MULTIPLE = 16
-"""Of rows and columns of a matrix in an FP8 GEMM."""
-
 MAX_PADDING = 1 << 16
 """Multiple to pad to, at most: far beyond any width that a GEMM prefers."""
-
-MAX_WORLD = 256
-"""Ranks at most: 32 nodes of 8 GPUs, far beyond what the largest llm-jp-3 needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +68,10 @@ def layout(config: ModelConfig, options: LayoutOptions) -> Layout:
         options.pipeline_parallel,
         options.embedding_sharding_dim,
     )
-    if tp * pp > MAX_WORLD:
+    if tp * pp > MAX_RANKS:
         raise Unsupported(
             f"tensor parallel {tp} x pipeline parallel {pp} = {tp * pp} ranks; "
-            f"at most {MAX_WORLD} are supported"
+            f"at most {MAX_RANKS} are supported"
         )
     _check_tensor_parallel(config, tp, sharding)
     if pp > config.num_layers:
@@ -171,7 +166,7 @@ def _check_tensor_parallel(config: ModelConfig, tp: int, sharding: int | None) -
     if obstacles := list(_obstacles(config, tp, sharding)):
         possible = (
             str(n)
-            for n in range(1, min(config.num_heads, MAX_WORLD) + 1)
+            for n in range(1, min(config.num_heads, MAX_RANKS) + 1)
             if not any(_obstacles(config, n, sharding))
         )
         raise Unsupported(

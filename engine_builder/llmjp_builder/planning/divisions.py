@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmjp_builder.contracts.defaults import MAX_RANKS
 from llmjp_builder.contracts.errors import Unsupported
 from llmjp_builder.contracts.spec import LayoutOptions
-from llmjp_builder.convert.layout import MAX_WORLD, Layout, layout
+from llmjp_builder.convert.layout import Layout, layout
 from llmjp_builder.planning.host import BuildNeeds, estimate_build_needs
 from llmjp_builder.planning.kv_cache import compute_bytes_per_token_on_rank
 from llmjp_builder.planning.weights import size_ranks
@@ -64,7 +65,7 @@ def list_tensor_parallel(config: ModelConfig, request: PlanRequest) -> tuple[int
     """Return every tensor parallelism that the model allows, however many GPUs a node has."""
     return tuple(
         tp
-        for tp in range(1, min(config.num_heads, MAX_WORLD) + 1)
+        for tp in range(1, min(config.num_heads, MAX_RANKS) + 1)
         if not isinstance(_try_layout(config, request, tp, 1), str)
     )
 
@@ -72,7 +73,7 @@ def list_tensor_parallel(config: ModelConfig, request: PlanRequest) -> tuple[int
 def list_pipeline_parallel(config: ModelConfig) -> tuple[int, ...]:
     """Return every pipeline parallelism that divides the layers evenly."""
     return tuple(
-        pp for pp in range(1, min(config.num_layers, MAX_WORLD) + 1) if not config.num_layers % pp
+        pp for pp in range(1, min(config.num_layers, MAX_RANKS) + 1) if not config.num_layers % pp
     )
 
 

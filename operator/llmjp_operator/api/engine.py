@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 
 from llmjp_builder.contracts.constraints import Entries, IntegerOrString, Length, OneOf, Range
+from llmjp_builder.contracts.defaults import MAX_RANKS
 from llmjp_builder.contracts.spec import Backend
 from llmjp_operator.api.field_types import CelRule, DataKey, LabelValue, ObjectName
 from llmjp_operator.runtimes import DEFAULT_RUNTIME, RUNTIMES
-
-MAX_RANKS: Final = 256
-"""As many as the builder divides a model into."""
 
 _OWN_FIELDS: Final = "['max_batch_size', 'max_input_len', 'max_seq_len', 'max_decoder_seq_len']"
 _BUILDERS: Final = (

@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from llmjp_builder.contracts.defaults import FP8_MULTIPLE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-FP8_MULTIPLE: Final = 16
-"""FP8 matrix products take widths that are multiples of this."""
 
 
 @dataclass(frozen=True, slots=True)

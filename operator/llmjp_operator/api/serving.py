@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from llmjp_builder.contracts.constraints import Items, Length, Matches, Range
+from llmjp_builder.contracts.defaults import KV_CACHE_FRACTION, MAX_QUEUE
 from llmjp_operator.api.field_types import Annotations, Labels
 from llmjp_operator.api.pod_template import PodTemplate
 from llmjp_operator.api.scheduling import Resources, Toleration
@@ -50,10 +51,10 @@ class Serving:
     not become ready."""
     drain_seconds: Annotated[int, Range(0, 3600)] = 120
     """How long a pod that ends may take to finish its running streams."""
-    kv_cache_fraction: Annotated[float, Range(0.01, 0.99)] = 0.9
+    kv_cache_fraction: Annotated[float, Range(0.01, 0.99)] = KV_CACHE_FRACTION
     """Of the GPU memory that the weights leave, for keys and values. Backend torch sizes its cache
     by maxBatchSize and maxSeqLen instead."""
-    max_queue: Annotated[int, Range(0, 65536)] = 256
+    max_queue: Annotated[int, Range(0, 65536)] = MAX_QUEUE
     """Requests that may wait in a pod; more are refused."""
     service: Service = field(default_factory=Service)
     """What clients connect to."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
+from llmjp_builder.contracts.defaults import KV_CACHE_FRACTION
 from llmjp_builder.contracts.spec import Backend, Kind
 from llmjp_operator.api.engine import Engine, Hardware, Runtime
 from llmjp_operator.api.field_types import CelRule
@@ -71,7 +72,8 @@ class Spec:
             ".engine.quantization",
         ),
         CelRule(
-            "self.engine.backend != 'torch' || self.serving.kvCacheFraction == 0.9",
+            "self.engine.backend != 'torch' || "
+            f"self.serving.kvCacheFraction == {KV_CACHE_FRACTION}",
             "backend torch sizes its KV cache by maxBatchSize and maxSeqLen: leave kvCacheFraction "
             "out",
             ".serving.kvCacheFraction",

@@ -12,10 +12,10 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from llmjp_builder.contracts.defaults import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from llmjp_operator.names import BUILD_SUFFIX, COMPONENT, MODEL_LABEL
 from llmjp_operator.render.metadata import labels, metadata
 from llmjp_operator.render.service import selector
-from llmjp_operator.render.serving import GRPC, HTTP, METRICS
 
 if TYPE_CHECKING:
     from llmjp_operator.api import Model
@@ -36,8 +36,8 @@ def serving_policy(model: Model, settings: Settings) -> Object | None:
         return None
     clients = network.serving_from or ({"podSelector": {}},)
     rules = [
-        {"from": _peers(clients), "ports": [_tcp(GRPC), _tcp(HTTP)]},
-        {"from": _peers((*network.metrics_from, *clients)), "ports": [_tcp(METRICS)]},
+        {"from": _peers(clients), "ports": [_tcp(GRPC_PORT), _tcp(HTTP_PORT)]},
+        {"from": _peers((*network.metrics_from, *clients)), "ports": [_tcp(METRICS_PORT)]},
     ]
     named = metadata(model, model.name, labels(model, "serving"))
     return _policy(named, {"matchLabels": selector(model)}, ingress=rules, egress=[])

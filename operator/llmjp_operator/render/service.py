@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from llmjp_builder.contracts.defaults import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from llmjp_operator.names import COMPONENT, HEADLESS_SUFFIX, MODEL_LABEL
 from llmjp_operator.render.metadata import labels, metadata
-from llmjp_operator.render.serving import GRPC, HTTP, METRICS
 
 if TYPE_CHECKING:
     from llmjp_operator.api import Model
@@ -31,9 +31,12 @@ def services(model: Model) -> tuple[Object, Object]:
 def _service(model: Model, name: str, spec: Object, annotations: dict[str, str]) -> Object:
     # HTTP/2 without TLS has a protocol of its own (kubernetes.io/docs, appProtocol).
     tls = bool(model.spec.serving.tls.secret_name)
-    ports = [("grpc", GRPC, "https" if tls else "kubernetes.io/h2c"), ("metrics", METRICS, "http")]
+    ports = [
+        ("grpc", GRPC_PORT, "https" if tls else "kubernetes.io/h2c"),
+        ("metrics", METRICS_PORT, "http"),
+    ]
     if not tls:
-        ports.insert(1, ("http", HTTP, "http"))
+        ports.insert(1, ("http", HTTP_PORT, "http"))
     return {
         "apiVersion": "v1",
         "kind": "Service",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from llmjp_builder.contracts.defaults import GRPC_PORT, HEALTH_PORT, HTTP_PORT, METRICS_PORT
 from llmjp_builder.contracts.spec import Backend, canonical_json
 from llmjp_operator.names import (
     COMPONENT,
@@ -32,11 +33,6 @@ if TYPE_CHECKING:
     from llmjp_operator.settings import Settings
 
 Object = dict[str, Any]
-
-GRPC: Final = 8001
-HTTP: Final = 8000
-METRICS: Final = 8002
-HEALTH: Final = 8003
 
 TLS: Final = "/etc/llmjp/tls"
 """Folder with tls.crt and tls.key."""
@@ -155,7 +151,7 @@ def _template(
         single_node=single_node,
     )
     labelled = labels(model, "serving", key=built.key, store=True)
-    annotations = {"prometheus.io/port": str(METRICS), "prometheus.io/scrape": "true"}
+    annotations = {"prometheus.io/port": str(METRICS_PORT), "prometheus.io/scrape": "true"}
     return {"metadata": {"labels": labelled, "annotations": annotations}, "spec": spec}
 
 
@@ -195,10 +191,10 @@ def _container(
         "ports": [
             {"name": name, "containerPort": port, "protocol": "TCP"}
             for name, port in (
-                ("grpc", GRPC),
-                ("http", HTTP),
-                ("metrics", METRICS),
-                ("health", HEALTH),
+                ("grpc", GRPC_PORT),
+                ("http", HTTP_PORT),
+                ("metrics", METRICS_PORT),
+                ("health", HEALTH_PORT),
             )
         ],
         "resources": resources(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from llmjp_builder.contracts.defaults import GRPC_PORT, HTTP_PORT
 from llmjp_operator.api import Condition, Phase, Status
 from llmjp_operator.api.status import BuildStatus, Endpoint, EngineStatus, SourceStatus
 from llmjp_operator.decisions import JobStage
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from llmjp_operator.decisions import Decision
     from llmjp_operator.observe.snapshot import ObservedDeployment, Snapshot
 
-GRPC_PORT, HTTP_PORT = 8001, 8000
 MODEL_NAME = "llmjp"
 """Of the Triton model."""
 

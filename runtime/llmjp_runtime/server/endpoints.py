@@ -6,6 +6,7 @@ import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmjp_builder.contracts.defaults import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from llmjp_runtime.errors import OptionInvalid
 
 if TYPE_CHECKING:
@@ -57,9 +58,9 @@ class Endpoints:
     """Where the server listens."""
 
     host: str = "127.0.0.1"
-    http_port: int = 8000
-    grpc_port: int = 8001
-    metrics_port: int = 8002
+    http_port: int = HTTP_PORT
+    grpc_port: int = GRPC_PORT
+    metrics_port: int = METRICS_PORT
     tls: TlsFiles | None = None
     """Encrypts gRPC. tritonserver's HTTP has no encryption, so that it then listens on this machine
     only, for the front model."""

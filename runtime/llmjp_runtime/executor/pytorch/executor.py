@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
+from llmjp_builder.contracts.defaults import KV_CACHE_FRACTION
 from llmjp_runtime.errors import ArtefactInvalid, ExecutorClosed, OptionInvalid, RequestRefused
 from llmjp_runtime.executor.admission import check_request
 from llmjp_runtime.executor.protocol import (
@@ -86,7 +87,7 @@ class PyTorchExecutor:
         pipeline_parallel: int = 1,
         max_batch_size: int = 32,
         max_context: int | None = None,
-        kv_cache_fraction: float = 0.9,
+        kv_cache_fraction: float = KV_CACHE_FRACTION,
     ) -> Self:
         """An executor over the Hugging Face checkpoint in a folder, ready to serve.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from llmjp_builder.contracts.defaults import KV_CACHE_FRACTION
 from llmjp_runtime.executor.tensorrt.tensors import ENGINE_INPUTS, ENGINE_OUTPUTS
 
 if TYPE_CHECKING:
@@ -24,12 +25,10 @@ ENGINE_BACKEND = "tensorrtllm"
 """Folder of the C++ backend below Triton's backends."""
 WORKER = f"/opt/tritonserver/backends/{ENGINE_BACKEND}/trtllmExecutorWorker"
 """Where NVIDIA's image keeps the worker; started in orchestrator mode only, which is not used."""
-DEFAULT_KV_CACHE_FRACTION = 0.9
-"""Of the memory that is free once the engine is loaded; the backend's own default."""
 
 
 def render_engine_model_config(
-    engine: EngineConfig, folder: Path, kv_cache_fraction: float = DEFAULT_KV_CACHE_FRACTION
+    engine: EngineConfig, folder: Path, kv_cache_fraction: float = KV_CACHE_FRACTION
 ) -> str:
     """The text of the model's `config.pbtxt`; `folder` holds the engine."""
     size = engine.max_batch_size
