@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmjp_builder.convert.header import NewTensor, new_header
+from llmjp_builder.convert.header import NewTensor, render_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ def generate(folder: Path, config: ModelConfig, stored: str, *, holes: bool = Fa
         stored=stored,
         kv=config.num_kv_heads * config.head_size,
     )
-    header, _ = new_header(listed)
+    header, _ = render_header(listed)
     left = sum(tensor.size for tensor in listed)
     with (folder / "model.safetensors").open("wb") as file:
         file.write(header)

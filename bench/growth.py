@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from checkpoints import DTYPES, generate
 from llmjp_builder.contracts.spec import LayoutOptions
-from llmjp_builder.convert.layout import layout
+from llmjp_builder.convert.layout import resolve_layout
 from llmjp_builder.planning.models import find_model_by_size
 from llmjp_builder.planning.weights import size_ranks
 from timing import Series, convert_command, cool, copy_command, measure, ratio, timed, warm
@@ -56,7 +56,7 @@ def points(folder: Path, sizes: Sequence[str], *, tp: int, rounds: int, stored: 
     found = []
     for size in sizes:
         config = find_model_by_size(size).config
-        shape = layout(config, LayoutOptions(dtype="bfloat16", tensor_parallel=tp))
+        shape = resolve_layout(config, LayoutOptions(dtype="bfloat16", tensor_parallel=tp))
         written = sum(rank.file_bytes for rank in size_ranks(config, shape))
         kind = _kind(folder, size, config, written, tp=tp, stored=stored)
         if kind is not None:
@@ -72,7 +72,7 @@ def _kind(
     """How to generate the size's source so that it fits; None where not even holes do."""
     free = shutil.disk_usage(folder).free - RESERVE
     # `written` is bfloat16; at tp 1 nothing is in it that is not in the source.
-    single = layout(config, LayoutOptions(dtype="bfloat16"))
+    single = resolve_layout(config, LayoutOptions(dtype="bfloat16"))
     source = size_ranks(config, single)[0].file_bytes * (2 if stored == "F32" else 1)
     # What cp copies: the source where the bytes are as many, otherwise a result that is kept.
     needed = source + written * (1 if _same_bytes(tp, stored) else 2)

@@ -31,7 +31,7 @@ import numpy as np
 
 from checkpoints import tensors
 from llmjp_builder.convert.checkpoint import read_checkpoint
-from llmjp_builder.convert.header import new_header
+from llmjp_builder.convert.header import render_header
 from llmjp_builder.quantize.calibration.passages import built_in
 from llmjp_builder.quantize.calibration.tokens import tokenise
 from timing import rss_anon, warm
@@ -77,7 +77,7 @@ def generate(folder: Path, layers: int) -> int:
     """Writes a checkpoint of that many layers; returns the size of its weights in bytes."""
     folder.mkdir(parents=True)
     listed = tensors(SHAPE["d"], SHAPE["f"], layers, SHAPE["v"], stored="BF16")
-    header, begins = new_header(listed)
+    header, begins = render_header(listed)
     normal = np.random.default_rng(1).normal(0.0, 0.02, 16 << 20).astype(np.float32)
     block = (normal.view(np.uint32) >> 16).astype(np.uint16).tobytes()
     with (folder / "model.safetensors").open("wb") as file:

@@ -19,7 +19,7 @@ def write_conversion(conversion: Conversion, out: Path, options: CalibrationOpti
 
     A calibration that it needs is kept in this user's cache.
     """
-    from llmjp_builder.convert.conversion import convert
+    from llmjp_builder.convert.conversion import convert_checkpoint
     from llmjp_builder.progress import Reporter
     from llmjp_builder.quantize.activations import activation_amax, given_amax
 
@@ -32,4 +32,4 @@ def write_conversion(conversion: Conversion, out: Path, options: CalibrationOpti
             store=locate_user_cache(),
             on_progress=report,
         )
-        convert(conversion, out, Reporter(report), amax)
+        convert_checkpoint(conversion, out, Reporter(report), amax)

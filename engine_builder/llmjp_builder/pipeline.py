@@ -22,7 +22,7 @@ from llmjp_builder.compile import (
     parse_compiler_model,
 )
 from llmjp_builder.contracts.spec import EngineInputs, KeyInputs, Kind, Step
-from llmjp_builder.convert.conversion import CONVERTER_REVISION, write
+from llmjp_builder.convert.conversion import CONVERTER_REVISION, write_conversion
 from llmjp_builder.progress import Reporter
 from llmjp_builder.source_step import Access, Acquired, acquired, require_divisible
 from llmjp_builder.store.artefacts import BuildResult, Order, found_or_made
@@ -102,7 +102,7 @@ def _checkpoint_order(got: Acquired, reporter: Reporter) -> Order:
     def make(work: Path) -> None:
         total = conversion.plan.transfer_bytes
         reporter.begin(Step.CONVERT, total, f"converting {got.folder}")
-        write(conversion, work, reporter.add, got.amax)
+        write_conversion(conversion, work, reporter.add, got.amax)
         _copy_tokenizer(got, work)
         got.require_unchanged()
         reporter.end()
@@ -125,7 +125,7 @@ def _checkpoint_inputs(got: Acquired) -> KeyInputs:
         converter_revision=CONVERTER_REVISION,
         quantization=layout.quantization,
         kv_cache=layout.kv_cache,
-        calibration_digest=got.conversion.calibration_digest(got.amax),
+        calibration_digest=got.conversion.digest_calibration(got.amax),
         tensor_parallel=layout.tensor_parallel,
         pipeline_parallel=layout.pipeline_parallel,
         pad_intermediate=layout.intermediate_padding,

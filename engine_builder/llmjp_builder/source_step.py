@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.contracts.errors import BuilderError, InvalidSpec, SourceChanged
 from llmjp_builder.contracts.spec import Kind, download_name
-from llmjp_builder.convert.config_json import config_json
-from llmjp_builder.convert.conversion import prepare
-from llmjp_builder.convert.layout import layout
+from llmjp_builder.convert.checkpoint_config import render_checkpoint_config
+from llmjp_builder.convert.conversion import prepare_ranks
+from llmjp_builder.convert.layout import resolve_layout
 from llmjp_builder.convert.model_config import parse_model_config
 from llmjp_builder.quantize.activations import activation_amax, given_amax
 from llmjp_builder.quantize.calibration.passages import passages
@@ -93,7 +93,7 @@ def acquired(spec: BuildSpec, store: Store, access: Access, require: Require) ->
             raises if it is of no use.
 
     Raises:
-        BuilderError: as `sources.fetch`, `conversion.prepare` and `quantize.calibration` say.
+        BuilderError: as `sources.fetch`, `conversion.prepare_ranks` and `quantize.calibration` say.
     """
     _require_texts(spec)
     if spec.source.path is not None:
@@ -134,7 +134,7 @@ def _fetched(spec: BuildSpec, store: Store, access: Access, require: Require) ->
         if spec.backend.kind is not Kind.UNIFIED:
             path = folder / CONFIG
             config = parse_model_config(read_json_object(path), str(path))
-            require(config_json(config, layout(config, spec)))
+            require(render_checkpoint_config(config, resolve_layout(config, spec)))
 
     return fetch(
         spec.source,
@@ -175,7 +175,7 @@ def _prepared(spec: BuildSpec, folder: Path, require: Require) -> _Prepared:
     if spec.backend.kind is Kind.UNIFIED:
         conversion = prepare_unified(folder, spec)
     else:
-        conversion = prepare(folder, spec)
+        conversion = prepare_ranks(folder, spec)
         require(conversion.documents[CONFIG])
     amax = given_amax(
         conversion,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from llmjp_builder.contracts.errors import BuilderError
 from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.amax import parse_amax
-from llmjp_builder.convert.conversion import prepare
+from llmjp_builder.convert.conversion import prepare_ranks
 from llmjp_builder.convert.header import read_header
 from llmjp_builder.sources.selection import INDEX, needed_files
 from llmjp_builder.tokenizer import tokenizer_files
@@ -146,7 +146,7 @@ def test_a_whole_checkpoint_with_one_lying_tensor(name: str, entry: Any, folder:
     header = json.loads(data[8 : 8 + length])
     header[name] = {**header[name], **entry} if isinstance(entry, dict) else entry
     with changed(path, with_header(header, data[8 + length :])):
-        refused_or_read(lambda: prepare(folder, LayoutOptions(tensor_parallel=2)), len(data))
+        refused_or_read(lambda: prepare_ranks(folder, LayoutOptions(tensor_parallel=2)), len(data))
 
 
 @SEVERAL
@@ -157,7 +157,7 @@ def test_flipped_bytes_of_a_whole_checkpoint(
     path = folder / "model.safetensors"
     data = path.read_bytes()
     with changed(path, mutated(data, places, cut)):
-        refused_or_read(lambda: prepare(folder, LayoutOptions(tensor_parallel=2)), len(data))
+        refused_or_read(lambda: prepare_ranks(folder, LayoutOptions(tensor_parallel=2)), len(data))
 
 
 @SEVERAL
@@ -173,7 +173,7 @@ def test_any_values_in_config_json(change: dict[str, Any], folder: Path) -> None
     data = json.dumps({**CONFIG, **change}).encode()
     with changed(folder / "config.json", data):
         refused_or_read(
-            lambda: prepare(folder, LayoutOptions(tensor_parallel=2)), len(data) + (1 << 20)
+            lambda: prepare_ranks(folder, LayoutOptions(tensor_parallel=2)), len(data) + (1 << 20)
         )
 
 
@@ -185,7 +185,7 @@ def test_any_values_in_config_json(change: dict[str, Any], folder: Path) -> None
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
 def test_anything_in_the_place_of_a_json_file(name: str, data: bytes, folder: Path) -> None:
     def read() -> None:
-        prepare(folder, LayoutOptions())
+        prepare_ranks(folder, LayoutOptions())
         tokenizer_files(folder, 11)
 
     with changed(folder / name, data):
@@ -220,7 +220,7 @@ def test_any_index(placed: Any, sharded: Path) -> None:
     document = json.dumps({"weight_map": placed}).encode()
     with changed(sharded / INDEX, document):
         present = {path.name for path in sharded.iterdir()}
-        refused_or_read(lambda: prepare(sharded, LayoutOptions()), len(document))
+        refused_or_read(lambda: prepare_ranks(sharded, LayoutOptions()), len(document))
         refused_or_read(lambda: needed_files(present, lambda: document, "here"), len(document))
 
 

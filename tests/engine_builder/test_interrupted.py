@@ -14,7 +14,7 @@ import pytest
 
 from llmjp_builder.contracts.errors import OutputExists
 from llmjp_builder.contracts.spec import BuildSpec, LayoutOptions, Source
-from llmjp_builder.convert.conversion import convert, prepare
+from llmjp_builder.convert.conversion import convert_checkpoint, prepare_ranks
 from llmjp_builder.pipeline import build
 from llmjp_builder.progress import Reporter
 from llmjp_builder.store.files import new_folder
@@ -24,7 +24,7 @@ from tests.support.soak import count
 
 CHILD = """
 import os, signal, sys
-import llmjp_builder.convert.execute
+import llmjp_builder.convert.execution
 from pathlib import Path
 from llmjp_builder.convert.conversion import convert, prepare
 from llmjp_builder.contracts.errors import OutputExists
@@ -94,8 +94,10 @@ def test_a_killed_build_leaves_nothing_that_counts(source: Path, tmp_path: Path)
 
 
 def test_a_killed_conversion_leaves_nothing_that_counts(source: Path, tmp_path: Path) -> None:
-    convert(
-        prepare(source, LayoutOptions(tensor_parallel=2)), tmp_path / "reference", Reporter(None)
+    convert_checkpoint(
+        prepare_ranks(source, LayoutOptions(tensor_parallel=2)),
+        tmp_path / "reference",
+        Reporter(None),
     )
     whole = tree(tmp_path / "reference")
     for n in moments("convert", source, tmp_path / "counted"):
@@ -104,7 +106,9 @@ def test_a_killed_conversion_leaves_nothing_that_counts(source: Path, tmp_path: 
         if (parent / "out").exists():
             assert tree(parent / "out") == whole
             continue
-        convert(prepare(source, LayoutOptions(tensor_parallel=2)), parent / "out", Reporter(None))
+        convert_checkpoint(
+            prepare_ranks(source, LayoutOptions(tensor_parallel=2)), parent / "out", Reporter(None)
+        )
         assert tree(parent / "out") == whole
         assert [path.name for path in parent.iterdir()] == ["out"]
 
@@ -175,7 +179,7 @@ def test_a_conversion_under_way_is_not_disturbed(source: Path, tmp_path: Path) -
     slow = new_folder(out)
     work = slow.__enter__()
     (work / "mine").write_text("half")
-    convert(prepare(source, LayoutOptions()), out, Reporter(None))
+    convert_checkpoint(prepare_ranks(source, LayoutOptions()), out, Reporter(None))
     assert (work / "mine").exists()
     with pytest.raises(OutputExists):
         slow.__exit__(None, None, None)

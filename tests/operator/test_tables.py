@@ -9,7 +9,7 @@ import pytest
 
 from llmjp_builder.contracts.errors import Unsupported
 from llmjp_builder.contracts.spec import LayoutOptions
-from llmjp_builder.convert.layout import layout
+from llmjp_builder.convert.layout import resolve_layout
 from llmjp_builder.planning.gpus import GPU_TYPES, GpuType
 from llmjp_builder.planning.models import SIZES, find_model_by_size
 from llmjp_operator.api import model_shapes
@@ -24,7 +24,9 @@ def accepted(size: str, *, fp8: bool) -> tuple[int, ...]:
     config, possible = find_model_by_size(size).config, []
     for tp in range(1, config.num_heads + 1):
         try:
-            layout(config, LayoutOptions(tensor_parallel=tp, quantization="fp8" if fp8 else "none"))
+            resolve_layout(
+                config, LayoutOptions(tensor_parallel=tp, quantization="fp8" if fp8 else "none")
+            )
         except Unsupported:
             continue
         possible.append(tp)

@@ -21,10 +21,10 @@ def convert_checkpoint(
 
     Example: llmjp convert SRC OUT --quantization fp8 --kv-cache fp8
     """
-    from llmjp_builder.convert.conversion import prepare
+    from llmjp_builder.convert.conversion import prepare_ranks
     from llmjp_cli.conversion import write_conversion
 
-    conversion = prepare(source, layout)
+    conversion = prepare_ranks(source, layout)
     write_conversion(conversion, out, calibration)
     for stored, count in conversion.plan.casts.items():
         typer.echo(f"{count} tensors: {stored} to {conversion.layout.dtype}", err=True)

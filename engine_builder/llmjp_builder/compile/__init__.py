@@ -40,7 +40,7 @@ def decide_engine_inputs(
     """Return everything that an engine's key is made of. Pure.
 
     Args:
-        document: config.json of the checkpoint to be compiled (`convert.config_json.config_json`).
+        document: config.json of the checkpoint to be compiled (`convert.checkpoint_config`).
         spec: limits and options.
         gpu: the kind to build on; the number of GPUs does not matter.
         versions: of TensorRT-LLM and TensorRT.

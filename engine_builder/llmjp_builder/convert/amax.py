@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from llmjp_builder.convert.ops import Scale
+    from llmjp_builder.convert.splits import ScaleRule
 
 _KV = ("k", "v")
 
@@ -40,18 +40,18 @@ class Amax:
     kv: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Of attentions: `k` and `v`."""
 
-    def scale(self, scale: Scale) -> np.float32:
+    def compute_scale(self, scale: ScaleRule) -> np.float32:
         """The number that `scale` asks for.
 
         It names linear layers by their module, keys and values by attention's name and `.k`, `.v`.
         """
-        found = [amax for name in scale.amax_of if (amax := self._of(name)) is not None]
-        number = fp8.scale(max(found)) if found else np.float32(0)
+        found = [amax for name in scale.amax_of if (amax := self._find(name)) is not None]
+        number = fp8.compute_scale(max(found)) if found else np.float32(0)
         return max(number, np.float32(scale.least))
 
-    def digest(self, scales: Iterable[Scale]) -> str:
+    def digest_scales(self, scales: Iterable[ScaleRule]) -> str:
         """SHA-256 over everything that `scales` take from here, and over nothing else."""
-        numbers = {" ".join(scale.amax_of): float(self.scale(scale)) for scale in scales}
+        numbers = {" ".join(scale.amax_of): float(self.compute_scale(scale)) for scale in scales}
         return hashlib.sha256(canonical_json(numbers).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Amax:
             document["kv_amax"] = {name: dict(entry) for name, entry in self.kv.items()}
         return document
 
-    def _of(self, name: str) -> float | None:
+    def _find(self, name: str) -> float | None:
         if (amax := self.activations.get(name)) is not None:
             return amax
         attention, _, letter = name.rpartition(".")
@@ -98,17 +98,17 @@ def parse_amax(
         )
     if document.get("activation_amax") is None:
         raise BadConfig(f"{where}: no activation_amax")
-    activations = _modules(document, "activation_amax", linear, where)
+    activations = _parse_modules(document, "activation_amax", linear, where)
     kv = {}
     if document.get("kv_amax"):
-        kv = _modules(document, "kv_amax", attention, where)
+        kv = _parse_modules(document, "kv_amax", attention, where)
     return Amax(
-        {name: _number(value, f"{where}: {name}") for name, value in activations.items()},
-        {name: _pair(value, f"{where}: {name}") for name, value in kv.items()},
+        {name: _parse_number(value, f"{where}: {name}") for name, value in activations.items()},
+        {name: _parse_pair(value, f"{where}: {name}") for name, value in kv.items()},
     )
 
 
-def _modules(
+def _parse_modules(
     document: Mapping[str, Any], member: str, expected: Iterable[str], where: str
 ) -> dict[str, Any]:
     found, names = document[member], tuple(expected)
@@ -121,17 +121,17 @@ def _modules(
     return {name: found[name] for name in names}
 
 
-def _pair(value: Any, where: str) -> dict[str, float]:
+def _parse_pair(value: Any, where: str) -> dict[str, float]:
     if not isinstance(value, dict) or value.keys() != set(_KV):
         raise BadConfig(f"{where}: expected an object with a number for k and one for v")
-    return {letter: _number(value[letter], f"{where}: {letter}") for letter in _KV}
+    return {letter: _parse_number(value[letter], f"{where}: {letter}") for letter in _KV}
 
 
-def _number(value: Any, where: str) -> float:
+def _parse_number(value: Any, where: str) -> float:
     if type(value) not in {int, float} or not 0 < value < math.inf:
         raise BadConfig(f"{where}: an amax is a positive number, found {value!r}")
     try:
-        fp8.scale(value)
+        fp8.compute_scale(value)
     except fp8.NotQuantisable as exc:
         raise BadConfig(f"{where}: {exc}") from exc
     return float(value)

@@ -16,7 +16,7 @@ class ValueTooLarge(ValueError):
     """A finite value would become infinite."""
 
 
-def cast(matrix: npt.NDArray[np.uint8], source: str, target: str) -> npt.NDArray[np.uint8]:
+def cast_rows(matrix: npt.NDArray[np.uint8], source: str, target: str) -> npt.NDArray[np.uint8]:
     """The same numbers in another element type.
 
     Args:

@@ -22,7 +22,7 @@ _MAX_NAME_BYTES = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
+class SourceCheckpoint:
     """What is known of a checkpoint before a byte of its weights is read."""
 
     folder: Path
@@ -32,7 +32,7 @@ class Checkpoint:
     """Names of config.json, the index if there is one, and the weight files."""
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+def read_checkpoint(folder: Path) -> SourceCheckpoint:
     """The checkpoint in `folder`, its config.json and every header checked.
 
     Raises:
@@ -55,10 +55,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise BadTensors(f"{folder}: has both {SINGLE} and {INDEX}; remove the one that is stale")
     if single:
         tensors = read_header(folder / SINGLE)
-        return Checkpoint(folder=folder, config=config, tensors=tensors, files=(CONFIG, SINGLE))
+        return SourceCheckpoint(
+            folder=folder, config=config, tensors=tensors, files=(CONFIG, SINGLE)
+        )
     if index:
         tensors, shards = _read_shards(folder)
-        return Checkpoint(
+        return SourceCheckpoint(
             folder=folder, config=config, tensors=tensors, files=(CONFIG, INDEX, *shards)
         )
     if pickled is not None:
@@ -69,7 +71,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 def _read_shards(folder: Path) -> tuple[dict[str, TensorInfo], tuple[str, ...]]:
     """The tensors of all shards and the shards' names; index and shards must agree exactly."""
     index = folder / INDEX
-    placed = _weight_map(index)
+    placed = _read_weight_map(index)
     shards = tuple(sorted(set(placed.values())))
     if absent := [shard for shard in shards if not (folder / shard).exists()]:
         raise MissingFile(
@@ -91,7 +93,7 @@ def _read_shards(folder: Path) -> tuple[dict[str, TensorInfo], tuple[str, ...]]:
     return tensors, shards
 
 
-def _weight_map(index: Path) -> dict[str, str]:
+def _read_weight_map(index: Path) -> dict[str, str]:
     placed = read_json_object(index).get("weight_map")
     if not isinstance(placed, dict) or not placed:
         raise BadConfig(f"{index}: weight_map must be an object that names at least one tensor")

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.contracts.spec import Kind, Step, pretty_json
-from llmjp_builder.convert.checkpoint import Checkpoint, read_checkpoint
-from llmjp_builder.convert.config_json import config_json
-from llmjp_builder.convert.layout import Layout, layout
-from llmjp_builder.convert.plan import plan
+from llmjp_builder.convert.checkpoint import SourceCheckpoint, read_checkpoint
+from llmjp_builder.convert.checkpoint_config import render_checkpoint_config
+from llmjp_builder.convert.layout import Layout, resolve_layout
+from llmjp_builder.convert.planner import plan_conversion
 from llmjp_builder.store.files import (
     new_folder,
     os_errors,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from llmjp_builder.contracts.spec import LayoutOptions
     from llmjp_builder.convert.amax import Amax
-    from llmjp_builder.convert.steps import Plan
+    from llmjp_builder.convert.conversion_plan import ConversionPlan
     from llmjp_builder.progress import Reporter
 
 CONVERTER_REVISION = "1"
@@ -43,10 +43,10 @@ _METADATA_BYTES = 1 << 20
 class Conversion:
     """A conversion that was found possible; nothing is written yet."""
 
-    checkpoint: Checkpoint
+    checkpoint: SourceCheckpoint
     kind: Kind
     layout: Layout
-    plan: Plan
+    plan: ConversionPlan
     documents: Mapping[str, Mapping[str, Any]]
     """JSON objects beside the tensors, by file name."""
     copied: tuple[str, ...] = ()
@@ -58,13 +58,13 @@ class Conversion:
         sizes = tuple(file.size - len(file.header) for file in self.plan.files)
         return (sum(sizes),) if self.kind is Kind.UNIFIED else sizes
 
-    def calibration_digest(self, amax: Amax | None) -> str | None:
+    def digest_calibration(self, amax: Amax | None) -> str | None:
         """Of whatever the result takes from `amax`; None if it takes nothing."""
         scales = [constant.scale for constant in self.plan.constants]
-        return amax.digest(scales) if amax is not None and scales else None
+        return amax.digest_scales(scales) if amax is not None and scales else None
 
 
-def prepare(source: Path, options: LayoutOptions) -> Conversion:
+def prepare_ranks(source: Path, options: LayoutOptions) -> Conversion:
     """Plan the conversion to a TensorRT-LLM checkpoint from the headers in `source`.
 
     Raises:
@@ -73,13 +73,13 @@ def prepare(source: Path, options: LayoutOptions) -> Conversion:
         InvalidSpec: the options contradict each other.
     """
     checkpoint = read_checkpoint(source)
-    resolved = layout(checkpoint.config, options)
-    planned = plan(checkpoint.tensors, checkpoint.config, resolved, source)
-    document = config_json(checkpoint.config, resolved)
+    resolved = resolve_layout(checkpoint.config, options)
+    planned = plan_conversion(checkpoint.tensors, checkpoint.config, resolved, source)
+    document = render_checkpoint_config(checkpoint.config, resolved)
     return Conversion(checkpoint, Kind.RANKS, resolved, planned, {"config.json": document})
 
 
-def write(
+def write_conversion(
     conversion: Conversion,
     directory: Path,
     on_bytes: Callable[[int], None],
@@ -98,12 +98,12 @@ def write(
         BadTensors: a value does not fit the new dtype, or FP8.
         SourceChanged: the source was written to meanwhile.
     """
-    from llmjp_builder.convert.execute import execute
+    from llmjp_builder.convert.execution import execute_plan
 
     folder = conversion.checkpoint.folder
     extra = sum(regular_file_size(folder / name) for name in conversion.copied)
     require_free(directory, conversion.plan.size + extra + _METADATA_BYTES)
-    execute(conversion.plan, directory, on_bytes, amax)
+    execute_plan(conversion.plan, directory, on_bytes, amax)
     for name, document in conversion.documents.items():
         write_durably(directory / name, pretty_json(document).encode())
     for name in conversion.copied:
@@ -113,7 +113,7 @@ def write(
     sync_directory(directory)
 
 
-def convert(
+def convert_checkpoint(
     conversion: Conversion, out: Path, reporter: Reporter, amax: Amax | None = None
 ) -> None:
     """Write the checkpoint folder `out`, which must not exist; it appears whole or not at all.
@@ -124,5 +124,5 @@ def convert(
     """
     with new_folder(out) as folder:
         reporter.begin(Step.CONVERT, conversion.plan.transfer_bytes, f"writing {out}")
-        write(conversion, folder, reporter.add, amax)
+        write_conversion(conversion, folder, reporter.add, amax)
     reporter.end()

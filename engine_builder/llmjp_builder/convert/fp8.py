@@ -44,7 +44,7 @@ class NotQuantisable(ValueError):
     """Weights that FP8 with one scale cannot hold."""
 
 
-def largest_magnitude(words: npt.NDArray[np.uint16]) -> int:
+def find_largest_magnitude(words: npt.NDArray[np.uint16]) -> int:
     """The largest absolute value among 16-bit floats, as the bits of a 16-bit float.
 
     Bits order magnitudes, with infinity and NaN above every number.
@@ -52,7 +52,7 @@ def largest_magnitude(words: npt.NDArray[np.uint16]) -> int:
     return int(np.bitwise_and(words, _MAGNITUDE).max(initial=0))
 
 
-def weight_scale(magnitude: int, dtype: str) -> np.float32:
+def compute_weight_scale(magnitude: int, dtype: str) -> np.float32:
     """What weights of that largest magnitude (its bits, in `dtype`: BF16 or F16) are divided by.
 
     Raises:
@@ -62,10 +62,10 @@ def weight_scale(magnitude: int, dtype: str) -> np.float32:
         raise NotQuantisable("holds infinity or NaN")
     if magnitude == 0:
         raise NotQuantisable("holds nothing but zeros, which have no FP8 scale")
-    return scale(_value(magnitude, dtype))
+    return compute_scale(_decode_magnitude(magnitude, dtype))
 
 
-def scale(amax: float) -> np.float32:
+def compute_scale(amax: float) -> np.float32:
     """The scale that maps amax to the largest number of FP8.
 
     Raises:
@@ -77,7 +77,7 @@ def scale(amax: float) -> np.float32:
     return np.float32(amax) / np.float32(MAXIMUM)
 
 
-def cast_table(dtype: str, divisor: np.float32, rounding: Rounding) -> npt.NDArray[np.uint8]:
+def build_cast_table(dtype: str, divisor: np.float32, rounding: Rounding) -> npt.NDArray[np.uint8]:
     """The e4m3 bits of every 16-bit float of type `dtype` over its scale, [65536], by its bits."""
     import torch
 
@@ -90,7 +90,7 @@ def cast_table(dtype: str, divisor: np.float32, rounding: Rounding) -> npt.NDArr
     return table
 
 
-def looked_up(words: npt.NDArray[np.uint16], table: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def look_up(words: npt.NDArray[np.uint16], table: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """`table[words]`, in the shape of `words`, contiguous; little memory is used on the way."""
     flat = words.reshape(-1)
     found = np.empty(flat.shape, np.uint8)
@@ -100,7 +100,7 @@ def looked_up(words: npt.NDArray[np.uint16], table: npt.NDArray[np.uint8]) -> np
     return found.reshape(words.shape)
 
 
-def _value(magnitude: int, dtype: str) -> float:
+def _decode_magnitude(magnitude: int, dtype: str) -> float:
     word = np.uint16(magnitude)
     if dtype == "F16":
         return float(word.view(np.float16))

@@ -93,7 +93,7 @@ def parse_header(text: bytes, path: Path, file_size: int) -> dict[str, TensorInf
     """
     start = _LENGTH.size + len(text)
     try:
-        members = json.loads(text.decode(), object_pairs_hook=_without_duplicates)
+        members = json.loads(text.decode(), object_pairs_hook=_refuse_duplicates)
     except (ValueError, RecursionError) as exc:
         raise BadHeader(f"{path}: the header is not valid JSON: {exc}") from exc
     if not isinstance(members, dict):
@@ -101,12 +101,12 @@ def parse_header(text: bytes, path: Path, file_size: int) -> dict[str, TensorInf
     metadata = members.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise BadHeader(f"{path}: __metadata__ must be an object of strings")
-    tensors = {name: _tensor(name, entry, path, start) for name, entry in members.items()}
+    tensors = {name: _parse_tensor(name, entry, path, start) for name, entry in members.items()}
     _check_tiling(tensors.values(), path, start, file_size)
     return tensors
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for name, value in pairs:
         if name in members:
@@ -115,7 +115,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _tensor(name: str, entry: Any, path: Path, start: int) -> TensorInfo:
+def _parse_tensor(name: str, entry: Any, path: Path, start: int) -> TensorInfo:
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [begin, end]}:
             pass
@@ -167,7 +167,7 @@ class NewTensor:
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
-def new_header(
+def render_header(
     tensors: Iterable[NewTensor], metadata: Mapping[str, str] | None = None
 ) -> tuple[bytes, dict[str, int]]:
     """The first bytes of a file with these tensors, and where in it each begins.

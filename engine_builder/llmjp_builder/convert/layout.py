@@ -38,7 +38,7 @@ class Layout:
         """Number of ranks; rank = stage * tensor_parallel + tp_rank."""
         return self.tensor_parallel * self.pipeline_parallel
 
-    def layers_of(self, stage: int, num_layers: int) -> range:
+    def select_layers(self, stage: int, num_layers: int) -> range:
         """The layers of one pipeline stage; the first stages take one more where it is uneven.
 
         As `Mapping.pp_layers` of TensorRT-LLM (tensorrt_llm/mapping.py) has it.
@@ -55,7 +55,7 @@ def resolve_dtype(requested: Literal["auto", "bfloat16", "float16"], stored: str
     return "bfloat16" if stored == "bfloat16" else "float16"
 
 
-def layout(config: ModelConfig, options: LayoutOptions) -> Layout:
+def resolve_layout(config: ModelConfig, options: LayoutOptions) -> Layout:
     """Return the layout of `config`'s model, checked.
 
     Raises:
@@ -135,15 +135,15 @@ def require_fp8_widths(config: ModelConfig, tp: int, pp: int, pad_intermediate: 
         raise Unsupported(
             f"FP8 at tensor parallel {tp}: intermediate_size {config.intermediate_size} is "
             f"{padded} per rank, no multiple of {FP8_MULTIPLE}; "
-            f"use --pad-intermediate {FP8_MULTIPLE}{_instead(config, tp, pp)}"
+            f"use --pad-intermediate {FP8_MULTIPLE}{_suggest_division(config, tp, pp)}"
         )
 
 
-def _instead(config: ModelConfig, tp: int, pp: int) -> str:
+def _suggest_division(config: ModelConfig, tp: int, pp: int) -> str:
     """The division over as many ranks that shares layers the most and needs no padding."""
     for fewer in range(tp - 1, 0, -1):
         stages, rest = divmod(tp * pp, fewer)
-        aligned = not any(_obstacles(config, fewer, 0)) and not (
+        aligned = not any(_list_obstacles(config, fewer, 0)) and not (
             config.intermediate_size // fewer % FP8_MULTIPLE
         )
         if aligned and not rest and not config.num_layers % stages:
@@ -151,7 +151,7 @@ def _instead(config: ModelConfig, tp: int, pp: int) -> str:
     return ""
 
 
-def _obstacles(config: ModelConfig, tp: int, sharding: int | None) -> Iterable[str]:
+def _list_obstacles(config: ModelConfig, tp: int, sharding: int | None) -> Iterable[str]:
     if config.num_heads % tp:
         yield f"it does not divide {config.num_heads} attention heads"
     elif config.num_kv_heads % tp and tp % config.num_kv_heads:
@@ -163,11 +163,11 @@ def _obstacles(config: ModelConfig, tp: int, sharding: int | None) -> Iterable[s
 
 
 def _check_tensor_parallel(config: ModelConfig, tp: int, sharding: int | None) -> None:
-    if obstacles := list(_obstacles(config, tp, sharding)):
+    if obstacles := list(_list_obstacles(config, tp, sharding)):
         possible = (
             str(n)
             for n in range(1, min(config.num_heads, MAX_RANKS) + 1)
-            if not any(_obstacles(config, n, sharding))
+            if not any(_list_obstacles(config, n, sharding))
         )
         raise Unsupported(
             f"tensor parallel {tp}: {'; '.join(obstacles)}; possible here: {', '.join(possible)}"

@@ -60,43 +60,43 @@ def parse_model_config(document: Mapping[str, Any], where: str) -> ModelConfig:
         Unsupported: another architecture, or a variant of Llama that is not converted.
         BadConfig: a value is missing, mistyped or impossible.
     """
-    architecture = _architecture(document, where)
+    architecture = _parse_architecture(document, where)
     _refuse_variants(document, where)
-    fields = _Fields(document, where)
-    hidden, heads = fields.size("hidden_size"), fields.size("num_attention_heads")
-    kv_heads = fields.size("num_key_value_heads", default=heads)
+    fields = _ConfigFields(document, where)
+    hidden, heads = fields.read_size("hidden_size"), fields.read_size("num_attention_heads")
+    kv_heads = fields.read_size("num_key_value_heads", default=heads)
     if heads % kv_heads:
         raise BadConfig(
             f"{where}: num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}"
         )
-    theta, scaling = _rope(document, fields)
+    theta, scaling = _parse_rope(document, fields)
     return ModelConfig(
         architecture=architecture,
         hidden_size=hidden,
-        intermediate_size=fields.size("intermediate_size"),
-        num_layers=fields.size("num_hidden_layers", limit=_MAX_LAYERS),
+        intermediate_size=fields.read_size("intermediate_size"),
+        num_layers=fields.read_size("num_hidden_layers", limit=_MAX_LAYERS),
         num_heads=heads,
         num_kv_heads=kv_heads,
-        head_size=_head_size(fields, hidden, heads),
-        vocab_size=fields.size("vocab_size", limit=_MAX_VOCAB),
-        max_position_embeddings=fields.size("max_position_embeddings", limit=1 << 31),
-        norm_epsilon=fields.positive("rms_norm_eps", default=1e-6),
+        head_size=_parse_head_size(fields, hidden, heads),
+        vocab_size=fields.read_size("vocab_size", limit=_MAX_VOCAB),
+        max_position_embeddings=fields.read_size("max_position_embeddings", limit=1 << 31),
+        norm_epsilon=fields.read_positive("rms_norm_eps", default=1e-6),
         rope_theta=theta,
         rope_scaling=scaling,
         hidden_act="silu",
-        tied_embeddings=fields.flag("tie_word_embeddings"),
-        stored_dtype=_stored_dtype(document, where),
+        tied_embeddings=fields.read_flag("tie_word_embeddings"),
+        stored_dtype=_parse_stored_dtype(document, where),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Fields:
+class _ConfigFields:
     """Typed access to a JSON object; a key whose value is null counts as absent."""
 
     document: Mapping[str, Any]
     where: str
 
-    def size(self, key: str, *, default: int | None = None, limit: int = _MAX_WIDTH) -> int:
+    def read_size(self, key: str, *, default: int | None = None, limit: int = _MAX_WIDTH) -> int:
         value = self.document.get(key)
         if value is None:
             value = default
@@ -108,7 +108,7 @@ class _Fields:
             )
         return value
 
-    def positive(self, key: str, *, default: float) -> float:
+    def read_positive(self, key: str, *, default: float) -> float:
         value = self.document.get(key)
         if value is None:
             return default
@@ -116,7 +116,7 @@ class _Fields:
             raise BadConfig(f"{self.where}: {key} must be a positive number, found {value!r}")
         return float(value)
 
-    def flag(self, key: str) -> bool:
+    def read_flag(self, key: str) -> bool:
         value = self.document.get(key)
         if value is None:
             return False
@@ -125,7 +125,7 @@ class _Fields:
         return value
 
 
-def _architecture(document: Mapping[str, Any], where: str) -> str:
+def _parse_architecture(document: Mapping[str, Any], where: str) -> str:
     match document.get("architectures"):
         case [str(name)] if name in SUPPORTED_ARCHITECTURES:
             return name
@@ -148,9 +148,9 @@ def _refuse_variants(document: Mapping[str, Any], where: str) -> None:
         )
 
 
-def _head_size(fields: _Fields, hidden: int, heads: int) -> int:
+def _parse_head_size(fields: _ConfigFields, hidden: int, heads: int) -> int:
     if fields.document.get("head_dim") is not None:
-        return fields.size("head_dim")
+        return fields.read_size("head_dim")
     if hidden % heads:
         raise BadConfig(
             f"{fields.where}: hidden_size {hidden} is no multiple of num_attention_heads {heads}, "
@@ -159,16 +159,18 @@ def _head_size(fields: _Fields, hidden: int, heads: int) -> int:
     return hidden // heads
 
 
-def _rope(document: Mapping[str, Any], fields: _Fields) -> tuple[float, Mapping[str, Any] | None]:
+def _parse_rope(
+    document: Mapping[str, Any], fields: _ConfigFields
+) -> tuple[float, Mapping[str, Any] | None]:
     """Theta and scaling, from the keys of transformers 4 or from `rope_parameters` of 5."""
-    theta = fields.positive("rope_theta", default=10000.0)
+    theta = fields.read_positive("rope_theta", default=10000.0)
     scaling = document.get("rope_scaling")
     parameters = document.get("rope_parameters")
     for name, value in (("rope_scaling", scaling), ("rope_parameters", parameters)):
         if value is not None and not isinstance(value, dict):
             raise BadConfig(f"{fields.where}: {name} must be an object, found {value!r}")
     if parameters is not None:
-        theta = _Fields(parameters, f"{fields.where}: rope_parameters").positive(
+        theta = _ConfigFields(parameters, f"{fields.where}: rope_parameters").read_positive(
             "rope_theta", default=theta
         )
         scaling = {key: value for key, value in parameters.items() if key != "rope_theta"}
@@ -176,7 +178,7 @@ def _rope(document: Mapping[str, Any], fields: _Fields) -> tuple[float, Mapping[
     return theta, None if kind is None or kind == "default" else scaling
 
 
-def _stored_dtype(document: Mapping[str, Any], where: str) -> str | None:
+def _parse_stored_dtype(document: Mapping[str, Any], where: str) -> str | None:
     found = document.get("dtype")
     match found if found is not None else document.get("torch_dtype"):
         case None | "bfloat16" | "float16" | "float32" as known:

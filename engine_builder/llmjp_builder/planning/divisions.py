@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llmjp_builder.contracts.defaults import MAX_RANKS
 from llmjp_builder.contracts.errors import Unsupported
 from llmjp_builder.contracts.spec import LayoutOptions
-from llmjp_builder.convert.layout import Layout, layout
+from llmjp_builder.convert.layout import Layout, resolve_layout
 from llmjp_builder.planning.host import BuildNeeds, estimate_build_needs
 from llmjp_builder.planning.kv_cache import compute_bytes_per_token_on_rank
 from llmjp_builder.planning.weights import size_ranks
@@ -112,7 +112,7 @@ def _list_candidates(config: ModelConfig, request: PlanRequest) -> Iterator[tupl
 def _try_layout(config: ModelConfig, request: PlanRequest, tp: int, pp: int) -> Layout | str:
     """Return the checked layout, or the reason why there is none."""
     try:
-        found = layout(
+        found = resolve_layout(
             config,
             LayoutOptions(
                 dtype=request.dtype,

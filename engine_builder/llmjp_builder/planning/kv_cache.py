@@ -31,7 +31,7 @@ def compute_bytes_per_token_on_rank(config: ModelConfig, layout: Layout, stage: 
     With fewer key-value heads than ranks, every rank holds a copy of one head.
     """
     heads = max(1, config.num_kv_heads // layout.tensor_parallel)
-    layers = len(layout.layers_of(stage, config.num_layers))
+    layers = len(layout.select_layers(stage, config.num_layers))
     return _KEY_AND_VALUE * layers * heads * config.head_size * _get_item_bytes(layout)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from llmjp_builder.contracts.errors import MissingFile
 from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.checkpoint import CONFIG, read_checkpoint
-from llmjp_builder.convert.layout import layout
+from llmjp_builder.convert.layout import resolve_layout
 from llmjp_builder.convert.model_config import parse_model_config
 from llmjp_builder.planning.models import PlannedModel
 from llmjp_builder.store.files import os_errors, read_json_object, regular_file_size
@@ -41,9 +41,11 @@ def read_model(folder: Path) -> PlannedModel:
 
 
 def _read_with_weights(folder: Path) -> PlannedModel:
-    from llmjp_builder.convert.plan import plan
+    from llmjp_builder.convert.planner import plan_conversion
 
     found = read_checkpoint(folder)
-    plan(found.tensors, found.config, layout(found.config, LayoutOptions()), folder)
+    plan_conversion(
+        found.tensors, found.config, resolve_layout(found.config, LayoutOptions()), folder
+    )
     size = sum(regular_file_size(folder / name) for name in found.files)
     return PlannedModel(name=str(folder), config=found.config, source_bytes=size)

@@ -1,9 +1,8 @@
 """Parameter counts, and the bytes that a conversion writes, from a model's shape alone. Pure.
 
-The rules are the converter's own (`convert.families`), so this follows them by itself. Names and
-element types of what the converter adds for FP8 are repeated here: its own module for laying out
-files (`convert.draft`) needs numpy, which planning must not. Tests hold the two equal, byte for
-byte, over random shapes.
+The rules are the converter's own (`convert.families`), so the two cannot differ. Names and element
+types of FP8 scales are repeated here, because `convert.plan_builder` needs numpy, which planning
+must not. Tests hold the two equal, byte for byte, over random shapes.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmjp_builder.convert.families import llama
-from llmjp_builder.convert.header import ITEM_BYTES, NewTensor, new_header
+from llmjp_builder.convert.header import ITEM_BYTES, NewTensor, render_header
 from llmjp_builder.convert.layout import Layout
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from llmjp_builder.convert.model_config import ModelConfig
 
 FAMILIES = {"LlamaForCausalLM": llama}
-"""As in `convert.plan`."""
+"""As in `convert.planner`."""
 
 STORED_AS = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 """safetensors' names of element types."""
@@ -61,7 +60,7 @@ class RankSize:
 def count_parameters(config: ModelConfig, card_embedding: int | None = None) -> Parameters:
     """Count the parameters in the tensors that a conversion reads."""
     family = FAMILIES[config.architecture]
-    rules = family.rules(config, Layout(dtype="bfloat16"), 0)
+    rules = family.list_rules(config, Layout(dtype="bfloat16"), 0)
     counts = {part.source: math.prod(part.shape) for rule in rules for part in rule.parts}
     embedding = sum(counts.get(name, 0) for name in (family.EMBEDDING, family.HEAD))
     return Parameters(
@@ -76,12 +75,12 @@ def size_ranks(config: ModelConfig, layout: Layout) -> tuple[RankSize, ...]:
     """Return the size of each file that a conversion to `layout` writes, by rank.
 
     Ranks of one pipeline stage have the same shapes: every way to divide a tensor fills up the last
-    part (`convert.ops`).
+    part (`convert.splits`).
     """
     found: list[RankSize] = []
     for stage in range(layout.pipeline_parallel):
         tensors = tuple(_list_tensors(config, layout, stage))
-        header, _ = new_header(tensors)
+        header, _ = render_header(tensors)
         size = sum(tensor.size for tensor in tensors)
         found += [
             RankSize(weights_bytes=size, file_bytes=len(header) + size)
@@ -97,11 +96,11 @@ def estimate_source_bytes(config: ModelConfig) -> int:
 
 def _list_tensors(config: ModelConfig, layout: Layout, stage: int) -> Iterator[NewTensor]:
     family, world = FAMILIES[config.architecture], layout.tensor_parallel
-    for rule in family.rules(config, layout, stage):
+    for rule in family.list_rules(config, layout, stage):
         stored = _FP8 if rule.fp8_group else STORED_AS[layout.dtype]
         yield NewTensor(rule.target, stored, rule.shape(world, 0))
         if rule.fp8_group:
             scale = f"{rule.target.removesuffix('weight')}weights_scaling_factor"
             yield NewTensor(scale, _SCALE, (1,))
-    for number in family.scales(config, layout, stage):
+    for number in family.list_scales(config, layout, stage):
         yield NewTensor(number.target, _SCALE, (1,))

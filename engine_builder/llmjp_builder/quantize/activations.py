@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.errors import InvalidSpec
 from llmjp_builder.convert.amax import read_amax
-from llmjp_builder.convert.plan import FAMILIES
+from llmjp_builder.convert.planner import FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,7 +42,9 @@ def given_amax(conversion: Conversion, *, file: Path | None, texts: Path | None)
         return None
     config = conversion.checkpoint.config
     family = FAMILIES[config.architecture]
-    return read_amax(file, family.linear_modules(config), family.attention_modules(config))
+    return read_amax(
+        file, family.list_linear_modules(config), family.list_attention_modules(config)
+    )
 
 
 def activation_amax(

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from llmjp_builder.contracts.spec import Kind
 from llmjp_builder.convert.checkpoint import CONFIG, INDEX, read_checkpoint
 from llmjp_builder.convert.conversion import Conversion
-from llmjp_builder.convert.draft import Draft, Style
 from llmjp_builder.convert.fp8 import Rounding
 from llmjp_builder.convert.layout import Layout, check_options, resolve_dtype
-from llmjp_builder.convert.ops import Part, Replicated, Rule, Scale
-from llmjp_builder.convert.plan import FAMILIES, STORED_AS, check_coverage
+from llmjp_builder.convert.plan_builder import CheckpointStyle, PlanBuilder
+from llmjp_builder.convert.planner import FAMILIES, STORED_AS, check_coverage
+from llmjp_builder.convert.splits import NoSplit, ScaleRule, SourcePart, TensorRule
 from llmjp_builder.store.files import os_errors, read_json_object
 from llmjp_builder.tokenizer import OPTIONAL, REQUIRED
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llmjp_builder.contracts.spec import LayoutOptions
-    from llmjp_builder.convert.checkpoint import Checkpoint
+    from llmjp_builder.convert.checkpoint import SourceCheckpoint
+    from llmjp_builder.convert.conversion_plan import ConversionPlan
     from llmjp_builder.convert.model_config import ModelConfig
-    from llmjp_builder.convert.steps import Plan
 
 QUANT_CONFIG = "hf_quant_config.json"
 
-UNIFIED = Style(
+UNIFIED = CheckpointStyle(
     weight_scale="weight_scale",
     scale_shape=(),
     rounding=Rounding.STORED_FIRST,
@@ -73,44 +73,44 @@ def prepare_unified(source: Path, options: LayoutOptions) -> Conversion:
     return Conversion(checkpoint, Kind.UNIFIED, layout, planned, documents, copied)
 
 
-def _plan(checkpoint: Checkpoint, layout: Layout) -> tuple[Plan, dict[str, str]]:
+def _plan(checkpoint: SourceCheckpoint, layout: Layout) -> tuple[ConversionPlan, dict[str, str]]:
     """The plan, and the file of every tensor in it, by the tensor's name."""
     config, tensors = checkpoint.config, checkpoint.tensors
     family = FAMILIES[config.architecture]
-    ignored, duplicates = family.ignored(config), family.duplicates(config)
-    rules = _rules(family.rules(config, layout, 0))
+    ignored, duplicates = family.list_ignored(config), family.list_duplicates(config)
+    rules = _rules(family.list_rules(config, layout, 0))
     check_coverage(tensors, rules, {*ignored, *duplicates}, checkpoint.folder)
     file_of = {rule.target: tensors[rule.target].file.name for rule in rules}
     scales = _scales(config, layout)
     scale_file = {scale: file_of[f"{scale.target.rpartition('.')[0]}.weight"] for scale in scales}
-    draft = Draft(STORED_AS[layout.dtype], UNIFIED)
+    draft = PlanBuilder(STORED_AS[layout.dtype], UNIFIED)
     placed: dict[str, str] = {}
     for name in sorted(set(file_of.values())):
         inside = [rule for rule in rules if file_of[rule.target] == name]
         beside = [scale for scale in scales if scale_file[scale] == name]
         targets = draft.add_file(name, inside, beside)
         placed |= dict.fromkeys(targets, name)
-    return draft.finish(tensors, equal=duplicates, ignored=ignored), placed
+    return draft.build(tensors, equal=duplicates, ignored=ignored), placed
 
 
-def _rules(sharded: Iterable[Rule]) -> list[Rule]:
+def _rules(sharded: Iterable[TensorRule]) -> list[TensorRule]:
     """Every source tensor once, as it is; one that shares a scale elsewhere has its own here."""
     parts = {part.source: (part.shape, rule.fp8_group) for rule in sharded for part in rule.parts}
     return [
-        Rule(name, (Part(name, shape, Replicated()),), name if group else None)
+        TensorRule(name, (SourcePart(name, shape, NoSplit()),), name if group else None)
         for name, (shape, group) in parts.items()
     ]
 
 
-def _scales(config: ModelConfig, layout: Layout) -> list[Scale]:
+def _scales(config: ModelConfig, layout: Layout) -> list[ScaleRule]:
     family = FAMILIES[config.architecture]
     fp8, kv = layout.quantization == "fp8", layout.kv_cache == "fp8"
-    linear = family.linear_modules(config) if fp8 else ()
-    attention = family.attention_modules(config) if kv else ()
+    linear = family.list_linear_modules(config) if fp8 else ()
+    attention = family.list_attention_modules(config) if kv else ()
     return [
-        *(Scale(f"{module}.input_scale", (module,)) for module in linear),
+        *(ScaleRule(f"{module}.input_scale", (module,)) for module in linear),
         *(
-            Scale(f"{module}.{letter}_proj.{letter}_scale", (f"{module}.{letter}",), least=1.0)
+            ScaleRule(f"{module}.{letter}_proj.{letter}_scale", (f"{module}.{letter}",), least=1.0)
             for module in attention
             for letter in "kv"
         ),

@@ -32,7 +32,7 @@ from llmjp_builder.contracts.errors import (
     VersionMismatch,
 )
 from llmjp_builder.contracts.spec import LayoutOptions
-from llmjp_builder.convert.conversion import convert, prepare
+from llmjp_builder.convert.conversion import convert_checkpoint, prepare_ranks
 from llmjp_builder.progress import Reporter
 from tests.engine_builder.compile.processes import new_mark, wait_for_count
 from tests.engine_builder.compile.rank_files import drop, rewritten
@@ -151,11 +151,11 @@ def test_the_engine_has_what_the_key_says_and_no_path_of_this_machine(place: Pla
 
 def test_our_own_conversion_compiles(place: Place) -> None:
     checkpoint = place.root / "checkpoint"
-    prepared = prepare(
+    prepared = prepare_ranks(
         shared("trtllm-golden") / "bf16_tp2" / "hf",
         LayoutOptions(tensor_parallel=2, embedding_sharding_dim=0),
     )
-    convert(prepared, checkpoint, Reporter(None))
+    convert_checkpoint(prepared, checkpoint, Reporter(None))
     result = place.compile(checkpoint)
     assert len(result.bytes_per_rank) == 2
     assert "[W] Provided" not in place.log.read_text()

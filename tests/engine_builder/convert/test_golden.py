@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from llmjp_builder.contracts.spec import LayoutOptions
-from llmjp_builder.convert.conversion import convert, prepare
+from llmjp_builder.convert.conversion import convert_checkpoint, prepare_ranks
 from llmjp_builder.convert.header import TensorInfo, read_header
 from llmjp_builder.progress import Reporter
 from tests.engine_builder.goldens.reference import Reference, ReferenceOptions
@@ -44,7 +44,7 @@ def converted(case: str, out: Path) -> tuple[Path, dict[str, Any]]:
     golden = shared("trtllm-golden")
     settings = json.loads((golden / "index.json").read_text())[case]
     parallel = settings["convert_kwargs"].get("use_parallel_embedding")
-    conversion = prepare(
+    conversion = prepare_ranks(
         golden / case / "hf",
         LayoutOptions(
             dtype=settings["dtype"],
@@ -55,7 +55,7 @@ def converted(case: str, out: Path) -> tuple[Path, dict[str, Any]]:
             else None,
         ),
     )
-    convert(conversion, out, Reporter(None))
+    convert_checkpoint(conversion, out, Reporter(None))
     return golden / case / "ckpt", settings
 
 

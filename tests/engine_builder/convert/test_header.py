@@ -18,9 +18,9 @@ from llmjp_builder.contracts.errors import BadHeader, MissingFile
 from llmjp_builder.convert.header import (
     ITEM_BYTES,
     NewTensor,
-    new_header,
     parse_header,
     read_header,
+    render_header,
 )
 from tests.engine_builder.checkpoints import Array, with_header
 
@@ -138,7 +138,7 @@ def test_what_is_written_is_read_by_us_and_the_library(
     tmp_path_factory: pytest.TempPathFactory, wanted: dict[str, tuple[str, tuple[int, ...]]]
 ) -> None:
     tensors = [NewTensor(name, *what) for name, what in wanted.items()]
-    header, offsets = new_header(tensors)
+    header, offsets = render_header(tensors)
     assert len(header) % 8 == 0
     path = tmp_path_factory.mktemp("h") / "f"
     path.write_bytes(header + bytes(sum(t.size for t in tensors)))
@@ -161,7 +161,7 @@ def test_the_order_is_the_librarys(tmp_path: Path) -> None:
         NewTensor(name, "F32" if array.itemsize == 4 else "F16", array.shape)
         for name, array in arrays.items()
     ]
-    header, _ = new_header(tensors)
+    header, _ = render_header(tensors)
     assert (tmp_path / "theirs").read_bytes().startswith(header)
 
 
@@ -173,5 +173,5 @@ def test_the_library_would_refuse_a_hole_too(tmp_path: Path) -> None:
 
 
 def test_json_of_the_header_is_plain() -> None:
-    header, _ = new_header([NewTensor("あ", "BF16", (1,))])
+    header, _ = render_header([NewTensor("あ", "BF16", (1,))])
     assert json.loads(header[8:]) == {"あ": entry("BF16", [1], 0, 2)}

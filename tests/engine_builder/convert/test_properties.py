@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from llmjp_builder.contracts.errors import Unsupported
 from llmjp_builder.contracts.spec import LayoutOptions
-from llmjp_builder.convert.conversion import Conversion, convert, prepare
-from llmjp_builder.convert.execute import execute
+from llmjp_builder.convert.conversion import Conversion, convert_checkpoint, prepare_ranks
+from llmjp_builder.convert.execution import execute_plan
 from llmjp_builder.convert.header import TensorInfo
-from llmjp_builder.convert.layout import layout
+from llmjp_builder.convert.layout import resolve_layout
 from llmjp_builder.convert.model_config import parse_model_config
-from llmjp_builder.convert.plan import plan
+from llmjp_builder.convert.planner import plan_conversion
 from llmjp_builder.progress import Reporter
 from tests.engine_builder.checkpoints import Array, Tiny, read_tensors, tree, write_checkpoint
 
@@ -126,9 +126,9 @@ def test_the_ranks_rejoin_to_the_source(model: Tiny, wanted: Wanted, shards: int
         folder = Path(name)
         weights = model.weights()
         write_checkpoint(folder / "hf", model, weights, shards=shards)
-        conversion = prepare(folder / "hf", LayoutOptions(**wanted.options()))
+        conversion = prepare_ranks(folder / "hf", LayoutOptions(**wanted.options()))
         (folder / "out").mkdir()
-        execute(conversion.plan, folder / "out", lambda _: None)
+        execute_plan(conversion.plan, folder / "out", lambda _: None)
         paths = [folder / "out" / f"rank{i}.safetensors" for i in range(conversion.layout.world)]
         ranks = [read_tensors(path) for path in paths]
     assert conversion.bytes_per_rank == tuple(sum(a.nbytes for a in r.values()) for r in ranks)
@@ -145,10 +145,12 @@ def test_the_ranks_rejoin_to_the_source(model: Tiny, wanted: Wanted, shards: int
 def test_a_layout_is_refused_exactly_where_it_is_impossible(model: Tiny, wanted: Wanted) -> None:
     config = parse_model_config(model.config(), "config.json")
     if possible(model, wanted):
-        assert layout(config, LayoutOptions(**wanted.options())).world == wanted.tp * wanted.pp
+        assert (
+            resolve_layout(config, LayoutOptions(**wanted.options())).world == wanted.tp * wanted.pp
+        )
         return
     with pytest.raises(Unsupported) as caught:
-        layout(config, LayoutOptions(**wanted.options()))
+        resolve_layout(config, LayoutOptions(**wanted.options()))
     assert caught.value.exit_code == 6
 
 
@@ -156,12 +158,12 @@ def test_a_layout_is_refused_exactly_where_it_is_impossible(model: Tiny, wanted:
 def test_a_plan_needs_no_data(model: Tiny, wanted: Wanted) -> None:
     assume(possible(model, wanted))
     config = parse_model_config(model.config(), "config.json")
-    divided = layout(config, LayoutOptions(**wanted.options()))
+    divided = resolve_layout(config, LayoutOptions(**wanted.options()))
     tensors = {
         name: TensorInfo(name, "BF16", shape, Path("f"), 0, 2 * math.prod(shape))
         for name, shape in model.shapes().items()
     }
-    planned = plan(tensors, config, divided, Path("hf"))
+    planned = plan_conversion(tensors, config, divided, Path("hf"))
     assert len(planned.files) == divided.world
     assert {t.source.name for t in planned.transfers} == model.shapes().keys()
     headers = sum(len(file.header) for file in planned.files)
@@ -176,22 +178,22 @@ def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
     model = Tiny(layers=3)
     source = write_checkpoint(tmp_path / "hf", model)
     for out in ("a", "b"):
-        conversion = prepare(source, LayoutOptions(tensor_parallel=4, pipeline_parallel=2))
-        convert(conversion, tmp_path / out, Reporter(None))
+        conversion = prepare_ranks(source, LayoutOptions(tensor_parallel=4, pipeline_parallel=2))
+        convert_checkpoint(conversion, tmp_path / out, Reporter(None))
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 
 
 def test_large_tensors_are_moved_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Pieces of a few rows, in both paths: rows copied by the kernel, columns through buffers.
-    monkeypatch.setattr("llmjp_builder.convert.execute._KERNEL_PIECE", 64)
-    monkeypatch.setattr("llmjp_builder.convert.execute._BUFFER_PIECE", 64)
+    monkeypatch.setattr("llmjp_builder.convert.execution._KERNEL_PIECE", 64)
+    monkeypatch.setattr("llmjp_builder.convert.execution._BUFFER_PIECE", 64)
     model = Tiny()
     weights = model.weights()
     source = write_checkpoint(tmp_path / "hf", model, weights)
     steps: list[int] = []
-    conversion = prepare(source, LayoutOptions(tensor_parallel=2))
+    conversion = prepare_ranks(source, LayoutOptions(tensor_parallel=2))
     (tmp_path / "out").mkdir()
-    execute(conversion.plan, tmp_path / "out", steps.append)
+    execute_plan(conversion.plan, tmp_path / "out", steps.append)
     assert len(steps) > 2 * sum(len(t.copies) for t in conversion.plan.transfers)
     assert sum(steps) == conversion.plan.transfer_bytes
     ranks = [read_tensors(tmp_path / "out" / f"rank{i}.safetensors") for i in range(2)]
@@ -201,13 +203,17 @@ def test_large_tensors_are_moved_in_pieces(tmp_path: Path, monkeypatch: pytest.M
 
 def test_copying_in_the_kernel_is_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_checkpoint(tmp_path / "hf", Tiny())
-    convert(prepare(source, LayoutOptions(tensor_parallel=2)), tmp_path / "a", Reporter(None))
+    convert_checkpoint(
+        prepare_ranks(source, LayoutOptions(tensor_parallel=2)), tmp_path / "a", Reporter(None)
+    )
 
     def refuse(*_: object, **__: object) -> int:
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "copy_file_range", refuse)
-    convert(prepare(source, LayoutOptions(tensor_parallel=2)), tmp_path / "b", Reporter(None))
+    convert_checkpoint(
+        prepare_ranks(source, LayoutOptions(tensor_parallel=2)), tmp_path / "b", Reporter(None)
+    )
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 
 

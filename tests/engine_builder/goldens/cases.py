@@ -40,7 +40,7 @@ class GoldenCase:
 
     model: Tiny = MODEL
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Of `prepare`, except what follows from `fp8` and `fp8_kv_cache`."""
+    """Fields of `LayoutOptions`, except what follows from `fp8` and `fp8_kv_cache`."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Of the source's config.json, instead of the model's own."""
     dtype: str = "bfloat16"

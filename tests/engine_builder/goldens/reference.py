@@ -34,7 +34,7 @@ SHARED_SCALES = {
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceOptions:
-    """How to convert; named as `prepare` names it."""
+    """How to convert; named as in `LayoutOptions`."""
 
     dtype: str
     tensor_parallel: int = 1

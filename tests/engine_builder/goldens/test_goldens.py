@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llmjp_builder.contracts.spec import LayoutOptions
-from llmjp_builder.convert.conversion import convert, prepare
+from llmjp_builder.convert.conversion import convert_checkpoint, prepare_ranks
 from llmjp_builder.progress import Reporter
 from llmjp_builder.quantize.activations import given_amax
 from tests.engine_builder.checkpoints import tree
@@ -30,13 +30,13 @@ def golden_ranks(case: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", CASES)
 def test_the_converter_writes_the_golden(name: str, tmp_path: Path) -> None:
     case = CASES[name]
-    conversion = prepare(
+    conversion = prepare_ranks(
         case.write_source(tmp_path / "hf"), LayoutOptions(**case.prepare_options())
     )
     file = tmp_path / "amax.json"
     file.write_text(json.dumps(case.amax()))
     amax = given_amax(conversion, file=file if case.fp8 else None, texts=None)
-    convert(conversion, tmp_path / "out", Reporter(None), amax)
+    convert_checkpoint(conversion, tmp_path / "out", Reporter(None), amax)
     files = tree(tmp_path / "out")
     assert files["config.json"] == golden_config(name)
     # Tensors first: they say which one is wrong.

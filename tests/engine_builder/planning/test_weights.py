@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from llmjp_builder.contracts.errors import Unsupported
 from llmjp_builder.contracts.spec import LayoutOptions
-from llmjp_builder.convert import plan as conversion
+from llmjp_builder.convert import planner as conversion
 from llmjp_builder.convert.amax import Amax
-from llmjp_builder.convert.conversion import convert, prepare
+from llmjp_builder.convert.conversion import convert_checkpoint, prepare_ranks
 from llmjp_builder.convert.header import TensorInfo
-from llmjp_builder.convert.layout import layout
+from llmjp_builder.convert.layout import resolve_layout
 from llmjp_builder.convert.model_config import ModelConfig, parse_model_config
 from llmjp_builder.planning.models import SIZES, find_model_by_size
 from llmjp_builder.planning.weights import (
@@ -105,10 +105,10 @@ def test_weights_of_the_family(size: str) -> None:
     config = find_model_by_size(size).config
     half, fp8_bytes = WEIGHTS[size]
     assert estimate_source_bytes(config) == half
-    [whole] = size_ranks(config, layout(config, LayoutOptions()))
+    [whole] = size_ranks(config, resolve_layout(config, LayoutOptions()))
     assert whole.weights_bytes == half
     [quantised] = size_ranks(
-        config, layout(config, LayoutOptions(quantization="fp8", kv_cache="fp8"))
+        config, resolve_layout(config, LayoutOptions(quantization="fp8", kv_cache="fp8"))
     )
     scales_per_layer = 5 + 5 + 3
     assert quantised.weights_bytes == fp8_bytes + 4 * scales_per_layer * config.num_layers
@@ -124,7 +124,7 @@ def test_bytes_are_those_a_conversion_plans(
         options = options | {"embedding_sharding_dim": None}
     config = config_of(model)
     try:
-        divided = layout(
+        divided = resolve_layout(
             config, LayoutOptions(quantization=quantization, kv_cache=kv_cache, **options)
         )
     except Unsupported:
@@ -133,7 +133,7 @@ def test_bytes_are_those_a_conversion_plans(
         name: TensorInfo(name, model.dtype, shape, Path("f"), 0, math.prod(shape) * 2)
         for name, shape in model.shapes().items()
     }
-    files = conversion.plan(tensors, config, divided, Path("hf")).files
+    files = conversion.plan_conversion(tensors, config, divided, Path("hf")).files
     found = size_ranks(config, divided)
     assert [rank.file_bytes for rank in found] == [file.size for file in files]
     assert [r.weights_bytes for r in found] == [f.size - len(f.header) for f in files]
@@ -153,10 +153,10 @@ def test_bytes_are_those_a_conversion_plans(
     ],
 )
 def test_bytes_are_those_on_the_disk(tmp_path: Path, model: Tiny, options: dict[str, Any]) -> None:
-    prepared = prepare(write_checkpoint(tmp_path / "hf", model), LayoutOptions(**options))
+    prepared = prepare_ranks(write_checkpoint(tmp_path / "hf", model), LayoutOptions(**options))
     family = FAMILIES["LlamaForCausalLM"]
-    amax = Amax(dict.fromkeys(family.linear_modules(prepared.checkpoint.config), 2.0))
-    convert(prepared, tmp_path / "out", Reporter(None), amax)
+    amax = Amax(dict.fromkeys(family.list_linear_modules(prepared.checkpoint.config), 2.0))
+    convert_checkpoint(prepared, tmp_path / "out", Reporter(None), amax)
     found = size_ranks(config_of(model), prepared.layout)
     for i, rank in enumerate(found):
         path = tmp_path / "out" / f"rank{i}.safetensors"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llmjp_builder.contracts.errors import BadConfig
 from llmjp_builder.convert.amax import Amax, parse_amax, read_amax
-from llmjp_builder.convert.ops import Scale
+from llmjp_builder.convert.splits import ScaleRule
 
 LINEAR = ("a.q", "a.k_proj")
 ATTENTION = ("a",)
@@ -32,35 +32,37 @@ def test_what_is_written_is_read_back() -> None:
 
 def test_scales() -> None:
     amax = parsed(GOOD)
-    assert amax.scale(Scale("t", ("a.q", "a.k_proj"))) == np.float32(4) / np.float32(448)
-    assert amax.scale(Scale("t", ("a.k",), least=1.0)) == 2
-    assert amax.scale(Scale("t", ("a.v",), least=1.0)) == 1
-    assert amax.scale(Scale("t", ("a.k", "a.v"), least=1.0)) == 2
+    assert amax.compute_scale(ScaleRule("t", ("a.q", "a.k_proj"))) == np.float32(4) / np.float32(
+        448
+    )
+    assert amax.compute_scale(ScaleRule("t", ("a.k",), least=1.0)) == 2
+    assert amax.compute_scale(ScaleRule("t", ("a.v",), least=1.0)) == 1
+    assert amax.compute_scale(ScaleRule("t", ("a.k", "a.v"), least=1.0)) == 2
     unknown = parsed({"activation_amax": GOOD["activation_amax"]})
-    assert unknown.scale(Scale("t", ("a.k",), least=1.0)) == 1
+    assert unknown.compute_scale(ScaleRule("t", ("a.k",), least=1.0)) == 1
 
 
 @given(st.floats(1e-30, 1e38))
 def test_a_scale_is_the_float32_quotient(value: float) -> None:
     amax = parsed({"activation_amax": {"a.q": value, "a.k_proj": 1.0}})
-    found = amax.scale(Scale("t", ("a.q",)))
+    found = amax.compute_scale(ScaleRule("t", ("a.q",)))
     assert found.dtype == np.float32
     assert found == np.float32(value) / np.float32(448)
 
 
 def test_the_digest_is_of_what_is_used() -> None:
-    scales = [Scale("x", ("a.q", "a.k_proj")), Scale("y", ("a.v",), least=1.0)]
-    digest = parsed(GOOD).digest(scales)
+    scales = [ScaleRule("x", ("a.q", "a.k_proj")), ScaleRule("y", ("a.v",), least=1.0)]
+    digest = parsed(GOOD).digest_scales(scales)
     unused = {
         "activation_amax": {"a.q": 1.0, "a.k_proj": 4},
         "kv_amax": {"a": {"k": 3.0, "v": 448.0}},
     }
-    assert parsed(unused).digest(scales) == digest
-    assert parsed(unused).digest([Scale("x", ("a.q",))]) != parsed(GOOD).digest(
-        [Scale("x", ("a.q",))]
+    assert parsed(unused).digest_scales(scales) == digest
+    assert parsed(unused).digest_scales([ScaleRule("x", ("a.q",))]) != parsed(GOOD).digest_scales(
+        [ScaleRule("x", ("a.q",))]
     )
     changed = {**GOOD, "activation_amax": {"a.q": 2.0, "a.k_proj": 4.5}}
-    assert parsed(changed).digest(scales) != digest
+    assert parsed(changed).digest_scales(scales) != digest
 
 
 @pytest.mark.parametrize(

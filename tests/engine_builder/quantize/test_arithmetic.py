@@ -62,44 +62,44 @@ magnitudes = st.sampled_from([0x3F80, 0x3DCC, 0x3C01, 0x4234, 0x3FFF, 0x3B99])
 @given(magnitudes)
 def test_weights_are_rounded_once(magnitude: int) -> None:
     words = up_to(magnitude)
-    scale = fp8.weight_scale(magnitude, "BF16")
-    table = fp8.cast_table("BF16", scale, Rounding.DIRECT)
+    scale = fp8.compute_weight_scale(magnitude, "BF16")
+    table = fp8.build_cast_table("BF16", scale, Rounding.DIRECT)
     quotients = numbers(words, "BF16") / scale
-    assert np.array_equal(fp8.looked_up(words, table), nearest(quotients.astype(np.float64)))
-    assert fp8.looked_up(np.array([magnitude], np.uint16), table).tolist() == [0x7E]
+    assert np.array_equal(fp8.look_up(words, table), nearest(quotients.astype(np.float64)))
+    assert fp8.look_up(np.array([magnitude], np.uint16), table).tolist() == [0x7E]
 
 
 @settings(max_examples=20, deadline=None)
 @given(magnitudes)
 def test_weights_are_rounded_to_bfloat16_first(magnitude: int) -> None:
     words = up_to(magnitude)
-    scale = fp8.weight_scale(magnitude, "BF16")
-    table = fp8.cast_table("BF16", scale, Rounding.STORED_FIRST)
+    scale = fp8.compute_weight_scale(magnitude, "BF16")
+    table = fp8.build_cast_table("BF16", scale, Rounding.STORED_FIRST)
     quotients = to_bf16(numbers(words, "BF16") / scale)
-    assert np.array_equal(fp8.looked_up(words, table), nearest(quotients.astype(np.float64)))
+    assert np.array_equal(fp8.look_up(words, table), nearest(quotients.astype(np.float64)))
 
 
 def test_the_two_roundings_differ() -> None:
     words = up_to(0x3DCC)
-    scale = fp8.weight_scale(0x3DCC, "BF16")
-    wide, narrow = (fp8.cast_table("BF16", scale, r)[words] for r in Rounding)
+    scale = fp8.compute_weight_scale(0x3DCC, "BF16")
+    wide, narrow = (fp8.build_cast_table("BF16", scale, r)[words] for r in Rounding)
     assert (wide != narrow).any()
 
 
 def test_float16() -> None:
     magnitude = int(np.float16(1.75).view(np.uint16))
-    scale = fp8.weight_scale(magnitude, "F16")
+    scale = fp8.compute_weight_scale(magnitude, "F16")
     assert scale == np.float32(1.75) / np.float32(448)
     words = up_to(magnitude)
-    table = fp8.cast_table("F16", scale, Rounding.DIRECT)
+    table = fp8.build_cast_table("F16", scale, Rounding.DIRECT)
     quotients = (numbers(words, "F16") / scale).astype(np.float64)
-    assert np.array_equal(fp8.looked_up(words, table), nearest(quotients))
+    assert np.array_equal(fp8.look_up(words, table), nearest(quotients))
 
 
 @given(st.lists(st.integers(0, 0x7F7F), min_size=1), st.booleans())
 def test_the_largest_magnitude_ignores_signs(bits: list[int], negative: bool) -> None:
     words = np.array(bits, np.uint16) | np.uint16(0x8000 if negative else 0)
-    found = fp8.largest_magnitude(words)
+    found = fp8.find_largest_magnitude(words)
     assert found == max(bits)
     assert numbers(np.array([found], np.uint16), "BF16")[0] == np.abs(numbers(words, "BF16")).max()
 
@@ -116,10 +116,10 @@ def test_the_largest_magnitude_ignores_signs(bits: list[int], negative: bool) ->
 )
 def test_weights_without_a_scale(magnitude: int, dtype: str, reason: str) -> None:
     with pytest.raises(NotQuantisable, match=reason):
-        fp8.weight_scale(magnitude, dtype)
+        fp8.compute_weight_scale(magnitude, dtype)
 
 
 def test_looking_up_keeps_the_shape() -> None:
     table = np.arange(1 << 16).astype(np.uint8)
     words = np.arange(700_000).astype(np.uint16).reshape(700, 1000)
-    assert np.array_equal(fp8.looked_up(words, table), words.astype(np.uint8))
+    assert np.array_equal(fp8.look_up(words, table), words.astype(np.uint8))

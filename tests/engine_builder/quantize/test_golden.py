@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.amax import Amax
-from llmjp_builder.convert.conversion import convert, prepare, write
+from llmjp_builder.convert.conversion import convert_checkpoint, prepare_ranks, write_conversion
 from llmjp_builder.convert.families.llama import LINEAR
 from llmjp_builder.progress import Reporter
 from llmjp_builder.quantize.activations import given_amax
@@ -31,7 +31,7 @@ def converted(case: str, folder: Path) -> tuple[Path, Path]:
     calibration = json.loads((golden / case / "calib.json").read_text())
     amax = folder / "amax.json"
     amax.write_text(json.dumps({"activation_amax": calibration["activation_amax"]}))
-    conversion = prepare(
+    conversion = prepare_ranks(
         golden / case / "hf",
         LayoutOptions(
             tensor_parallel=settings["tp"],
@@ -42,7 +42,7 @@ def converted(case: str, folder: Path) -> tuple[Path, Path]:
         ),
     )
     values = given_amax(conversion, file=amax, texts=None)
-    convert(conversion, folder / "out", Reporter(None), values)
+    convert_checkpoint(conversion, folder / "out", Reporter(None), values)
     return folder / "out", golden / case / "ckpt"
 
 
@@ -88,11 +88,11 @@ def test_large_tensors_are_read_in_pieces(tmp_path: Path) -> None:
     mlp = "model.layers.0.mlp."
     weights[f"{mlp}gate_proj.weight"][-1, -1] = 0x4400  # 512
     source = write_checkpoint(tmp_path / "hf", model, weights)
-    conversion = prepare(source, LayoutOptions(tensor_parallel=2, quantization="fp8"))
+    conversion = prepare_ranks(source, LayoutOptions(tensor_parallel=2, quantization="fp8"))
     amax = Amax({f"model.layers.0.{name}": 1.0 for name in LINEAR})
     steps: list[int] = []
     (tmp_path / "out").mkdir()
-    write(conversion, tmp_path / "out", steps.append, amax)
+    write_conversion(conversion, tmp_path / "out", steps.append, amax)
     assert sum(steps) == conversion.plan.transfer_bytes
     assert len(steps) > 2 * len(weights)
     for rank in range(2):

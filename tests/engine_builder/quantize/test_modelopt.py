@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llmjp_builder.contracts.spec import LayoutOptions
-from llmjp_builder.convert.conversion import Conversion, convert, prepare
+from llmjp_builder.convert.conversion import Conversion, convert_checkpoint, prepare_ranks
 from llmjp_builder.convert.header import read_header
 from llmjp_builder.progress import Reporter
 from llmjp_builder.quantize.activations import given_amax
@@ -42,7 +42,9 @@ def document(path: Path) -> dict[str, Any]:
 
 
 def written(conversion: Conversion, amax: Path, out: Path) -> Path:
-    convert(conversion, out, Reporter(None), given_amax(conversion, file=amax, texts=None))
+    convert_checkpoint(
+        conversion, out, Reporter(None), given_amax(conversion, file=amax, texts=None)
+    )
     return out
 
 
@@ -53,7 +55,7 @@ def options(case: Case) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("name", "tp", "pp"), RANKED)
 def test_ranks(modelopt: Path, tmp_path: Path, name: str, tp: int, pp: int) -> None:
-    conversion = prepare(
+    conversion = prepare_ranks(
         modelopt / name / "hf",
         LayoutOptions(
             tensor_parallel=tp,

@@ -10,12 +10,12 @@ import pytest
 
 from llmjp_builder.contracts.errors import InvalidSpec, Unsupported
 from llmjp_builder.contracts.spec import LayoutOptions
-from llmjp_builder.convert.conversion import convert, prepare
+from llmjp_builder.convert.conversion import convert_checkpoint, prepare_ranks
+from llmjp_builder.convert.conversion_plan import ConversionPlan
 from llmjp_builder.convert.header import TensorInfo
-from llmjp_builder.convert.layout import Layout, layout
+from llmjp_builder.convert.layout import Layout, resolve_layout
 from llmjp_builder.convert.model_config import ModelConfig, parse_model_config
-from llmjp_builder.convert.plan import plan
-from llmjp_builder.convert.steps import Plan
+from llmjp_builder.convert.planner import plan_conversion
 from llmjp_builder.progress import Reporter
 from tests.engine_builder.checkpoints import Array, Tiny, read_tensors, write_checkpoint
 
@@ -30,20 +30,20 @@ def config_of(model: Tiny) -> ModelConfig:
     return parse_model_config(model.config(), "config.json")
 
 
-def planned(model: Tiny, **options: Any) -> tuple[Plan, Layout]:
+def planned(model: Tiny, **options: Any) -> tuple[ConversionPlan, Layout]:
     config = config_of(model)
-    found = layout(config, LayoutOptions(quantization="fp8", **options))
+    found = resolve_layout(config, LayoutOptions(quantization="fp8", **options))
     tensors = {
         name: TensorInfo(name, "BF16", shape, Path("f"), 0, 2 * int(np.prod(shape)))
         for name, shape in model.shapes().items()
     }
-    return plan(tensors, config, found, Path("hf")), found
+    return plan_conversion(tensors, config, found, Path("hf")), found
 
 
 @pytest.mark.parametrize("model", [MODEL_172B, SCALED_DOWN])
 def test_what_fp8_does_not_take_is_refused_with_ways_out(model: Tiny) -> None:
     with pytest.raises(Unsupported) as caught:
-        layout(config_of(model), LayoutOptions(tensor_parallel=8, quantization="fp8"))
+        resolve_layout(config_of(model), LayoutOptions(tensor_parallel=8, quantization="fp8"))
     assert caught.value.exit_code == 6
     message = str(caught.value)
     assert f"{model.inter // 8} per rank" in message
@@ -53,12 +53,12 @@ def test_what_fp8_does_not_take_is_refused_with_ways_out(model: Tiny) -> None:
 def test_no_way_out_is_named_that_does_not_exist() -> None:
     model = Tiny(hidden=32, inter=24, layers=3, heads=8, kv_heads=8, head_size=16)
     with pytest.raises(Unsupported, match=r"use --pad-intermediate 16$"):
-        layout(config_of(model), LayoutOptions(tensor_parallel=2, quantization="fp8"))
+        resolve_layout(config_of(model), LayoutOptions(tensor_parallel=2, quantization="fp8"))
 
 
 def test_padding_that_does_not_help_is_refused() -> None:
     with pytest.raises(Unsupported, match="4809 per rank"):
-        layout(
+        resolve_layout(
             config_of(MODEL_172B),
             LayoutOptions(tensor_parallel=8, quantization="fp8", pad_intermediate=7),
         )
@@ -92,7 +92,9 @@ def test_other_widths(change: dict[str, Any], what: str) -> None:
     shape = {"hidden": 32, "inter": 256, "heads": 8, "kv_heads": 8, "head_size": 16}
     config = config_of(Tiny(**(shape | change)))
     with pytest.raises(Unsupported, match=what):
-        layout(config, LayoutOptions(tensor_parallel=8, quantization="fp8", pad_intermediate=1))
+        resolve_layout(
+            config, LayoutOptions(tensor_parallel=8, quantization="fp8", pad_intermediate=1)
+        )
 
 
 @pytest.mark.parametrize(
@@ -106,13 +108,13 @@ def test_other_widths(change: dict[str, Any], what: str) -> None:
 )
 def test_options_that_fit_no_model(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidSpec, match=message):
-        layout(config_of(SCALED_DOWN), LayoutOptions(**options))
+        resolve_layout(config_of(SCALED_DOWN), LayoutOptions(**options))
 
 
 def test_padding_that_changes_nothing_is_none_at_all() -> None:
     config = config_of(SCALED_DOWN)
     for multiple in (0, 1, 2, 24):
-        found = layout(config, LayoutOptions(tensor_parallel=8, pad_intermediate=multiple))
+        found = resolve_layout(config, LayoutOptions(tensor_parallel=8, pad_intermediate=multiple))
         assert found.intermediate_padding == 0
 
 
@@ -121,8 +123,8 @@ def test_padding_adds_zeros_and_nothing_else(tmp_path: Path, multiple: int) -> N
     model = Tiny(hidden=16, inter=48, heads=4, kv_heads=4, head_size=4, vocab=9)
     source = write_checkpoint(tmp_path / "hf", model)
     for out, pad in (("plain", 0), ("padded", multiple)):
-        conversion = prepare(source, LayoutOptions(tensor_parallel=4, pad_intermediate=pad))
-        convert(conversion, tmp_path / out, Reporter(None))
+        conversion = prepare_ranks(source, LayoutOptions(tensor_parallel=4, pad_intermediate=pad))
+        convert_checkpoint(conversion, tmp_path / out, Reporter(None))
     for rank in range(4):
         plain, padded = (
             read_tensors(tmp_path / out / f"rank{rank}.safetensors") for out in ("plain", "padded")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
 from llmjp_builder.contracts.spec import LayoutOptions
-from llmjp_builder.convert.conversion import convert, prepare
+from llmjp_builder.convert.conversion import convert_checkpoint, prepare_ranks
 from llmjp_builder.progress import Reporter
 from llmjp_runtime.text.tokenizer import TextTokenizer
 from llmjp_runtime.verify.prompts import BUILT_IN, encoded
@@ -61,7 +61,9 @@ def random_pair(folder: Path) -> Pair:
 
 
 def _pair(folder: Path, source: Path, asked: Prompts) -> Pair:
-    convert(prepare(source, LayoutOptions(tensor_parallel=2)), folder / "plain", Reporter(None))
+    convert_checkpoint(
+        prepare_ranks(source, LayoutOptions(tensor_parallel=2)), folder / "plain", Reporter(None)
+    )
     model = LlamaForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
     amax = input_amax(model, asked[:2])
     fp8_checkpoint(source, folder / "fp8", amax, tensor_parallel=2)

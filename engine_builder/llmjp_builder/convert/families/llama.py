@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmjp_builder.convert.ops import (
-    Columns,
-    Heads,
-    PaddedRows,
-    Part,
-    Replicated,
-    Rows,
-    Rule,
-    Scale,
+from llmjp_builder.convert.splits import (
+    ColumnSplit,
+    HeadSplit,
+    NoSplit,
+    PaddedRowSplit,
+    RowSplit,
+    ScaleRule,
+    SourcePart,
     Split,
+    TensorRule,
 )
 
 if TYPE_CHECKING:
@@ -42,84 +42,100 @@ LINEAR = (
 """The linear layers of a decoder layer, all of which FP8 quantises."""
 
 
-def rules(config: ModelConfig, layout: Layout, stage: int) -> tuple[Rule, ...]:
+def list_rules(config: ModelConfig, layout: Layout, stage: int) -> tuple[TensorRule, ...]:
     """The tensors of every rank of one pipeline stage; layers count from 0 within the stage."""
-    layers = layout.layers_of(stage, config.num_layers)
+    layers = layout.select_layers(stage, config.num_layers)
     first, last = stage == 0, stage == layout.pipeline_parallel - 1
     return (
-        *(_embedding(config, layout) if first else ()),
-        *(rule for local, i in enumerate(layers) for rule in _layer(config, layout, i, local)),
-        *(_output(config) if last else ()),
+        *(_list_embedding_rules(config, layout) if first else ()),
+        *(
+            rule
+            for local, i in enumerate(layers)
+            for rule in _list_layer_rules(config, layout, i, local)
+        ),
+        *(_list_output_rules(config) if last else ()),
     )
 
 
-def scales(config: ModelConfig, layout: Layout, stage: int) -> tuple[Scale, ...]:
+def list_scales(config: ModelConfig, layout: Layout, stage: int) -> tuple[ScaleRule, ...]:
     """The scales of activations that every rank of one pipeline stage holds; FP8 only."""
     if layout.quantization == "none":
         return ()
-    layers = layout.layers_of(stage, config.num_layers)
+    layers = layout.select_layers(stage, config.num_layers)
     return tuple(
         scale
         for local, i in enumerate(layers)
-        for scale in _layer_scales(i, local, kv=layout.kv_cache == "fp8")
+        for scale in _list_layer_scales(i, local, kv=layout.kv_cache == "fp8")
     )
 
 
-def linear_modules(config: ModelConfig) -> tuple[str, ...]:
+def list_linear_modules(config: ModelConfig) -> tuple[str, ...]:
     """Hugging Face's names of all linear layers that FP8 quantises."""
     return tuple(f"model.layers.{i}.{name}" for i in range(config.num_layers) for name in LINEAR)
 
 
-def attention_modules(config: ModelConfig) -> tuple[str, ...]:
+def list_attention_modules(config: ModelConfig) -> tuple[str, ...]:
     """Hugging Face's names of the modules that fill the KV cache."""
     return tuple(f"model.layers.{i}.self_attn" for i in range(config.num_layers))
 
 
-def ignored(config: ModelConfig) -> dict[str, str]:
+def list_ignored(config: ModelConfig) -> dict[str, str]:
     """Tensors that may be there and are dropped on purpose, with the reason."""
     names = (f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(config.num_layers))
     return dict.fromkeys(names, "computed from rope_theta")
 
 
-def duplicates(config: ModelConfig) -> dict[str, str]:
+def list_duplicates(config: ModelConfig) -> dict[str, str]:
     """Tensors that may be there as a copy of another; the two must be equal, byte for byte."""
     return {HEAD: EMBEDDING} if config.tied_embeddings else {}
 
 
-def _embedding(c: ModelConfig, layout: Layout) -> tuple[Rule, ...]:
+def _list_embedding_rules(c: ModelConfig, layout: Layout) -> tuple[TensorRule, ...]:
     split: Split
     match layout.embedding_sharding_dim:
         case None:
-            split = Replicated()
+            split = NoSplit()
         case 0:
-            split = PaddedRows()
+            split = PaddedRowSplit()
         case 1:
-            split = Columns()
-    table = Part(EMBEDDING, (c.vocab_size, c.hidden_size), split)
-    return (Rule("transformer.vocab_embedding.weight", (table,)),)
+            split = ColumnSplit()
+    table = SourcePart(EMBEDDING, (c.vocab_size, c.hidden_size), split)
+    return (TensorRule("transformer.vocab_embedding.weight", (table,)),)
 
 
-def _layer(c: ModelConfig, layout: Layout, i: int, local: int) -> tuple[Rule, ...]:
+def _list_layer_rules(c: ModelConfig, layout: Layout, i: int, local: int) -> tuple[TensorRule, ...]:
     d, f = c.hidden_size, c.intermediate_size
     q, k = c.num_heads * c.head_size, c.num_kv_heads * c.head_size
     zeros, fp8 = layout.intermediate_padding, layout.quantization == "fp8"
     hf, trt = f"model.layers.{i}.", f"transformer.layers.{local}."
     attention, mlp = hf + "self_attn.", hf + "mlp."
     qkv = (
-        Part(attention + "q_proj.weight", (q, d), Heads(c.num_heads)),
-        Part(attention + "k_proj.weight", (k, d), Heads(c.num_kv_heads)),
-        Part(attention + "v_proj.weight", (k, d), Heads(c.num_kv_heads)),
+        SourcePart(attention + "q_proj.weight", (q, d), HeadSplit(c.num_heads)),
+        SourcePart(attention + "k_proj.weight", (k, d), HeadSplit(c.num_kv_heads)),
+        SourcePart(attention + "v_proj.weight", (k, d), HeadSplit(c.num_kv_heads)),
     )
     linear = (
         ("attention.qkv", qkv, attention + "qkv"),
         (
             "attention.dense",
-            (Part(attention + "o_proj.weight", (d, q), Columns()),),
+            (SourcePart(attention + "o_proj.weight", (d, q), ColumnSplit()),),
             attention + "o",
         ),
-        ("mlp.fc", (Part(mlp + "gate_proj.weight", (f, d), Rows(zeros)),), mlp + "gate_up"),
-        ("mlp.gate", (Part(mlp + "up_proj.weight", (f, d), Rows(zeros)),), mlp + "gate_up"),
-        ("mlp.proj", (Part(mlp + "down_proj.weight", (d, f), Columns(zeros)),), mlp + "down"),
+        (
+            "mlp.fc",
+            (SourcePart(mlp + "gate_proj.weight", (f, d), RowSplit(zeros)),),
+            mlp + "gate_up",
+        ),
+        (
+            "mlp.gate",
+            (SourcePart(mlp + "up_proj.weight", (f, d), RowSplit(zeros)),),
+            mlp + "gate_up",
+        ),
+        (
+            "mlp.proj",
+            (SourcePart(mlp + "down_proj.weight", (d, f), ColumnSplit(zeros)),),
+            mlp + "down",
+        ),
     )
     norms = (
         ("input_layernorm", "input_layernorm"),
@@ -127,17 +143,19 @@ def _layer(c: ModelConfig, layout: Layout, i: int, local: int) -> tuple[Rule, ..
     )
     return (
         *(
-            Rule(f"{trt}{target}.weight", parts, group if fp8 else None)
+            TensorRule(f"{trt}{target}.weight", parts, group if fp8 else None)
             for target, parts, group in linear
         ),
         *(
-            Rule(f"{trt}{target}.weight", (Part(f"{hf}{source}.weight", (d,), Replicated()),))
+            TensorRule(
+                f"{trt}{target}.weight", (SourcePart(f"{hf}{source}.weight", (d,), NoSplit()),)
+            )
             for target, source in norms
         ),
     )
 
 
-def _layer_scales(i: int, local: int, *, kv: bool) -> tuple[Scale, ...]:
+def _list_layer_scales(i: int, local: int, *, kv: bool) -> tuple[ScaleRule, ...]:
     """KV scales below 1 are not used, as `get_kv_cache_scaling_factor` of modelopt has it."""
     attention, mlp = f"model.layers.{i}.self_attn.", f"model.layers.{i}.mlp."
     trt, key, value = f"transformer.layers.{local}.", attention + "k", attention + "v"
@@ -150,19 +168,19 @@ def _layer_scales(i: int, local: int, *, kv: bool) -> tuple[Scale, ...]:
     )
     cache = (("k_cache", (key,)), ("v_cache", (value,)), ("kv_cache", (key, value)))
     return (
-        *(Scale(f"{trt}{name}.activation_scaling_factor", amax_of) for name, amax_of in inputs),
+        *(ScaleRule(f"{trt}{name}.activation_scaling_factor", amax_of) for name, amax_of in inputs),
         *(
-            Scale(f"{trt}attention.{name}_scaling_factor", amax_of, least=1.0)
+            ScaleRule(f"{trt}attention.{name}_scaling_factor", amax_of, least=1.0)
             for name, amax_of in cache
             if kv
         ),
     )
 
 
-def _output(c: ModelConfig) -> tuple[Rule, ...]:
+def _list_output_rules(c: ModelConfig) -> tuple[TensorRule, ...]:
     v, d = c.vocab_size, c.hidden_size
     head = EMBEDDING if c.tied_embeddings else HEAD
     return (
-        Rule("transformer.ln_f.weight", (Part("model.norm.weight", (d,), Replicated()),)),
-        Rule("lm_head.weight", (Part(head, (v, d), PaddedRows()),)),
+        TensorRule("transformer.ln_f.weight", (SourcePart("model.norm.weight", (d,), NoSplit()),)),
+        TensorRule("lm_head.weight", (SourcePart(head, (v, d), PaddedRowSplit()),)),
     )

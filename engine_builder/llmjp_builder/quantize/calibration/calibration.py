@@ -26,8 +26,8 @@ from llmjp_builder.contracts.errors import (
 )
 from llmjp_builder.contracts.spec import LayoutOptions, Step, canonical_json, pretty_json
 from llmjp_builder.convert.amax import Amax, read_amax
-from llmjp_builder.convert.conversion import prepare
-from llmjp_builder.convert.plan import FAMILIES
+from llmjp_builder.convert.conversion import prepare_ranks
+from llmjp_builder.convert.planner import FAMILIES
 from llmjp_builder.progress import Reporter
 from llmjp_builder.quantize.calibration.passages import passages
 from llmjp_builder.quantize.calibration.tokens import tokenise
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llmjp_builder.contracts.spec import Dtype, Progress
-    from llmjp_builder.convert.checkpoint import Checkpoint
+    from llmjp_builder.convert.checkpoint import SourceCheckpoint
     from llmjp_builder.quantize.calibration.tokens import Tokens
 
 CALIBRATION_REVISION = "1"
@@ -84,7 +84,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    checkpoint: Checkpoint
+    checkpoint: SourceCheckpoint
     tokens: Tokens
     inputs: CalibrationInputs
 
@@ -121,9 +121,9 @@ def calibrate(
         NotEnoughGpuMemory, NotEnoughHostMemory: one layer and one text do not fit.
         NotEnoughDisk: what goes from layer to layer does not fit into the store, twice.
         Unsupported: CUDA was asked for and there is none, or the model has scaled RoPE.
-        BuilderError: the checkpoint is damaged or not supported, as `conversion.prepare` says.
+        BuilderError: the checkpoint is damaged or unsupported (see `prepare_ranks`).
     """
-    conversion = prepare(source, LayoutOptions(dtype=dtype))
+    conversion = prepare_ranks(source, LayoutOptions(dtype=dtype))
     checkpoint, resolved = conversion.checkpoint, conversion.layout.dtype
     limit = _limit(checkpoint, max_tokens)
     chosen = _device(device)
@@ -139,7 +139,7 @@ def calibrate(
     return _in_store(_Wanted(checkpoint, tokens, inputs), store, reporter)
 
 
-def _limit(checkpoint: Checkpoint, max_tokens: int | None) -> int:
+def _limit(checkpoint: SourceCheckpoint, max_tokens: int | None) -> int:
     """Tokens per text, of a model that can be computed here."""
     positions, scaling = checkpoint.config.max_position_embeddings, checkpoint.config.rope_scaling
     if scaling is not None:
@@ -164,7 +164,7 @@ def _device(wanted: Device) -> Literal["cpu", "cuda"]:
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
-def _hashed(checkpoint: Checkpoint, store: Store, reporter: Reporter) -> dict[str, str]:
+def _hashed(checkpoint: SourceCheckpoint, store: Store, reporter: Reporter) -> dict[str, str]:
     folder, cache = checkpoint.folder, store.hash_cache
     with os_errors(folder):
         total = sum((folder / name).stat().st_size for name in checkpoint.files)
@@ -194,11 +194,11 @@ def _in_store(wanted: _Wanted, store: Path, reporter: Reporter) -> Calibration:
     return Calibration(found, digest, path)
 
 
-def _finished(path: Path, checkpoint: Checkpoint) -> Amax | None:
+def _finished(path: Path, checkpoint: SourceCheckpoint) -> Amax | None:
     """Of a calibration that is there and whole."""
     family = FAMILIES[checkpoint.config.architecture]
-    linear = family.linear_modules(checkpoint.config)
-    attention = family.attention_modules(checkpoint.config)
+    linear = family.list_linear_modules(checkpoint.config)
+    attention = family.list_attention_modules(checkpoint.config)
     try:
         amax = read_amax(path / "amax.json", linear, attention)
     except (BadConfig, MissingFile):

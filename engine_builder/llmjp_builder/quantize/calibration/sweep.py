@@ -20,7 +20,7 @@ from llmjp_builder.contracts.spec import Step, pretty_json
 from llmjp_builder.convert import fp8
 from llmjp_builder.convert.amax import Amax
 from llmjp_builder.convert.families.llama import LINEAR
-from llmjp_builder.convert.reading import Sources
+from llmjp_builder.convert.source_files import SourceFiles
 from llmjp_builder.quantize.calibration.decoder import KEYS, VALUES, DecoderLayer, Largest, Rotation
 from llmjp_builder.quantize.calibration.hidden import RowReader, Rows, RowWriter
 from llmjp_builder.quantize.calibration.weights import Weights
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llmjp_builder.contracts.spec import Dtype
-    from llmjp_builder.convert.checkpoint import Checkpoint
+    from llmjp_builder.convert.checkpoint import SourceCheckpoint
     from llmjp_builder.progress import Reporter
     from llmjp_builder.quantize.calibration.tokens import Tokens
 
@@ -51,7 +51,7 @@ _UNUSABLE = (
 class Task:
     """What is calibrated, and where the work is kept."""
 
-    checkpoint: Checkpoint
+    checkpoint: SourceCheckpoint
     dtype: Dtype
     """Of weights and activations."""
     tokens: Tokens
@@ -107,7 +107,7 @@ def sweep(task: Task, reporter: Reporter) -> Amax:
         SourceChanged: the source was written to meanwhile.
     """
     with ExitStack() as stack, torch.inference_mode():
-        sources = Sources(stack)
+        sources = SourceFiles(stack)
         tensors, dtype = task.checkpoint.tensors, task.rows.dtype
         like = torch.empty(0, dtype=dtype, device=task.device)
         model = _Model(
@@ -187,7 +187,7 @@ def _through_layer(task: Task, before: _State, model: _Model, reporter: Reporter
 
 def _check(name: str, value: float, task: Task) -> None:
     try:
-        fp8.scale(value)
+        fp8.compute_scale(value)
     except fp8.NotQuantisable as exc:
         raise BadTensors(
             f"{task.checkpoint.folder}: {name}: the largest activation is {value} in {task.dtype}, "

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from llmjp_builder.convert.header import TensorInfo
-    from llmjp_builder.convert.reading import Sources
+    from llmjp_builder.convert.source_files import SourceFiles
 
 STORED = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 """Element types of the checkpoints that are converted."""
@@ -27,7 +27,7 @@ class Weights:
     def __init__(
         self,
         tensors: Mapping[str, TensorInfo],
-        sources: Sources,
+        sources: SourceFiles,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:

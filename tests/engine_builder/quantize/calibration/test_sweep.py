@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from llmjp_builder.contracts.errors import BadTensors, NotEnoughDisk, SourceChanged
 from llmjp_builder.contracts.spec import Progress
 from llmjp_builder.convert.amax import Amax
-from llmjp_builder.convert.reading import Sources
+from llmjp_builder.convert.source_files import SourceFiles
 from llmjp_builder.progress import Reporter
 from llmjp_builder.quantize.calibration.weights import Weights
 from tests.engine_builder.checkpoints import write_checkpoint
@@ -156,14 +156,14 @@ def test_one_layer_is_in_memory_at_a_time(
 def test_of_the_embedding_table_only_rows_in_use_are_read(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, sizes = Sources.read, list[int]()
+    read, sizes = SourceFiles.read, list[int]()
 
-    def counted(self: Sources, tensor: Any, begin: int, size: int) -> Any:
+    def counted(self: SourceFiles, tensor: Any, begin: int, size: int) -> Any:
         if tensor.name == "model.embed_tokens.weight":
             sizes.append(size)
         return read(self, tensor, begin, size)
 
-    monkeypatch.setattr(Sources, "read", counted)
+    monkeypatch.setattr(SourceFiles, "read", counted)
     calibrated(source, tmp_path / "work", ((3, 3, 7), (5,)))
     assert sizes == [2 * MODEL.hidden] * 3
 

@@ -16,7 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.amax import Amax
-from llmjp_builder.convert.conversion import convert, prepare
+from llmjp_builder.convert.conversion import convert_checkpoint, prepare_ranks
 from llmjp_builder.progress import Reporter
 
 if TYPE_CHECKING:
@@ -120,5 +120,7 @@ def fp8_checkpoint(
         "kv_cache": "fp8",
         "pad_intermediate": 1,
     } | options
-    convert(prepare(source, LayoutOptions(**chosen)), out, Reporter(None), Amax(activations, kv))
+    convert_checkpoint(
+        prepare_ranks(source, LayoutOptions(**chosen)), out, Reporter(None), Amax(activations, kv)
+    )
     return out

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM
 
 from llmjp_builder.contracts.spec import LayoutOptions
-from llmjp_builder.convert.conversion import convert, prepare
+from llmjp_builder.convert.conversion import convert_checkpoint, prepare_ranks
 from llmjp_builder.progress import Reporter
 from llmjp_runtime.executor.protocol import SamplingParams
 from llmjp_runtime.executor.torch.loader import load_model
@@ -66,8 +66,8 @@ def expected(prompts: list[Ids]) -> dict[Ids, Ids]:
 def test_greedy_ids_are_those_of_transformers(
     prompts: list[Ids], expected: dict[Ids, Ids], tmp_path: Path, tp: int, pp: int
 ) -> None:
-    conversion = prepare(SOURCE, LayoutOptions(tensor_parallel=tp, pipeline_parallel=pp))
-    convert(conversion, tmp_path / "ranks", Reporter(None))
+    conversion = prepare_ranks(SOURCE, LayoutOptions(tensor_parallel=tp, pipeline_parallel=pp))
+    convert_checkpoint(conversion, tmp_path / "ranks", Reporter(None))
     model = load_model(tmp_path / "ranks", device="cpu")
     assert (model.dtype, model.config.dtype) == (torch.float32, "bfloat16")
     running = new_scheduler(model, max_batch_size=BATCH, max_context=512)

@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from llmjp_builder.contracts.errors import BadTensors
 from llmjp_builder.convert import fp8
-from llmjp_builder.convert.cast import ValueTooLarge, cast
+from llmjp_builder.convert.cast import ValueTooLarge, cast_rows
 from llmjp_builder.convert.header import ITEM_BYTES, TensorInfo
-from llmjp_builder.convert.ops import as_matrix
-from llmjp_builder.convert.reading import Sources
+from llmjp_builder.convert.source_files import SourceFiles
+from llmjp_builder.convert.splits import to_matrix_shape
 from llmjp_builder.store.files import os_errors
 from llmjp_builder.threads import in_threads
 
@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llmjp_builder.convert.amax import Amax
-    from llmjp_builder.convert.steps import Copy, Fp8Group, Plan, RankFile, Slot, Transfer
+    from llmjp_builder.convert.conversion_plan import (
+        ConversionPlan,
+        Copy,
+        Fp8Group,
+        RankFile,
+        Slot,
+        Transfer,
+    )
 
 _KERNEL_PIECE = 32 << 20
 """Bytes per task where the kernel copies."""
@@ -42,7 +49,7 @@ _Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
+class _CopyTask:
     """Some rows of one source tensor, for everything that is made of them."""
 
     transfer: Transfer
@@ -51,14 +58,14 @@ class _Task:
     table: _Bytes | None = None
     """Set: what to write instead, by the bits of the transfer's element type."""
 
-    def rows_of(self, copy: Copy) -> range:
+    def select_rows(self, copy: Copy) -> range:
         """The rows that `copy` takes of this task."""
         block = copy.block
         return range(max(self.begin, block.row), min(self.end, block.row + block.num_rows))
 
 
-def execute(
-    plan: Plan, directory: Path, on_bytes: Callable[[int], None], amax: Amax | None = None
+def execute_plan(
+    plan: ConversionPlan, directory: Path, on_bytes: Callable[[int], None], amax: Amax | None = None
 ) -> None:
     """Write the plan's files into `directory`, and wait until they are on the disk.
 
@@ -75,38 +82,40 @@ def execute(
         SourceChanged: a source file was written to meanwhile.
     """
     with ExitStack() as stack:
-        sources = Sources(stack)
+        sources = SourceFiles(stack)
         for one, other in plan.equal:
             _require_equal(sources, one, other)
         with os_errors(directory, needed=plan.size):
-            outputs = [_create(stack, directory, file) for file in plan.files]
+            outputs = [_create_file(stack, directory, file) for file in plan.files]
         writer = _Writer(sources, outputs, on_bytes)
 
-        def run(task: _Task) -> None:
+        def run(task: _CopyTask) -> None:
             with os_errors(directory, needed=plan.size):
-                writer.run(task)
+                writer.run_task(task)
 
         for constant in plan.constants:
             assert amax is not None, "the plan has constants"
-            _write_number(outputs, constant.slot, amax.scale(constant.scale))
-        in_threads(run, _tasks(plan.transfers))
+            _write_number(outputs, constant.slot, amax.compute_scale(constant.scale))
+        in_threads(run, _list_tasks(plan.transfers))
         for group in plan.fp8_groups:
-            scale, table = _quantisation(group, writer)
+            scale, table = _compute_quantisation(group, writer)
             for slot in group.scales:
                 _write_number(outputs, slot, scale)
-            in_threads(run, _tasks(group.transfers, table, buffered=True))
+            in_threads(run, _list_tasks(group.transfers, table, buffered=True))
         with os_errors(directory, needed=plan.size):
             in_threads(os.fsync, outputs)
         sources.require_unchanged()
 
 
-def _quantisation(group: Fp8Group, writer: _Writer) -> tuple[np.float32, _Bytes]:
+def _compute_quantisation(group: Fp8Group, writer: _Writer) -> tuple[np.float32, _Bytes]:
     """The group's scale, and the bits to write by the bits that are read."""
-    magnitude = max(in_threads(writer.largest_magnitude, _tasks(group.transfers, buffered=True)))
+    magnitude = max(
+        in_threads(writer.find_largest_magnitude, _list_tasks(group.transfers, buffered=True))
+    )
     dtype = group.transfers[0].dtype
     try:
-        scale = fp8.weight_scale(magnitude, dtype)
-        return scale, fp8.cast_table(dtype, scale, group.rounding)
+        scale = fp8.compute_weight_scale(magnitude, dtype)
+        return scale, fp8.build_cast_table(dtype, scale, group.rounding)
     except fp8.NotQuantisable as exc:
         names = " and ".join(transfer.source.name for transfer in group.transfers)
         raise BadTensors(f"{group.transfers[0].source.file}: {names}: {exc}") from exc
@@ -116,36 +125,38 @@ def _quantisation(group: Fp8Group, writer: _Writer) -> tuple[np.float32, _Bytes]
 class _Writer:
     """Runs tasks; several threads may at once, since no two tasks write the same bytes."""
 
-    sources: Sources
+    sources: SourceFiles
     outputs: list[int]
     on_bytes: Callable[[int], None]
 
-    def run(self, task: _Task) -> None:
+    def run_task(self, task: _CopyTask) -> None:
         """Copy, in the kernel where the bytes stay as they are."""
-        if task.table is None and _copied_by_kernel(task.transfer):
+        if task.table is None and _is_copied_by_kernel(task.transfer):
             for copy in task.transfer.copies:
                 self._copy_in_kernel(task, copy)
             return
-        rows = self._converted_rows(task)
+        rows = self._read_rows(task)
         if task.table is not None:
-            rows = fp8.looked_up(rows.view(np.uint16), task.table)
+            rows = fp8.look_up(rows.view(np.uint16), task.table)
         for copy in task.transfer.copies:
             self._write_block(task, copy, rows)
 
-    def largest_magnitude(self, task: _Task) -> int:
+    def find_largest_magnitude(self, task: _CopyTask) -> int:
         """Of the task's elements, as `fp8.largest_magnitude` has it."""
-        return fp8.largest_magnitude(self._converted_rows(task).view(np.uint16))
+        return fp8.find_largest_magnitude(self._read_rows(task).view(np.uint16))
 
-    def _copy_in_kernel(self, task: _Task, copy: Copy) -> None:
+    def _copy_in_kernel(self, task: _CopyTask, copy: Copy) -> None:
         source = task.transfer.source
-        rows = task.rows_of(copy)
-        width = _row_bytes(source, source.dtype)
+        rows = task.select_rows(copy)
+        width = _count_row_bytes(source, source.dtype)
         begin, size = rows.start * width, len(rows) * width
         target = copy.offset + (rows.start - copy.block.row) * width
-        output, descriptor = self.outputs[copy.file], self.sources.descriptor(source.file)
+        output, descriptor = self.outputs[copy.file], self.sources.open_descriptor(source.file)
         first, done = source.offset + begin, 0
         while done < size:
-            count = _kernel_copy(descriptor, first + done, output, target + done, size=size - done)
+            count = _copy_file_range(
+                descriptor, first + done, output, target + done, size=size - done
+            )
             if count == 0:
                 piece = self.sources.read(source, begin + done, min(size - done, _BUFFER_PIECE))
                 _write(output, piece, target + done)
@@ -153,21 +164,21 @@ class _Writer:
             done += count
         self._finish(output, target, size)
 
-    def _converted_rows(self, task: _Task) -> _Bytes:
+    def _read_rows(self, task: _CopyTask) -> _Bytes:
         """The task's rows in the new element type, [rows, bytes]."""
         source, dtype = task.transfer.source, task.transfer.dtype
-        width = _row_bytes(source, source.dtype)
+        width = _count_row_bytes(source, source.dtype)
         data = self.sources.read(source, task.begin * width, (task.end - task.begin) * width)
         rows = data.reshape(-1, width)
         if source.dtype == dtype:
             return rows
         try:
-            return cast(rows, source.dtype, dtype)
+            return cast_rows(rows, source.dtype, dtype)
         except ValueTooLarge as exc:
             raise BadTensors(f"{source.file}: {source.name}: {exc}; choose another dtype") from exc
 
-    def _write_block(self, task: _Task, copy: Copy, rows: _Bytes) -> None:
-        block, taken = copy.block, task.rows_of(copy)
+    def _write_block(self, task: _CopyTask, copy: Copy, rows: _Bytes) -> None:
+        block, taken = copy.block, task.select_rows(copy)
         item = ITEM_BYTES[task.transfer.dtype] if task.table is None else 1
         first, last = block.column * item, (block.column + block.num_columns) * item
         part = rows[taken.start - task.begin : taken.stop - task.begin, first:last]
@@ -188,7 +199,7 @@ class _Writer:
             self.on_bytes(size)
 
 
-def _kernel_copy(source: int, begin: int, output: int, target: int, *, size: int) -> int:
+def _copy_file_range(source: int, begin: int, output: int, target: int, *, size: int) -> int:
     """Bytes copied, from `begin` of `source` to `target` of `output`; 0 where it is impossible."""
     try:
         return os.copy_file_range(source, output, size, begin, target)
@@ -208,7 +219,7 @@ def _write_number(outputs: list[int], slot: Slot, number: np.float32) -> None:
     _write(outputs[slot.file], np.frombuffer(number.tobytes(), np.uint8), slot.offset)
 
 
-def _create(stack: ExitStack, directory: Path, file: RankFile) -> int:
+def _create_file(stack: ExitStack, directory: Path, file: RankFile) -> int:
     """A new file of its final size, zero but for the header."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
     descriptor = os.open(directory / file.name, flags, 0o666)
@@ -218,32 +229,32 @@ def _create(stack: ExitStack, directory: Path, file: RankFile) -> int:
     return descriptor
 
 
-def _tasks(
+def _list_tasks(
     transfers: Iterable[Transfer], table: _Bytes | None = None, *, buffered: bool = False
-) -> Iterator[_Task]:
+) -> Iterator[_CopyTask]:
     for transfer in transfers:
-        num_rows, _ = as_matrix(transfer.source.shape)
-        width = _row_bytes(transfer.source, transfer.source.dtype)
-        in_kernel = not buffered and _copied_by_kernel(transfer)
+        num_rows, _ = to_matrix_shape(transfer.source.shape)
+        width = _count_row_bytes(transfer.source, transfer.source.dtype)
+        in_kernel = not buffered and _is_copied_by_kernel(transfer)
         piece = _KERNEL_PIECE if in_kernel else _BUFFER_PIECE
         step = max(1, piece // width)
         for begin in range(0, num_rows, step):
-            yield _Task(transfer, begin, min(begin + step, num_rows), table)
+            yield _CopyTask(transfer, begin, min(begin + step, num_rows), table)
 
 
-def _copied_by_kernel(transfer: Transfer) -> bool:
+def _is_copied_by_kernel(transfer: Transfer) -> bool:
     """Whether whole rows go out as they came in."""
-    rows = as_matrix(transfer.source.shape)
+    rows = to_matrix_shape(transfer.source.shape)
     return transfer.source.dtype == transfer.dtype and all(
         copy.block.shape[1] == copy.block.num_columns == rows[1] for copy in transfer.copies
     )
 
 
-def _row_bytes(tensor: TensorInfo, dtype: str) -> int:
-    return as_matrix(tensor.shape)[1] * ITEM_BYTES[dtype]
+def _count_row_bytes(tensor: TensorInfo, dtype: str) -> int:
+    return to_matrix_shape(tensor.shape)[1] * ITEM_BYTES[dtype]
 
 
-def _require_equal(sources: Sources, one: TensorInfo, other: TensorInfo) -> None:
+def _require_equal(sources: SourceFiles, one: TensorInfo, other: TensorInfo) -> None:
     same = (one.dtype, one.shape) == (other.dtype, other.shape)
     for begin in range(0, one.size if same else 0, _BUFFER_PIECE):
         size = min(_BUFFER_PIECE, one.size - begin)

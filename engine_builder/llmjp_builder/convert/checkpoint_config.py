@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llmjp_builder.convert.model_config import ModelConfig
 
 
-def config_json(config: ModelConfig, layout: Layout) -> dict[str, Any]:
+def render_checkpoint_config(config: ModelConfig, layout: Layout) -> dict[str, Any]:
     """The document that describes all ranks together; vocab_size is the unpadded one.
 
     The logits' type is that of TensorRT-LLM's own converter, and for FP8 that of modelopt.

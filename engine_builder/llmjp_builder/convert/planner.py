@@ -9,19 +9,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.errors import BadTensors
-from llmjp_builder.convert.draft import Draft, Style
 from llmjp_builder.convert.families import llama
 from llmjp_builder.convert.fp8 import Rounding
+from llmjp_builder.convert.plan_builder import CheckpointStyle, PlanBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from llmjp_builder.convert.conversion_plan import ConversionPlan
     from llmjp_builder.convert.header import TensorInfo
     from llmjp_builder.convert.layout import Layout
     from llmjp_builder.convert.model_config import ModelConfig
-    from llmjp_builder.convert.ops import Rule
-    from llmjp_builder.convert.steps import Plan
+    from llmjp_builder.convert.splits import TensorRule
 
 FAMILIES = {"LlamaForCausalLM": llama}
 """Module of rules, by architecture."""
@@ -29,15 +29,17 @@ FAMILIES = {"LlamaForCausalLM": llama}
 STORED_AS = {"bfloat16": "BF16", "float16": "F16"}
 """safetensors' name of a layout's dtype."""
 
-RANKS = Style(weight_scale="weights_scaling_factor", scale_shape=(1,), rounding=Rounding.DIRECT)
+RANKS_STYLE = CheckpointStyle(
+    weight_scale="weights_scaling_factor", scale_shape=(1,), rounding=Rounding.DIRECT
+)
 """TensorRT-LLM checkpoints."""
 
 _CONVERTIBLE = ("BF16", "F16", "F32")
 
 
-def plan(
+def plan_conversion(
     tensors: Mapping[str, TensorInfo], config: ModelConfig, layout: Layout, folder: Path
-) -> Plan:
+) -> ConversionPlan:
     """The plan to divide `tensors` as `layout` says.
 
     Args:
@@ -50,22 +52,22 @@ def plan(
         BadTensors: a tensor is missing, unknown, or has an unexpected shape or dtype.
     """
     family = FAMILIES[config.architecture]
-    stages = [family.rules(config, layout, stage) for stage in range(layout.pipeline_parallel)]
+    stages = [family.list_rules(config, layout, stage) for stage in range(layout.pipeline_parallel)]
     every_rule = [rule for stage in stages for rule in stage]
-    ignored, duplicates = family.ignored(config), family.duplicates(config)
+    ignored, duplicates = family.list_ignored(config), family.list_duplicates(config)
     check_coverage(tensors, every_rule, {*ignored, *duplicates}, folder)
-    draft = Draft(STORED_AS[layout.dtype], RANKS)
+    draft = PlanBuilder(STORED_AS[layout.dtype], RANKS_STYLE)
     world = layout.tensor_parallel
     for stage, rules in enumerate(stages):
-        scales = family.scales(config, layout, stage)
+        scales = family.list_scales(config, layout, stage)
         for rank in range(world):
             name = f"rank{len(draft.files)}.safetensors"
             draft.add_file(name, rules, scales, world=world, rank=rank)
-    return draft.finish(tensors, equal=duplicates, ignored=ignored)
+    return draft.build(tensors, equal=duplicates, ignored=ignored)
 
 
 def check_coverage(
-    tensors: Mapping[str, TensorInfo], rules: list[Rule], dropped: set[str], folder: Path
+    tensors: Mapping[str, TensorInfo], rules: list[TensorRule], dropped: set[str], folder: Path
 ) -> None:
     """Everything needed is there and fits; everything there is needed or dropped by name.
 
@@ -74,11 +76,11 @@ def check_coverage(
     """
     parts = {part.source: part for rule in rules for part in rule.parts}
     if missing := [name for name in parts if name not in tensors]:
-        raise BadTensors(f"{folder}: {_some(missing)} missing; config.json asks for it")
+        raise BadTensors(f"{folder}: {_describe_tensors(missing)} missing; config.json asks for it")
     if extra := [name for name in tensors if name not in parts and name not in dropped]:
         raise BadTensors(
-            f"{tensors[extra[0]].file}: {_some(extra)} unknown; config.json describes a model "
-            "without it"
+            f"{tensors[extra[0]].file}: {_describe_tensors(extra)} unknown; "
+            "config.json describes a model without it"
         )
     for name, part in parts.items():
         tensor = tensors[name]
@@ -94,7 +96,7 @@ def check_coverage(
             )
 
 
-def _some(names: list[str]) -> str:
+def _describe_tensors(names: list[str]) -> str:
     """The first of `names`, and how many more there are, with the verb."""
     more = f" and {len(names) - 1} more tensor(s) are" if len(names) > 1 else " is"
     return f"tensor {names[0]}{more}"

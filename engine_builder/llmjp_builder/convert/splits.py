@@ -34,66 +34,66 @@ class Block:
 class Split(Protocol):
     """One way to divide a tensor over the ranks that share a layer."""
 
-    def block(self, shape: Shape, world: int, rank: int, /) -> Block:
+    def cut(self, shape: Shape, world: int, rank: int, /) -> Block:
         """What `rank` of `world` takes of a tensor of `shape`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Replicated:
+class NoSplit:
     """Every rank takes all of it."""
 
-    def block(self, shape: Shape, _world: int, _rank: int, /) -> Block:
+    def cut(self, shape: Shape, _world: int, _rank: int, /) -> Block:
         """The whole tensor."""
-        rows, columns = as_matrix(shape)
+        rows, columns = to_matrix_shape(shape)
         return Block(0, rows, 0, columns)
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RowSplit:
     """Dimension 0 in equal parts (column parallel, as [out, in] weights are stored)."""
 
     zeros: int = 0
     """Rows of zeros below each part."""
 
-    def block(self, shape: Shape, world: int, rank: int, /) -> Block:
+    def cut(self, shape: Shape, world: int, rank: int, /) -> Block:
         """[n, d] to [n / world + zeros, d]."""
-        rows, columns = as_matrix(shape)
-        share = _exact(rows, world)
+        rows, columns = to_matrix_shape(shape)
+        share = _divide_exactly(rows, world)
         return Block(rank * share, share, 0, columns, zero_rows=self.zeros)
 
 
 @dataclass(frozen=True, slots=True)
-class PaddedRows:
+class PaddedRowSplit:
     """Dimension 0 in equal parts, after rows of zeros fill it up to a multiple of the world.
 
     As `pad_vocab_size` and `ModelWeightsLoader` of TensorRT-LLM have it.
     """
 
-    def block(self, shape: Shape, world: int, rank: int, /) -> Block:
+    def cut(self, shape: Shape, world: int, rank: int, /) -> Block:
         """[n, d] to [ceil(n / world), d]."""
-        rows, columns = as_matrix(shape)
+        rows, columns = to_matrix_shape(shape)
         share = -(-rows // world)
         begin, end = (min(rows, i * share) for i in (rank, rank + 1))
         return Block(begin, end - begin, 0, columns, zero_rows=share - (end - begin))
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ColumnSplit:
     """Dimension 1 in equal parts (row parallel)."""
 
     zeros: int = 0
     """Columns of zeros to the right of each part."""
 
-    def block(self, shape: Shape, world: int, rank: int, /) -> Block:
+    def cut(self, shape: Shape, world: int, rank: int, /) -> Block:
         """[n, d] to [n, d / world + zeros]."""
-        rows, columns = as_matrix(shape)
-        share = _exact(columns, world)
+        rows, columns = to_matrix_shape(shape)
+        share = _divide_exactly(columns, world)
         return Block(0, rows, rank * share, share, zero_columns=self.zeros)
 
 
 @dataclass(frozen=True, slots=True)
-class Heads:
+class HeadSplit:
     """Dimension 0 by attention heads; with fewer heads than ranks, neighbours share a head.
 
     As `dup_kv_weight` of TensorRT-LLM has it: heads are repeated, then divided.
@@ -101,31 +101,31 @@ class Heads:
 
     num_heads: int
 
-    def block(self, shape: Shape, world: int, rank: int, /) -> Block:
+    def cut(self, shape: Shape, world: int, rank: int, /) -> Block:
         """[heads * size, d] to [max(heads / world, 1) * size, d]."""
-        rows, columns = as_matrix(shape)
-        head_size = _exact(rows, self.num_heads)
+        rows, columns = to_matrix_shape(shape)
+        head_size = _divide_exactly(rows, self.num_heads)
         if self.num_heads >= world:
-            share = _exact(self.num_heads, world) * head_size
+            share = _divide_exactly(self.num_heads, world) * head_size
             return Block(rank * share, share, 0, columns)
-        copies = _exact(world, self.num_heads)
+        copies = _divide_exactly(world, self.num_heads)
         return Block(rank // copies * head_size, head_size, 0, columns)
 
 
-def as_matrix(shape: Shape) -> tuple[int, int]:
+def to_matrix_shape(shape: Shape) -> tuple[int, int]:
     """Rows and columns of a vector or matrix."""
     rows, columns = shape if len(shape) == 2 else (*shape, 1)
     return rows, columns
 
 
-def _exact(total: int, parts: int) -> int:
+def _divide_exactly(total: int, parts: int) -> int:
     share, rest = divmod(total, parts)
     assert rest == 0, f"{total} is no multiple of {parts}: the layout was not checked"
     return share
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SourcePart:
     """A source tensor, the shape it must have, and how it is divided."""
 
     source: str
@@ -134,28 +134,28 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class TensorRule:
     """One tensor of a rank: its parts, below each other."""
 
     target: str
-    parts: tuple[Part, ...]
+    parts: tuple[SourcePart, ...]
     fp8_group: str | None = None
     """Stored in FP8. All sources of one group's rules share one scale, which each of these rules
     has beside its tensor; a group's name is unique in the model."""
 
-    def blocks(self, world: int, rank: int) -> tuple[Block, ...]:
+    def cut_blocks(self, world: int, rank: int) -> tuple[Block, ...]:
         """One per part."""
-        return tuple(part.split.block(part.shape, world, rank) for part in self.parts)
+        return tuple(part.split.cut(part.shape, world, rank) for part in self.parts)
 
     def shape(self, world: int, rank: int) -> Shape:
         """Of the rank's tensor."""
-        shapes = [block.shape for block in self.blocks(world, rank)]
+        shapes = [block.shape for block in self.cut_blocks(world, rank)]
         rows = sum(num_rows for num_rows, _ in shapes)
         return (rows,) if len(self.parts[0].shape) == 1 else (rows, shapes[0][1])
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class ScaleRule:
     """A float32 number beside the tensors: the largest of some amax, divided by FP8's maximum."""
 
     target: str

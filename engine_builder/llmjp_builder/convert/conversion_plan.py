@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from llmjp_builder.convert.fp8 import Rounding
     from llmjp_builder.convert.header import TensorInfo
-    from llmjp_builder.convert.ops import Block, Scale
+    from llmjp_builder.convert.splits import Block, ScaleRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Fp8Group:
 class Constant:
     """A float32 that follows from calibration, and where it goes."""
 
-    scale: Scale
+    scale: ScaleRule
     slot: Slot
 
 
@@ -75,7 +75,7 @@ class RankFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ConversionPlan:
     """What `execute` does."""
 
     files: tuple[RankFile, ...]
@@ -100,10 +100,10 @@ class Plan:
     @property
     def transfer_bytes(self) -> int:
         """Bytes of source tensors that `execute` writes: the measure of its progress."""
-        plain = sum(_elements(t) * ITEM_BYTES[t.dtype] for t in self.transfers)
-        quantised = sum(_elements(t) for group in self.fp8_groups for t in group.transfers)
+        plain = sum(_count_elements(t) * ITEM_BYTES[t.dtype] for t in self.transfers)
+        quantised = sum(_count_elements(t) for group in self.fp8_groups for t in group.transfers)
         return plain + quantised
 
 
-def _elements(transfer: Transfer) -> int:
+def _count_elements(transfer: Transfer) -> int:
     return sum(copy.block.num_rows * copy.block.shape[1] for copy in transfer.copies)

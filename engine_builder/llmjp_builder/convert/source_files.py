@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llmjp_builder.convert.header import TensorInfo
 
 
-class Sources:
+class SourceFiles:
     """Open source files, one descriptor each."""
 
     def __init__(self, stack: ExitStack) -> None:
@@ -31,7 +31,7 @@ class Sources:
         self._lock = threading.Lock()
         self._open: dict[Path, tuple[int, os.stat_result]] = {}
 
-    def descriptor(self, path: Path) -> int:
+    def open_descriptor(self, path: Path) -> int:
         """For reading; opened once."""
         with self._lock, os_errors(path):
             if path not in self._open:
@@ -42,7 +42,7 @@ class Sources:
 
     def read(self, tensor: TensorInfo, begin: int, size: int) -> npt.NDArray[np.uint8]:
         """`size` bytes of the tensor, from its byte `begin`."""
-        descriptor = self.descriptor(tensor.file)
+        descriptor = self.open_descriptor(tensor.file)
         buffer = np.empty(size, np.uint8)
         view, done = buffer.data, 0
         while done < size:
