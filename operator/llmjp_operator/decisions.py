@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from llmjp_builder.contracts.spec import BuildSpec, Built, Resolution
     from llmjp_operator.api import Model
     from llmjp_operator.observe.snapshot import ObservedJob
     from llmjp_operator.observe.store_record import FailedAttempts, StoreRecord
+
+RESOLVE_LIMIT_S: Final = 3600
+"""Deadline of resolve Jobs: hashing a folder of 345 GB (172b) takes an hour at 100 MB/s."""
+RESOLVE_MEMORY: Final = "2Gi"
+"""Memory limit of resolve Jobs; they read names and hash files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

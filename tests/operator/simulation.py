@@ -196,6 +196,9 @@ class Simulation:
     def reason(self, condition: str, name: str = "a") -> str:
         return next(c.reason for c in self.status_of(name).conditions if c.type == condition)
 
+    def message(self, condition: str) -> str:
+        return next(c.message for c in self.status.conditions if c.type == condition)
+
     @property
     def jobs(self) -> list[ObservedJob]:
         """The Jobs that are there."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_builder.contracts.errors import BuilderError
 from llmjp_builder.contracts.spec import Progress
 from llmjp_operator.api import Model
+from llmjp_operator.decide.job_results import find_unexplained_builds
 from llmjp_operator.decide.requeue import PROGRESS_EVERY_S
+from llmjp_operator.errors import OperatorError
 from llmjp_operator.names import MODEL_LABEL, digest, record_name
 from llmjp_operator.observe.parsing import claim_fact, node_fact
 from llmjp_operator.observe.snapshot import (
@@ -25,6 +27,7 @@ from llmjp_operator.observe.snapshot import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from llmjp_builder.contracts.spec import Step
     from llmjp_operator.act.api_client import Cluster
     from llmjp_operator.observe.cache import CachedObject, ObjectCache
     from llmjp_operator.observe.snapshot import ObservedNode
@@ -75,7 +78,7 @@ class SnapshotReader:
     """Seconds, for pauses."""
     _nodes: tuple[float, tuple[ObservedNode, ...] | None] | None = None
     _progress: dict[str, tuple[float, Progress | None]] = field(default_factory=dict)
-    """By pod: when its log was read, and its last progress."""
+    """By uid of the Job: when its pod's log was read, and the last progress in it."""
 
     async def take(self, model: Model) -> Snapshot:
         """Return what is known of a model and its store."""
@@ -85,7 +88,7 @@ class SnapshotReader:
         claims = {value.name: value for _, value in values if isinstance(value, ObservedClaim)}
         jobs = {value.name: value for _, value in values if isinstance(value, ObservedJob)}
         deployments = {ref.name: v for ref, v in values if isinstance(v, ObservedDeployment)}
-        return Snapshot(
+        snapshot = Snapshot(
             now=self.wall_time(),
             sharing=self._list_sharing(model),
             record=self.cache.record(model.namespace, record_name(model.store_claim)),
@@ -98,6 +101,7 @@ class SnapshotReader:
             progress=await self._read_progress(model, jobs.values(), pods),
             live=dict(self._digest_objects(model, cached)),
         )
+        return replace(snapshot, last_steps=await self._read_last_steps(model, snapshot))
 
     async def read_nodes(
         self, model: Model, max_age_s: float = NODES_EVERY_S
@@ -160,13 +164,35 @@ class SnapshotReader:
         if pod is None:
             return None
         now = self.monotonic_time()
-        read_at, progress = self._progress.get(pod.name, (-PROGRESS_EVERY_S, None))
+        read_at, progress = self._progress.get(pod.job, (-PROGRESS_EVERY_S, None))
         if now - read_at >= PROGRESS_EVERY_S:
             log = await self.cluster.read_log(model.namespace, pod.name, pod.container, LOG_LINES)
             progress = parse_last_progress(log) or progress
             self._forget_old_progress(now)
-            self._progress[pod.name] = (now, progress)
+            self._progress[pod.job] = (now, progress)
         return progress
+
+    async def _read_last_steps(self, model: Model, snapshot: Snapshot) -> dict[str, Step]:
+        """Return the last step of builds that ended without a word, by uid of the Job."""
+        steps = {}
+        for job, pod in find_unexplained_builds(snapshot):
+            _, progress = self._progress.get(job.uid, (0.0, None))
+            if pod is not None and pod.termination is not None and not pod.evicted:
+                progress = await self._read_last_progress(model, pod) or progress
+            if progress is not None:
+                steps[job.uid] = progress.step
+        return steps
+
+    async def _read_last_progress(self, model: Model, pod: ObservedPod) -> Progress | None:
+        """Return the last progress in the log of a pod that ended; None where it cannot be read.
+
+        A node that does not answer must not keep the failure from being recorded.
+        """
+        try:
+            log = await self.cluster.read_log(model.namespace, pod.name, pod.container, LOG_LINES)
+        except OperatorError:
+            return None
+        return parse_last_progress(log)
 
     def _forget_old_progress(self, now: float) -> None:
         old = [name for name, (at, _) in self._progress.items() if now - at > FORGET_S]

@@ -10,8 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from llmjp_builder.contracts.errors import BuilderError
+from llmjp_builder.contracts.errors import BuilderError, NotEnoughHostMemory
 from llmjp_builder.contracts.spec import Built, Failure, Resolution, Step
+from llmjp_operator.decisions import RESOLVE_LIMIT_S, RESOLVE_MEMORY
 from llmjp_operator.names import resolve_job
 from llmjp_operator.observe.store_record import FailedAttempts, PinnedSource, source_entry
 
@@ -80,52 +81,115 @@ def _record_artefact(record: StoreRecord, finished: _FinishedJob) -> StoreRecord
     return _record_failure(record, request, request, finished)
 
 
+def find_unexplained_builds(
+    snapshot: Snapshot,
+) -> Iterator[tuple[ObservedJob, ObservedPod | None]]:
+    """Yield builds that ended without a termination message and are not recorded, with the pod."""
+    for job in snapshot.jobs.values():
+        failed = snapshot.record.failed.get(job.request)
+        failure_recorded = failed is not None and failed.job == job.uid
+        if failure_recorded or job.request in snapshot.record.artefacts:
+            continue
+        if not job.finished or not job.request or job.deleting:
+            continue
+        pod = _find_pod(job, snapshot)
+        ended = "" if pod is None or pod.termination is None else pod.termination.message
+        if _parse_failure(ended) is None and _parse_result(pod, Built) is None:
+            yield job, pod
+
+
+def find_last_step(job: ObservedJob, snapshot: Snapshot) -> Step:
+    """Return the step that a Job was in when it ended, as far as anybody knows.
+
+    A build's log tells it. Where that is gone with its pod, and the operator was restarted since,
+    the status of a model that waited for the build remembers it. A build that reported nothing was
+    still in its first step, and resolving is the first half of that one.
+    """
+    if not job.request:
+        return Step.FETCH
+    reported = (m.status.build.step for m in snapshot.sharing if m.status.build.job == job.name)
+    return snapshot.last_steps.get(job.uid) or next(filter(None, reported), Step.FETCH)
+
+
 def _record_failure(
     record: StoreRecord, entry: str, asked: str, finished: _FinishedJob
 ) -> StoreRecord:
     before = record.failed.get(entry)
-    failure = find_failure(finished.job, finished.pod, finished.snapshot.now)
-    if failure is None or (before is not None and before.job == finished.job.uid):
+    job, snapshot = finished.job, finished.snapshot
+    step = find_last_step(job, snapshot)
+    failure = find_failure(job, finished.pod, now=snapshot.now, step=step)
+    if failure is None or (before is not None and before.job == job.uid):
         return record
     failed = FailedAttempts(
         asked=asked,
         failure=failure,
-        attempts=finished.job.attempt,
-        at=finished.snapshot.now,
-        job=finished.job.uid,
-        retries=tuple(
-            sorted({m.retry for m in (finished.model, *finished.snapshot.sharing) if m.retry})
-        ),
+        attempts=job.attempt,
+        at=snapshot.now,
+        job=job.uid,
+        retries=tuple(sorted({m.retry for m in (finished.model, *snapshot.sharing) if m.retry})),
     )
     return record.with_failure(entry, failed)
 
 
-def find_failure(job: ObservedJob, pod: ObservedPod | None, now: float) -> Failure | None:
-    """Return why a finished Job has no result; None while its pod may still be seen to end."""
+def find_failure(
+    job: ObservedJob, pod: ObservedPod | None, *, now: float, step: Step
+) -> Failure | None:
+    """Return why a finished Job has no result; None while its pod may still be seen to end.
+
+    Args:
+        job: the Job.
+        pod: its pod, if it is still there.
+        now: seconds since 1970.
+        step: the step that it was in, for failures that the builder could not report itself.
+    """
     termination = None if pod is None else pod.termination
-    if termination is not None:
-        failure = _parse_failure(termination.message)
-        if failure is not None:
-            return failure
+    if termination is not None and (reported := _parse_failure(termination.message)) is not None:
+        return reported
+    words = _BUILD_WORDS if job.request else _RESOLVE_WORDS
     if job.failure_reason == "DeadlineExceeded":
-        return _make_failure(DEADLINE, "it took longer than activeDeadlineSeconds", retryable=True)
+        return Failure(code=DEADLINE, step=step, message=words.deadline, retryable=True)
     if pod is None or termination is None:
         if job.finished_at is not None and now - job.finished_at < LOST_AFTER_S:
             return None
-        return _make_failure(LOST_POD, "its pod is gone, and with it what it said", retryable=True)
-    return _explain_silent_end(pod, termination)
+        message = "its pod is gone, and its termination message with it"
+        return Failure(code=LOST_POD, step=step, message=message, retryable=True)
+    return _explain_silent_end(pod, termination, words, step)
 
 
-def _explain_silent_end(pod: ObservedPod, termination: Termination) -> Failure:
-    """Return why a pod ended that left no failure in its termination message."""
+def _explain_silent_end(
+    pod: ObservedPod, termination: Termination, words: _Words, step: Step
+) -> Failure:
+    """Return why a pod ended that did not report it itself."""
     if termination.reason == "OOMKilled":
-        message = "it was killed for using more memory than its limit: raise spec.build.resources"
-        return _make_failure("not_enough_host_memory", message, retryable=False)
+        code = NotEnoughHostMemory.code
+        return Failure(code=code, step=step, message=words.out_of_memory, retryable=False)
     if pod.evicted:
-        return _make_failure(LOST_POD, "the cluster took its pod away", retryable=True)
-    last = termination.message.strip().splitlines()[-1:] or ["it said nothing"]
+        message = "the cluster took its pod away: an eviction, a preemption or a lost node"
+        return Failure(code=LOST_POD, step=step, message=message, retryable=True)
+    last = termination.message.strip().splitlines()[-1:] or ["it left no message"]
     message = f"ended with exit code {termination.exit_code} ({termination.reason}): {last[0]}"
-    return _make_failure("internal", message, retryable=True)
+    return Failure(code="internal", step=step, message=message, retryable=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What to do about a kind of Job that the cluster ended."""
+
+    deadline: str
+    out_of_memory: str
+
+
+_BUILD_WORDS: Final = _Words(
+    deadline="it took longer than its deadline: raise spec.build.activeDeadlineSeconds",
+    out_of_memory="it was killed for using more memory than its limit: raise "
+    "spec.build.resources.limits.memory",
+)
+_RESOLVE_WORDS: Final = _Words(
+    deadline=f"it took longer than the {RESOLVE_LIMIT_S} s that every resolve Job has: check that "
+    "the hub, or the source's volume, is not too slow",
+    out_of_memory=f"it was killed for using more than the {RESOLVE_MEMORY} of memory that every "
+    "resolve Job has: please report this as a bug",
+)
 
 
 def find_next_attempt(
@@ -172,7 +236,3 @@ def _parse_failure(message: str) -> Failure | None:
         return Failure.from_json(json.loads(message))
     except (ValueError, BuilderError):
         return None
-
-
-def _make_failure(code: str, message: str, *, retryable: bool) -> Failure:
-    return Failure(code=code, step=Step.FETCH, message=message, retryable=retryable)

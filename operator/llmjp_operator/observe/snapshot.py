@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from llmjp_builder.contracts.spec import Progress
+    from llmjp_builder.contracts.spec import Progress, Step
     from llmjp_operator.api import Model
     from llmjp_operator.observe.store_record import StoreRecord
 
@@ -199,5 +199,8 @@ class Snapshot:
     """None where the model names no texts."""
     progress: Progress | None = None
     """The last that the running build said."""
+    last_steps: Mapping[str, Step] = field(default_factory=dict)
+    """Of builds that ended without a termination message: the last step in their log, by the Job's
+    uid."""
     live: Mapping[ObjectRef, str] = field(default_factory=dict)
     """Digests of what the operator owns of every object that exists (`managed_fields`)."""

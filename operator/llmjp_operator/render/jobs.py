@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_builder.contracts.spec import canonical_json
+from llmjp_operator.decisions import RESOLVE_LIMIT_S, RESOLVE_MEMORY
 from llmjp_operator.names import (
     ATTEMPT,
     BUILD_SPEC,
@@ -57,12 +58,10 @@ KEPT_S: Final = 86_400
 """Finished Jobs stay so long, for whoever wants to read their logs."""
 GRACE_S: Final = 30
 """How long a builder may take to end; it loses nothing when it is killed."""
-RESOLVE_LIMIT_S: Final = 3600
-"""Hashing a folder of 345 GB (172b) takes an hour at 100 MB/s."""
 COLLECT_LIMIT_S: Final = 3600
 _SMALL: Final = {
     "requests": {"cpu": "100m", "memory": "256Mi"},
-    "limits": {"memory": "2Gi"},
+    "limits": {"memory": RESOLVE_MEMORY},
 }
 """For Jobs that read names and hash files."""
 _UNKNOWN_MEMORY: Final = 16 << 30

@@ -137,7 +137,8 @@ def _said(
         tries = "1 attempt" if failed.attempts == 1 else f"{failed.attempts} attempts"
         tried = f" after {tries}" if failure.retryable else ""
         hint = HINT_TO_RETRY.replace("NAME", model.name)
-        message = f"failed{tried} in step {failure.step}: {failure.message} ({failure.code})"
+        step = f" in step {failure.step}" if verb == "Build" else ""
+        message = f"failed{tried}{step}: {failure.message} ({failure.code})"
         return f"{verb}Failed", f"{message}; {hint}"
     if failed is not None and work.stage is JobStage.PAUSED:
         limit = model.spec.build.backoff_limit + 1

@@ -14,8 +14,9 @@ from llmjp_operator.names import COMPONENT, MODEL_LABEL
 from llmjp_operator.report.conditions import Claim, claims
 
 if TYPE_CHECKING:
+    from llmjp_builder.contracts.spec import Step
     from llmjp_operator.api import Model
-    from llmjp_operator.decisions import Decision
+    from llmjp_operator.decisions import Decision, JobDecision
     from llmjp_operator.observe.snapshot import ObservedDeployment, Snapshot
 
 MODEL_NAME = "llmjp"
@@ -32,7 +33,7 @@ def status(model: Model, snapshot: Snapshot, decision: Decision) -> Status:
         conditions=tuple(_condition(claim, model, snapshot.now) for claim in said),
         source=_source(model, decision),
         engine=_engine(model, decision),
-        build=_build(snapshot, decision),
+        build=_build(model, snapshot, decision),
         replicas=0 if live is None else live.replicas,
         ready_replicas=0 if live is None else live.ready,
         selector=f"{MODEL_LABEL}={model.name},{COMPONENT}=serving",
@@ -134,7 +135,7 @@ def _engine(model: Model, decision: Decision) -> EngineStatus:
     )
 
 
-def _build(snapshot: Snapshot, decision: Decision) -> BuildStatus:
+def _build(model: Model, snapshot: Snapshot, decision: Decision) -> BuildStatus:
     work = decision.resolving or decision.building
     if work is None:
         return BuildStatus()
@@ -143,11 +144,18 @@ def _build(snapshot: Snapshot, decision: Decision) -> BuildStatus:
     eta = None if progress is None or progress.eta_seconds is None else round(progress.eta_seconds)
     return BuildStatus(
         job=work.job,
-        step=None if progress is None else progress.step,
+        step=_last_step(model, work) if progress is None else progress.step,
         percent=None if progress is None else min(100, max(0, int(progress.percent))),
         eta_seconds=None if eta is None else min(max(0, eta), 31_536_000),
         failure=failure,
     )
+
+
+def _last_step(model: Model, job: JobDecision) -> Step | None:
+    """Return the step that the Job reported last; a failure needs it when pod and log are gone."""
+    before = model.status.build
+    same = before.job == job.job and job.stage in {JobStage.RUNNING, JobStage.ENDING}
+    return before.step if same else None
 
 
 def _rfc3339(now: float) -> str:

@@ -11,9 +11,10 @@ from llmjp_operator.act import controller
 from llmjp_operator.act.snapshots import FORGET_S, NODES_EVERY_S
 from llmjp_operator.api import Phase
 from llmjp_operator.decide.requeue import POLL_EVERY_S, PROGRESS_EVERY_S
-from llmjp_operator.errors import ApiRefused
+from llmjp_operator.errors import ApiRefused, ApiUnreachable
 from llmjp_operator.names import MODEL_LABEL
 from llmjp_operator.observe.snapshot import ObjectRef
+from tests.operator.fake_workloads import only
 from tests.operator.objects import Object
 from tests.operator.simulation import Simulation
 
@@ -148,6 +149,101 @@ def test_the_progress_of_builds_that_are_over_is_forgotten() -> None:
         world.run_for(FORGET_S + 60)
     assert len(set(world.server.log_reads)) == 3
     assert len(world.operator.controller.snapshots._progress) == 1
+
+
+# Builds that end without a word
+
+
+def killed(pod: Object) -> Object | None:
+    """Builds are killed for their memory."""
+    if pod["metadata"]["labels"]["app.kubernetes.io/component"] != "build":
+        return well(pod)
+    return out_of_memory()
+
+
+def out_of_memory() -> Object:
+    status = ended("", 137)
+    status["containerStatuses"][0]["state"]["terminated"]["reason"] = "OOMKilled"
+    return status
+
+
+def compiling() -> tuple[Simulation, str]:
+    """Return a model whose build has just been seen to convert; in its log it compiles."""
+    world = Simulation(script=building)
+    world.run_for(1)
+    [pod] = [ref.name for ref in world.objects if ref.kind == "Pod" and "build" in ref.name]
+    world.server.logs[pod] = progress("convert", 99)
+    world.run_for(2 * PROGRESS_EVERY_S)
+    assert world.status.build.step == "convert"
+    world.server.logs[pod] = f"{progress('convert', 99)}\n{progress('compile', 1)}\nengine 1 of 4"
+    return world, pod
+
+
+def failed_step(world: Simulation) -> str:
+    failure = world.status.build.failure
+    assert failure is not None
+    assert f"in step {failure.step}" in world.message("Progressing")
+    return failure.step
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_build_that_was_killed_names_the_step_that_its_log_ends_with(restarted: bool) -> None:
+    world, _ = compiling()
+    world.workloads.script = killed
+    world.workloads.advance(world.now)
+    if restarted:
+        world.restart()
+    world.settle()
+    assert world.reason("EngineReady") == "BuildFailed"
+    assert failed_step(world) == "compile"
+    assert "spec.build.resources.limits.memory" in world.message("EngineReady")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_log_that_cannot_be_read_does_not_keep_a_failure_back(
+    restarted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was seen last is named then; after a restart the status remembers it."""
+    world, _ = compiling()
+
+    async def unreachable(*_: object) -> str:
+        raise ApiUnreachable("the node does not answer")
+
+    monkeypatch.setattr(world.server, "read_log", unreachable)
+    world.workloads.script = killed
+    world.workloads.advance(world.now)
+    if restarted:
+        world.restart()
+    world.settle()
+    assert failed_step(world) == "convert"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_build_whose_pod_is_gone_names_the_step_seen_last(restarted: bool) -> None:
+    world, pod = compiling()
+    [job] = [job for job in world.jobs if job.component == "build"]
+    ref = ObjectRef("Job", job.name)
+    failed = {"conditions": [{"type": "Failed", "status": "True"}]}
+    world.server.discard(ObjectRef("Pod", pod))
+    world.step()
+    world.server.put({**world.objects[ref], "status": failed})
+    world.step()
+    if restarted:
+        world.restart()
+    world.workloads.script = lambda _: None
+    world.run_for(1)
+    failure = world.status.build.failure
+    assert failure is not None
+    assert (failure.code, failure.step) == ("pod_lost", "convert")
+
+
+def test_a_resolve_job_that_was_killed_has_no_steps_to_name() -> None:
+    world = Simulation(script=only("resolve", out_of_memory()))
+    world.settle()
+    assert world.reason("EngineReady") == "ResolveFailed"
+    message = world.message("EngineReady")
+    assert "in step" not in message
+    assert "spec." not in message, "no field changes a resolve Job"
 
 
 # Calls that are refused

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from llmjp_builder.contracts.spec import canonical_json
+from llmjp_builder.contracts.spec import Step, canonical_json
+from llmjp_operator.api import Status
+from llmjp_operator.api.status import BuildStatus
 from llmjp_operator.decide.job_results import (
     LOST_AFTER_S,
     absorb_job_results,
     find_failure,
     find_next_attempt,
+    find_unexplained_builds,
 )
 from llmjp_operator.names import resolve_job
 from llmjp_operator.observe.store_record import StoreRecord, source_entry
@@ -70,25 +75,93 @@ FAILURE = canonical_json(a_failure().to_json())
 def test_why_a_job_failed(
     job: dict[str, Any], pod: dict[str, Any] | None, code: str, retryable: bool
 ) -> None:
-    found = find_failure(
-        a_job("j", MODEL, failed=True, **job), None if pod is None else a_pod(**pod), NOW
-    )
+    ended = a_job("j", MODEL, failed=True, **job)
+    found = find_failure(ended, None if pod is None else a_pod(**pod), now=NOW, step=Step.COMPILE)
     assert found is not None
-    assert (found.code, found.retryable) == (code, retryable)
+    reported = code in {"hub_failed", "bad_config"}
+    step = Step.FETCH if reported else Step.COMPILE
+    assert (found.code, found.retryable, found.step) == (code, retryable, step)
 
 
 def test_a_pod_that_was_not_seen_yet_is_waited_for() -> None:
     job = a_job("j", MODEL, failed=True, finished_at=NOW - 1)
-    assert find_failure(job, None, NOW) is None
-    assert find_failure(job, a_pod(), NOW) is None
+    for pod in (None, a_pod()):
+        assert find_failure(job, pod, now=NOW, step=Step.FETCH) is None
 
 
 def test_the_last_line_of_a_pod_that_says_nothing_in_our_form_is_told() -> None:
-    found = find_failure(
-        a_job("j", MODEL, failed=True), a_pod(termination=said("one\ntwo\n", 1)), NOW
-    )
+    job, pod = a_job("j", MODEL, failed=True), a_pod(termination=said("one\ntwo\n", 1))
+    found = find_failure(job, pod, now=NOW, step=Step.FETCH)
     assert found is not None
     assert found.message.endswith("two")
+
+
+WAYS_TO_END: dict[str, tuple[dict[str, Any], Any]] = {
+    "deadline": ({"failure_reason": "DeadlineExceeded"}, None),
+    "memory": ({}, a_pod(termination=said("", 137, "OOMKilled"))),
+    "evicted": ({}, a_pod(termination=said("", 137), evicted=True)),
+    "lost": ({}, None),
+    "crashed": ({}, a_pod(termination=said("", 139))),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_END)
+@pytest.mark.parametrize("request_", ["", "r"], ids=["resolve", "build"])
+def test_advice_names_fields_that_exist_and_matter(way: str, request_: str) -> None:
+    job, pod = WAYS_TO_END[way]
+    ended = a_job("j", MODEL, failed=True, request=request_, **job)
+    found = find_failure(ended, pod, now=NOW, step=Step.FETCH)
+    assert found is not None
+    fields = re.findall(r"\bspec(?:\.\w+)+", found.message)
+    for path in fields:
+        assert request_, f"no field changes a resolve Job, but it says: {found.message}"
+        assert path.removeprefix("spec.") in KNOWN_FIELDS
+    assert bool(fields) == (bool(request_) and way in {"deadline", "memory"})
+
+
+KNOWN_FIELDS = {"build.activeDeadlineSeconds", "build.resources.limits.memory"}
+"""What `test_every_field` shows to change build Jobs."""
+
+
+def ended_build(**values: Any) -> Any:
+    return a_job("b", MODEL, **{"request": "r", "failed": True, "finished_at": NOW - 99, **values})
+
+
+def test_the_step_is_what_the_log_of_the_build_ended_with() -> None:
+    job = ended_build()
+    seen = facts(MODEL, jobs={"b": job}, last_steps={job.uid: Step.COMPILE})
+    assert absorb_job_results(MODEL, seen).failed["r"].failure.step is Step.COMPILE
+
+
+def test_without_its_log_the_step_is_what_a_status_remembers() -> None:
+    """Of any model that waits for the build; the operator may have been restarted since."""
+    status = Status(build=BuildStatus(job="b", step=Step.CONVERT))
+    waits, other = a_model(name="b", status=status), a_model(name="c")
+    seen = facts(MODEL, jobs={"b": ended_build()}, sharing=(MODEL, other, waits))
+    assert absorb_job_results(MODEL, seen).failed["r"].failure.step is Step.CONVERT
+    of_another_job = a_model(status=Status(build=BuildStatus(job="x", step=Step.CONVERT)))
+    seen = facts(MODEL, jobs={"b": ended_build()}, sharing=(of_another_job,))
+    assert absorb_job_results(MODEL, seen).failed["r"].failure.step is Step.FETCH
+
+
+def test_logs_are_needed_of_builds_that_ended_without_a_word() -> None:
+    def needed(pod: Any, record: StoreRecord | None = None, **values: Any) -> bool:
+        job = ended_build(**values)
+        pods = () if pod is None else (replace(pod, job=job.uid),)
+        known = StoreRecord() if record is None else record
+        seen = facts(MODEL, record=known, jobs={"b": job}, pods=pods)
+        return bool(list(find_unexplained_builds(seen)))
+
+    killed = a_pod(termination=said("", 137, "OOMKilled"))
+    built = a_pod(termination=said(canonical_json(an_artefact().to_json())))
+    assert needed(killed)
+    assert needed(None)
+    assert not needed(a_pod(termination=said(FAILURE, 3))), "it said so itself"
+    assert not needed(built, failed=False, succeeded=True)
+    assert not needed(killed, failed=False), "it runs"
+    assert not needed(killed, StoreRecord(artefacts={"r": an_artefact()}))
+    assert not needed(killed, StoreRecord(failed={"r": failed("r", job="job-b")})), "it is recorded"
+    assert not needed(killed, request=""), "a resolve Job has one step"
 
 
 def resolved(**values: Any) -> tuple[Any, Any]:
