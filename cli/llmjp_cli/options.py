@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from llmjp_builder.contracts.defaults import GRPC_PORT
+from llmjp_builder.contracts.defaults import ENGINE_BATCH_SIZE, GRPC_PORT
 from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_cli.option_groups import OptionGroup
 
@@ -110,7 +110,9 @@ class EngineOptions:
 ENGINE = OptionGroup(
     {
         "max_batch_size": typer.Option(
-            min=1, show_default="128", help="tensorrt: the most requests in a batch."
+            min=1,
+            show_default=str(ENGINE_BATCH_SIZE),
+            help="tensorrt: the most requests in a batch.",
         ),
         "max_input_len": typer.Option(
             min=1, show_default="the compiler's", help="tensorrt: the most tokens of a prompt."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmjp_builder.planning.models import SIZES
 from llmjp_builder.planning.request import PlanRequest
 from llmjp_cli.option_groups import OptionGroup, expand_groups
 from llmjp_cli.options import LAYOUT
@@ -59,7 +60,7 @@ OptionalSource = Annotated[
 ]
 Size = Annotated[
     str | None,
-    typer.Option(help="Instead of SRC: 150m, 440m, 980m, 1.8b, 3.7b, 7.2b, 13b or 172b."),
+    typer.Option(help=f"Instead of SRC: {', '.join(SIZES)}."),
 ]
 Gpus = Annotated[
     list[str] | None,

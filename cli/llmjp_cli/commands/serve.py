@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from llmjp_builder.contracts.defaults import BATCH_SIZE
 from llmjp_cli.option_groups import OptionGroup, expand_groups, find_given_flags
 from llmjp_cli.options import TerminationMessage
 from llmjp_cli.termination import reporting_errors
@@ -38,7 +39,9 @@ SERVING = OptionGroup(
         "artefact": typer.Argument(help="The folder that `llmjp build` printed."),
         "health_port": typer.Option(help="Port of /readyz and /livez."),
         "max_batch_size": typer.Option(
-            min=1, show_default="the engine's, else 32", help="The most requests in a batch."
+            min=1,
+            show_default=f"the engine's, else {BATCH_SIZE}",
+            help="The most requests in a batch.",
         ),
         "max_queue": typer.Option(
             min=0, help="The most requests that may wait; further ones are refused."

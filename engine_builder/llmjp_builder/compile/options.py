@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from llmjp_builder.compile.option_review import OptionFinding, OptionReview
 from llmjp_builder.compile.option_table import DISABLE, ENABLE, OPTIONS, Option, SetBy
 from llmjp_builder.compile.rules import RULES
+from llmjp_builder.contracts.defaults import ENGINE_BATCH_SIZE
 from llmjp_builder.contracts.errors import InvalidSpec
 
 if TYPE_CHECKING:
@@ -98,7 +99,10 @@ def _choose_defaults(
         if fp8
         else ("auto", "for weights that are not quantised, cuBLASLt's kernels are faster"),
         "kv_cache_type": ("paged", "in-flight batching needs it"),
-        "max_batch_size": (128, "2048 would reserve memory for batches that no KV cache holds"),
+        "max_batch_size": (
+            ENGINE_BATCH_SIZE,
+            "2048 would reserve memory for batches that no KV cache holds",
+        ),
         "max_beam_width": (1, "sampling needs no beams"),
         "max_num_tokens": (8192, "upstream's advice to start from"),
         "max_seq_len": (model.max_positions, "the model's whole context"),

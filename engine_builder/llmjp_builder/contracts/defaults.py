@@ -13,6 +13,10 @@ llm-jp-3 needs."""
 FP8_MULTIPLE: Final = 16
 """FP8 matrix products take widths that are multiples of this."""
 
+BATCH_SIZE: Final = 32
+"""The most requests in a batch where neither the settings nor an engine say."""
+ENGINE_BATCH_SIZE: Final = 128
+"""The most requests in a batch that an engine is compiled for, unless asked for another number."""
 MAX_QUEUE: Final = 256
 """Requests that may wait beyond those in a batch."""
 KV_CACHE_FRACTION: Final = 0.9

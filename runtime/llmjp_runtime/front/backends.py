@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from llmjp_builder.contracts.defaults import BATCH_SIZE
 from llmjp_runtime.text.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     from llmjp_runtime.executor.protocol import Executor
     from llmjp_runtime.settings import ServingSettings
-
-DEFAULT_BATCH_SIZE = 32
-"""Requests stepped together where neither the settings nor an engine say."""
 
 
 def load_tokenizer(settings: ServingSettings) -> TextTokenizer:
@@ -29,7 +27,7 @@ def load_executor(settings: ServingSettings, tokenizer: TextTokenizer) -> Execut
                 settings.artefact,
                 device=settings.device,
                 compute_dtype=settings.compute_dtype,
-                max_batch_size=settings.max_batch_size or DEFAULT_BATCH_SIZE,
+                max_batch_size=settings.max_batch_size or BATCH_SIZE,
                 max_context=settings.max_context,
                 num_valid_ids=tokenizer.num_entries,
                 num_threads=settings.num_threads,
@@ -62,7 +60,7 @@ def _load_pytorch_executor(settings: ServingSettings) -> Executor:
         settings.artefact,
         tensor_parallel=settings.tensor_parallel,
         pipeline_parallel=settings.pipeline_parallel,
-        max_batch_size=settings.max_batch_size or DEFAULT_BATCH_SIZE,
+        max_batch_size=settings.max_batch_size or BATCH_SIZE,
         max_context=settings.max_context,
         kv_cache_fraction=settings.kv_cache_fraction,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import torch
 
+from llmjp_builder.contracts.defaults import BATCH_SIZE
 from llmjp_runtime.errors import ExecutorClosed, OptionInvalid, RequestRefused
 from llmjp_runtime.executor.admission import check_request
 from llmjp_runtime.executor.protocol import ExecutorHealth, ExecutorLimits, Feature
@@ -53,7 +54,7 @@ class TorchExecutor:
         *,
         device: str = "auto",
         compute_dtype: str = "auto",
-        max_batch_size: int = 32,
+        max_batch_size: int = BATCH_SIZE,
         max_context: int | None = None,
         num_valid_ids: int | None = None,
         num_threads: int | None = None,
