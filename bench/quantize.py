@@ -49,13 +49,13 @@ import torch
 torch.set_num_threads(1)
 from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.quantize.calibration import calibrate
-from llmjp_builder.convert.conversion import convert
+from llmjp_builder.convert.conversion import convert_checkpoint
 from llmjp_builder.progress import Reporter
 from llmjp_builder.quantize.unified import prepare_unified
 source, texts, store = map(Path, sys.argv[1:])
 found = calibrate(source, texts=texts, store=store, dtype="bfloat16", device="cpu")
 options = LayoutOptions(quantization="fp8", kv_cache="fp8")
-convert(prepare_unified(source, options), store / "out", Reporter(None), found.amax)
+convert_checkpoint(prepare_unified(source, options), store / "out", Reporter(None), found.amax)
 (store / "amax.json").write_bytes((found.path / "amax.json").read_bytes())
 """
 

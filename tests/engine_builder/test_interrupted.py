@@ -26,7 +26,7 @@ CHILD = """
 import os, signal, sys
 import llmjp_builder.convert.execution
 from pathlib import Path
-from llmjp_builder.convert.conversion import convert, prepare
+from llmjp_builder.convert.conversion import convert_checkpoint, prepare_ranks
 from llmjp_builder.contracts.errors import OutputExists
 from llmjp_builder.pipeline import build
 from llmjp_builder.progress import Reporter
@@ -49,7 +49,8 @@ sys.addaudithook(hook)
 if what == "build":
     build(BuildSpec(source=Source(path=str(source)), tensor_parallel=2), store=place)
 else:
-    convert(prepare(source, LayoutOptions(tensor_parallel=2)), place, Reporter(None))
+    conversion = prepare_ranks(source, LayoutOptions(tensor_parallel=2))
+    convert_checkpoint(conversion, place, Reporter(None))
 print(count)
 """
 )

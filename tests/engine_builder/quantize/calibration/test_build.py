@@ -48,7 +48,7 @@ def test_of_a_killed_build_the_calibration_remains(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("llmjp_builder.pipeline.write", dies)
+        patch.setattr("llmjp_builder.pipeline.write_conversion", dies)
         with pytest.raises(KeyboardInterrupt):
             build(wanted, store=store)
     shown: list[Progress] = []
