@@ -51,7 +51,7 @@ def build_failure(error: Exception, step: Step) -> Failure:
 
     if isinstance(error, typer.BadParameter):
         return Failure(code="usage", step=step, message=str(error), retryable=False)
-    return Failure.of(error, step)
+    return Failure.from_error(error, step)
 
 
 class _TerminationRequested(KeyboardInterrupt):

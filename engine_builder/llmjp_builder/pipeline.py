@@ -1,9 +1,9 @@
 """A build from spec to published artefact: fetch, calibrate, convert, compile, assemble, publish.
 
-Only this module joins the steps. Each leaves its result in the store under a key of its own, so a
-build that was killed goes on from the last one: a download from the byte it had reached, an engine
-from its checkpoint, and what only had to be published from there. A key's lock lets one process
-work on it; others wait and take its result.
+Only this module joins the steps. Each leaves its result in the store under its own key, so that an
+interrupted build resumes: a download at the byte it had reached, an engine from its checkpoint, a
+finished work folder with its publication. A key's lock admits one process; others wait and take its
+result.
 """
 
 from __future__ import annotations
@@ -24,8 +24,13 @@ from llmjp_builder.compile import (
 from llmjp_builder.contracts.spec import EngineInputs, KeyInputs, Kind, Step
 from llmjp_builder.convert.conversion import CONVERTER_REVISION, write_conversion
 from llmjp_builder.progress import Reporter
-from llmjp_builder.source_step import Access, Acquired, acquired, require_divisible
-from llmjp_builder.store.artefacts import BuildResult, Order, found_or_made
+from llmjp_builder.source_step import (
+    AcquiredSource,
+    SourceAccess,
+    acquired_source,
+    refuse_rank_options,
+)
+from llmjp_builder.store.artefacts import ArtefactRecipe, BuildResult, find_or_make_artefact
 from llmjp_builder.store.files import os_errors, sync_directory, write_durably
 from llmjp_builder.store.store import Store
 
@@ -49,54 +54,53 @@ def build(
     remember_hashes: bool = True,
     compile_limit_s: float | None = None,
 ) -> BuildResult:
-    """The artefact that `spec` describes: found in the store, or built into it.
+    """Return the artefact that `spec` describes: found in the store, or built into it.
 
     Args:
         spec: what to build.
-        store: its folder, made if missing.
+        store: its folder, created if missing.
         token: for the hub; None takes what huggingface_hub finds (HF_TOKEN, `hf auth login`).
         on_progress: called on every change of step and a few times a second, from several threads
             but never from two at once.
-        on_warning: called with what is worth knowing but no obstacle.
-        verify: compare an artefact that is already there with its SHA-256 sums; False compares
-            sizes only.
-        remember_hashes: take the sums of unchanged source files from the store's cache; False
+        on_warning: called with warnings.
+        verify: check an existing artefact by SHA-256; False compares sizes only.
+        remember_hashes: take SHA-256 of unchanged source files from the store's cache; False
             reads every byte.
         compile_limit_s: how long `trtllm-build` may take; None for no limit.
 
     Raises:
         BuilderError: nothing that could be mistaken for a result is left behind.
     """
-    require_divisible(spec)
+    refuse_rank_options(spec)
     reporter = Reporter(on_progress)
     reporter.begin(Step.FETCH, 0, "checking the checkpoint")
-    compiler = _Compiler.here(spec) if spec.backend.kind is Kind.ENGINE else None
-    access = Access(token=token, remember_hashes=remember_hashes, on_progress=on_progress)
-    require = _nothing if compiler is None else compiler.require
-    with acquired(spec, place := Store(store), access, require) as got:
-        checkpoint = _checkpoint_order(got, reporter)
+    compiler = _Compiler.detect(spec) if spec.backend.kind is Kind.ENGINE else None
+    access = SourceAccess(token=token, remember_hashes=remember_hashes, on_progress=on_progress)
+    require = _accept_any if compiler is None else compiler.require
+    with acquired_source(spec, place := Store(store), access, require) as got:
+        checkpoint = _make_checkpoint_recipe(got, reporter)
         if compiler is None:
-            made = found_or_made(checkpoint, place, reporter, verify=verify)
+            made = find_or_make_artefact(checkpoint, place, reporter, verify=verify)
             return replace(made, download=got.download)
-        for warning in compiler.warnings(got):
+        for warning in compiler.list_warnings(got):
             on_warning(warning)
 
         def ranks() -> Path:
-            return found_or_made(checkpoint, place, reporter, verify=verify).path
+            return find_or_make_artefact(checkpoint, place, reporter, verify=verify).path
 
         with place.in_use(checkpoint.inputs.key):
             limits = _Limits(place.root, compile_limit_s, on_progress)
-            engine = compiler.order(checkpoint.inputs, got, ranks, limits)
-            made = found_or_made(engine, place, reporter, verify=verify)
+            engine = compiler.make_recipe(checkpoint.inputs, got, ranks, limits)
+            made = find_or_make_artefact(engine, place, reporter, verify=verify)
             return replace(made, download=got.download)
 
 
-def _nothing(_: Mapping[str, Any]) -> None:
-    """Any checkpoint will do."""
+def _accept_any(_: Mapping[str, Any]) -> None:
+    """Accept any checkpoint."""
 
 
-def _checkpoint_order(got: Acquired, reporter: Reporter) -> Order:
-    """Kind `ranks` or `unified`."""
+def _make_checkpoint_recipe(got: AcquiredSource, reporter: Reporter) -> ArtefactRecipe:
+    """Return how to make an artefact of kind `ranks` or `unified`."""
     conversion = got.conversion
 
     def make(work: Path) -> None:
@@ -107,8 +111,8 @@ def _checkpoint_order(got: Acquired, reporter: Reporter) -> Order:
         got.require_unchanged()
         reporter.end()
 
-    return Order(
-        inputs=_checkpoint_inputs(got),
+    return ArtefactRecipe(
+        inputs=_make_key_inputs(got),
         make=make,
         bytes_per_rank=lambda _: conversion.bytes_per_rank,
         versions={"converter": CONVERTER_REVISION},
@@ -116,7 +120,7 @@ def _checkpoint_order(got: Acquired, reporter: Reporter) -> Order:
     )
 
 
-def _checkpoint_inputs(got: Acquired) -> KeyInputs:
+def _make_key_inputs(got: AcquiredSource) -> KeyInputs:
     layout = got.conversion.layout
     return KeyInputs(
         kind=got.conversion.kind,
@@ -133,7 +137,7 @@ def _checkpoint_inputs(got: Acquired) -> KeyInputs:
     )
 
 
-def _copy_tokenizer(got: Acquired, work: Path) -> None:
+def _copy_tokenizer(got: AcquiredSource, work: Path) -> None:
     folder = work / "tokenizer"
     with os_errors(folder):
         folder.mkdir()
@@ -147,7 +151,7 @@ def _copy_tokenizer(got: Acquired, work: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Limits:
-    """How a run of the compiler is bounded and watched."""
+    """How a compiler run is limited and observed."""
 
     store: Path
     time_s: float | None
@@ -156,15 +160,15 @@ class _Limits:
 
 @dataclass(frozen=True, slots=True)
 class _Compiler:
-    """`trtllm-build` on this machine, and what it is asked for."""
+    """`trtllm-build` on this machine, and the spec to build."""
 
     spec: BuildSpec
     gpu: Gpu
     versions: Versions
 
     @classmethod
-    def here(cls, spec: BuildSpec) -> _Compiler:
-        """What this machine has.
+    def detect(cls, spec: BuildSpec) -> _Compiler:
+        """Detect GPU and versions of this machine.
 
         Raises:
             Unsupported: no GPU, or no TensorRT-LLM.
@@ -172,22 +176,22 @@ class _Compiler:
         return cls(spec, detect_gpus(), detect_versions())
 
     def require(self, document: Mapping[str, Any]) -> None:
-        """Nothing, if an engine of such a checkpoint can be built here."""
-        self._inputs(document)
+        """Raise if no engine of such a checkpoint can be built here."""
+        self._make_engine_inputs(document)
 
-    def warnings(self, got: Acquired) -> tuple[str, ...]:
-        """About options that will not do what one may expect."""
+    def list_warnings(self, got: AcquiredSource) -> tuple[str, ...]:
+        """List options that will not do what one may expect."""
         model = parse_compiler_model(got.conversion.documents["config.json"], str(got.folder))
         return decide_options(self.spec, model, self.gpu).warnings
 
-    def order(
-        self, checkpoint: KeyInputs, got: Acquired, ranks: Callable[[], Path], limits: _Limits
-    ) -> Order:
-        """The engine of a checkpoint, which is made only if the engine has to be."""
+    def make_recipe(
+        self, checkpoint: KeyInputs, got: AcquiredSource, ranks: Callable[[], Path], limits: _Limits
+    ) -> ArtefactRecipe:
+        """Return how to make the engine; its checkpoint is made only if the engine has to be."""
         inputs = replace(
             checkpoint,
             kind=Kind.ENGINE,
-            engine=self._inputs(got.conversion.documents["config.json"]),
+            engine=self._make_engine_inputs(got.conversion.documents["config.json"]),
         )
 
         def make(work: Path) -> None:
@@ -211,7 +215,7 @@ class _Compiler:
             with os_errors(work):
                 return tuple((work / f"rank{i}.engine").stat().st_size for i in range(world))
 
-        return Order(
+        return ArtefactRecipe(
             inputs=inputs,
             make=make,
             bytes_per_rank=sizes,
@@ -224,5 +228,5 @@ class _Compiler:
             checkpoint_key=checkpoint.key,
         )
 
-    def _inputs(self, document: Mapping[str, Any]) -> EngineInputs:
+    def _make_engine_inputs(self, document: Mapping[str, Any]) -> EngineInputs:
         return decide_engine_inputs(document, self.spec, self.gpu, self.versions)

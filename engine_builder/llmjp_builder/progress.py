@@ -1,4 +1,4 @@
-"""From bytes done to `Progress` values: rate, remaining time, and not too many of them."""
+"""Progress reports from counted bytes: rate, remaining time, limited frequency."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _INTERVAL_S = 0.2
-"""Between two values within a step, at least; a step's first and last are always reported."""
+"""At least between two reports of a step; its first and last are always sent."""
 
 
 class Reporter:
@@ -34,17 +34,17 @@ class Reporter:
 
     @property
     def step(self) -> Step:
-        """The step that was begun last."""
+        """The current step."""
         return self._step
 
     def begin(self, step: Step, bytes_total: int, message: str, *, already: int = 0) -> None:
-        """A step begins.
+        """Begin a step.
 
         Args:
             step: which.
             bytes_total: of the whole step; 0 where it has no size.
-            message: what is done, for a person.
-            already: bytes that an earlier build has done; they count as progress, not as speed.
+            message: what is being done, for people.
+            already: bytes that an earlier build had done; they count as progress, not as speed.
         """
         with self._lock:
             self._step, self._message = step, message
@@ -53,14 +53,14 @@ class Reporter:
             self._report(ended=False)
 
     def add(self, num_bytes: int) -> None:
-        """That many more bytes are done."""
+        """Count bytes as done."""
         with self._lock:
             self._done += num_bytes
             if self._clock() - self._reported >= _INTERVAL_S:
                 self._report(ended=False)
 
     def end(self) -> None:
-        """The step is complete."""
+        """End the step; all of it is done."""
         with self._lock:
             self._done = self._total
             self._report(ended=True)

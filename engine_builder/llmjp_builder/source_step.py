@@ -1,7 +1,7 @@
-"""The first step of a build: its source is here, known by its hashes, and found convertible.
+"""First step of a build: fetch and hash the source, and check that it can be converted.
 
-Whatever can be refused is refused here, as early as it can be known: options before anything, a
-model's shape before its weights are downloaded, a folder's headers before a byte is hashed.
+Everything is refused as early as possible: options before any I/O, a model's shape before its
+weights are downloaded, a folder's headers before a byte is hashed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.contracts.errors import BuilderError, InvalidSpec, SourceChanged
-from llmjp_builder.contracts.spec import Kind, download_name
+from llmjp_builder.contracts.spec import Kind, name_download
 from llmjp_builder.convert.checkpoint_config import render_checkpoint_config
 from llmjp_builder.convert.conversion import prepare_ranks
 from llmjp_builder.convert.layout import resolve_layout
@@ -24,8 +24,8 @@ from llmjp_builder.sources.fetch import FetchedSource, fetch
 from llmjp_builder.sources.selection import CONFIG
 from llmjp_builder.store.files import read_json_object
 from llmjp_builder.store.hashing import Fingerprint
-from llmjp_builder.store.leases import release_use
-from llmjp_builder.tokenizer import tokenizer_files
+from llmjp_builder.store.leases import release_lease
+from llmjp_builder.tokenizer import find_tokenizer_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,58 +39,62 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """How a source is reached; nothing that its contents depend on."""
+class SourceAccess:
+    """How a source is reached; its contents do not depend on it."""
 
     token: str | None = None
-    """For the hub; None takes what huggingface_hub finds."""
+    """Access token of the hub; None takes what huggingface_hub finds."""
     remember_hashes: bool = True
-    """Take the sums of a folder's unchanged files from the store's cache."""
+    """Take SHA-256 of a folder's unchanged files from the store's cache."""
     on_progress: Callable[[Progress], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Acquired:
-    """A source that is here, hashed, and found convertible."""
+class AcquiredSource:
+    """A local, hashed source, and its planned conversion."""
 
     folder: Path
     label: str
     """The repository's or the folder's name, for people."""
     conversion: Conversion
     amax: Amax | None
-    """For FP8: what its activation scales are made of."""
+    """Largest activations, for FP8's scales."""
     tokenizer: tuple[str, ...]
     """Names of the tokenizer's files."""
     sha256: Mapping[str, str]
-    """Of every file that is read, by name."""
+    """SHA-256 of every file that is read, by name."""
     fingerprints: Mapping[str, Fingerprint]
-    """From before they were hashed."""
+    """Fingerprints taken before the files were hashed."""
     download: str | None = None
-    """Its name in the store, if it came from a hub."""
+    """Name of the download in the store, if it came from a hub."""
 
     def require_unchanged(self) -> None:
-        """Nothing, if nobody wrote to the files since.
+        """Raise if a file was modified since it was hashed.
 
         Raises:
-            SourceChanged: somebody did.
+            SourceChanged: the message names the file.
         """
         for name, fingerprint in self.fingerprints.items():
-            if Fingerprint.of(self.folder / name) != fingerprint:
-                raise SourceChanged(f"{self.folder / name}: changed during the build; try again")
+            if Fingerprint.read(self.folder / name) != fingerprint:
+                raise SourceChanged(
+                    f"{self.folder / name}: was modified during the build; try again"
+                )
 
 
 @contextmanager
-def acquired(spec: BuildSpec, store: Store, access: Access, require: Require) -> Iterator[Acquired]:
-    """The source of `spec`; what was downloaded stays in the store until the block ends.
+def acquired_source(
+    spec: BuildSpec, store: Store, access: SourceAccess, require: Require
+) -> Iterator[AcquiredSource]:
+    """Yield the source of `spec`; a download is kept from garbage collection until the block ends.
 
-    For FP8 it is calibrated, unless that was done before or the result is given.
+    For FP8 it is calibrated, unless a stored or given result is there.
 
     Args:
         spec: what to build.
         store: where downloads go.
         access: how to reach the source.
         require: called with config.json of the TensorRT-LLM checkpoint, where there will be one;
-            raises if it is of no use.
+            raises if it cannot be used.
 
     Raises:
         BuilderError: as `sources.fetch`, `conversion.prepare_ranks` and `quantize.calibration` say.
@@ -98,26 +102,28 @@ def acquired(spec: BuildSpec, store: Store, access: Access, require: Require) ->
     _require_texts(spec)
     if spec.source.path is not None:
         folder = Path(spec.source.path)
-        early = _prepared(spec, folder, require)
-        got = _fetched(spec, store, access, require)
-        yield _calibrated(_acquired(early, got), spec, store, access)
+        early = _prepare(spec, folder, require)
+        got = _fetch(spec, store, access, require)
+        yield _calibrate(_make_acquired(early, got), spec, store, access)
         return
-    with _kept(spec, store, access, require) as got:
-        found = _acquired(_prepared(spec, got.path, require), got)
-        yield _calibrated(found, spec, store, access)
+    with _fetched_source(spec, store, access, require) as got:
+        found = _make_acquired(_prepare(spec, got.path, require), got)
+        yield _calibrate(found, spec, store, access)
         with suppress(BuilderError):
-            name, label = download_name(got.resolved.digest), spec.source.repository
-            release_use(store.root, name, "llmjp build", label=label)
+            name, label = name_download(got.resolved.digest), spec.source.repository
+            release_lease(store.root, name, "llmjp build", label=label)
 
 
 def _require_texts(spec: BuildSpec) -> None:
-    """Before anything is downloaded: the texts can be calibrated on, if that will be done."""
+    """Raise, before any download, if calibration is ahead and its texts are unusable."""
     if spec.quantization == "fp8" and spec.calibration and spec.activation_amax is None:
         passages(Path(spec.calibration))
 
 
-def _calibrated(got: Acquired, spec: BuildSpec, store: Store, access: Access) -> Acquired:
-    """With `amax`, where it is needed."""
+def _calibrate(
+    got: AcquiredSource, spec: BuildSpec, store: Store, access: SourceAccess
+) -> AcquiredSource:
+    """Add `amax` where FP8 needs it."""
     amax = activation_amax(
         got.conversion,
         got.amax,
@@ -129,7 +135,7 @@ def _calibrated(got: Acquired, spec: BuildSpec, store: Store, access: Access) ->
     return replace(got, amax=amax)
 
 
-def _fetched(spec: BuildSpec, store: Store, access: Access, require: Require) -> FetchedSource:
+def _fetch(spec: BuildSpec, store: Store, access: SourceAccess, require: Require) -> FetchedSource:
     def accept(folder: Path) -> None:
         if spec.backend.kind is not Kind.UNIFIED:
             path = folder / CONFIG
@@ -149,21 +155,21 @@ def _fetched(spec: BuildSpec, store: Store, access: Access, require: Require) ->
 
 
 @contextmanager
-def _kept(
-    spec: BuildSpec, store: Store, access: Access, require: Require
+def _fetched_source(
+    spec: BuildSpec, store: Store, access: SourceAccess, require: Require
 ) -> Iterator[FetchedSource]:
-    """A downloaded source that is not collected; fetched again if it was just before that."""
+    """Yield the fetched source; fetch again if it was collected before we held it."""
     while True:
-        got = _fetched(spec, store, access, require)
-        with store.in_use(download_name(got.resolved.digest)):
+        got = _fetch(spec, store, access, require)
+        with store.in_use(name_download(got.resolved.digest)):
             if got.path.is_dir():
                 yield got
                 return
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    """What the headers say, before anything is hashed."""
+class _PreparedSource:
+    """Outcome of reading headers, before anything is hashed."""
 
     conversion: Conversion
     amax: Amax | None
@@ -171,7 +177,7 @@ class _Prepared:
     fingerprints: dict[str, Fingerprint]
 
 
-def _prepared(spec: BuildSpec, folder: Path, require: Require) -> _Prepared:
+def _prepare(spec: BuildSpec, folder: Path, require: Require) -> _PreparedSource:
     if spec.backend.kind is Kind.UNIFIED:
         conversion = prepare_unified(folder, spec)
     else:
@@ -182,19 +188,21 @@ def _prepared(spec: BuildSpec, folder: Path, require: Require) -> _Prepared:
         file=None if spec.activation_amax is None else Path(spec.activation_amax),
         texts=None if spec.calibration is None else Path(spec.calibration),
     )
-    tokenizer = tokenizer_files(folder, conversion.checkpoint.config.vocab_size)
+    tokenizer = find_tokenizer_files(folder, conversion.checkpoint.config.vocab_size)
     names = (*conversion.checkpoint.files, *tokenizer)
-    fingerprints = {name: Fingerprint.of(folder / name) for name in names}
-    return _Prepared(conversion, amax, tokenizer, fingerprints)
+    fingerprints = {name: Fingerprint.read(folder / name) for name in names}
+    return _PreparedSource(conversion, amax, tokenizer, fingerprints)
 
 
-def _acquired(prepared: _Prepared, got: FetchedSource) -> Acquired:
+def _make_acquired(prepared: _PreparedSource, got: FetchedSource) -> AcquiredSource:
     files, fingerprints = got.resolved.files, prepared.fingerprints
     if files.keys() != fingerprints.keys() or any(
         files[name].size != fingerprint.size for name, fingerprint in fingerprints.items()
     ):
-        raise SourceChanged(f"{got.path}: its files changed while they were hashed; try again")
-    return Acquired(
+        raise SourceChanged(
+            f"{got.path}: its files were modified while they were hashed; try again"
+        )
+    return AcquiredSource(
         folder=got.path,
         label=got.resolved.source.repository or got.path.absolute().name,
         conversion=prepared.conversion,
@@ -204,12 +212,12 @@ def _acquired(prepared: _Prepared, got: FetchedSource) -> Acquired:
         fingerprints=fingerprints,
         download=None
         if got.resolved.source.repository is None
-        else download_name(got.resolved.digest),
+        else name_download(got.resolved.digest),
     )
 
 
-def require_divisible(spec: BuildSpec) -> None:
-    """Nothing, unless options about ranks are given for a checkpoint that has none.
+def refuse_rank_options(spec: BuildSpec) -> None:
+    """Raise if options about ranks are given for a checkpoint that has none.
 
     Raises:
         InvalidSpec: the message names them.

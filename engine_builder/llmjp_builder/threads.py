@@ -1,4 +1,4 @@
-"""The same work on many items, two at a time: enough to overlap a disk with a processor."""
+"""Two worker threads over many items: enough to overlap disk and CPU."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ _Result = TypeVar("_Result")
 
 
 _own = threading.local()
-"""Of a thread of `in_threads`: `stopped`, the event that ends its work."""
+"""Per worker thread: `stopped`, the event that ends its work."""
 
 
-class _Stopped(Exception):
-    """An item that was not begun or not ended: another one failed, or nobody waits for it."""
+class _WorkStopped(Exception):
+    """An item was not begun or not finished: another one failed, or nobody waits for it."""
 
 
-def go_on() -> None:
-    """Nothing, while the work of this thread is wanted; long work calls it now and then."""
+def raise_if_stopped() -> None:
+    """Raise if this worker's result is no longer wanted; long work calls it now and then."""
     stopped: threading.Event | None = getattr(_own, "stopped", None)
     if stopped is not None and stopped.is_set():
-        raise _Stopped
+        raise _WorkStopped
 
 
-def in_threads(run: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-    """The results of `run`, in order; after an error nothing new is begun, and it is raised."""
+def run_in_threads(run: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+    """Run `run` on all items and return the results in order; the first error stops the rest."""
     stopped = threading.Event()
     errors: list[BaseException] = []
 
     def unless_stopped(item: _Item) -> _Result:
         _own.stopped = stopped
         try:
-            go_on()
+            raise_if_stopped()
             return run(item)
-        except _Stopped:
+        except _WorkStopped:
             raise
         except BaseException as exc:
             stopped.set()
@@ -51,7 +51,7 @@ def in_threads(run: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[
         try:
             futures = [pool.submit(unless_stopped, item) for item in items]
             return [future.result() for future in futures]
-        except _Stopped:
+        except _WorkStopped:
             raise errors[0] from errors[0].__cause__
         except BaseException:
             stopped.set()

@@ -1,4 +1,4 @@
-"""The tokenizer's files of a Hugging Face checkpoint, checked only as far as a build needs."""
+"""Tokenizer files of a Hugging Face checkpoint, checked only as far as a build needs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ OPTIONAL = (
 )
 
 
-def tokenizer_files(folder: Path, vocab_size: int) -> tuple[str, ...]:
-    """Names of the files that go into an artefact's `tokenizer/`.
+def find_tokenizer_files(folder: Path, vocab_size: int) -> tuple[str, ...]:
+    """Return the names of the files for an artefact's `tokenizer/`.
 
     Args:
         folder: of the checkpoint.
@@ -40,7 +40,7 @@ def tokenizer_files(folder: Path, vocab_size: int) -> tuple[str, ...]:
         )
     names = tuple(name for name in (*REQUIRED, *OPTIONAL) if name in present)
     documents = {name: read_json_object(folder / name) for name in names if name.endswith(".json")}
-    largest = _largest_id(documents["tokenizer.json"])
+    largest = _find_largest_id(documents["tokenizer.json"])
     if largest is None:
         raise BadConfig(f"{folder / 'tokenizer.json'}: it has no vocabulary")
     if largest >= vocab_size:
@@ -51,8 +51,8 @@ def tokenizer_files(folder: Path, vocab_size: int) -> tuple[str, ...]:
     return names
 
 
-def _largest_id(document: dict[str, Any]) -> int | None:
-    """Over the vocabulary (a list where the position is the id, or an object) and added tokens."""
+def _find_largest_id(document: dict[str, Any]) -> int | None:
+    """Return the largest id of the vocabulary (a list by id, or an object) and the added tokens."""
     ids: list[int] = []
     match document.get("model"):
         case {"vocab": list(pieces)}:

@@ -80,7 +80,7 @@ def test_nothing_is_left_where_nothing_failed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("character", ["a", "長", "🍣", '"', "\\", "\x01", "\udcff"])
 @pytest.mark.parametrize("length", [1, 1300, 4000, 4096, 100_000])
 def test_a_failure_is_json_and_fits(character: str, length: int, tmp_path: Path) -> None:
-    failure = Failure.of(RuntimeError(character * length), Step.CONVERT)
+    failure = Failure.from_error(RuntimeError(character * length), Step.CONVERT)
     write_message(tmp_path / "log", failure)
     data = (tmp_path / "log").read_bytes()
     assert data.decode() == render_message(failure)

@@ -160,9 +160,9 @@ def test_a_source_that_changes_meanwhile_is_refused(source: Path, tmp_path: Path
             (source / "config.json").write_text(json.dumps(Tiny().config(), indent=1))
 
     spec = BuildSpec(source=Source(path=str(source)))
-    with pytest.raises(SourceChanged, match="changed during the build"):
+    with pytest.raises(SourceChanged, match="modified during the build"):
         build(spec, store=tmp_path / "store", on_progress=touch)
-    assert Store(tmp_path / "store").artefact_keys() == []
+    assert Store(tmp_path / "store").list_keys() == []
     assert list((tmp_path / "store" / "work").iterdir()) == []
 
 
@@ -180,7 +180,7 @@ class TestHashCache:
         cache = HashCache(settled / "cache.json")
         first = hash_files(settled, ["f"], lambda _: None, cache)
         cache.save()
-        monkeypatch.setattr(hashing, "sha256_of", lambda *_: pytest.fail("it was read"))
+        monkeypatch.setattr(hashing, "compute_sha256", lambda *_: pytest.fail("it was read"))
         assert (
             hash_files(settled, ["f"], lambda _: None, HashCache(settled / "cache.json")) == first
         )

@@ -20,7 +20,7 @@ from llmjp_builder.convert.amax import parse_amax
 from llmjp_builder.convert.conversion import prepare_ranks
 from llmjp_builder.convert.header import read_header
 from llmjp_builder.sources.selection import INDEX, needed_files
-from llmjp_builder.tokenizer import tokenizer_files
+from llmjp_builder.tokenizer import find_tokenizer_files
 from tests.engine_builder.checkpoints import Tiny, add_tokenizer, with_header, write_checkpoint
 from tests.support.soak import count
 
@@ -186,7 +186,7 @@ def test_any_values_in_config_json(change: dict[str, Any], folder: Path) -> None
 def test_anything_in_the_place_of_a_json_file(name: str, data: bytes, folder: Path) -> None:
     def read() -> None:
         prepare_ranks(folder, LayoutOptions())
-        tokenizer_files(folder, 11)
+        find_tokenizer_files(folder, 11)
 
     with changed(folder / name, data):
         refused_or_read(read, len(data))

@@ -88,7 +88,7 @@ def test_a_killed_build_leaves_nothing_that_counts(source: Path, tmp_path: Path)
     for n in moments("build", source, tmp_path / "counted"):
         store = tmp_path / f"store{n}"
         assert killed("build", source, store, n).returncode == -signal.SIGKILL
-        for key in Store(store).artefact_keys():
+        for key in Store(store).list_keys():
             check_artefact(store / "artefacts" / key)
         assert tree(build(spec, store=store).path) == whole
         assert list((store / "work").iterdir()) == []

@@ -129,13 +129,13 @@ def serve_artefact(
     shutdown = ShutdownRequest()
     signal.signal(signal.SIGTERM, shutdown)
     with reporting_errors(termination_message):
-        from llmjp_builder.store.leases import renewed_use
+        from llmjp_builder.store.leases import renewed_lease
         from llmjp_runtime.server.process import TritonServer
 
         settings = _complete_settings(context, settings, backend, endpoints.host)
         endpoints = replace(endpoints, tls=_build_tls(tls_cert, tls_key))
         with (
-            renewed_use(settings.artefact, _name_user()),
+            renewed_lease(settings.artefact, _name_user()),
             TritonServer(
                 settings, endpoints, verbose=verbose, exit_timeout_s=exit_timeout, shutdown=shutdown
             ) as server,

@@ -12,7 +12,7 @@ import typer
 from llmjp_cli.units import format_bytes, parse_duration, parse_size
 
 if TYPE_CHECKING:
-    from llmjp_builder.store.gc import Collected
+    from llmjp_builder.store.gc import CollectionResult
 
 StoreFolder = Annotated[Path, typer.Option("--store", help="The store's folder.")]
 StoreAsJson = Annotated[
@@ -32,11 +32,11 @@ def list_store(
 
     Example: llmjp store ls --store ~/llmjp-store
     """
-    from llmjp_builder.store.gc import What, contents
+    from llmjp_builder.store.gc import ItemKind, list_items
     from llmjp_cli.tables.store_table import describe_items, print_items
 
     now = time.time()
-    items = [item for item in contents(store, now) if every or item.what is What.ARTEFACT]
+    items = [item for item in list_items(store, now) if every or item.kind is ItemKind.ARTEFACT]
     if as_json:
         typer.echo(json.dumps(describe_items(store, items), ensure_ascii=False))
     else:
@@ -82,11 +82,13 @@ def collect_garbage(
 
     Example: llmjp store gc --store ~/llmjp-store --keep-bytes 500G
     """
-    from llmjp_builder.store.gc import Policy, collect
+    from llmjp_builder.store.gc import CollectionPolicy, collect_garbage
 
-    policy = Policy(keep_bytes=keep_bytes, older_than_s=older_than, keep=frozenset(keep or ()))
+    policy = CollectionPolicy(
+        keep_bytes=keep_bytes, older_than_s=older_than, keep=frozenset(keep or ())
+    )
     now = time.time()
-    collected = collect(store, policy, dry_run=dry_run, now=now)
+    collected = collect_garbage(store, policy, dry_run=dry_run, now=now)
     _report(store, collected, now, dry_run=dry_run, as_json=as_json)
     if keep_bytes is not None and collected.bytes_left > keep_bytes and not as_json:
         typer.echo(f"more than {format_bytes(keep_bytes)} left: all of it is in use", err=True)
@@ -115,12 +117,12 @@ def remove_from_store(
     Example: llmjp store remove --store ~/llmjp-store 3f9c0a1b2c3d4e5f6a7b
     """
     from llmjp_builder.store.artefacts import BUILDER
-    from llmjp_builder.store.gc import Policy, collect
+    from llmjp_builder.store.gc import CollectionPolicy, collect_garbage
 
     disregard = frozenset({BUILDER} if after_build else ())
     now = time.time()
-    policy = Policy(names=frozenset(names), disregard=disregard)
-    collected = collect(store, policy, dry_run=dry_run, now=now)
+    policy = CollectionPolicy(names=frozenset(names), disregard=disregard)
+    collected = collect_garbage(store, policy, dry_run=dry_run, now=now)
     known = {item.name for item in (*collected.removed, *collected.in_use)}
     missing = [name for name in dict.fromkeys(names) if name not in known]
     _report(store, collected, now, dry_run=dry_run, as_json=as_json, missing=missing)
@@ -142,12 +144,12 @@ def check_store(
     """
     from llmjp_builder.contracts.errors import BadArtefact
     from llmjp_builder.progress import Reporter
-    from llmjp_builder.store.check import inspected
+    from llmjp_builder.store.check import check_items
     from llmjp_cli.progress import open_reporter
     from llmjp_cli.tables.store_table import describe_item, print_checks
 
     with open_reporter() as report:
-        found = list(inspected(store, names or (), Reporter(report), now=time.time()))
+        found = list(check_items(store, names or (), Reporter(report), now=time.time()))
     if as_json:
         rows = [{**describe_item(store, one.item), "fault": one.fault} for one in found]
         typer.echo(json.dumps(rows, ensure_ascii=False))
@@ -159,7 +161,7 @@ def check_store(
 
 def _report(
     store: Path,
-    collected: Collected,
+    collected: CollectionResult,
     now: float,
     *,
     dry_run: bool,

@@ -8,19 +8,19 @@ import typer
 
 from llmjp_builder.contracts.errors import BadArtefact
 from llmjp_builder.contracts.spec import Manifest
-from llmjp_builder.store.gc import What
-from llmjp_builder.store.leases import label_of
+from llmjp_builder.store.gc import ItemKind
+from llmjp_builder.store.leases import find_label
 from llmjp_cli.units import format_bytes, format_time_since
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from llmjp_builder.store.check import Inspected
-    from llmjp_builder.store.gc import Collected, Item
+    from llmjp_builder.store.check import CheckResult
+    from llmjp_builder.store.gc import CollectionResult, StoreItem
 
 
-def print_items(store: Path, items: Iterable[Item], now: float) -> None:
+def print_items(store: Path, items: Iterable[StoreItem], now: float) -> None:
     """Print what a store holds."""
     head = ["NAME", "KIND", "MODEL", "LAYOUT", "WEIGHTS", "SIZE", "LAST USE", "IN USE BY"]
     rows = [
@@ -36,10 +36,10 @@ def print_items(store: Path, items: Iterable[Item], now: float) -> None:
     _print_table(head, rows)
 
 
-def print_removed(collected: Collected, now: float, *, dry_run: bool) -> None:
+def print_removed(collected: CollectionResult, now: float, *, dry_run: bool) -> None:
     """Print what a garbage collection removed, or would remove, and what it kept."""
     rows = [
-        [item.name, item.what.value, format_bytes(item.size), _format_last_use(item, now)]
+        [item.name, item.kind.value, format_bytes(item.size), _format_last_use(item, now)]
         for item in collected.removed
     ]
     if rows:
@@ -52,21 +52,21 @@ def print_removed(collected: Collected, now: float, *, dry_run: bool) -> None:
         typer.echo(f"kept, in use: {item.name}  {why}", err=True)
 
 
-def print_checks(found: Iterable[Inspected]) -> None:
+def print_checks(found: Iterable[CheckResult]) -> None:
     """Print whether items are damaged."""
     rows = [
-        [one.item.name, one.item.what.value, format_bytes(one.item.size), one.fault or "ok"]
+        [one.item.name, one.item.kind.value, format_bytes(one.item.size), one.fault or "ok"]
         for one in found
     ]
     _print_table(["NAME", "KIND", "SIZE", "RESULT"], rows)
 
 
-def describe_items(store: Path, items: Iterable[Item]) -> list[dict[str, Any]]:
+def describe_items(store: Path, items: Iterable[StoreItem]) -> list[dict[str, Any]]:
     """Return items as JSON objects."""
     return [describe_item(store, item) for item in items]
 
 
-def describe_item(store: Path, item: Item) -> dict[str, Any]:
+def describe_item(store: Path, item: StoreItem) -> dict[str, Any]:
     """Return an item as a JSON object."""
     details = _read_details(store, item)
     return {
@@ -78,10 +78,10 @@ def describe_item(store: Path, item: Item) -> dict[str, Any]:
     }
 
 
-def _read_details(store: Path, item: Item) -> dict[str, Any]:
+def _read_details(store: Path, item: StoreItem) -> dict[str, Any]:
     """Return what an item's manifest and its builder say about it."""
-    details: dict[str, Any] = {"kind": item.what.value, "model": label_of(store, item.name)}
-    if item.what is not What.ARTEFACT or not item.path.exists():
+    details: dict[str, Any] = {"kind": item.kind.value, "model": find_label(store, item.name)}
+    if item.kind is not ItemKind.ARTEFACT or not item.path.exists():
         return details
     try:
         manifest = Manifest.load(item.path)
@@ -99,7 +99,7 @@ def _read_details(store: Path, item: Item) -> dict[str, Any]:
     }
 
 
-def _format_layout(store: Path, item: Item) -> list[str]:
+def _format_layout(store: Path, item: StoreItem) -> list[str]:
     """Return kind, model, layout and element type of the weights."""
     details = _read_details(store, item)
     row = [details["kind"], details["model"] or ""]
@@ -111,7 +111,7 @@ def _format_layout(store: Path, item: Item) -> list[str]:
     return [*row, layout, weights]
 
 
-def _format_last_use(item: Item, now: float) -> str:
+def _format_last_use(item: StoreItem, now: float) -> str:
     return "now" if item.users else format_time_since(max(0.0, now - item.last_use))
 
 

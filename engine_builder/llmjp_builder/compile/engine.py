@@ -26,10 +26,10 @@ from llmjp_builder.compile.versions import find_compiler
 from llmjp_builder.contracts.errors import NotEnoughGpuMemory
 from llmjp_builder.store.files import (
     fresh_folder,
+    get_regular_file_size,
     os_errors,
     read_json_object,
-    regular_file_size,
-    require_free,
+    require_free_space,
     sync_directory,
 )
 
@@ -136,14 +136,14 @@ def _decide_workers(checkpoint: Path, out: Path, model: CompilerModel, gpu: Gpu)
         NotEnoughDisk: the engines do not fit on the disk.
     """
     sizes = [
-        regular_file_size(checkpoint / f"rank{rank}.safetensors") for rank in range(model.world)
+        get_regular_file_size(checkpoint / f"rank{rank}.safetensors") for rank in range(model.world)
     ]
     if max(sizes) >= gpu.memory_bytes:
         raise NotEnoughGpuMemory(
             f"a rank's weights take {max(sizes):,} bytes, {gpu.product} has {gpu.memory_bytes:,}; "
             "use a larger tensor_parallel or pipeline_parallel, or quantization fp8"
         )
-    require_free(out, sum(sizes))
+    require_free_space(out, sum(sizes))
     return decide_workers(
         world=model.world,
         gpus=gpu.count,

@@ -1,4 +1,4 @@
-"""What the builder raises on purpose.
+"""Errors that the builder raises on purpose.
 
     BuilderError                      exit code  code in the termination message
     |-- InvalidSpec                   2          invalid_spec
@@ -47,26 +47,26 @@ _MAX_MESSAGE = 1500
 
 
 class BuilderError(Exception):
-    """Base of everything raised on purpose; never raised itself."""
+    """Base of all errors raised on purpose; never raised itself."""
 
     exit_code: ClassVar[int] = 1
-    """What the process exits with."""
+    """Exit code of the process."""
     code: ClassVar[str] = "internal"
     """A stable word for programs (`Failure.code`)."""
     retryable: ClassVar[bool] = False
-    """Whether the same build may succeed later with nothing changed in its spec and source."""
+    """The same build may succeed later, with spec and source unchanged."""
 
     def __init__(self, message: str) -> None:
-        shown = "".join(c if c.isprintable() else _escaped(c) for c in message[:_MAX_MESSAGE])
+        shown = "".join(c if c.isprintable() else _escape(c) for c in message[:_MAX_MESSAGE])
         super().__init__(shown)
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
 class Terminated(BuilderError):
-    """The process was asked to end; nothing is wrong with what it was at."""
+    """The process was asked to stop; nothing is wrong with its work."""
 
     exit_code = 143
     code = "terminated"
@@ -81,20 +81,20 @@ class InvalidSpec(BuilderError):
 
 
 class BadInput(BuilderError):
-    """A file given to us is not what it claims to be."""
+    """An input file is not what it claims to be."""
 
     exit_code = 3
     code = "bad_input"
 
 
 class BadHeader(BadInput):
-    """A safetensors file whose header cannot be believed, or shorter than its header says."""
+    """A safetensors file with an impossible header, or shorter than its header says."""
 
     code = "bad_header"
 
 
 class MissingFile(BadInput):
-    """A file that must be there is not."""
+    """A required file is missing."""
 
     code = "missing_file"
 
@@ -112,26 +112,26 @@ class BadTensors(BadInput):
 
 
 class BadTexts(BadInput):
-    """A file with texts that is not UTF-8 text, or has none in it."""
+    """A file of calibration texts that is not UTF-8, or is empty."""
 
     code = "bad_texts"
 
 
 class SourceChanged(BadInput):
-    """A source file was written to while it was read."""
+    """A source file was modified while it was read."""
 
     code = "source_changed"
     retryable = True
 
 
 class BadArtefact(BadInput):
-    """An artefact that is incomplete, damaged, or not one at all."""
+    """A folder that is an incomplete or damaged artefact, or none at all."""
 
     code = "bad_artefact"
 
 
 class OutputExists(BadInput):
-    """The place of the result is taken; nothing there was touched."""
+    """The output path exists already; nothing there was touched."""
 
     code = "output_exists"
 
@@ -156,7 +156,7 @@ class MissingRepository(BadInput):
 
 
 class CorruptDownload(BadInput):
-    """What arrived is not what the hub announced; it was removed."""
+    """A download is not what the hub announced; it was removed."""
 
     code = "corrupt_download"
     retryable = True
@@ -170,7 +170,7 @@ class HubFailed(BadInput):
 
 
 class HubUntrusted(HubFailed):
-    """The hub, or a host that it sends to, has a certificate that is not believed here."""
+    """The certificate of the hub, or of a host it redirects to, is not trusted here."""
 
     code = "hub_untrusted"
     retryable = False
@@ -206,19 +206,19 @@ class NotPermitted(BuilderError):
 
 
 class LicenceNotAccepted(NotPermitted):
-    """The model has terms of its own, and nobody said that they are accepted."""
+    """The model has its own terms, and they were not accepted."""
 
     code = "licence_not_accepted"
 
 
 class GatedRepository(NotPermitted):
-    """The hub gives the files only to accounts that asked for access and got it."""
+    """The hub gives the files only to accounts that were granted access."""
 
     code = "gated_repository"
 
 
 class BadToken(NotPermitted):
-    """The hub does not know the access token, or there is none where one is needed."""
+    """The hub rejects the access token, or needs one and has none."""
 
     code = "bad_token"
 
@@ -231,13 +231,13 @@ class Unsupported(BuilderError):
 
 
 class GpuMissing(Unsupported):
-    """Compiling needs an NVIDIA GPU that works; there is none."""
+    """Compiling needs a working NVIDIA GPU; there is none."""
 
     code = "gpu_missing"
 
 
 class UnsupportedGpu(Unsupported):
-    """These GPUs cannot run what is to be compiled."""
+    """These GPUs cannot run the requested engine."""
 
     code = "unsupported_gpu"
 
@@ -249,26 +249,26 @@ class CompilerMissing(Unsupported):
 
 
 class VersionMismatch(Unsupported):
-    """TensorRT-LLM, TensorRT and the driver do not fit each other, or not what was asked for."""
+    """TensorRT-LLM, TensorRT and the driver do not fit each other, or not the request."""
 
     code = "version_mismatch"
 
 
 class CompileFailed(BuilderError):
-    """`trtllm-build` failed for a reason that its log does not tell us."""
+    """`trtllm-build` failed for a reason that its log does not tell."""
 
     code = "compile_failed"
 
 
 class CompileKilled(CompileFailed):
-    """Somebody else ended `trtllm-build`."""
+    """`trtllm-build` was killed from outside."""
 
     code = "compile_killed"
     retryable = True
 
 
 class CompileTimedOut(CompileFailed):
-    """`trtllm-build` took longer than it may."""
+    """`trtllm-build` exceeded its time limit."""
 
     code = "compile_timed_out"
     retryable = True

@@ -1,8 +1,9 @@
 """The JSON contracts between builder, operator, runtime and command line. Standard library only.
 
-`BuildSpec` goes in, `Manifest` describes what came out, `Progress` and `Failure` are said on the
-way. All are frozen values with `to_json` and a strict `from_json`: an unknown, missing or mistyped
-field is an error that names it. JSON has the attributes' names; fields that are None are left out.
+`BuildSpec` goes in, `Manifest` describes what came out; `Progress`, `Failure`, `Resolution` and
+`Built` report in between and at the end. All are frozen values with `to_json` and a strict
+`from_json`: an unknown, missing or mistyped field is an error that names it. JSON has the
+attributes' names; fields that are None are left out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MANIFEST_NAME = "manifest.json"
 """Written last: an artefact is complete when this file exists."""
 
 MANIFEST_SCHEMA = 1
-"""Raised when the manifest's form changes; a reader refuses what it does not know."""
+"""Incremented when the manifest's form changes; readers refuse versions they do not know."""
 
 Scalar = str | int | float | bool
 Dtype = Literal["bfloat16", "float16"]
@@ -51,7 +52,7 @@ class Backend(StrEnum):
 
     @property
     def kind(self) -> Kind:
-        """The artefact this backend serves."""
+        """The kind of artefact that this backend serves."""
         match self:
             case Backend.TORCH:
                 return Kind.RANKS
@@ -78,16 +79,17 @@ class _Contract:
     __slots__ = ()
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of JSON values; fields that are None are left out."""
+        """Return a dict of JSON values; fields that are None are left out."""
         encoded: dict[str, Any] = encode(self)
         return encoded
 
     @classmethod
     def from_json(cls, value: object) -> Self:
-        """The value written by `to_json`.
+        """Parse what `to_json` returned.
 
         Raises:
-            InvalidSpec: a field is unknown, missing, mistyped or out of range; its name is said.
+            InvalidSpec: a field, which the message names, is unknown, missing, mistyped or out of
+                range.
         """
         decoded: Self = decode(cls, value, cls.__name__)
         return decoded
@@ -200,7 +202,7 @@ class KeyInputs(_Contract):
 
     @property
     def key(self) -> str:
-        """The artefact's name: 20 hex digits of SHA-256 over the canonical JSON."""
+        """Name of the artefact: 20 hex digits of SHA-256 over the canonical JSON."""
         return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:20]
 
 
@@ -249,12 +251,12 @@ class Manifest(_Contract):
 
     @property
     def dtype(self) -> Dtype:
-        """Of every tensor that is not quantised."""
+        """Element type of every tensor that is not quantised."""
         return self.inputs.dtype
 
     @classmethod
     def load(cls, directory: Path) -> Manifest:
-        """The manifest of the artefact in `directory`. Its files are not checked.
+        """Read the manifest of the artefact in `directory`; its files are not checked.
 
         Raises:
             BadArtefact: there is none, or it is malformed.
@@ -286,8 +288,8 @@ class Progress(_Contract):
     message: str = ""
 
 
-def download_name(digest: str) -> str:
-    """Of the files that a source was pinned to, in the store: for locks, uses, `llmjp store`."""
+def name_download(digest: str) -> str:
+    """Return the name of a downloaded source in the store: for locks, leases, `llmjp store`."""
     return f"source-{digest}"
 
 
@@ -338,8 +340,8 @@ class Failure(_Contract):
     retryable: bool
 
     @classmethod
-    def of(cls, error: BaseException, step: Step) -> Failure:
-        """What to say of an error that was raised during `step`."""
+    def from_error(cls, error: BaseException, step: Step) -> Failure:
+        """Describe an error that was raised during `step`."""
         if isinstance(error, BuilderError):
             retryable = error.retryable
             return cls(code=error.code, step=step, message=str(error), retryable=retryable)
@@ -348,12 +350,12 @@ class Failure(_Contract):
 
 
 def canonical_json(value: object) -> str:
-    """JSON with sorted keys and no white space: equal values, equal text."""
+    """Return JSON with sorted keys and no white space: equal values, equal text."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
 
 
 def pretty_json(value: object) -> str:
-    """JSON for files that people read as well: equal values, equal text, a newline at the end."""
+    """Return indented JSON for people: equal values, equal text, a newline at the end."""
     return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

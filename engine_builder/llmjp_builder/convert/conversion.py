@@ -15,10 +15,10 @@ from llmjp_builder.convert.checkpoint_config import render_checkpoint_config
 from llmjp_builder.convert.layout import Layout, resolve_layout
 from llmjp_builder.convert.planner import plan_conversion
 from llmjp_builder.store.files import (
+    get_regular_file_size,
     new_folder,
     os_errors,
-    regular_file_size,
-    require_free,
+    require_free_space,
     sync_directory,
     write_durably,
 )
@@ -101,8 +101,8 @@ def write_conversion(
     from llmjp_builder.convert.execution import execute_plan
 
     folder = conversion.checkpoint.folder
-    extra = sum(regular_file_size(folder / name) for name in conversion.copied)
-    require_free(directory, conversion.plan.size + extra + _METADATA_BYTES)
+    extra = sum(get_regular_file_size(folder / name) for name in conversion.copied)
+    require_free_space(directory, conversion.plan.size + extra + _METADATA_BYTES)
     execute_plan(conversion.plan, directory, on_bytes, amax)
     for name, document in conversion.documents.items():
         write_durably(directory / name, pretty_json(document).encode())

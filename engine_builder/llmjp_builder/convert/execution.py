@@ -23,7 +23,7 @@ from llmjp_builder.convert.header import ITEM_BYTES, TensorInfo
 from llmjp_builder.convert.source_files import SourceFiles
 from llmjp_builder.convert.splits import to_matrix_shape
 from llmjp_builder.store.files import os_errors
-from llmjp_builder.threads import in_threads
+from llmjp_builder.threads import run_in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -96,21 +96,21 @@ def execute_plan(
         for constant in plan.constants:
             assert amax is not None, "the plan has constants"
             _write_number(outputs, constant.slot, amax.compute_scale(constant.scale))
-        in_threads(run, _list_tasks(plan.transfers))
+        run_in_threads(run, _list_tasks(plan.transfers))
         for group in plan.fp8_groups:
             scale, table = _compute_quantisation(group, writer)
             for slot in group.scales:
                 _write_number(outputs, slot, scale)
-            in_threads(run, _list_tasks(group.transfers, table, buffered=True))
+            run_in_threads(run, _list_tasks(group.transfers, table, buffered=True))
         with os_errors(directory, needed=plan.size):
-            in_threads(os.fsync, outputs)
+            run_in_threads(os.fsync, outputs)
         sources.require_unchanged()
 
 
 def _compute_quantisation(group: Fp8Group, writer: _Writer) -> tuple[np.float32, _Bytes]:
     """The group's scale, and the bits to write by the bits that are read."""
     magnitude = max(
-        in_threads(writer.find_largest_magnitude, _list_tasks(group.transfers, buffered=True))
+        run_in_threads(writer.find_largest_magnitude, _list_tasks(group.transfers, buffered=True))
     )
     dtype = group.transfers[0].dtype
     try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.contracts.errors import BadHeader
-from llmjp_builder.store.files import os_errors, regular_file_size
+from llmjp_builder.store.files import get_regular_file_size, os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -71,7 +71,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         BadHeader: anything in the header is malformed, or disagrees with the file's size.
         MissingFile: there is no such file.
     """
-    file_size = regular_file_size(path)
+    file_size = get_regular_file_size(path)
     if file_size < _LENGTH.size:
         raise BadHeader(f"{path}: {file_size} bytes are too few for a safetensors file")
     with os_errors(path), path.open("rb") as file:

@@ -10,7 +10,7 @@ from llmjp_builder.convert.checkpoint import CONFIG, read_checkpoint
 from llmjp_builder.convert.layout import resolve_layout
 from llmjp_builder.convert.model_config import parse_model_config
 from llmjp_builder.planning.models import PlannedModel
-from llmjp_builder.store.files import os_errors, read_json_object, regular_file_size
+from llmjp_builder.store.files import get_regular_file_size, os_errors, read_json_object
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,5 +47,5 @@ def _read_with_weights(folder: Path) -> PlannedModel:
     plan_conversion(
         found.tensors, found.config, resolve_layout(found.config, LayoutOptions()), folder
     )
-    size = sum(regular_file_size(folder / name) for name in found.files)
+    size = sum(get_regular_file_size(folder / name) for name in found.files)
     return PlannedModel(name=str(folder), config=found.config, source_bytes=size)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 from llmjp_builder.contracts.errors import CorruptDownload
 from llmjp_builder.sources.http import TryAgain
 from llmjp_builder.sources.patience import patiently
-from llmjp_builder.store.files import os_errors, require_free, sync_directory
+from llmjp_builder.store.files import os_errors, require_free_space, sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,7 +79,7 @@ def download(
         HubFailed: the hub is gone for too long; what has arrived is kept.
         BuilderError: as the hub refuses (`refusal`).
     """
-    require_free(folder, bytes_missing(files, folder))
+    require_free_space(folder, bytes_missing(files, folder))
     stop = threading.Event()
 
     def run(name: str) -> None:

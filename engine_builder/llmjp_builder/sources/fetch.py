@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmjp_builder.contracts.spec import Step, download_name, pretty_json
+from llmjp_builder.contracts.spec import Step, name_download, pretty_json
 from llmjp_builder.progress import Reporter
 from llmjp_builder.sources.download import bytes_missing, download
 from llmjp_builder.sources.hub import Hub
@@ -19,7 +19,7 @@ from llmjp_builder.sources.licence import require_accepted
 from llmjp_builder.sources.resolve import resolve_folder, resolve_repository
 from llmjp_builder.sources.selection import CONFIG
 from llmjp_builder.store.downloads import SOURCE_NAME, find_download, is_commit, read_download
-from llmjp_builder.store.files import os_errors, require_free, sync_directory, write_durably
+from llmjp_builder.store.files import os_errors, require_free_space, sync_directory, write_durably
 from llmjp_builder.store.locks import locked
 from llmjp_builder.store.store import Store
 
@@ -111,7 +111,7 @@ def _downloaded(
     def on_wait() -> None:
         reporter.begin(Step.FETCH, 0, f"another process downloads {resolved.digest}; waiting")
 
-    with locked(store / "locks" / download_name(resolved.digest), on_wait=on_wait):
+    with locked(store / "locks" / name_download(resolved.digest), on_wait=on_wait):
         if found := read_download(target):
             return FetchedSource(target, found)
         work = target.with_name(f"{target.name}.partial")
@@ -142,7 +142,7 @@ def _bring(
     already = f", {here / 1e6:,.0f} MB are here already" if here else ""
     message = f"downloading {repository} at {commit[:12]}{already}"
     reporter.begin(Step.FETCH, total, message, already=here)
-    require_free(work, total - here)
+    require_free_space(work, total - here)
 
     def bring(files: Mapping[str, FileRecord]) -> None:
         download(hub, repository, commit, files=files, folder=work, on_bytes=reporter.add)

@@ -1,4 +1,4 @@
-"""An artefact under its key: found in the store, waited for, or made and published."""
+"""Finding an artefact by its key, waiting for it, or making and publishing it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from llmjp_builder.contracts.errors import BadArtefact, BuilderError
 from llmjp_builder.contracts.spec import Built, Kind, Manifest, Step
 from llmjp_builder.store.hashing import hash_files
-from llmjp_builder.store.leases import LEASE_S, record_use
+from llmjp_builder.store.leases import LEASE_S, record_lease
 from llmjp_builder.store.store import Store, check_artefact
 
 if TYPE_CHECKING:
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from llmjp_builder.progress import Reporter
 
 BUILDER = "llmjp build"
-"""Uses an artefact for `LEASE_S` after a build: until whoever wanted it says that they use it."""
+"""Holds a lease of `LEASE_S` after a build, until whoever wanted the artefact takes their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """Where the artefact is."""
+    """A finished build: where the artefact is, and whether it had to be made."""
 
     path: Path
     key: str
     cache_hit: bool
-    """Whether it was there already."""
+    """The artefact was there already."""
     manifest: Manifest
     download: str | None = None
-    """Name in the store of the source, if it came from a hub."""
+    """Name of the downloaded source in the store, if it came from a hub."""
 
     @property
     def built(self) -> Built:
-        """The same for whoever started the build somewhere else."""
+        """The result as a Job's termination message."""
         engine = self.manifest.inputs.engine
         return Built(
             key=self.key,
@@ -56,56 +56,58 @@ class BuildResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """An artefact that is wanted."""
+class ArtefactRecipe:
+    """How to make an artefact, and the inputs that determine its key."""
 
     inputs: KeyInputs
     make: Callable[[Path], None]
-    """Fills an empty folder with all its files but the manifest; durable on return."""
+    """Fill an empty folder with all files but the manifest; durable on return."""
     bytes_per_rank: Callable[[Path], tuple[int, ...]]
-    """Of such a folder."""
+    """Measure the weights in such a folder."""
     versions: Mapping[str, str]
     label: str
-    """The source's name, for people; it is in no artefact."""
+    """The source's name, for people; not stored in the artefact."""
     checkpoint_key: str | None = None
 
 
-def found_or_made(order: Order, store: Store, reporter: Reporter, *, verify: bool) -> BuildResult:
-    """The artefact; it is not collected while this runs, nor within `LEASE_S` afterwards.
+def find_or_make_artefact(
+    recipe: ArtefactRecipe, store: Store, reporter: Reporter, *, verify: bool
+) -> BuildResult:
+    """Return the artefact; it is not collected while this runs, nor within `LEASE_S` afterwards.
 
     Args:
-        order: what is wanted.
-        store: where it is looked for, and made.
-        reporter: hears of every step.
-        verify: compare an artefact that is there with its SHA-256 sums, not only with sizes.
+        recipe: how to make it.
+        store: where it is searched and made.
+        reporter: receives every step.
+        verify: check an existing artefact by SHA-256, not only by size.
 
     Raises:
         BuilderError: nothing that could be mistaken for a result is left behind.
     """
-    key = order.inputs.key
+    key = recipe.inputs.key
 
     def on_wait() -> None:
-        step = Step.COMPILE if order.inputs.kind is Kind.ENGINE else Step.CONVERT
+        step = Step.COMPILE if recipe.inputs.kind is Kind.ENGINE else Step.CONVERT
         reporter.begin(step, 0, f"another process is building {key}; waiting for it")
 
     with store.in_use(key), store.building(key, on_wait):
-        manifest = _published(store, key, reporter, verify=verify)
+        manifest = _find_published(store, key, reporter, verify=verify)
         found = manifest is not None
         if manifest is None:
             with store.work_folder(key) as work:
-                manifest = _made(order, work, store, reporter)
+                manifest = _make(recipe, work, store, reporter)
                 reporter.begin(Step.PUBLISH, 0, f"publishing {key}")
                 store.publish(work, manifest)
             reporter.end()
         with suppress(BuilderError):  # the disk may be full; the artefact is there all the same
             expires = time.time() + LEASE_S
-            record_use(store.root, key, BUILDER, expires, label=order.label)
-    return BuildResult(store.path_of(key), key, found, manifest)
+            record_lease(store.root, key, BUILDER, expires, label=recipe.label)
+    return BuildResult(store.get_path(key), key, found, manifest)
 
 
-def _published(store: Store, key: str, reporter: Reporter, *, verify: bool) -> Manifest | None:
-    """The manifest of a whole artefact of that key; None if there is none, or a damaged one."""
-    path = store.path_of(key)
+def _find_published(store: Store, key: str, reporter: Reporter, *, verify: bool) -> Manifest | None:
+    """Return the manifest of the intact artefact of that key, if there is one."""
+    path = store.get_path(key)
     if not path.exists():
         return None
     try:
@@ -113,16 +115,16 @@ def _published(store: Store, key: str, reporter: Reporter, *, verify: bool) -> M
         reporter.begin(Step.PUBLISH, total if verify else 0, f"verifying {path}")
         manifest = check_artefact(path, reporter.add, hashes=verify)
     except BadArtefact as exc:
-        reporter.begin(Step.PUBLISH, 0, f"building again, the artefact is damaged: {exc}")
+        reporter.begin(Step.PUBLISH, 0, f"rebuilding, the artefact is damaged: {exc}")
         return None
     reporter.end()
     return manifest
 
 
-def _made(order: Order, work: Path, store: Store, reporter: Reporter) -> Manifest:
-    """Every file is there, by us or by a build that was killed later; hashed for the manifest."""
+def _make(recipe: ArtefactRecipe, work: Path, store: Store, reporter: Reporter) -> Manifest:
+    """Make the files unless an interrupted build has finished them; hash them for the manifest."""
     if not store.is_finished(work):
-        order.make(work)
+        recipe.make(work)
         store.finish(work)
     names = sorted(p.relative_to(work).as_posix() for p in work.rglob("*") if p.is_file())
     total = sum((work / name).stat().st_size for name in names)
@@ -130,11 +132,11 @@ def _made(order: Order, work: Path, store: Store, reporter: Reporter) -> Manifes
     files = hash_files(work, names, reporter.add)
     reporter.end()
     return Manifest(
-        kind=order.inputs.kind,
-        key=order.inputs.key,
-        inputs=order.inputs,
+        kind=recipe.inputs.kind,
+        key=recipe.inputs.key,
+        inputs=recipe.inputs,
         files=files,
-        bytes_per_rank=order.bytes_per_rank(work),
-        versions=order.versions,
-        checkpoint_key=order.checkpoint_key,
+        bytes_per_rank=recipe.bytes_per_rank(work),
+        versions=recipe.versions,
+        checkpoint_key=recipe.checkpoint_key,
     )

@@ -1,4 +1,4 @@
-"""Whether what is in a store is still what it was: every byte is read and compared."""
+"""Verification of a store: every byte is read and compared with the recorded SHA-256."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from llmjp_builder.contracts.errors import BadArtefact, BuilderError
 from llmjp_builder.contracts.spec import Step
 from llmjp_builder.store.downloads import SOURCE_NAME, ResolvedSource
-from llmjp_builder.store.gc import Item, What, contents
+from llmjp_builder.store.gc import ItemKind, StoreItem, list_items
 from llmjp_builder.store.hashing import hash_files
 from llmjp_builder.store.store import Store, check_artefact
 
@@ -21,30 +21,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Inspected:
-    """One thing of the store, read through."""
+class CheckResult:
+    """Result of verifying one item."""
 
-    item: Item
+    item: StoreItem
     fault: str | None
-    """What is wrong with it; None if nothing is."""
+    """Description of the damage; None if the item is intact."""
 
 
-def inspected(
+def check_items(
     root: Path, names: Iterable[str], reporter: Reporter, *, now: float
-) -> Iterator[Inspected]:
-    """Artefacts and downloaded sources, one after the other; kept from collection meanwhile.
+) -> Iterator[CheckResult]:
+    """Verify artefacts and downloaded sources one by one; none is collected meanwhile.
 
     Args:
-        root: the store's folder; it may be read-only, then nothing is kept from collection.
-        names: of those wanted; none for all.
-        reporter: hears of every byte.
+        root: the store's folder; where it is read-only, nothing prevents a collection.
+        names: of the items to verify; none for all.
+        reporter: receives the progress.
         now: the present.
 
     Raises:
         BadArtefact: there is nothing of such a name.
     """
     found = {
-        item.name: item for item in contents(root, now) if item.what in {What.ARTEFACT, What.SOURCE}
+        item.name: item
+        for item in list_items(root, now)
+        if item.kind in {ItemKind.ARTEFACT, ItemKind.SOURCE}
     }
     wanted = list(names) or list(found)
     if absent := [name for name in wanted if name not in found]:
@@ -52,12 +54,12 @@ def inspected(
     for name in wanted:
         item = found[name]
         reporter.begin(Step.PUBLISH, item.size, f"verifying {name}")
-        yield Inspected(item, _fault(root, item, reporter.add))
+        yield CheckResult(item, _find_fault(root, item, reporter.add))
         reporter.end()
 
 
-def _fault(root: Path, item: Item, on_bytes: Callable[[int], None]) -> str | None:
-    check = check_artefact if item.what is What.ARTEFACT else _check_source
+def _find_fault(root: Path, item: StoreItem, on_bytes: Callable[[int], None]) -> str | None:
+    check = check_artefact if item.kind is ItemKind.ARTEFACT else _check_source
     try:
         with Store(root).in_use(item.name):
             check(item.path, on_bytes)

@@ -1,7 +1,4 @@
-"""Files on disk: the system's errors in our words, durable and atomic writes, free space.
-
-Folders appear whole or not at all.
-"""
+"""Files on disk: OS errors as the builder's, durable and atomic writes, free space, new folders."""
 
 from __future__ import annotations
 
@@ -38,17 +35,17 @@ _MAX_JSON_BYTES = 256 << 20
 """Largest JSON file that is read whole; real ones, tokenizers, have tens of megabytes."""
 
 
-def translated(error: OSError, path: Path, *, needed: int = 0) -> BuilderError:
-    """The builder's error for one of the operating system's.
+def translate_os_error(error: OSError, path: Path, *, needed: int = 0) -> BuilderError:
+    """Return the builder's error for an OSError.
 
     Args:
         error: what the system call raised.
-        path: the file or folder it was about.
-        needed: bytes that were to be written, where that is known.
+        path: the file or folder of the system call.
+        needed: bytes that were to be written, if known.
     """
     reason = error.strerror or str(error)
     if error.errno in _FULL:
-        return _full(path, needed)
+        return _make_disk_full_error(path, needed)
     if error.errno in _DENIED:
         return NotPermitted(f"{path}: {reason}; the user running this needs access to it")
     if error.errno in _ABSENT:
@@ -58,15 +55,15 @@ def translated(error: OSError, path: Path, *, needed: int = 0) -> BuilderError:
 
 @contextmanager
 def os_errors(path: Path, *, needed: int = 0) -> Iterator[None]:
-    """Turns an OSError of the block into the builder's error about `path`."""
+    """Translate an OSError of the block to the builder's error about `path`."""
     try:
         yield
     except OSError as exc:
-        raise translated(exc, path, needed=needed) from exc
+        raise translate_os_error(exc, path, needed=needed) from exc
 
 
-def require_free(directory: Path, needed: int) -> None:
-    """Refuses to begin what cannot fit.
+def require_free_space(directory: Path, needed: int) -> None:
+    """Raise if what is to be written cannot fit.
 
     Raises:
         NotEnoughDisk: fewer than `needed` bytes are free where `directory` is.
@@ -74,10 +71,10 @@ def require_free(directory: Path, needed: int) -> None:
     with os_errors(directory):
         free = shutil.disk_usage(directory).free
     if free < needed:
-        raise _full(directory, needed)
+        raise _make_disk_full_error(directory, needed)
 
 
-def _full(path: Path, needed: int) -> NotEnoughDisk:
+def _make_disk_full_error(path: Path, needed: int) -> NotEnoughDisk:
     folder = path if path.is_dir() else path.parent
     try:
         free = f"{shutil.disk_usage(folder).free:,} bytes are free"
@@ -89,11 +86,11 @@ def _full(path: Path, needed: int) -> NotEnoughDisk:
     )
 
 
-def regular_file_size(path: Path) -> int:
-    """Size in bytes; a folder, pipe or device is refused, a symbolic link is followed.
+def get_regular_file_size(path: Path) -> int:
+    """Return the size of a regular file in bytes; symbolic links are followed.
 
     Raises:
-        MissingFile: it does not exist or is no regular file.
+        MissingFile: it does not exist or is a folder, pipe or device.
         NotPermitted: it cannot be reached.
     """
     with os_errors(path):
@@ -104,13 +101,13 @@ def regular_file_size(path: Path) -> int:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of the checkpoint.
+    """Read the JSON object in a file of a checkpoint.
 
     Raises:
         BadConfig: it is not JSON, not an object, or too large to be what its name says.
         MissingFile: it does not exist.
     """
-    if (size := regular_file_size(path)) > _MAX_JSON_BYTES:
+    if (size := get_regular_file_size(path)) > _MAX_JSON_BYTES:
         raise BadConfig(f"{path}: {size:,} bytes are too many for a JSON file of a checkpoint")
     with os_errors(path):
         text = path.read_bytes()
@@ -118,13 +115,13 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def parse_json_object(text: bytes, where: str) -> dict[str, Any]:
-    """The JSON object that `text` is (pure).
+    """Parse a JSON object; infinities and NaN are refused.
 
     Raises:
         BadConfig: it is not JSON, or not an object.
     """
     try:
-        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        value = json.loads(text, parse_constant=_parse_finite, parse_float=_parse_finite)
     except (ValueError, RecursionError) as exc:
         raise BadConfig(f"{where}: not valid JSON: {exc}") from exc
     if not isinstance(value, dict):
@@ -132,7 +129,7 @@ def parse_json_object(text: bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def _finite(literal: str) -> float:
+def _parse_finite(literal: str) -> float:
     if not math.isfinite(number := float(literal)):
         raise ValueError(f"{literal} is not a finite number")
     return number
@@ -147,7 +144,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def replace_atomically(path: Path, data: bytes) -> None:
-    """Replace a file so that a reader sees the old or the new text, never a part; not fsynced."""
+    """Replace a file so that readers see the old or the new text, never a part; not fsynced."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with os_errors(path, needed=len(data)):
         try:
@@ -169,9 +166,9 @@ def sync_directory(path: Path) -> None:
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A work folder beside `out` that takes its name when the block ends without an error.
+    """Yield a work folder that is renamed to `out` when the block ends without an error.
 
-    What a killed process left behind is removed by the next one that writes to the same `out`.
+    Leftovers of a killed process are removed by the next one that writes to the same `out`.
 
     Raises:
         OutputExists: `out` exists, now or when the block ends.
@@ -191,7 +188,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def fresh_folder(path: Path) -> Iterator[Path]:
-    """An empty folder at `path`; whatever is still there when the block ends is removed."""
+    """Yield an empty folder at `path`; it is removed when the block ends."""
     with os_errors(path):
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
@@ -203,13 +200,13 @@ def fresh_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _owned_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new folder whose own lock says that its process lives; removed when the block ends."""
+    """Yield a new folder, locked while its process lives; it is removed when the block ends."""
     with os_errors(parent):
         work = parent / f"{prefix}{uuid.uuid4().hex}"
         work.mkdir()
         descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with suppress(OSError):  # network file systems may lock no folders; then nobody tidies up
+        with suppress(OSError):  # some network file systems lock no folders; leftovers stay there
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield work
     finally:

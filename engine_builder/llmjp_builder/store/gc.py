@@ -1,8 +1,8 @@
-"""What is in a store, and the removal of what nobody needs. Standard library only.
+"""Garbage collection of a store. Standard library only.
 
-Something is removed only while nobody builds it or uses it: its locks are held alone, and no use
-is on record (`leases`). It moves to `<store>/trash/` by one rename and is deleted there, so that
-nothing half removed is taken for whole; a killed collection is completed by the next one.
+An item is removed only while nobody builds or uses it: its locks are held exclusively, and it has
+no lease (`leases`). It moves to `<store>/trash/` by one rename and is deleted there, so that
+nothing half removed looks complete; the next collection finishes one that was killed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmjp_builder.contracts.spec import download_name
+from llmjp_builder.contracts.spec import name_download
 from llmjp_builder.store.files import os_errors, sync_directory
-from llmjp_builder.store.leases import forget_uses, lock_of_use, uses_of
+from llmjp_builder.store.leases import get_lease_lock, read_leases, remove_ended_leases
 from llmjp_builder.store.locks import locked
-from llmjp_builder.store.store import Store, remove
+from llmjp_builder.store.store import Store, remove_path
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -29,93 +29,95 @@ if TYPE_CHECKING:
 _DAY_S = 86_400.0
 
 
-class What(StrEnum):
-    """Kinds of things in a store that take room."""
+class ItemKind(StrEnum):
+    """Kinds of items in a store that take up space."""
 
     ARTEFACT = "artefact"
     SOURCE = "source"
     DOWNLOAD = "download"
-    """A source on its way; the next build goes on with it."""
+    """An incomplete source; the next build resumes the download."""
     WORK = "work"
-    """An artefact that only needs to be published; the next build of its key does that."""
+    """A finished artefact that was not published; the next build of its key publishes it."""
     CALIBRATION = "calibration"
     TIMING_CACHE = "timing-cache"
     LOG = "log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """One thing, removed as a whole or not at all."""
+class StoreItem:
+    """One entry of a store, removed as a whole or not at all."""
 
-    what: What
+    kind: ItemKind
     name: str
-    """Unique in the store: an artefact's key; else with a prefix that tells what it is."""
+    """Unique in the store: an artefact's key, or a name with its kind as prefix."""
     path: Path
     size: int
     """In bytes."""
     last_use: float
-    """Seconds since 1970; what is in use now is used now."""
+    """Seconds since 1970; now, if it is in use."""
     users: tuple[str, ...] = ()
-    """Who uses it now, as far as that is on record."""
+    """Holders of current leases."""
     locks: tuple[str, ...] = ()
-    """Of those who make it, by the names of their files."""
+    """File names of the locks that whoever builds it holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What may go; without any limit only what nobody can have a use for."""
+class CollectionPolicy:
+    """Which items to remove; without any limit only leftovers that nobody can use."""
 
     keep_bytes: int | None = None
-    """Remove what was not used for longest, until no more than this is left."""
+    """Remove the least recently used items until no more than this is left."""
     older_than_s: float | None = None
-    """Remove whatever was not used for so long."""
+    """Remove items that were not used for this long."""
     names: Collection[str] = frozenset()
-    """Remove what has one of these names."""
+    """Remove the items of these names."""
     keep: Collection[str] = frozenset()
-    """Names of what is in use, whatever the records say."""
+    """Names of items that stay, whatever their leases say."""
     disregard: Collection[str] = frozenset()
-    """Users whose records do not count; what a process holds is in use all the same."""
+    """Users whose leases are ignored; locks that a process holds still count."""
 
-    def wants(self, item: Item, total: int, now: float) -> bool:
-        """Whether `item` should go while `total` bytes are there."""
+    def selects(self, item: StoreItem, total: int, now: float) -> bool:
+        """Return whether to remove `item` while the store holds `total` bytes."""
         old = self.older_than_s is not None and now - item.last_use > self.older_than_s
         named = item.name in self.names
         return named or old or (self.keep_bytes is not None and total > self.keep_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Collected:
-    """What a collection did, or would do."""
+class CollectionResult:
+    """Outcome of a collection, or of a dry run."""
 
-    removed: tuple[Item, ...]
-    in_use: tuple[Item, ...]
-    """What the policy wanted, but somebody uses or builds."""
+    removed: tuple[StoreItem, ...]
+    in_use: tuple[StoreItem, ...]
+    """Selected by the policy, but in use or being built."""
     bytes_left: int
 
 
-def contents(root: Path, now: float) -> list[Item]:
-    """Everything in the store that takes room, by kind and name."""
+def list_items(root: Path, now: float) -> list[StoreItem]:
+    """List everything in the store that takes up space, by kind and name."""
     items = [
-        *_artefacts(root),
-        *_sources(root),
-        *_work(root),
-        *_entries(root / "calibrations", What.CALIBRATION),
-        *_entries(root / "timing-caches", What.TIMING_CACHE),
-        *_entries(root / "logs", What.LOG),
+        *_list_artefacts(root),
+        *_list_sources(root),
+        *_list_work(root),
+        *_list_entries(root / "calibrations", ItemKind.CALIBRATION),
+        *_list_entries(root / "timing-caches", ItemKind.TIMING_CACHE),
+        *_list_entries(root / "logs", ItemKind.LOG),
     ]
-    return [_with_uses(root, item, now) for item in items]
+    return [_add_leases(root, item, now) for item in items]
 
 
-def collect(root: Path, policy: Policy, *, dry_run: bool = False, now: float) -> Collected:
-    """Removes what `policy` wants and nobody uses, the least recently used first.
+def collect_garbage(
+    root: Path, policy: CollectionPolicy, *, dry_run: bool = False, now: float
+) -> CollectionResult:
+    """Remove what `policy` selects and nobody uses, the least recently used first.
 
-    What is of no use to anybody goes in any case: work of builds that died, half-removed things,
-    locks that nobody holds, and records of uses that are over.
+    Leftovers are removed in any case: work of builds that died, trash, locks that nobody holds, and
+    ended leases.
 
     Args:
         root: the store's folder.
-        policy: what may go.
-        dry_run: only say what would be done.
+        policy: which items to remove.
+        dry_run: only report what would be removed.
         now: the present.
 
     Raises:
@@ -129,33 +131,42 @@ def collect(root: Path, policy: Policy, *, dry_run: bool = False, now: float) ->
             stack.enter_context(locked(root / "locks" / "gc", on_wait=lambda: None))
             Store(root).remove_abandoned()
             _empty_trash(root)
-        found = sorted(contents(root, now), key=lambda item: item.last_use)
-        total, removed, in_use = sum(item.size for item in found), list[Item](), list[Item]()
+        found = sorted(list_items(root, now), key=lambda item: item.last_use)
+        total, removed, in_use = (
+            sum(item.size for item in found),
+            list[StoreItem](),
+            list[StoreItem](),
+        )
         for item in found:
-            if not policy.wants(item, total, now):
+            if not policy.selects(item, total, now):
                 continue
             kept = item.name in policy.keep or not set(item.users) <= set(policy.disregard)
-            if kept or not _remove(root, item, policy, dry_run=dry_run, now=now):
+            if kept or not _remove_item(root, item, policy, dry_run=dry_run, now=now):
                 in_use.append(item)
                 continue
             removed.append(item)
             total -= item.size
         if not dry_run and root.is_dir():
             _tidy(root, {item.name for item in found} - {item.name for item in removed}, now)
-    return Collected(removed=tuple(removed), in_use=tuple(in_use), bytes_left=total)
+    return CollectionResult(removed=tuple(removed), in_use=tuple(in_use), bytes_left=total)
 
 
-def _remove(root: Path, item: Item, policy: Policy, *, dry_run: bool, now: float) -> bool:
-    """Whether it was (or would be) removed: nobody makes it, and nobody uses it."""
+def _remove_item(
+    root: Path, item: StoreItem, policy: CollectionPolicy, *, dry_run: bool, now: float
+) -> bool:
+    """Remove the item unless somebody builds or uses it; return whether it was (or would be)."""
     trash = root / "trash" / f"{uuid.uuid4().hex}-{item.path.name}"
     with ExitStack() as stack:
-        for lock in (*(root / "locks" / name for name in item.locks), lock_of_use(root, item.name)):
+        for lock in (
+            *(root / "locks" / name for name in item.locks),
+            get_lease_lock(root, item.name),
+        ):
             if dry_run and not lock.exists():
                 continue
             if not stack.enter_context(locked(lock, on_wait=None)):
                 return False
-        uses = uses_of(root, item.name)
-        if any(use.is_current(now) and use.user not in policy.disregard for use in uses):
+        leases = read_leases(root, item.name)
+        if any(held.is_current(now) and held.user not in policy.disregard for held in leases):
             return False
         if not item.path.exists():
             return False  # published, or renamed, since it was found
@@ -164,16 +175,16 @@ def _remove(root: Path, item: Item, policy: Policy, *, dry_run: bool, now: float
         with os_errors(item.path):
             item.path.rename(trash)
         sync_directory(item.path.parent)
-        forget_uses(root, item.name, keep_last=False, now=math.inf)
-    remove(trash)
+        remove_ended_leases(root, item.name, keep_last=False, now=math.inf)
+    remove_path(trash)
     return True
 
 
-def _artefacts(root: Path) -> Iterator[Item]:
-    for path in _children(root / "artefacts"):
-        size, newest = _measured(path)
-        yield Item(
-            what=What.ARTEFACT,
+def _list_artefacts(root: Path) -> Iterator[StoreItem]:
+    for path in _list_children(root / "artefacts"):
+        size, newest = _measure(path)
+        yield StoreItem(
+            kind=ItemKind.ARTEFACT,
             name=path.name,
             path=path,
             size=size,
@@ -182,27 +193,27 @@ def _artefacts(root: Path) -> Iterator[Item]:
         )
 
 
-def _sources(root: Path) -> Iterator[Item]:
-    for path in _children(root / "sources"):
-        size, newest = _measured(path)
+def _list_sources(root: Path) -> Iterator[StoreItem]:
+    for path in _list_children(root / "sources"):
+        size, newest = _measure(path)
         digest, _, partial = path.name.partition(".")
-        yield Item(
-            what=What.DOWNLOAD if partial else What.SOURCE,
-            name=f"download-{digest}" if partial else download_name(digest),
+        yield StoreItem(
+            kind=ItemKind.DOWNLOAD if partial else ItemKind.SOURCE,
+            name=f"download-{digest}" if partial else name_download(digest),
             path=path,
             size=size,
             last_use=newest,
-            locks=(download_name(digest),),
+            locks=(name_download(digest),),
         )
 
 
-def _work(root: Path) -> Iterator[Item]:
+def _list_work(root: Path) -> Iterator[StoreItem]:
     store = Store(root)
-    for path in _children(root / "work"):
+    for path in _list_children(root / "work"):
         if path.is_dir() and store.is_finished(path):
-            size, newest = _measured(path)
-            yield Item(
-                what=What.WORK,
+            size, newest = _measure(path)
+            yield StoreItem(
+                kind=ItemKind.WORK,
                 name=f"work-{path.name}",
                 path=path,
                 size=size,
@@ -211,15 +222,15 @@ def _work(root: Path) -> Iterator[Item]:
             )
 
 
-def _entries(folder: Path, what: What) -> Iterator[Item]:
-    """One item per entry; a log goes by the lock of the build that writes it."""
-    for path in _children(folder):
-        size, newest = _measured(path)
+def _list_entries(folder: Path, kind: ItemKind) -> Iterator[StoreItem]:
+    """Yield one item per entry; a log is protected by the lock of the build that writes it."""
+    for path in _list_children(folder):
+        size, newest = _measure(path)
         key = path.name.partition(".")[0]
-        lock = {What.LOG: key, What.CALIBRATION: f"calibration-{key}"}.get(what)
-        yield Item(
-            what=what,
-            name=f"{what}-{path.name}",
+        lock = {ItemKind.LOG: key, ItemKind.CALIBRATION: f"calibration-{key}"}.get(kind)
+        yield StoreItem(
+            kind=kind,
+            name=f"{kind}-{path.name}",
             path=path,
             size=size,
             last_use=newest,
@@ -227,33 +238,33 @@ def _entries(folder: Path, what: What) -> Iterator[Item]:
         )
 
 
-def _with_uses(root: Path, item: Item, now: float) -> Item:
-    uses = uses_of(root, item.name)
-    users = tuple(sorted(use.user for use in uses if use.is_current(now)))
-    last = now if users else max([item.last_use, *(use.at for use in uses)])
+def _add_leases(root: Path, item: StoreItem, now: float) -> StoreItem:
+    leases = read_leases(root, item.name)
+    users = tuple(sorted(lease.user for lease in leases if lease.is_current(now)))
+    last = now if users else max([item.last_use, *(lease.at for lease in leases)])
     return replace(item, last_use=last, users=users)
 
 
-def _children(folder: Path) -> list[Path]:
-    """Entries by name, without what is hidden."""
+def _list_children(folder: Path) -> list[Path]:
+    """Return the entries by name, without hidden ones."""
     with os_errors(folder):
         if not folder.is_dir():
             return []
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def _measured(path: Path) -> tuple[int, float]:
-    """Bytes of all files at or below `path`, and the newest time of writing.
+def _measure(path: Path) -> tuple[int, float]:
+    """Return the bytes of all files at or below `path`, and the newest modification time.
 
-    What vanishes meanwhile, because a build goes on, counts nothing.
+    Files that vanish meanwhile, because a build is running, count nothing.
     """
     below = (Path(folder) / name for folder, _, files in os.walk(path) for name in files)
-    infos = [info for place in (path, *below) if (info := _info(place)) is not None]
+    infos = [info for place in (path, *below) if (info := _stat(place)) is not None]
     sizes = (info.st_size for info in infos if not stat.S_ISDIR(info.st_mode))
     return sum(sizes), max((info.st_mtime for info in infos), default=0.0)
 
 
-def _info(path: Path) -> os.stat_result | None:
+def _stat(path: Path) -> os.stat_result | None:
     try:
         return os.lstat(path)
     except OSError:
@@ -261,19 +272,19 @@ def _info(path: Path) -> os.stat_result | None:
 
 
 def _empty_trash(root: Path) -> None:
-    for path in _children(root / "trash"):
-        remove(path)
+    for path in _list_children(root / "trash"):
+        remove_path(path)
 
 
 def _tidy(root: Path, names: Iterable[str], now: float) -> None:
-    """Small things: uses that are over, locks that nobody holds, files of writers that died."""
+    """Remove ended leases, locks that nobody holds, and partial files of writers that died."""
     kept = set(names)
     Store(root).remove_abandoned()
-    for folder in _children(root / "uses"):
-        with locked(lock_of_use(root, folder.name), on_wait=None) as alone:
+    for folder in _list_children(root / "uses"):
+        with locked(get_lease_lock(root, folder.name), on_wait=None) as alone:
             if alone:
-                forget_uses(root, folder.name, keep_last=folder.name in kept, now=now)
-    for lock in _children(root / "locks"):
+                remove_ended_leases(root, folder.name, keep_last=folder.name in kept, now=now)
+    for lock in _list_children(root / "locks"):
         if lock.name != "gc":
             with locked(lock, on_wait=None) as alone:
                 if alone:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from llmjp_builder.contracts.errors import BuilderError, SourceChanged
 from llmjp_builder.contracts.spec import FileRecord
 from llmjp_builder.store.files import os_errors, replace_atomically
-from llmjp_builder.threads import go_on, in_threads
+from llmjp_builder.threads import raise_if_stopped, run_in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ _MAX_ENTRIES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What the file system says of a file: equal fingerprints, unchanged contents."""
+    """A file's metadata: equal fingerprints mean unchanged contents."""
 
     size: int
     mtime_ns: int
@@ -39,20 +39,20 @@ class Fingerprint:
     inode: int
 
     @classmethod
-    def of(cls, path: Path) -> Fingerprint:
-        """The file's present one; symbolic links are followed."""
+    def read(cls, path: Path) -> Fingerprint:
+        """Read the present one of a file; symbolic links are followed."""
         with os_errors(path):
             info = path.stat()
         return cls(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
 
     @property
     def settled(self) -> bool:
-        """Whether the last change is long enough ago for the times to tell it from the next."""
+        """Whether the last change is so long ago that another would show in the times."""
         return time.time_ns() - max(self.mtime_ns, self.ctime_ns) > _SETTLED_NS
 
     @property
     def as_list(self) -> list[int]:
-        """As it stands in the cache."""
+        """The form in the cache file."""
         return [self.size, self.mtime_ns, self.ctime_ns, self.inode]
 
 
@@ -64,7 +64,7 @@ class HashCache:
         self._entries = _load(path)
 
     def find(self, path: Path, fingerprint: Fingerprint) -> str | None:
-        """The remembered SHA-256, if the file is still the same."""
+        """Return the remembered SHA-256 if the file is unchanged."""
         match self._entries.get(os.path.realpath(path)):
             case {"file": found, "sha256": str(sha256)} if found == fingerprint.as_list:
                 return sha256
@@ -72,21 +72,21 @@ class HashCache:
                 return None
 
     def add(self, path: Path, fingerprint: Fingerprint, sha256: str) -> None:
-        """Remember, if the file has settled."""
+        """Remember a SHA-256 if the file has settled."""
         if fingerprint.settled:
             entry = {"file": fingerprint.as_list, "sha256": sha256}
             self._entries.pop(os.path.realpath(path), None)
             self._entries[os.path.realpath(path)] = entry
 
     def save(self) -> None:
-        """Keep for the next build; what another build saved meanwhile is kept as well."""
+        """Write the cache; entries that another build saved meanwhile are kept."""
         merged = {**_load(self._path), **self._entries}
         newest = dict(list(merged.items())[-_MAX_ENTRIES:])
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             replace_atomically(self._path, json.dumps(newest, indent=1).encode())
         except (BuilderError, OSError):
-            return  # the cache only saves time; the build goes on without
+            return  # the cache only saves time; the build continues without
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -97,13 +97,13 @@ def _load(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def sha256_of(path: Path, on_bytes: Callable[[int], None]) -> str:
-    """SHA-256 of a file, in hexadecimal; reads it in pieces of a few megabytes."""
+def compute_sha256(path: Path, on_bytes: Callable[[int], None]) -> str:
+    """Return the SHA-256 of a file in hexadecimal, read in pieces of a few megabytes."""
     digest, buffer = hashlib.sha256(), bytearray(_PIECE)
     view = memoryview(buffer)
     with os_errors(path), path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
-            go_on()
+            raise_if_stopped()
             digest.update(view[:count])
             on_bytes(count)
     return digest.hexdigest()
@@ -115,7 +115,7 @@ def hash_files(
     on_bytes: Callable[[int], None],
     cache: HashCache | None = None,
 ) -> dict[str, FileRecord]:
-    """Size and SHA-256 of the files `names` in `folder`, by name.
+    """Return size and SHA-256 of the files `names` in `folder`, by name.
 
     Args:
         folder: of the files.
@@ -128,19 +128,19 @@ def hash_files(
         MissingFile: a file is not there.
     """
 
-    def record(name: str) -> FileRecord:
+    def hash_file(name: str) -> FileRecord:
         path = folder / name
-        before = Fingerprint.of(path)
+        before = Fingerprint.read(path)
         known = cache.find(path, before) if cache is not None else None
         if known is not None:
             on_bytes(before.size)
             return FileRecord(size=before.size, sha256=known)
-        sha256 = sha256_of(path, on_bytes)
-        if Fingerprint.of(path) != before:
-            raise SourceChanged(f"{path}: was written to while it was read; try again")
+        sha256 = compute_sha256(path, on_bytes)
+        if Fingerprint.read(path) != before:
+            raise SourceChanged(f"{path}: was modified while it was read; try again")
         if cache is not None:
             cache.add(path, before, sha256)
         return FileRecord(size=before.size, sha256=sha256)
 
     listed = list(names)
-    return dict(zip(listed, in_threads(record, listed), strict=True))
+    return dict(zip(listed, run_in_threads(hash_file, listed), strict=True))

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 def locked(
     path: Path, *, on_wait: Callable[[], None] | None, shared: bool = False
 ) -> Iterator[bool]:
-    """Holds a lock on the file `path`; the system drops it when the process dies.
+    """Hold a lock on the file `path`; the system releases it when the process dies.
 
-    Who holds the lock alone may remove the file: whoever waited for it takes the lock of the file
-    that has the name then.
+    An exclusive holder may remove the file: whoever waited for it then locks the file that has the
+    name by then.
 
     Args:
-        path: made if missing.
-        on_wait: called once before waiting for another holder; None means not to wait.
-        shared: whether others that share it may hold it as well.
+        path: created if missing.
+        on_wait: called once before waiting for another holder; None returns at once instead.
+        shared: allow other shared holders.
 
     Yields:
         Whether the lock is held.
@@ -65,7 +65,7 @@ def _try_lock(descriptor: int, mode: int) -> bool:
 
 
 def _has_name(descriptor: int, path: Path) -> bool:
-    """Whether the open file is still the one at `path`."""
+    """Return whether the open file is still the one at `path`."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), path.stat())
     return False

@@ -1,11 +1,11 @@
-"""The store: a folder of immutable artefacts, each under its key, complete when it has a manifest.
+"""The store: immutable artefacts by key, each complete once it has a manifest.
 
 <store>/artefacts/<key>/    published by one rename of a folder that was written and fsynced before
 <store>/work/<key>/         being built; removed by the next build, unless it is finished:
 <store>/work/<key>.finished names and sizes of its files, written when all are durable; the next
-                            build of the key goes on from there
-<store>/locks/<key>         held while the key is built; the system drops it with its process
-<store>/locks/<key>.use     held together by those who use it (`leases`)
+                            build of the key resumes there
+<store>/locks/<key>         held while the key is built; the system releases it with the process
+<store>/locks/<key>.use     shared by the users of the artefact (`leases`)
 <store>/cache/hashes.json   see `hashing`
 """
 
@@ -21,7 +21,7 @@ from llmjp_builder.contracts.errors import BadArtefact, MissingFile, NotEnoughDi
 from llmjp_builder.contracts.spec import MANIFEST_NAME, Manifest, pretty_json
 from llmjp_builder.store.files import os_errors, sync_directory, write_durably
 from llmjp_builder.store.hashing import HashCache, hash_files
-from llmjp_builder.store.leases import lock_of_use
+from llmjp_builder.store.leases import get_lease_lock
 from llmjp_builder.store.locks import locked
 
 if TYPE_CHECKING:
@@ -31,28 +31,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A store at `root`; the folder is made when something is built."""
+    """A store at `root`; the first build creates the folder."""
 
     root: Path
 
-    def path_of(self, key: str) -> Path:
-        """Where the artefact is, or would be."""
+    def get_path(self, key: str) -> Path:
+        """Return where the artefact is, or would be."""
         return self.root / "artefacts" / key
 
     @property
     def hash_cache(self) -> HashCache:
-        """As it is on the disk now."""
+        """The cache as it is on the disk now."""
         return HashCache(self.root / "cache" / "hashes.json")
 
-    def artefact_keys(self) -> list[str]:
-        """Of everything published, complete or damaged."""
+    def list_keys(self) -> list[str]:
+        """List the keys of everything published, intact or damaged."""
         folder = self.root / "artefacts"
         with os_errors(folder):
             return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
     @contextmanager
     def building(self, key: str, on_wait: Callable[[], None]) -> Iterator[None]:
-        """Holds the key's lock: nobody else builds it. `on_wait` is called if it was taken."""
+        """Hold the key's lock, so that nobody else builds it; `on_wait` precedes a wait."""
         with os_errors(self.root):
             for name in ("artefacts", "work", "locks"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
@@ -62,26 +62,27 @@ class Store:
 
     @contextmanager
     def in_use(self, name: str) -> Iterator[None]:
-        """Nothing of that name is collected meanwhile, whether it is there already or not."""
+        """Keep the item of that name from being collected, whether it exists yet or not."""
         with os_errors(self.root):
             (self.root / "locks").mkdir(parents=True, exist_ok=True)
-        lock = lock_of_use(self.root, name)
+        lock = get_lease_lock(self.root, name)
         with locked(lock, on_wait=lambda: None, shared=True):
             yield
 
     @contextmanager
     def work_folder(self, key: str) -> Iterator[Path]:
-        """A folder to build in; the lock must be held.
+        """Yield a folder to build in; the key's lock must be held.
 
-        It is empty, or what an earlier build had finished (`is_finished`). It is removed unless it
-        was published, or is finished and what is in the way of publishing it can be mended.
+        It is empty, or what an interrupted build had finished (`is_finished`). On failure it is
+        removed, unless it is finished and only a full disk or an interrupt kept it from being
+        published.
         """
         work = self.root / "work" / key
         if not self.is_finished(work):
             self._remove_work(work)
             with os_errors(work):
                 work.mkdir(parents=True)
-        remove(work / MANIFEST_NAME)
+        remove_path(work / MANIFEST_NAME)
         try:
             yield work
         except (NotEnoughDisk, KeyboardInterrupt):
@@ -94,29 +95,29 @@ class Store:
         self._remove_work(work)
 
     def finish(self, work: Path) -> None:
-        """Every file in the work folder is durable and final; only the manifest is missing."""
-        sizes = pretty_json(_sizes(work)).encode()
+        """Mark the work folder as finished: every file but the manifest is durable and final."""
+        sizes = pretty_json(_measure_files(work)).encode()
         write_durably(partial := work.with_name(f"{work.name}.finishing"), sizes)
         with os_errors(work):
-            partial.rename(_mark_of(work))
+            partial.rename(_get_mark(work))
         sync_directory(work.parent)
 
     def is_finished(self, work: Path) -> bool:
-        """Whether `finish` was called, and the files are still those."""
+        """Return whether the work folder was marked as finished and has the same files still."""
         try:
-            said = json.loads(_mark_of(work).read_bytes())
-            return work.is_dir() and bool(said == _sizes(work))
+            marked = json.loads(_get_mark(work).read_bytes())
+            return work.is_dir() and bool(marked == _measure_files(work))
         except (OSError, ValueError):
             return False
 
     def publish(self, work: Path, manifest: Manifest) -> Path:
-        """Makes a work folder whose files are durable the artefact; the manifest is written last.
+        """Publish a finished work folder as the artefact; the manifest is written last.
 
         A damaged artefact of the same key is replaced.
         """
         write_durably(work / MANIFEST_NAME, pretty_json(manifest.to_json()).encode())
         sync_directory(work)
-        path = self.path_of(manifest.key)
+        path = self.get_path(manifest.key)
         with os_errors(path):
             if path.exists():
                 damaged = work.with_name(f"{manifest.key}.damaged")
@@ -128,9 +129,9 @@ class Store:
         return path
 
     def remove_abandoned(self, own_key: str | None = None) -> None:
-        """Work whose builder died: under our own key, whose lock we hold, or a free lock.
+        """Remove work whose builder died: under `own_key`, whose lock we hold, or a free lock.
 
-        What is finished stays for the next build of its key, or until it is collected.
+        Finished work stays for the next build of its key, or until it is collected.
         """
         with os_errors(self.root):
             folder = self.root / "work"
@@ -144,19 +145,19 @@ class Store:
                     self._remove_unfinished(folder / key)
 
     def _remove_unfinished(self, work: Path) -> None:
-        keep = {work, _mark_of(work)} if self.is_finished(work) else set()
+        keep = {work, _get_mark(work)} if self.is_finished(work) else set()
         for path in work.parent.glob(f"{work.name}*"):
             if path not in keep:
-                remove(path)
+                remove_path(path)
 
     def _remove_work(self, work: Path) -> None:
-        """The mark goes first: nothing half removed may count as finished."""
-        remove(_mark_of(work))
-        remove(work)
+        """Remove the mark first: nothing half removed may count as finished."""
+        remove_path(_get_mark(work))
+        remove_path(work)
 
 
-def remove(path: Path) -> None:
-    """Deletes a file or a folder as far as that is possible."""
+def remove_path(path: Path) -> None:
+    """Remove a file or a folder as far as possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -164,12 +165,12 @@ def remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _mark_of(work: Path) -> Path:
+def _get_mark(work: Path) -> Path:
     return work.with_name(f"{work.name}.finished")
 
 
-def _sizes(work: Path) -> dict[str, int]:
-    """Of everything but the manifest, which is written when all else is finished."""
+def _measure_files(work: Path) -> dict[str, int]:
+    """Measure every file but the manifest, which is written when all else is finished."""
     found = {
         path.relative_to(work).as_posix(): path.stat().st_size
         for path in work.rglob("*")
@@ -181,12 +182,12 @@ def _sizes(work: Path) -> dict[str, int]:
 def check_artefact(
     path: Path, on_bytes: Callable[[int], None] = lambda _: None, *, hashes: bool = True
 ) -> Manifest:
-    """The manifest of an artefact whose files are all there, and what it says of them.
+    """Return the manifest of an artefact after comparing its files with it.
 
     Args:
         path: the artefact's folder.
         on_bytes: called with numbers of bytes read, from several threads.
-        hashes: False compares sizes only.
+        hashes: compare SHA-256 as well as sizes.
 
     Raises:
         BadArtefact: no manifest, or a file is missing, added, or of other size or contents.

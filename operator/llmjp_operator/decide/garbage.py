@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmjp_builder.contracts.spec import download_name
+from llmjp_builder.contracts.spec import name_download
 from llmjp_operator.decisions import GarbageDecision
 from llmjp_operator.names import collect_job, digest
 
@@ -48,7 +48,7 @@ def find_garbage(snapshot: Snapshot, record: StoreRecord) -> tuple[str, ...]:
     old = [built for built in record.artefacts.values() if built.key in garbage]
     kept = [built for built in record.artefacts.values() if built.key not in garbage]
     needed = {name for built in kept for name in (built.key, *built.made_from)}
-    needed.update(download_name(pinned.found.digest) for pinned in record.sources.values())
+    needed.update(name_download(pinned.found.digest) for pinned in record.sources.values())
     made_from = {name for built in old for name in built.made_from}
     return tuple(sorted(garbage | (made_from - needed)))
 

@@ -182,9 +182,9 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str | None, messag
 
 
 def test_a_failure_says_what_the_error_says() -> None:
-    failure = Failure.of(BadArtefact("broken\nhere"), Step.PUBLISH)
+    failure = Failure.from_error(BadArtefact("broken\nhere"), Step.PUBLISH)
     assert failure == Failure(
         code="bad_artefact", step=Step.PUBLISH, message="broken\\nhere", retryable=False
     )
-    bug = Failure.of(KeyError("x"), Step.CONVERT)
+    bug = Failure.from_error(KeyError("x"), Step.CONVERT)
     assert (bug.code, bug.message) == ("internal", "KeyError: 'x'")

@@ -373,7 +373,7 @@ def test_a_full_disk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not announced:  # somebody else fills the disk after the check
-        monkeypatch.setattr("llmjp_builder.convert.conversion.require_free", lambda *_: None)
+        monkeypatch.setattr("llmjp_builder.convert.conversion.require_free_space", lambda *_: None)
     out = small_disk / "out"
     place = [out] if command == "convert" else ["--store", out]
     ended = llmjp(command, large, *place, "--tp", "2")

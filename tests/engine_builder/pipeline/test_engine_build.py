@@ -33,7 +33,7 @@ def test_an_engine_is_built_from_its_checkpoint(
     engine = Path(ended.last_line)
     manifest = check_artefact(engine)
     assert manifest.checkpoint_key is not None
-    checkpoint = check_artefact(Store(store).path_of(manifest.checkpoint_key))
+    checkpoint = check_artefact(Store(store).get_path(manifest.checkpoint_key))
     assert (manifest.kind, checkpoint.kind) == (Kind.ENGINE, Kind.RANKS)
     tokenizer = {name for name in tree(source) if "token" in name or "generation" in name}
     assert set(tree(engine)) == {
@@ -66,7 +66,7 @@ def test_the_second_build_needs_neither_compiler_nor_checkpoint(
     store = tmp_path / "store"
     first = llmjp("build", source, "--store", store, *OPTIONS)
     checkpoint = Manifest.load(Path(first.last_line)).checkpoint_key
-    shutil.rmtree(Store(store).path_of(str(checkpoint)))
+    shutil.rmtree(Store(store).get_path(str(checkpoint)))
     monkeypatch.setenv("LLMJP_STANDIN_FAILURE", "unknown")
     second = llmjp("build", source, "--store", store, *OPTIONS)
     assert (second.exit_code, second.last_line) == (0, first.last_line)
@@ -94,8 +94,8 @@ def test_a_failed_compilation_keeps_the_checkpoint(
     assert ended.exit_code == 4
     failure = json.loads(file.read_text())
     assert (failure["code"], failure["step"]) == ("not_enough_gpu_memory", "compile")
-    [key] = Store(store).artefact_keys()
-    assert Manifest.load(Store(store).path_of(key)).kind is Kind.RANKS
+    [key] = Store(store).list_keys()
+    assert Manifest.load(Store(store).get_path(key)).kind is Kind.RANKS
     assert list((store / "work").iterdir()) == []
     monkeypatch.delenv("LLMJP_STANDIN_FAILURE")
     again = llmjp("build", source, "--store", store, *OPTIONS)

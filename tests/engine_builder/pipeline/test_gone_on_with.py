@@ -54,7 +54,7 @@ def test_finished_work_is_published_without_being_done_again(
     key = left_by_a_kill(spec, tmp_path / "store", monkeypatch)
     assert key == whole.key
     assert steps(spec, tmp_path / "store") == ["fetch", "assemble", "publish"]
-    assert tree(Store(tmp_path / "store").path_of(key)) == tree(whole.path)
+    assert tree(Store(tmp_path / "store").get_path(key)) == tree(whole.path)
     assert list((tmp_path / "store" / "work").iterdir()) == []
 
 
@@ -97,7 +97,7 @@ def test_what_is_not_as_it_was_finished_is_done_again(
     key = left_by_a_kill(spec, tmp_path / "store", monkeypatch)
     spoil(tmp_path / "store" / "work" / key)
     assert steps(spec, tmp_path / "store") == ["fetch", "convert", "assemble", "publish"]
-    assert tree(Store(tmp_path / "store").path_of(key)) == tree(whole.path)
+    assert tree(Store(tmp_path / "store").get_path(key)) == tree(whole.path)
 
 
 def test_a_manifest_that_was_not_published_is_written_again(
@@ -107,7 +107,7 @@ def test_a_manifest_that_was_not_published_is_written_again(
     key = left_by_a_kill(spec, tmp_path / "store", monkeypatch)
     (tmp_path / "store" / "work" / key / "manifest.json").write_text("{")
     assert "convert" not in steps(spec, tmp_path / "store")
-    assert tree(Store(tmp_path / "store").path_of(key)) == tree(whole.path)
+    assert tree(Store(tmp_path / "store").get_path(key)) == tree(whole.path)
 
 
 def test_finished_work_of_another_key_is_left_to_its_next_build(
@@ -131,7 +131,7 @@ def test_a_source_that_changed_meanwhile_leaves_nothing_finished(
             config = source / "config.json"
             config.write_bytes(config.read_bytes())
 
-    with pytest.raises(Exception, match="changed during the build"):
+    with pytest.raises(Exception, match="modified during the build"):
         build(spec, store=tmp_path / "store", on_progress=touch)
     assert finished == []
     assert list((tmp_path / "store" / "work").iterdir()) == []

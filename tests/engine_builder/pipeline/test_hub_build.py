@@ -17,7 +17,7 @@ from llmjp_builder.contracts.errors import (
 )
 from llmjp_builder.contracts.spec import Backend, BuildSpec, Progress, Source
 from llmjp_builder.pipeline import BuildResult, build
-from llmjp_builder.store.leases import uses_of
+from llmjp_builder.store.leases import read_leases
 from llmjp_builder.store.store import check_artefact
 from tests.engine_builder.checkpoints import tree
 from tests.engine_builder.command_line import CommandLine
@@ -113,16 +113,16 @@ def test_a_source_in_the_store_that_changes_is_noticed(hub: Hub, tmp_path: Path)
             shard.write_bytes(shard.read_bytes())
 
     spec = BuildSpec(source=Source(repository=REPOSITORY), endpoint=hub.endpoint)
-    with pytest.raises(SourceChanged, match="changed during the build"):
+    with pytest.raises(SourceChanged, match="modified during the build"):
         build(spec, store=tmp_path / "store", on_progress=spoil)
     assert not list((tmp_path / "store" / "artefacts").iterdir())
 
 
 def test_that_it_was_built_and_read_is_on_record(hub: Hub, tmp_path: Path) -> None:
     result = built(hub, tmp_path / "store")
-    [artefact] = uses_of(tmp_path / "store", result.key)
+    [artefact] = read_leases(tmp_path / "store", result.key)
     assert artefact.is_current(time.time())
     assert artefact.label == REPOSITORY
     [folder] = (tmp_path / "store" / "sources").iterdir()
-    [source] = uses_of(tmp_path / "store", f"source-{folder.name}")
+    [source] = read_leases(tmp_path / "store", f"source-{folder.name}")
     assert not source.is_current(time.time())

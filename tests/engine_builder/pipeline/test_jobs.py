@@ -166,8 +166,8 @@ class TestHashesOnce:
             read.append(path)
             return really(path, on_bytes)
 
-        really = hashing.sha256_of
-        monkeypatch.setattr(hashing, "sha256_of", sha256_of)
+        really = hashing.compute_sha256
+        monkeypatch.setattr(hashing, "compute_sha256", sha256_of)
         before = tree(source)
         llmjp("resolve", source, "--store", store, "--termination-message", said)
         assert {path.name for path in read} == before.keys() - {"README.md"}
@@ -215,8 +215,8 @@ def test_asked_to_end_during_a_step(
         build(spec, store=store, on_progress=ask)
     failure = failure_in(said)
     assert (failure.code, failure.step, failure.retryable) == ("terminated", step, True)
-    for key in Store(store).artefact_keys():
-        check_artefact(Store(store).path_of(key))
+    for key in Store(store).list_keys():
+        check_artefact(Store(store).get_path(key))
     assert bool(list(store.glob("work/*"))) == (step in {"assemble", "publish"})
     seen.clear()
     result = build(spec, store=store, on_progress=seen.append)
@@ -264,8 +264,8 @@ def test_a_compilation_ends_with_its_job(
     wait_for_count(mark, 0)
     failure = failure_in(said)
     assert (failure.code, failure.step, failure.retryable) == ("terminated", Step.COMPILE, True)
-    [key] = Store(store).artefact_keys()
-    assert Manifest.load(Store(store).path_of(key)).kind == "ranks"
+    [key] = Store(store).list_keys()
+    assert Manifest.load(Store(store).get_path(key)).kind == "ranks"
     assert not list(store.glob("work/*"))
 
 

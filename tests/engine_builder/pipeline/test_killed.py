@@ -109,8 +109,8 @@ def artefacts(store: Path) -> dict[str, bytes]:
 
 def assert_whole(store: Path) -> None:
     """What looks like a result is one."""
-    for key in Store(store).artefact_keys():
-        check_artefact(Store(store).path_of(key))
+    for key in Store(store).list_keys():
+        check_artefact(Store(store).get_path(key))
     for marker in store.glob("sources/*/source.json"):
         if not marker.parent.name.endswith(".partial"):
             said = json.loads(marker.read_text())

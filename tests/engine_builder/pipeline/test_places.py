@@ -99,8 +99,8 @@ def test_a_disk_that_fills_up_during_a_step(
     with pytest.raises(NotEnoughDisk, match="the disk is full") as caught:
         build(spec, store=store, on_progress=fill)
     assert (caught.value.exit_code, caught.value.retryable) == (4, True)
-    for key in Store(store).artefact_keys():
-        check_artefact(Store(store).path_of(key))
+    for key in Store(store).list_keys():
+        check_artefact(Store(store).get_path(key))
     finished = step in {"assemble", "publish"}
     assert bool(list(store.glob("work/*"))) == finished
     fill.ballast.unlink()
@@ -108,7 +108,7 @@ def test_a_disk_that_fills_up_during_a_step(
     result = build(spec, store=store, on_progress=said.append)
     assert ("convert" in {progress.step for progress in said}) == (step in {"fetch", "convert"})
     assert not list(store.glob("work/*"))
-    assert check_artefact(result.path).checkpoint_key in Store(store).artefact_keys()
+    assert check_artefact(result.path).checkpoint_key in Store(store).list_keys()
 
 
 def test_a_disk_that_fills_up_during_calibration(mount: Mount, tmp_path: Path) -> None:

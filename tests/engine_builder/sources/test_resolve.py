@@ -246,7 +246,7 @@ def test_folder_sums_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     folder, cache = tmp_path / "m", tmp_path / "hashes.json"
     write_files(folder, checkpoint())
     first = resolve(Source(path=str(folder)), hash_cache=HashCache(cache))
-    monkeypatch.setattr("llmjp_builder.store.hashing.sha256_of", None)
+    monkeypatch.setattr("llmjp_builder.store.hashing.compute_sha256", None)
     assert resolve(Source(path=str(folder)), hash_cache=HashCache(cache)) == first
 
 

@@ -13,7 +13,7 @@ import typer
 
 from llmjp_builder.contracts.spec import BuildSpec, Source
 from llmjp_builder.pipeline import BuildResult, build
-from llmjp_builder.store.leases import record_use, release_use, uses_of
+from llmjp_builder.store.leases import read_leases, record_lease, release_lease
 from llmjp_cli.units import parse_duration, parse_size
 from tests.engine_builder.checkpoints import tree
 from tests.engine_builder.command_line import CommandLine
@@ -32,7 +32,7 @@ def artefacts(source: Path, store: Path) -> tuple[BuildResult, BuildResult]:
         for tp in (1, 2)
     )
     then = time.time() - 3 * 86_400
-    release_use(store, one.key, "llmjp build", now=then, label="hf")
+    release_lease(store, one.key, "llmjp build", now=then, label="hf")
     for path in (one.path, *one.path.rglob("*")):
         os.utime(path, (then, then))
     return one, two
@@ -40,7 +40,7 @@ def artefacts(source: Path, store: Path) -> tuple[BuildResult, BuildResult]:
 
 def test_ls(artefacts: tuple[BuildResult, BuildResult], store: Path, llmjp: CommandLine) -> None:
     one, two = artefacts
-    record_use(store, two.key, "serving/pod-7")
+    record_lease(store, two.key, "serving/pod-7")
     lines = llmjp("store-ls", "--store", store).out.splitlines()
     assert lines[0].split() == [
         *("NAME", "KIND", "MODEL", "LAYOUT", "WEIGHTS", "SIZE", "LAST", "USE", "IN", "USE", "BY")
@@ -122,7 +122,7 @@ def test_remove(
     assert one.key in done.out
     assert f"kept, in use: {two.key}  llmjp build" in done.err
     assert f"not there: {'0' * 20}" in done.err
-    assert uses_of(store, one.key) == []
+    assert read_leases(store, one.key) == []
 
 
 def test_remove_what_was_just_built(
@@ -131,10 +131,10 @@ def test_remove_what_was_just_built(
     """The operator's own Job: the hour's grace of a build is over, other users still count."""
     one, two = artefacts
     remove = ("store-remove", "--store", store, "--after-build", "--json")
-    record_use(store, two.key, "serving/pod-7")
+    record_lease(store, two.key, "serving/pod-7")
     planned = json.loads(llmjp(*remove, "--dry-run", two.key).out)
     assert [row["name"] for row in planned["in_use"]] == [two.key]
-    release_use(store, two.key, "serving/pod-7", now=time.time())
+    release_lease(store, two.key, "serving/pod-7", now=time.time())
 
     planned = json.loads(llmjp(*remove, "--dry-run", two.key).out)
     assert [row["name"] for row in planned["removed"]] == [two.key]

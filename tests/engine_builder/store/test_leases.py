@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from llmjp_builder.contracts.errors import InvalidSpec, MissingFile, NotPermitted
 from llmjp_builder.store.leases import (
     SKEW_S,
-    Use,
-    forget_uses,
-    label_of,
-    lock_of_use,
-    record_use,
-    release_use,
-    renewed_use,
-    uses_of,
+    Lease,
+    find_label,
+    get_lease_lock,
+    read_leases,
+    record_lease,
+    release_lease,
+    remove_ended_leases,
+    renewed_lease,
 )
 from llmjp_builder.store.locks import locked
 
@@ -29,17 +29,17 @@ PRINTABLE = st.characters(min_codepoint=32, max_codepoint=0x2FF).filter(str.ispr
 
 
 def current(store: Path, now: float) -> list[str]:
-    return [use.user for use in uses_of(store, KEY) if use.is_current(now)]
+    return [use.user for use in read_leases(store, KEY) if use.is_current(now)]
 
 
 def test_a_use_holds_until_it_expires_or_is_released(tmp_path: Path) -> None:
-    record_use(tmp_path, KEY, "ns/pod-a", now=NOW)
-    record_use(tmp_path, KEY, "ns/pod-b", NOW + 60, now=NOW)
+    record_lease(tmp_path, KEY, "ns/pod-a", now=NOW)
+    record_lease(tmp_path, KEY, "ns/pod-b", NOW + 60, now=NOW)
     assert current(tmp_path, NOW + 60 + SKEW_S - 1) == ["ns/pod-a", "ns/pod-b"]
     assert current(tmp_path, NOW + 60 + SKEW_S) == ["ns/pod-a"]
-    release_use(tmp_path, KEY, "ns/pod-a", now=NOW + 99)
+    release_lease(tmp_path, KEY, "ns/pod-a", now=NOW + 99)
     assert current(tmp_path, NOW + 99 + SKEW_S) == []
-    assert max(use.at for use in uses_of(tmp_path, KEY)) == NOW + 99
+    assert max(use.at for use in read_leases(tmp_path, KEY)) == NOW + 99
 
 
 @given(users=st.sets(st.text(PRINTABLE, min_size=1, max_size=20), max_size=6))
@@ -48,51 +48,51 @@ def test_any_name_of_a_user_comes_back(
 ) -> None:
     store = tmp_path_factory.mktemp("store")
     for user in users:
-        record_use(store, KEY, user, now=NOW)
+        record_lease(store, KEY, user, now=NOW)
     assert set(current(store, NOW)) == users
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "A", "../x", "a" * 101, ".hidden"])
 def test_names_that_nothing_has(name: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidSpec, match="nothing in a store has such a name"):
-        record_use(tmp_path, name, "pod")
+        record_lease(tmp_path, name, "pod")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("user", ["", "x" * 81, "a\nb", "\ud800", "語" * 30])
 def test_users_without_a_name_to_record(user: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidSpec, match=r"^user "):
-        record_use(tmp_path, KEY, user)
+        record_lease(tmp_path, KEY, user)
 
 
 def test_a_record_that_cannot_be_read_counts_as_a_use(tmp_path: Path) -> None:
-    record_use(tmp_path, KEY, "pod", NOW, now=NOW)
+    record_lease(tmp_path, KEY, "pod", NOW, now=NOW)
     (tmp_path / "uses" / KEY / "other.json").write_text("{")
     assert current(tmp_path, NOW + 10 * SKEW_S) == ["other"]
 
 
 def test_of_uses_that_are_over_the_last_and_the_labelled_stay(tmp_path: Path) -> None:
-    record_use(tmp_path, KEY, "builder", NOW, now=NOW, label="llm-jp/x")
+    record_lease(tmp_path, KEY, "builder", NOW, now=NOW, label="llm-jp/x")
     for i in range(3):
-        release_use(tmp_path, KEY, f"pod{i}", now=NOW + i)
-    record_use(tmp_path, KEY, "lives", now=NOW - 9)
-    forget_uses(tmp_path, KEY, keep_last=True, now=NOW + 9 * SKEW_S)
-    assert {use.user for use in uses_of(tmp_path, KEY)} == {"builder", "lives", "pod2"}
-    assert label_of(tmp_path, KEY) == "llm-jp/x"
-    forget_uses(tmp_path, KEY, keep_last=False, now=NOW + 9 * SKEW_S)
-    assert {use.user for use in uses_of(tmp_path, KEY)} == {"lives"}
+        release_lease(tmp_path, KEY, f"pod{i}", now=NOW + i)
+    record_lease(tmp_path, KEY, "lives", now=NOW - 9)
+    remove_ended_leases(tmp_path, KEY, keep_last=True, now=NOW + 9 * SKEW_S)
+    assert {use.user for use in read_leases(tmp_path, KEY)} == {"builder", "lives", "pod2"}
+    assert find_label(tmp_path, KEY) == "llm-jp/x"
+    remove_ended_leases(tmp_path, KEY, keep_last=False, now=NOW + 9 * SKEW_S)
+    assert {use.user for use in read_leases(tmp_path, KEY)} == {"lives"}
 
 
 def test_a_record_waits_for_whoever_removes(tmp_path: Path) -> None:
-    record_use(tmp_path, KEY, "first", now=NOW)
-    writer = threading.Thread(target=record_use, args=(tmp_path, KEY, "second"))
-    with locked(lock_of_use(tmp_path, KEY), on_wait=None) as alone:
+    record_lease(tmp_path, KEY, "first", now=NOW)
+    writer = threading.Thread(target=record_lease, args=(tmp_path, KEY, "second"))
+    with locked(get_lease_lock(tmp_path, KEY), on_wait=None) as alone:
         assert alone
         writer.start()
         writer.join(0.05)
-        assert [use.user for use in uses_of(tmp_path, KEY)] == ["first"]
+        assert [use.user for use in read_leases(tmp_path, KEY)] == ["first"]
     writer.join()
-    assert {use.user for use in uses_of(tmp_path, KEY)} == {"first", "second"}
+    assert {use.user for use in read_leases(tmp_path, KEY)} == {"first", "second"}
 
 
 class TestRenewed:
@@ -105,19 +105,19 @@ class TestRenewed:
     def test_while_the_block_runs_and_not_after(self, artefact: Path, tmp_path: Path) -> None:
         import time
 
-        with renewed_use(artefact, "me"):
-            [during] = uses_of(tmp_path, KEY)
+        with renewed_lease(artefact, "me"):
+            [during] = read_leases(tmp_path, KEY)
             assert during.is_current(time.time() + 1000)
-        [after] = uses_of(tmp_path, KEY)
+        [after] = read_leases(tmp_path, KEY)
         assert not after.is_current(time.time())
         assert after.at >= during.at
 
     def test_it_is_renewed(self, artefact: Path, tmp_path: Path) -> None:
-        def recorded() -> Use:
-            [use] = uses_of(tmp_path, KEY)
+        def recorded() -> Lease:
+            [use] = read_leases(tmp_path, KEY)
             return use
 
-        with renewed_use(artefact, "me", every_s=0.001):
+        with renewed_lease(artefact, "me", every_s=0.001):
             first = recorded()
             while recorded() == first:
                 pass
@@ -125,12 +125,12 @@ class TestRenewed:
     def test_an_artefact_that_is_gone(self, tmp_path: Path) -> None:
         with (
             pytest.raises(MissingFile, match="removed from the store"),
-            renewed_use(tmp_path / "artefacts" / KEY, "me"),
+            renewed_lease(tmp_path / "artefacts" / KEY, "me"),
         ):
             pytest.fail("it was used")
 
     def test_outside_of_a_store_nothing_is_recorded(self, tmp_path: Path) -> None:
-        with renewed_use(tmp_path / "checkpoint", "me"):
+        with renewed_lease(tmp_path / "checkpoint", "me"):
             assert list(tmp_path.iterdir()) == []
 
     def test_a_store_that_cannot_be_written_is_somebody_elses_business(
@@ -139,6 +139,6 @@ class TestRenewed:
         def refuse(*_: object, **__: object) -> None:
             raise NotPermitted("read-only")
 
-        monkeypatch.setattr("llmjp_builder.store.leases.record_use", refuse)
-        with renewed_use(artefact, "me"):
+        monkeypatch.setattr("llmjp_builder.store.leases.record_lease", refuse)
+        with renewed_lease(artefact, "me"):
             assert not (tmp_path / "uses").exists()

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from llmjp_builder.contracts.spec import Built, Kind, download_name
+from llmjp_builder.contracts.spec import Built, Kind, name_download
 from llmjp_operator.api import Model
 from llmjp_operator.decide.garbage import find_garbage
 from llmjp_operator.observe.store_record import PinnedSource, ServedArtefact, StoreRecord
 from tests.operator.scenes import FOUND, a_model, an_artefact, facts, serving_pod
 
 OLD, NEW = "a" * 20, "b" * 20
-CHECKPOINT, DOWNLOAD = "c" * 20, download_name("e" * 20)
+CHECKPOINT, DOWNLOAD = "c" * 20, name_download("e" * 20)
 
 
 def engine(key: str, *made_from: str) -> Built:
@@ -60,7 +60,7 @@ def test_what_goes_with_an_old_engine(
 
 def test_the_source_that_is_pinned_stays() -> None:
     """The next change of the engine needs no download."""
-    found = record(KEEPS_ONE, engine(OLD, download_name(FOUND.digest)), engine(NEW))
+    found = record(KEEPS_ONE, engine(OLD, name_download(FOUND.digest)), engine(NEW))
     pinned = PinnedSource(asked="x", uid=KEEPS_ONE.uid, found=FOUND)
     found = replace(found, sources={KEEPS_ONE.name: pinned})
     assert find_garbage(facts(KEEPS_ONE, record=found), found) == (OLD,)

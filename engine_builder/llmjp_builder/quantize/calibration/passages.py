@@ -13,7 +13,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.errors import BadTexts
-from llmjp_builder.store.files import os_errors, regular_file_size
+from llmjp_builder.store.files import get_regular_file_size, os_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ def divide(text: str) -> tuple[str, ...]:
 
 
 def _read(file: Path) -> tuple[str, ...]:
-    if (size := regular_file_size(file)) > _MAX_FILE_BYTES:
+    if (size := get_regular_file_size(file)) > _MAX_FILE_BYTES:
         raise BadTexts(
             f"{file}: {size:,} bytes are too many to calibrate on; a few hundred passages, "
             "up to a megabyte or two, are enough"

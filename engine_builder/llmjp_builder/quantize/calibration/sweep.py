@@ -24,7 +24,7 @@ from llmjp_builder.convert.source_files import SourceFiles
 from llmjp_builder.quantize.calibration.decoder import KEYS, VALUES, DecoderLayer, Largest, Rotation
 from llmjp_builder.quantize.calibration.hidden import RowReader, Rows, RowWriter
 from llmjp_builder.quantize.calibration.weights import Weights
-from llmjp_builder.store.files import replace_atomically, require_free
+from llmjp_builder.store.files import replace_atomically, require_free_space
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,7 +155,7 @@ def _names(num_layers: int) -> set[str]:
 
 def _embed(task: Task, weights: Weights) -> _State:
     """The rows before the first layer."""
-    require_free(task.work, 2 * task.rows.size)
+    require_free_space(task.work, 2 * task.rows.size)
     with ExitStack() as stack:
         writer = RowWriter(task.path(0), task.rows, stack)
         for ids in task.tokens.texts:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.errors import BadConfig, BadTexts
 from llmjp_builder.contracts.spec import canonical_json
-from llmjp_builder.store.files import regular_file_size
-from llmjp_builder.tokenizer import tokenizer_files
+from llmjp_builder.store.files import get_regular_file_size
+from llmjp_builder.tokenizer import find_tokenizer_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,9 +62,9 @@ def tokenise(folder: Path, config: ModelConfig, passages: Iterable[str], limit: 
     """
     from tokenizers import Tokenizer
 
-    tokenizer_files(folder, config.vocab_size)
+    find_tokenizer_files(folder, config.vocab_size)
     path = folder / TOKENIZER
-    regular_file_size(path)
+    get_regular_file_size(path)
     try:
         tokenizer = Tokenizer.from_file(str(path))
         tokenizer.no_padding()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from llmjp_builder.convert.families.llama import EMBEDDING, LINEAR
-from llmjp_builder.threads import in_threads
+from llmjp_builder.threads import run_in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class Weights:
     def layer(self, index: int) -> dict[str, torch.Tensor]:
         """A decoder layer's weights, by name within the layer."""
         names = (*LINEAR, *NORMS)
-        tensors = in_threads(self._whole, (_tensor_name(index, name) for name in names))
+        tensors = run_in_threads(self._whole, (_tensor_name(index, name) for name in names))
         return dict(zip(names, tensors, strict=True))
 
     def embedded(self, ids: Sequence[int]) -> torch.Tensor:
