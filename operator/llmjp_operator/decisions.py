@@ -24,7 +24,7 @@ RESOLVE_MEMORY: Final = "2Gi"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Why nothing new is begun, until a person does something."""
+    """A reason to begin nothing new, until a person does something."""
 
     reason: str
     """One word, for programs."""
@@ -94,7 +94,7 @@ class BuildRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutDecision:
-    """What the Deployment is to run."""
+    """The artefact that the Deployment is to run, and as what."""
 
     model: Model
     """With the engine, hardware and runtime that the artefact is served by."""

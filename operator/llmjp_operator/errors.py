@@ -1,4 +1,4 @@
-"""What the operator raises on purpose.
+"""Errors that the operator raises on purpose.
 
 OperatorError           exit code
 |-- InvalidModel        3

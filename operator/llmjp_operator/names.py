@@ -1,4 +1,4 @@
-"""Every name that the operator gives or goes by. Pure."""
+"""Names, labels and paths that the operator gives or goes by. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIELD_MANAGER: Final = "llmjp-operator"
 OWNERS_MANAGER: Final = "llmjp-operator-owners"
 """Owns the ownerReferences that are added to a Job which another model asked for first."""
 LEASE: Final = "llmjp-operator"
-"""Of the operator that leads."""
+"""Name of the Lease that the leader holds."""
 
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 OPERATOR: Final = "llmjp-operator"
@@ -45,7 +45,7 @@ ATTEMPT: Final = f"{GROUP}/attempt"
 RETRY: Final = f"{GROUP}/retry"
 """Annotation of a model: any new value tries again what failed for good."""
 FAILED_ROLLOUT: Final = f"{GROUP}/failed-rollout"
-"""Annotation of a Deployment: digest of the pods that did not become ready and were taken back."""
+"""Annotation of a Deployment: digest of pods that did not become ready and were rolled back."""
 POD_DIGEST: Final = f"{GROUP}/pods"
 """Annotation of a Deployment: digest of the pods that it is to run."""
 
@@ -64,26 +64,26 @@ CALIBRATION_FILE: Final = "/etc/llmjp/calibration/texts.txt"
 """Where calibration texts are mounted."""
 
 HEADLESS_SUFFIX: Final = "-headless"
-"""Of the Service whose name resolves to every pod."""
+"""Suffix of the Service whose name resolves to every pod."""
 STORE_SUFFIX: Final = "-store"
-"""Of the PersistentVolumeClaim that is made for one model."""
+"""Suffix of the PersistentVolumeClaim that is made for one model."""
 RESOLVE_INFIX: Final = "-resolve-"
 """Between a model's name and 8 hex digits."""
 BUILD_PREFIX: Final = "ljm-build-"
-"""Of build Jobs; a digest of request and store follows."""
+"""Prefix of build Jobs; a digest of request and store follows."""
 COLLECT_PREFIX: Final = "ljm-collect-"
-"""Of the Jobs that remove old artefacts; a digest of what is removed follows."""
+"""Prefix of Jobs that remove old artefacts; a digest of what they remove follows."""
 RECORD_PREFIX: Final = "ljm-store-"
-"""Of the ConfigMap that records what is in a store; the claim's name follows."""
+"""Prefix of the ConfigMap that records what is in a store; the claim's name follows."""
 BUILD_SUFFIX: Final = "-build"
-"""Of the NetworkPolicy for the pods that resolve, build and collect."""
+"""Suffix of the NetworkPolicy for the pods that resolve, build and collect."""
 _POD_SUFFIX: Final = "-0123456789-01234"
-"""As long as what Deployment and ReplicaSet append: a hash of 10 characters, then 5 of chance."""
+"""As long as what Deployment and ReplicaSet append: a hash of 10 characters, then 5 at random."""
 
 MAX_LABEL: Final = 63
-"""Characters of a label's value, of a Service's name and of a host name."""
+"""Most characters of a label's value, a Service's name and a host name."""
 MAX_MODEL_NAME: Final = MAX_LABEL - max(map(len, (HEADLESS_SUFFIX, STORE_SUFFIX, _POD_SUFFIX)))
-"""Of a model's name: with any suffix it is still a label's value and a host name."""
+"""Most characters of a model's name: with any suffix it is still a label and a host name."""
 
 
 def digest(text: str, length: int = 20) -> str:

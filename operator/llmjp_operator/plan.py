@@ -1,4 +1,4 @@
-"""What one reconcile of one model does: decide, render, report. Pure.
+"""One page for one reconcile of one model: decide, render, report. Pure.
 
 Every event leads here, and the same snapshot always gives the same plan: a reconcile that was cut
 off is simply run again.
@@ -55,7 +55,7 @@ class Removal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcilePlan:
-    """What to write, in this order."""
+    """Everything to write, in this order."""
 
     remove_first: tuple[Removal, ...]
     """To remove before anything is written: Jobs whose results must not be read again."""

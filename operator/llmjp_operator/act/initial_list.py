@@ -52,24 +52,31 @@ async def fill_cache(
         namespaces: empty for all.
         wait: is told why a list failed; returns when to try again.
     """
-
-    async def list_kind(kind: str, namespace: str, selector: str) -> None:
-        while True:
-            try:
-                async for body in cluster.list_objects(kind, namespace, selector, CHUNK):
-                    if kind == KIND:
-                        cache.see_model(body)
-                    else:
-                        cache.see(kind, body, shown=True)
-            except OperatorError as exc:
-                await wait(exc)
-            else:
-                return
-
     for namespace in namespaces or ("",):
         for kind in kinds:
-            await list_kind(kind, namespace, f"{MANAGED_BY}={OPERATOR}")
+            await _list_kind(cache, cluster, (kind, namespace, f"{MANAGED_BY}={OPERATOR}"), wait)
         # Refused while the kind is not installed: kopf, started then, may never notice that it is.
-        await list_kind(KIND, namespace, "")
+        await _list_kind(cache, cluster, (KIND, namespace, ""), wait)
     for key in sorted(cache.models):
         await queue.add(key)
+
+
+async def _list_kind(
+    cache: ObjectCache,
+    cluster: ObjectLister,
+    query: tuple[str, str, str],
+    wait: Callable[[OperatorError], Awaitable[None]],
+) -> None:
+    """Put a list into the cache; `query` is kind, namespace and label selector."""
+    kind, namespace, selector = query
+    while True:
+        try:
+            async for body in cluster.list_objects(kind, namespace, selector, CHUNK):
+                if kind == KIND:
+                    cache.see_model(body)
+                else:
+                    cache.see(kind, body, shown=True)
+        except OperatorError as exc:
+            await wait(exc)
+        else:
+            return

@@ -1,1 +1,1 @@
-"""What is to happen to a model, decided from a snapshot. Pure; renders no object."""
+"""Decisions about a model, made from a snapshot. Pure; renders no object."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmjp_operator.decide.garbage import find_garbage, name_collect_job
@@ -50,21 +51,26 @@ def decide_job(
         return JobDecision(
             job=name, stage=JobStage.ENDING, attempt=job.attempt, failed=counts, due=due
         )
+    decision = _decide_next_attempt(name, failed, wanted, model=model, now=snapshot.now)
+    if decision.stage is not JobStage.STARTING:
+        return decision
+    in_the_way = job if job is not None and not job.deleting else None
+    return replace(decision, create=job is None, remove=in_the_way)
+
+
+def _decide_next_attempt(
+    name: str, failed: FailedAttempts | None, wanted: str, *, model: Model, now: float
+) -> JobDecision:
+    """Return whether to try now, later or never."""
+    counts = failed if failed is not None and failed.asked == wanted else None
     following = find_next_attempt(failed, wanted, model)
     if following is None:
         attempts = counts.attempts if counts else 1
         return JobDecision(job=name, stage=JobStage.FAILED, attempt=attempts, failed=counts)
     attempt, due = following
-    if due > snapshot.now:
-        return JobDecision(job=name, stage=JobStage.PAUSED, attempt=attempt, failed=counts, due=due)
-    return JobDecision(
-        job=name,
-        stage=JobStage.STARTING,
-        attempt=attempt,
-        failed=counts,
-        create=job is None,
-        remove=job if job is not None and not job.deleting else None,
-    )
+    if due <= now:
+        return JobDecision(job=name, stage=JobStage.STARTING, attempt=attempt, failed=counts)
+    return JobDecision(job=name, stage=JobStage.PAUSED, attempt=attempt, failed=counts, due=due)
 
 
 def find_unowned_job(model: Model, snapshot: Snapshot, decision: Decision) -> ObservedJob | None:

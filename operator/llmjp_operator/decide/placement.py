@@ -1,4 +1,4 @@
-"""Which nodes take pods, and what a volume on one node allows at once. Pure."""
+"""Nodes that take pods, and the limits of a volume on one node. Pure."""
 
 from __future__ import annotations
 

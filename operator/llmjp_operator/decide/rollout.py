@@ -1,4 +1,4 @@
-"""Which artefact the Deployment runs now. Pure.
+"""Rollout and rollback: the artefact that the Deployment runs now. Pure.
 
 The artefact that the spec asks for, once it is there and compatible; until then what served last,
 by the part of the spec that it was served by, so that scaling and serving settings work meanwhile.
