@@ -12,13 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmjp_builder.contracts.spec import Backend, Kind
+from llmjp_operator.decide.sizing import estimate_resources
 from llmjp_operator.names import MANAGED_BY, MAX_LABEL, MAX_MODEL_NAME, MODEL_LABEL, OPERATOR
 from llmjp_operator.observe.managed_fields import digest_of
 from llmjp_operator.render.pods import container_security
 from llmjp_operator.render.quantities import canonical
 from llmjp_operator.settings import Settings
 from tests.operator.objects import Object, merged, model
-from tests.operator.render.samples import cases, desired, read
+from tests.operator.render.samples import cases, desired, read, resolution
 from tests.operator.scenes import SETTINGS
 
 every_model = pytest.mark.parametrize(("body", "settings"), list(cases()))
@@ -300,6 +302,56 @@ def test_a_rollout_has_its_time(body: Object, settings: Settings) -> None:
     assert server < allowed < made["spec"]["progressDeadlineSeconds"]
     grace = template["spec"]["terminationGracePeriodSeconds"]
     assert grace >= of.spec.serving.drain_seconds + 40, "the server's own limit, and mpirun's"
+
+
+@every_model
+def test_pods_ask_for_the_gpus_of_their_division_and_for_no_others(
+    body: Object, settings: Settings
+) -> None:
+    of = read(body)
+    engine, product = of.spec.engine, of.spec.hardware.gpu_product
+    division = engine.tensor_parallel * engine.pipeline_parallel
+    serving = division if engine.backend is not Backend.TORCH else int(product is not None)
+    building = division if engine.backend.kind is Kind.ENGINE else 0
+    wanted = {"serving": serving, "build": building}
+    for obj, template in pods(desired(of, settings)):
+        gpus = wanted.get(obj["metadata"]["labels"]["app.kubernetes.io/component"], 0)
+        sizes = ours(template)["resources"]
+        for size in ("requests", "limits"):
+            assert sizes.get(size, {}).get("nvidia.com/gpu", "0") == str(gpus)
+        selected = template["spec"].get("nodeSelector", {}).get("nvidia.com/gpu.product")
+        assert selected == (product if gpus else None)
+
+
+@every_model
+def test_pods_that_use_gpus_run_images_of_the_runtime(body: Object, settings: Settings) -> None:
+    for obj, template in pods(desired(read(body), settings)):
+        component = obj["metadata"]["labels"]["app.kubernetes.io/component"]
+        gpus = "nvidia.com/gpu" in ours(template)["resources"].get("limits", {})
+        image = "runtime" if component == "serving" else "builder"
+        assert ours(template)["image"] == f"{image}:{'gpu' if gpus else 'cpu'}"
+
+
+@every_model
+def test_memory_is_what_the_estimate_needs_unless_the_spec_says_it(
+    body: Object, settings: Settings
+) -> None:
+    of = read(body)
+    needs = estimate_resources(of.spec, resolution(of))
+    estimates = {"build": needs.memory_bytes, "serving": needs.serving_memory_bytes}
+    given = {"build": of.spec.build.resources, "serving": of.spec.serving.resources}
+    for obj, template in pods(desired(of, settings)):
+        component = obj["metadata"]["labels"]["app.kubernetes.io/component"]
+        if component in estimates and given[component].requests is None:
+            needed = estimates[component]
+            assert needed is not None
+            memory = as_bytes(ours(template)["resources"]["requests"]["memory"])
+            assert needed <= memory <= needed + (2 << 30)
+
+
+def as_bytes(quantity: str) -> int:
+    unit = {"Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}[quantity[-2:]]
+    return int(quantity[:-2]) * unit
 
 
 def test_the_cases_have_every_optional_object() -> None:
