@@ -112,15 +112,15 @@ ENGINE = OptionGroup(
         "max_batch_size": typer.Option(
             min=1,
             show_default=str(ENGINE_BATCH_SIZE),
-            help="tensorrt: the most requests in a batch.",
+            help="tensorrt: maximum requests per batch.",
         ),
         "max_input_len": typer.Option(
-            min=1, show_default="the compiler's", help="tensorrt: the most tokens of a prompt."
+            min=1, show_default="the compiler's", help="tensorrt: maximum tokens of a prompt."
         ),
         "max_seq_len": typer.Option(
             min=1,
             show_default="the model's context",
-            help="tensorrt: the most tokens of prompt and reply.",
+            help="tensorrt: maximum tokens of prompt and reply together.",
         ),
         "options": typer.Option(
             "--option",
@@ -266,7 +266,7 @@ class GenerationOptions:
     stop: list[str] | None = None
 
 
-_MAX_TOKENS = typer.Option(help="The most tokens to generate.")
+_MAX_TOKENS = typer.Option(help="Maximum tokens to generate.")
 MaxTokens = Annotated[int | None, _MAX_TOKENS]
 Generation = Annotated[
     GenerationOptions,

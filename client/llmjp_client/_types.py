@@ -20,7 +20,7 @@ class Options(TypedDict, total=False):
     """Options of one reply; an option left out, or None, keeps the server's default."""
 
     max_tokens: int | None
-    """The most tokens to generate."""
+    """Maximum number of tokens to generate."""
     min_tokens: int | None
     """The reply does not end by itself before this many tokens."""
     temperature: float | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 from pathlib import Path
@@ -237,22 +236,6 @@ def test_on_a_cluster(models: Kubectl) -> None:
     assert isinstance(missing.exception, ModelNotFound)
     assert missing.exception.exit_code == 3
     assert f"no LlmJpModel c in namespace {models.namespace}" in str(missing.exception)
-
-
-@pytest.mark.parametrize(
-    ("said", "told"),
-    [
-        ('llmjpmodels.serving.llmjp.dev "a" not found', "no LlmJpModel a in namespace ns"),
-        ("404 page not found", "no kind LlmJpModel: install the operator"),
-    ],
-)
-def test_what_is_missing(said: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def get(_: kube.KubeApi, path: str) -> None:
-        raise kube.KubeObjectNotFound(f"the API server answered 404 for {path}: {said}")
-
-    monkeypatch.setattr(kube.KubeApi, "get", get)
-    with pytest.raises(ModelNotFound, match=told):
-        asyncio.run(kube.KubeApi.get_model(kube.KubeApi.__new__(kube.KubeApi), "ns", "a"))
 
 
 @pytest.mark.cluster

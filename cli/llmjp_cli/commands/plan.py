@@ -39,7 +39,7 @@ PLAN = OptionGroup(
             show_default="the model's positions",
             help="Prompt and reply together, in tokens.",
         ),
-        "max_batch_size": typer.Option(min=1, help="The most requests in a batch."),
+        "max_batch_size": typer.Option(min=1, help="Maximum requests per batch."),
         "concurrency": typer.Option(
             min=1,
             help="Sequences of full length that a layout must hold at once to be recommended.",

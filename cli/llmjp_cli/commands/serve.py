@@ -41,13 +41,13 @@ SERVING = OptionGroup(
         "max_batch_size": typer.Option(
             min=1,
             show_default=f"the engine's, else {BATCH_SIZE}",
-            help="The most requests in a batch.",
+            help="Maximum requests per batch.",
         ),
         "max_queue": typer.Option(
-            min=0, help="The most requests that may wait; further ones are refused."
+            min=0, help="Maximum waiting requests; further ones are refused."
         ),
         "max_context": typer.Option(
-            min=2, show_default="the model's", help="The most tokens of prompt and reply."
+            min=2, show_default="the model's", help="Maximum tokens of prompt and reply together."
         ),
         "kv_cache_fraction": typer.Option(
             min=0.01,

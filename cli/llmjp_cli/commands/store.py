@@ -103,8 +103,8 @@ def remove_from_store(
         bool,
         typer.Option(
             "--after-build",
-            help="Remove them even within the hour after their build that is meant for their user "
-            "to claim them.",
+            help="Also remove what was built within the last hour, which otherwise stays for its "
+            "user to claim.",
         ),
     ] = False,
     dry_run: DryRun = False,
