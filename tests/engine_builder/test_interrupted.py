@@ -82,6 +82,7 @@ def moments(what: str, source: Path, place: Path) -> list[int]:
     return sorted({*chosen, total - 2, total - 1, total})
 
 
+@pytest.mark.slow
 def test_a_killed_build_leaves_nothing_that_counts(source: Path, tmp_path: Path) -> None:
     spec = BuildSpec(source=Source(path=str(source)), tensor_parallel=2)
     whole = tree(build(spec, store=tmp_path / "reference").path)
@@ -94,6 +95,7 @@ def test_a_killed_build_leaves_nothing_that_counts(source: Path, tmp_path: Path)
         assert list((store / "work").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_killed_conversion_leaves_nothing_that_counts(source: Path, tmp_path: Path) -> None:
     convert_checkpoint(
         prepare_ranks(source, LayoutOptions(tensor_parallel=2)),

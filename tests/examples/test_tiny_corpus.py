@@ -160,7 +160,7 @@ for questions in (samples(), training_set()):
 """
 
 
-@pytest.mark.parametrize("seed", ["1", "2"])
+@pytest.mark.parametrize("seed", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_the_same_questions_in_the_same_order_in_every_process(seed: str) -> None:
     printed = subprocess.run(
         [sys.executable, "-c", PRINT_HASHES],

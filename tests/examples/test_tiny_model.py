@@ -88,6 +88,7 @@ def test_the_files_weights_are_the_models(model: Any) -> None:
     assert not torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "floor"), [(Split.TRAINED, 0.99), (Split.HELD_OUT, 0.95)])
 def test_answers_exactly(model: Any, tokenizer: Any, split: Split, floor: float) -> None:
     report = measured(model, tokenizer, evenly_drawn(samples(), split, PER_KIND))

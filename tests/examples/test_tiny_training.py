@@ -14,6 +14,8 @@ from tiny_model.encoding import Encoded
 from tiny_model.resuming import StateFile, StateUnusable
 from tiny_model.training import Recipe, train
 
+pytestmark = pytest.mark.slow
+
 DATA = [Encoded((1, 300 + i, 18), (400 + i, 500, 2)) for i in range(12)]
 RECIPE = Recipe(steps=8, batch=4, warmup=2)
 """With dropout: the random numbers must go on as well."""

@@ -248,6 +248,7 @@ print(count)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_collection_leaves_whole_artefacts_or_none(source: Path, tmp_path: Path) -> None:
     def died(n: int) -> str:
         command = [sys.executable, "-c", CHILD, str(tmp_path / f"{n}"), str(n)]

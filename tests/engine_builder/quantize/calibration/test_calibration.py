@@ -126,6 +126,7 @@ def killed(source: Path, texts: Path, store: Path, n: int) -> subprocess.Complet
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
+@pytest.mark.slow
 def test_a_killed_calibration_is_gone_on_with(source: Path, texts: Path, tmp_path: Path) -> None:
     whole = tree(found(source, texts, tmp_path / "reference").path)
     total = int(killed(source, texts, tmp_path / "counted", 0).stdout)
