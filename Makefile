@@ -1,6 +1,6 @@
 # Everything a newcomer types. Details: scripts/install.sh, scripts/check.sh, scripts/test.sh.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-cluster check test e2e soak lint generate format clean
+.PHONY: help install demo demo-cluster check test e2e soak mutants lint generate format clean
 
 help:     ## this list
 	@grep -hE '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/; s/\$$\$$/$$/g' | expand -t 14
@@ -25,6 +25,9 @@ e2e: install  ## only the operator's scenarios, on a real node (root)
 
 soak: install  ## the tests that repeat something, in full: kills, damaged files
 	@exec scripts/soak.sh
+
+mutants: install  ## break the code on purpose: every mutant must fail a fast test
+	@exec .venv/bin/python scripts/mutants.py
 
 lint: install  ## ruff, mypy, import contracts, and actionlint where it is on PATH
 	@exec scripts/lint.sh
