@@ -17,7 +17,7 @@ KINDS: dict[Backend, str] = {"torch": "ranks", "tensorrt": "engine", "pytorch": 
 
 
 def detect_backend(artefact: Path) -> Backend:
-    """The backend that serves an artefact of this kind.
+    """Return the backend that serves an artefact of this kind.
 
     Raises:
         ArtefactInvalid: not an artefact.
@@ -27,7 +27,7 @@ def detect_backend(artefact: Path) -> Backend:
 
 
 def load_manifest(artefact: Path) -> Manifest:
-    """What the artefact says of itself.
+    """Read the artefact's manifest.
 
     Raises:
         ArtefactInvalid: not an artefact.
@@ -41,7 +41,7 @@ def load_manifest(artefact: Path) -> Manifest:
 
 
 def check_artefact(artefact: Path, backend: Backend) -> Manifest:
-    """The manifest, after a look at everything that costs no reading of weights.
+    """Return the manifest, after every check that needs no reading of weights.
 
     Raises:
         ArtefactInvalid: not an artefact, of another kind, or files are missing or cut.

@@ -1,4 +1,4 @@
-"""What the runtime raises on purpose.
+"""The runtime's errors.
 
     RuntimeFailure
     +-- TritonMissing          no tritonserver on this machine
@@ -6,11 +6,11 @@
     +-- PortInUse              a port is taken
     +-- ServerFailed           tritonserver ended or did not become ready
     +-- Terminated             it was asked to end before it was ready
-    +-- ExitTimedOut           it was asked to end, and had to be killed
+    +-- ExitTimedOut           it was asked to end and had to be killed
     +-- ArtefactInvalid        the artefact cannot be served as it is
-    +-- UnsupportedModel       the checkpoint needs what the executor cannot do
+    +-- UnsupportedModel       the checkpoint needs a feature that the executor lacks
     +-- NotEnoughMemory        weights or KV cache do not fit
-    +-- OptionInvalid          an option is out of range or names what is not there
+    +-- OptionInvalid          an option is out of range or names a missing device
     +-- RequestRefused         a request breaks a limit of the executor (also a ValueError)
     +-- ExecutorClosed         work was submitted after close()
 
@@ -77,7 +77,7 @@ class ArtefactInvalid(RuntimeFailure):
 
 
 class UnsupportedModel(RuntimeFailure):
-    """The checkpoint asks for arithmetic or a layout that the executor does not have."""
+    """The checkpoint needs arithmetic or a layout that the executor does not have."""
 
     exit_code: ClassVar[int] = 6
 
@@ -95,7 +95,7 @@ class OptionInvalid(RuntimeFailure, ValueError):
 
 
 class RequestRefused(RuntimeFailure, ValueError):
-    """A request breaks a limit of the executor; the message is for whoever sent it."""
+    """A request breaks a limit of the executor; the message is for its sender."""
 
     exit_code: ClassVar[int] = 3
 

@@ -19,7 +19,7 @@ from llmjp_runtime.errors import UnusableInterpreter
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """What the running Python is, as far as Triton's python backend cares."""
+    """The running Python, as far as Triton's python backend depends on it."""
 
     version: str
     numpy_version: str | None
@@ -29,7 +29,7 @@ class Interpreter:
 
 
 def read_interpreter() -> Interpreter:
-    """The running interpreter, which is also the one the stub will run."""
+    """Describe the running interpreter, which is also the one that the stub will run."""
     try:
         numpy_version: str | None = importlib.metadata.version("numpy")
     except importlib.metadata.PackageNotFoundError:
@@ -80,5 +80,5 @@ def check_interpreter(interpreter: Interpreter) -> None:
 
 
 def get_libpython_name() -> str:
-    """The shared library that the stub of this Python loads."""
+    """Return the shared library that the stub of this Python loads."""
     return f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"

@@ -1,4 +1,4 @@
-"""How an artefact is served: everything that is not in the artefact, none of it in its key."""
+"""Serving settings: everything about serving that is not in the artefact or its key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Backend = Literal["torch", "tensorrt", "pytorch"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingDefaults:
-    """What holds where a request says nothing: the llm-jp-3 model card's settings."""
+    """The llm-jp-3 model card's settings, for requests that give none."""
 
     temperature: float = 0.7
     top_p: float = 0.95
@@ -37,9 +37,9 @@ class ServingSettings:
     """Folder with `manifest.json`; read only."""
     backend: Backend = "torch"
     max_batch_size: int | None = None
-    """Requests stepped together; None means what the engine was built for, else 32."""
+    """Largest batch; None means what the engine was built for, else 32."""
     max_queue: int = MAX_QUEUE
-    """Requests that may wait beyond those being stepped; more are refused."""
+    """Requests that may wait beyond a full batch; more are refused."""
     max_context: int | None = None
     """Tokens of prompt and reply; None means the model's own limit."""
     device: str = "auto"
@@ -47,7 +47,7 @@ class ServingSettings:
     num_threads: int | None = None
     """Threads of the executor on CPU; None means all cores."""
     kv_cache_fraction: float = KV_CACHE_FRACTION
-    """Of the GPU memory that is free once the weights are there (tensorrt, pytorch)."""
+    """Part of the GPU memory left free by the weights that the cache takes (tensorrt, pytorch)."""
     tensor_parallel: int = 1
     """GPUs that share each layer (pytorch; other artefacts are made for a number of them)."""
     pipeline_parallel: int = 1
@@ -55,27 +55,27 @@ class ServingSettings:
     sender_threads: int = 4
     """Threads that send responses (one `send` is a blocking round trip of about 0.1 ms)."""
     response_interval_ms: float = 20.0
-    """Between two responses of one stream at least; tokens that come meanwhile leave together."""
+    """Least time between two responses of one stream; tokens that come meanwhile leave together."""
     drain_grace_s: float = 5.0
-    """How long new requests are still taken once the server is told to drain."""
+    """How long new requests are still accepted once the server is told to drain."""
     health_host: str = "127.0.0.1"
     health_port: int = HEALTH_PORT
     """Where `/readyz` and `/livez` answer."""
     triton_http: str = f"127.0.0.1:{HTTP_PORT}"
-    """Where the front model reaches its own server's HTTP endpoint; set by whoever starts it."""
+    """Where the front model reaches its own server's HTTP endpoint; set at the server's start."""
     triton_grpc: str = f"127.0.0.1:{GRPC_PORT}"
-    """Likewise its gRPC endpoint."""
+    """Its own server's gRPC endpoint, likewise."""
     tls_certificate: Path | None = None
-    """That the gRPC endpoint shows; None where it is not encrypted."""
+    """The certificate of the gRPC endpoint; None if it is not encrypted."""
     defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
 
     def to_json(self) -> str:
-        """One line that `from_json` reads back."""
+        """Return one line of JSON that `from_json` reads back."""
         return json.dumps(asdict(self), sort_keys=True, default=str)
 
     @classmethod
     def from_json(cls, text: str) -> ServingSettings:
-        """The settings `to_json` wrote."""
+        """Return the settings that `to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
         values["artefact"] = Path(values["artefact"])
         certificate = values.get("tls_certificate")

@@ -1,1 +1,1 @@
-"""Executors: what turns prompt ids into new ids. The front model knows their `protocol` only."""
+"""Executors turn prompt ids into new ids. The front model knows their `protocol` only."""

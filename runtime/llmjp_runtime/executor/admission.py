@@ -1,4 +1,4 @@
-"""Which requests an executor refuses, and in what words; needs no tensors."""
+"""Admission: which requests an executor refuses, and with which message. Needs no tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_request(request: GenerationRequest, limits: ExecutorLimits) -> None:
-    """Refuse what could not be stepped.
+    """Refuse a request that could not be served.
 
     Raises:
         RequestRefused: the first broken limit, by name, with the value and what is allowed.
@@ -44,7 +44,7 @@ def _find_problems(request: GenerationRequest, limits: ExecutorLimits) -> Iterat
 
 
 def _check_numbers(sampling: SamplingParams) -> Iterator[str]:
-    """A claim about every number; comparisons with NaN are false, so NaN never passes."""
+    """Yield each number out of range; comparisons with NaN are false, so NaN never passes."""
     rules = {
         "min_tokens": (sampling.min_tokens, sampling.min_tokens >= 0, ">= 0"),
         "temperature": (sampling.temperature, 0 <= sampling.temperature < math.inf, ">= 0"),

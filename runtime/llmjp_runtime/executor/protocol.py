@@ -1,6 +1,6 @@
 """The protocol between the front model and an executor.
 
-An executor takes token ids and gives token ids back, as events; it knows nothing of text, Triton's
+An executor takes token ids and returns token ids, as events; it knows nothing of text, Triton's
 tensors or clients. The front model turns requests into `GenerationRequest`, events into responses.
 """
 
@@ -25,12 +25,12 @@ class FinishReason(StrEnum):
     CANCELLED = "cancelled"
     """`Executor.cancel` was called, or the client left."""
     DEADLINE = "deadline"
-    """The request's time was up (decided by the front model)."""
+    """The request's deadline passed (decided by the front model)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
-    """How new ids are chosen. The order: penalties, temperature, top-k, top-p, draw."""
+    """How new ids are sampled, in this order: penalties, temperature, top-k, top-p, draw."""
 
     max_tokens: int
     """New tokens at most, >= 1; the end id counts as one."""
@@ -68,12 +68,12 @@ class GenerationRequest:
     """At least one id; len(prompt_ids) + max_tokens <= `ExecutorLimits.max_context`."""
     sampling: SamplingParams
     log_probs: bool = False
-    """Whether events carry log probabilities of the chosen ids."""
+    """Events carry the log probabilities of the chosen ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenEvent:
-    """What one step gave one request.
+    """The result of one step for one request.
 
     The last event of a request, and only the last, has `finish_reason` or `error`. An end id is not
     part of `token_ids`, but counts in `num_generated`.
@@ -86,24 +86,24 @@ class TokenEvent:
     """New tokens so far, an end id included."""
     finish_reason: FinishReason | None = None
     error: str | None = None
-    """Why generation failed, for the person who asked; None in every healthy event."""
+    """Why generation failed, for the client; None in every healthy event."""
 
     @property
     def final(self) -> bool:
-        """Whether this is the request's last event."""
+        """Return whether this is the request's last event."""
         return self.finish_reason is not None or self.error is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutorLimits:
-    """What the front model must know before it submits."""
+    """Limits that the front model needs before it submits a request."""
 
     max_context: int
     """Prompt plus new tokens, at most."""
     vocab_size: int
     """Rows of the logits; ids are below this."""
     max_batch_size: int
-    """Requests stepped together; more wait their turn inside the executor, in order."""
+    """Largest batch; further requests wait inside the executor, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +111,9 @@ class ExecutorHealth:
     """One reading for `/readyz` and `/livez`."""
 
     heartbeat_age_s: float
-    """Seconds since the executor's loop last came round (idle or busy)."""
+    """Seconds since the executor's loop last ran (idle or busy)."""
     num_active: int
-    """Requests being stepped."""
+    """Requests in the batch."""
     num_waiting: int
     """Requests not yet started."""
     num_steps: int
@@ -125,7 +125,7 @@ class ExecutorHealth:
 
 
 class Feature(StrEnum):
-    """Optional abilities; a request that needs a missing one is refused by name."""
+    """Optional features; a request that needs a missing one is refused by name."""
 
     LOG_PROBS = "log_probs"
     BAD_WORDS = "bad_words"
@@ -169,7 +169,7 @@ class Executor(Protocol):
         ...
 
     def health(self) -> ExecutorHealth:
-        """A reading that takes no lock held during a step."""
+        """Return a reading, without taking a lock that is held during a step."""
         ...
 
     def close(self) -> None:
@@ -178,7 +178,7 @@ class Executor(Protocol):
 
 
 class RecordedEvents:
-    """An `on_event` that keeps what it is given, for callers that want the whole reply."""
+    """An `on_event` that keeps every event, for callers that want the whole reply."""
 
     def __init__(self) -> None:
         """Start empty."""

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(settings: ServingSettings) -> TextTokenizer:
-    """The artefact's own tokenizer."""
+    """Load the artefact's own tokenizer."""
     return TextTokenizer.load(settings.artefact / "tokenizer")
 
 
 def load_executor(settings: ServingSettings, tokenizer: TextTokenizer) -> Executor:
-    """The executor of the settings' backend, loaded and running."""
+    """Load and start the executor of the settings' backend."""
     match settings.backend:
         case "torch":
             from llmjp_runtime.executor.torch.executor import TorchExecutor

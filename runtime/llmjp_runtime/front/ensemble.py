@@ -1,6 +1,6 @@
 """The Triton model `ensemble`: `llmjp` with the behaviour of NVIDIA's ensemble.
 
-Clients written for NVIDIA's `ensemble` find its defaults: greedy unless top_k or top_p is given, no
+Clients written for NVIDIA's `ensemble` get its defaults: greedy unless top_k or top_p is given, no
 repetition penalty, and an unstreamed reply that begins with the prompt unless
 `exclude_input_in_output`. Everything else is `llmjp`'s.
 
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 MAX_THREADS = 512
 """Requests forwarded at once; one thread each, which sleeps between responses."""
 POLL_S = 0.1
-"""How often a client is asked whether it is gone."""
+"""How often each client is checked for being gone."""
 
 
 class TritonPythonModel:
@@ -99,7 +99,7 @@ class TritonPythonModel:
 
 
 def _relay(responses: Call, responder: TritonResponder) -> None:
-    """Pass responses on; ours carry the final flag themselves, so an empty one is only the end."""
+    """Forward responses; ours carry the final flag themselves, so an empty one only ends."""
     ended = False
     for outputs in responses:
         if outputs:

@@ -1,7 +1,7 @@
 """Another model of this server, called through the server's own gRPC endpoint.
 
 Triton's calls from model to model (`InferenceRequest.exec`) crash or hang the calling process where
-several run at once (2.51; docs/decisions/0004), and pass no cancellation on. This way is the one
+several run at once (2.51; docs/decisions/0004), and pass no cancellation on. gRPC is the way
 that clients take, and cancelling a call ends the inner request as well.
 """
 
@@ -49,14 +49,14 @@ _PREFIX: Final = re.compile(r"^\[request id: [^]]*] ")
 
 
 class CallFailed(Exception):
-    """The model answered with an error, or nobody answered; the message is in its own words."""
+    """The model answered with an error, or nobody answered; the message is passed on."""
 
 
 class PeerModel:
     """A model of this server. Thread-safe; connects at the first call."""
 
     def __init__(self, name: str, settings: ServingSettings) -> None:
-        """Nothing is asked of it yet; it may load later than the caller.
+        """Prepare the calls; the model may load later than its caller.
 
         The certificate is read now: the server read it a moment ago and shows that one for as long
         as it runs, whatever the file holds by the time of the first call.
@@ -72,7 +72,7 @@ class PeerModel:
         self._stub: Any = None
 
     def is_ready(self) -> bool:
-        """Whether it takes requests, over HTTP, which starts when all models are loaded."""
+        """Return whether it takes requests, over HTTP, which starts when all models are loaded."""
         try:
             with urllib.request.urlopen(self._url, timeout=READY_S) as response:  # noqa: S310  http
                 return bool(response.status == HTTPStatus.OK)
@@ -88,7 +88,7 @@ class PeerModel:
         *,
         timeout_us: int = 0,
     ) -> Call:
-        """The responses to one request, as they come; blocks between them.
+        """Return the responses to one request as they come; block between them.
 
         Args:
             tensors: the inputs.
@@ -136,7 +136,7 @@ class Call:
         return self
 
     def __next__(self) -> dict[str, NDArray[Any]]:
-        """The outputs of the next response.
+        """Return the outputs of the next response.
 
         Raises:
             CallFailed: the model answered with an error, perhaps after some responses.
@@ -153,7 +153,7 @@ class Call:
 
 
 def read_certificate_name(address: str, certificate: str) -> str:
-    """A name that the server's certificate is for, for calls that go to a loopback address.
+    """Return a name that the server's certificate is for, to call it by a loopback address.
 
     Args:
         address: the server's `host:port`.

@@ -1,6 +1,6 @@
 """Readiness and liveness of the front process, served on a port of its own.
 
-Triton stays ready when a python model's process dies (../../../docs/serving.md), so Kubernetes asks
+Triton stays ready when a Python model's process dies (../../../docs/serving.md), so Kubernetes asks
 this process instead. A probe reads counters and generates nothing: load cannot fail it.
 """
 
@@ -31,13 +31,13 @@ class ProbeResult:
     ok: bool
     reason: str
     active: int = 0
-    """Requests being stepped."""
+    """Requests in the batch."""
     waiting: int = 0
     """Requests not yet started."""
 
 
 def check_readiness(health: ExecutorHealth) -> ProbeResult:
-    """Whether requests may come here (pure)."""
+    """Judge whether requests may come here (pure)."""
     reason = _find_unready_reason(health)
     return ProbeResult(reason is None, reason or "ready", health.num_active, health.num_waiting)
 
@@ -63,7 +63,7 @@ class StepProgress:
 def check_liveness(
     health: ExecutorHealth, last: StepProgress | None, now_s: float
 ) -> tuple[ProbeResult, StepProgress]:
-    """Whether the executor still advances, and what to remember for the next probe (pure)."""
+    """Judge whether the executor advances; return also what the next probe needs (pure)."""
     if last is None or last.num_steps != health.num_steps or health.num_active == 0:
         last = StepProgress(health.num_steps, now_s)
     stalled_s = now_s - last.since_s
@@ -78,18 +78,18 @@ def check_liveness(
 
 @dataclass(frozen=True, slots=True)
 class DrainState:
-    """How far a server is that was told to drain."""
+    """How far a draining server is."""
 
     done: bool
-    """Whether it can be ended with nothing lost."""
+    """The server can end with nothing lost."""
     running: int
     """Requests whose last response has not been sent."""
     accepts_for_s: float
-    """New requests are taken for so long, and refused afterwards."""
+    """New requests are accepted for so long, and refused afterwards."""
 
 
 def mark_draining(result: ProbeResult, running: int) -> ProbeResult:
-    """What `/readyz` says of a server that is about to end (pure).
+    """Return the `/readyz` result of a server that is about to end (pure).
 
     Args:
         result: what it would say otherwise.
@@ -101,8 +101,8 @@ def mark_draining(result: ProbeResult, running: int) -> ProbeResult:
 class HealthServer:
     """HTTP on `host:port`: 200 or 503 and a JSON object for `/readyz` and `/livez`.
 
-    Orders (POST) are taken from this machine only: whoever may ask for a pod's health must not be
-    able to end its service. Those of a page in a browser on this machine are not taken either.
+    Commands (POST) are accepted from this machine only: who may probe a pod's health must not be
+    able to end its service. A page in a browser on this machine is refused as well.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class HealthServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Probes are not worth a line each."""
+                """Log nothing: probes are not worth a line each."""
 
         self._server = ThreadingHTTPServer((host, port), Handler)
         self._server.daemon_threads = True

@@ -14,11 +14,11 @@ from pathlib import Path
 SERVER = "tritonserver"
 """Name of the process that starts stubs."""
 INTERVAL_S = 0.5
-"""How often the parent is looked at."""
+"""How often the parent is checked."""
 
 
 def exit_with_server() -> None:
-    """End with the server, also where it died before this process came to life."""
+    """End with the server, even if it died before this process started."""
     server = os.getppid()
     if _read_name(server) != SERVER:
         os._exit(1)

@@ -1,4 +1,4 @@
-"""From what a request asks for to token ids: prompts, stop strings, forbidden words, biases."""
+"""Tokenises a request: its prompt, stop strings, bad words and biases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def build_prompt(
     request: ClientRequest, tokenizer: TextTokenizer, limits: ExecutorLimits
 ) -> tuple[int, ...]:
-    """The prompt's ids; at least one new token fits behind them.
+    """Return the prompt's ids, with room for at least one new token.
 
     Raises:
         RequestError: not UTF-8, not a conversation, unknown ids, empty or too long.
@@ -68,7 +68,7 @@ def _build_length_error(found: str, limits: ExecutorLimits) -> InvalidRequest:
 
 
 def build_stop_matcher(request: ClientRequest) -> StopMatcher:
-    """A fresh matcher of the stop strings.
+    """Build a fresh matcher of the stop strings.
 
     Raises:
         RequestError: not UTF-8, too many or too long.
@@ -83,13 +83,13 @@ def build_stop_matcher(request: ClientRequest) -> StopMatcher:
 def encode_bad_words(
     request: ClientRequest, tokenizer: TextTokenizer
 ) -> tuple[tuple[int, ...], ...]:
-    """The id sequences of `bad_words`, as spelled at the start of a text and inside one."""
+    """Return the id sequences of `bad_words`, as spelled at the start of a text and inside one."""
     words = (_decode("bad_words", word) for word in request.bad_words)
     return tuple(dict.fromkeys(ids for word in words for ids in tokenizer.encode_word(word)))
 
 
 def encode_bias(request: ClientRequest, tokenizer: TextTokenizer) -> tuple[tuple[int, float], ...]:
-    """The biased ids: every id of every word, as NVIDIA's preprocessing does it."""
+    """Return the biased ids: every id of every word, as NVIDIA's preprocessing does it."""
     bias: dict[int, float] = {}
     for word, weight in request.embedding_bias:
         text = _decode("embedding_bias_words", word)

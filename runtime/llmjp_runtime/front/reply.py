@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyPart:
-    """What one response carries. All `text` concatenated is the reply, all `output_ids` its ids."""
+    """The content of one response; all `text` together is the reply, all `output_ids` its ids."""
 
     text: str
     output_ids: tuple[int, ...]
@@ -25,7 +25,7 @@ class ReplyPart:
     log_probs: tuple[float, ...] | None
     """One per id of `output_ids`; None where the executor gives none."""
     num_output_tokens: int
-    """Of the whole reply so far, an end id included."""
+    """Tokens of the whole reply so far, an end id included."""
     finish_reason: FinishReason | None = None
     error: str | None = None
     """Why generation failed; the part is then the last, and has no `finish_reason`."""
@@ -34,30 +34,30 @@ class ReplyPart:
 
     @property
     def final(self) -> bool:
-        """Whether this is the reply's last part."""
+        """Return whether this is the reply's last part."""
         return self.finish_reason is not None or self.error is not None
 
 
 class ReplyAssembler:
     """Folds the events of one request into parts. Not thread-safe: one sender at a time.
 
-    After the final part all events are ignored, and their parts are empty: the executor goes on
-    until it sees the cancel.
+    Events after the final part are ignored and give empty parts: the executor continues until it
+    sees the cancel.
     """
 
     def __init__(self, detokenizer: Detokenizer, stops: StopMatcher) -> None:
-        """Both fresh: they keep the state of this reply."""
+        """Take a fresh detokenizer and matcher: they keep the state of this reply."""
         self._detokenizer = detokenizer
         self._stops = stops
         self._num_output_tokens = 0
         self._over = False
 
     def feed(self, event: TokenEvent) -> ReplyPart:
-        """What this event completes: possibly ids alone, whose text comes with a later part."""
+        """Return what this event completes: perhaps only ids, with the text in a later part."""
         return self.feed_all((event,))
 
     def feed_all(self, events: Iterable[TokenEvent]) -> ReplyPart:
-        """The same for all events that wait, as one part."""
+        """Return what all these events complete, as one part."""
         texts: list[str] = []
         ids: list[int] = []
         log_probs: list[float] | None = None
@@ -89,7 +89,7 @@ class ReplyAssembler:
         )
 
     def _advance(self, event: TokenEvent) -> tuple[str, bool]:
-        """(text that the event completes, whether a stop string ends the reply).
+        """Return (text that the event completes, whether a stop string ends the reply).
 
         At the end what the stop matcher held back is text after all, up to a stop string in it.
         """

@@ -42,7 +42,7 @@ def _render_tensor(kind: str, spec: TensorSpec) -> str:
 
 
 def render_model_config(name: str, parameters: dict[str, str]) -> str:
-    """The text of one model's `config.pbtxt`."""
+    """Return the text of one model's `config.pbtxt`."""
     lines = [
         f"name: {json.dumps(name)}",
         'backend: "python"',
@@ -62,7 +62,7 @@ def render_model_config(name: str, parameters: dict[str, str]) -> str:
 def render_repository(
     settings: ServingSettings, engine: EngineConfig | None = None
 ) -> dict[str, str]:
-    """The repository's files: path below its root to text; `engine` is for backend tensorrt."""
+    """Return the files as path and text; `engine` is for backend tensorrt."""
     told = {SETTINGS_PARAMETER: settings.to_json()}
     shim = "from llmjp_runtime.front.{module} import TritonPythonModel  # noqa: F401\n"
     files = {

@@ -1,4 +1,4 @@
-"""From a request's tensors to what it asks for: every rule about values, and no tokenizer.
+"""Parses a request's tensors: every rule about values, and no tokenizer.
 
 Pure. Each refusal names the tensor and what is allowed, and never repeats the value of a text.
 """
@@ -58,7 +58,7 @@ class StopRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientRequest:
-    """A reply is asked for. Exactly one of `text`, `messages`, `input_ids` is given."""
+    """A request for a reply. Exactly one of `text`, `messages`, `input_ids` is given."""
 
     text: bytes | None
     messages: bytes | None
@@ -81,7 +81,7 @@ class ClientRequest:
     log_probs: bool
 
     def list_needed_features(self) -> dict[Feature, str]:
-        """What the executor must be able to do, and the tensor that asks for it."""
+        """Return the features that the executor must have, and the tensor that needs each."""
         asked = {
             Feature.LOG_PROBS: ("return_log_probs", self.log_probs),
             Feature.BAD_WORDS: ("bad_words", self.bad_words),
@@ -126,7 +126,7 @@ RANGES = {
 """Allowed values, by tensor. NaN and infinities are in none of them."""
 
 IGNORED = frozenset({"pad_id", "return_num_input_tokens", "return_num_output_tokens"})
-"""Nothing is padded here, and both counts are always given."""
+"""Nothing is padded, and both counts are always returned."""
 
 NEUTRAL_VALUES: dict[str, tuple[float, str]] = {
     "beam_width": (1, "beam search is not supported"),
@@ -136,7 +136,7 @@ NEUTRAL_VALUES: dict[str, tuple[float, str]] = {
     "return_generation_logits": (0, "logits are not returned"),
     "return_perf_metrics": (0, "see the metrics port instead"),
 }
-"""Tensors of which one value asks for nothing; any other is refused with the reason."""
+"""Tensors with one value that changes nothing; any other is refused with the reason."""
 
 UNSUPPORTED = {
     "decoder_text_input": "the model has no encoder",
@@ -149,11 +149,11 @@ UNSUPPORTED = {
     "guided_decoding_guide_type": "guided decoding is not supported",
     "guided_decoding_guide": "guided decoding is not supported",
 }
-"""Tensors of NVIDIA's ensemble whose very presence asks for what is not there."""
+"""Tensors of NVIDIA's ensemble that are refused whenever they are present."""
 
 
 def parse_request(tensors: Tensors, defaults: SamplingDefaults) -> ClientRequest | StopRequest:
-    """What the tensors ask for.
+    """Parse a request's tensors.
 
     Raises:
         RequestError: a value is not allowed or not supported.
@@ -192,7 +192,7 @@ def parse_request(tensors: Tensors, defaults: SamplingDefaults) -> ClientRequest
 
 
 def apply_nvidia_defaults(tensors: Tensors) -> Tensors:
-    """The tensors, with NVIDIA's ensemble's behaviour spelled out where they say nothing.
+    """Return the tensors, completed with the defaults of NVIDIA's ensemble.
 
     Greedy unless top_k or top_p is given (TensorRT-LLM's default of both), temperature 1, no
     repetition penalty, and the prompt included in an unstreamed reply.
@@ -236,7 +236,7 @@ def _read_embedding_bias(reader: _TensorReader) -> tuple[tuple[bytes, float], ..
 
 @dataclass(frozen=True, slots=True)
 class _TensorReader:
-    """Typed access to the tensors; batch 1 is checked here."""
+    """Typed access to the tensors; checks that the batch is 1."""
 
     tensors: Tensors
 
@@ -249,7 +249,7 @@ class _TensorReader:
         return list(array.reshape(-1).tolist())
 
     def read_scalar(self, name: str) -> float:
-        """The only value of a tensor that is present."""
+        """Return the only value of a tensor that is present."""
         row = self._row(name)
         if row is None or len(row) != 1:
             found = 0 if row is None else len(row)
@@ -260,7 +260,7 @@ class _TensorReader:
         return value
 
     def read_number(self, name: str, default: float) -> float:
-        """A number in its range, or the default where the tensor is absent."""
+        """Return a number in its range, or the default if the tensor is absent."""
         if name not in self.tensors:
             return default
         value = float(self.read_scalar(name))
@@ -269,7 +269,7 @@ class _TensorReader:
         return value
 
     def read_integer(self, name: str) -> int | None:
-        """An integer in its range, None where the tensor is absent."""
+        """Return an integer in its range, None if the tensor is absent."""
         if name not in self.tensors:
             return None
         value = int(self.read_scalar(name))
@@ -278,23 +278,23 @@ class _TensorReader:
         return value
 
     def read_integers(self, name: str) -> tuple[int, ...] | None:
-        """All integers, None where the tensor is absent."""
+        """Return all integers, None if the tensor is absent."""
         row = self._row(name)
         return None if row is None else tuple(int(value) for value in row)  # type: ignore[call-overload]
 
     def read_numbers(self, name: str) -> tuple[float, ...]:
-        """All numbers, which must be finite."""
+        """Return all numbers, which must be finite."""
         values = tuple(float(value) for value in self._row(name) or ())  # type: ignore[arg-type]
         if not all(map(math.isfinite, values)):
             raise InvalidRequest(f"{name}: every value must be finite")
         return values
 
     def read_flag(self, name: str, *, default: bool) -> bool:
-        """A boolean."""
+        """Return a boolean."""
         return bool(self.read_scalar(name)) if name in self.tensors else default
 
     def read_text(self, name: str) -> bytes | None:
-        """The only text, not empty; None where the tensor is absent."""
+        """Return the only text, not empty; None if the tensor is absent."""
         words = self._row(name)
         if words is None:
             return None
@@ -305,7 +305,7 @@ class _TensorReader:
         return _to_bytes(words[0])
 
     def read_words(self, name: str) -> tuple[bytes, ...]:
-        """All texts; the empty ones, which NVIDIA's clients send for "none", are left out."""
+        """Return all texts but empty ones, which NVIDIA's clients send for "none"."""
         return tuple(_to_bytes(word) for word in self._row(name) or () if word)
 
 

@@ -1,6 +1,6 @@
-"""A running request: events come in from the executor's thread, responses leave by a sender.
+"""A request's way back: events arrive on the executor's thread, responses leave by a sender.
 
-The executor's thread only appends; what has piled up while a sender was busy leaves as one
+The executor's thread only appends; events that pile up while a sender is busy leave as one
 response.
 """
 
@@ -40,12 +40,12 @@ class Responder(Protocol):
         ...
 
     def is_cancelled(self) -> bool:
-        """Whether the client is gone or has cancelled; a round trip, so ask by time."""
+        """Return whether the client is gone or has cancelled; a round trip, so ask seldom."""
         ...
 
 
 class ResponseStream:
-    """One reply on its way."""
+    """One reply on its way to the client."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ResponseStream:
         deadline_s: float | None = None,
         on_stop: Callable[[], object] = lambda: None,
     ) -> None:
-        """Nothing is sent yet.
+        """Prepare; nothing is sent yet.
 
         Args:
             key: the executor's name for the request.
@@ -89,10 +89,10 @@ class ResponseStream:
         self._reason: FinishReason | None = None
         self._unsent: list[ReplyPart] = []
         self.done = False
-        """Whether the last response has been sent; read by any thread, set by the sender."""
+        """The last response has been sent; read by any thread, set by the sender."""
 
     def push(self, event: TokenEvent, now_s: float) -> float | None:
-        """Keep one event (executor's thread); when a sender must come, None where one will."""
+        """Keep one event (executor's thread); return when to send, None if that is due already."""
         with self._lock:
             self._events.append(event)
             due = now_s if event.final else max(now_s, self._last_sent_s + self._interval_s)
@@ -102,16 +102,16 @@ class ResponseStream:
         return due
 
     def expire(self, reason: FinishReason) -> None:
-        """Say why the executor is about to be told to cancel."""
+        """Set the finish reason to report when the executor cancels."""
         self._reason = reason
 
     def abandon(self) -> None:
-        """No response can be sent any more: nobody needs the rest of the reply."""
+        """Give up: no response can be sent any more, so nobody needs the rest of the reply."""
         self.done = True
         self._on_stop()
 
     def flush(self, now_s: float) -> None:
-        """Send what has piled up (its sender's thread)."""
+        """Send what has accumulated (its sender's thread)."""
         with self._lock:
             events = list(self._events)
             self._events.clear()

@@ -25,24 +25,24 @@ _log = logging.getLogger(__name__)
 
 
 class SendQueue:
-    """Requests to be flushed by one thread, each not before its time."""
+    """Streams to be flushed by one thread, each not before its time."""
 
     def __init__(self) -> None:
-        """Empty and open."""
+        """Start empty and open."""
         self._changed = threading.Condition()
         self._heap: list[tuple[float, int, ResponseStream]] = []
         self._numbers = itertools.count()
         self._closed = False
 
     def put(self, due_s: float, stream: ResponseStream) -> None:
-        """Have the request flushed at `due_s` (clock of `time.monotonic`)."""
+        """Have the stream flushed at `due_s` (clock of `time.monotonic`)."""
         with self._changed:
             heapq.heappush(self._heap, (due_s, next(self._numbers), stream))
             if self._heap[0][2] is stream:
                 self._changed.notify()
 
     def get(self) -> ResponseStream | None:
-        """Wait for the next request that is due; None once closed and empty."""
+        """Wait for the next stream that is due; None once closed and empty."""
         with self._changed:
             while True:
                 wait_s = self._heap[0][0] - time.monotonic() if self._heap else None
@@ -53,14 +53,14 @@ class SendQueue:
                 self._changed.wait(wait_s)
 
     def close(self) -> None:
-        """What waits becomes due; then `get` gives None."""
+        """Make everything due at once; then `get` returns None."""
         with self._changed:
             self._closed = True
             self._changed.notify()
 
 
 class SenderPool:
-    """Threads that flush live requests."""
+    """Threads that flush streams."""
 
     def __init__(self, num_threads: int, on_done: Callable[[ResponseStream], None]) -> None:
         """Start the threads; `on_done` is called for each finished request."""
@@ -75,7 +75,7 @@ class SenderPool:
             thread.start()
 
     def attach(self, stream: ResponseStream) -> Callable[[TokenEvent], None]:
-        """The `on_event` of a request: appends, and calls its thread where none is coming."""
+        """Return a stream's `on_event`, which appends, and wakes a sender unless one is coming."""
         queue = next(self._next_queue)
 
         def on_event(event: TokenEvent) -> None:
@@ -90,14 +90,14 @@ class SenderPool:
             try:
                 stream.flush(time.monotonic())
             except Exception:  # noqa: BLE001  a thread's edge
-                # The client is gone, or the response could not be made: this request ends here.
+                # The client is gone, or the response could not be built: end this request.
                 _log.exception("response failed")
                 stream.abandon()
             if stream.done:
                 self._on_done(stream)
 
     def close(self) -> None:
-        """End the threads after what is queued."""
+        """End the threads once the queues are empty."""
         for queue in self._queues:
             queue.close()
         for thread in self._threads:
@@ -105,7 +105,7 @@ class SenderPool:
 
 
 class StreamMonitor:
-    """Looks every `interval_s` which requests are past their deadline or left by their client."""
+    """Finds, every `interval_s`, streams that are past their deadline or left by their client."""
 
     def __init__(
         self,

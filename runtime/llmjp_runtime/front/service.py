@@ -46,7 +46,7 @@ class FrontService:
     def __init__(
         self, executor: Executor, tokenizer: TextTokenizer, settings: ServingSettings
     ) -> None:
-        """Own the executor from here on; `close` ends it."""
+        """Take over the executor; `close` ends it."""
         self._executor = executor
         self._tokenizer = tokenizer
         self._settings = settings
@@ -69,7 +69,7 @@ class FrontService:
         Args:
             tensors: the request's inputs.
             responder: where the responses go.
-            request_id: the client's name for the request; may be empty.
+            request_id: the client's id of the request; may be empty.
             timeout_s: the reply ends with `deadline` after so long; 0 means no deadline.
         """
         try:
@@ -86,10 +86,10 @@ class FrontService:
             responder.fail(RequestError(Code.INTERNAL, f"{type(exc).__name__} in the front model"))
 
     def drain(self) -> DrainState:
-        """Refuse new requests after a while, for good; running ones go on to their end.
+        """Refuse new requests after a grace period, for good; let running ones finish.
 
-        Within `drain_grace_s` of the first call they are still taken: whoever hands out this
-        server's address has not heard yet that it is going. Idempotent; tells how far it is.
+        For `drain_grace_s` from the first call they are still accepted: those who hand out this
+        server's address do not know yet that it is ending. Idempotent; returns how far it is.
         """
         with self._lock:
             now = time.monotonic()
@@ -101,7 +101,7 @@ class FrontService:
 
     @property
     def draining(self) -> bool:
-        """Whether `drain` was called."""
+        """Return whether `drain` was called."""
         return self._refuses_from_s is not None
 
     def _start(
@@ -192,7 +192,7 @@ class FrontService:
             raise InvalidRequest("stop: the id of the running request must be the request's id")
         with self._lock:
             key = self._key_of_id.get(request_id)
-        # A reply that has just ended by itself is as stopped as one can be: no error.
+        # A reply that has just ended by itself needs no stopping: no error.
         if key is not None:
             self._executor.cancel(key)
 

@@ -98,4 +98,4 @@ OUTPUTS = (
     TensorSpec("num_input_tokens", "INT32"),
     TensorSpec("num_output_tokens", "INT32"),
 )
-"""What a response may carry; one carries `text_output`, `output_ids` and what was asked for."""
+"""All that a response may carry; it has `text_output`, `output_ids` and what was requested."""

@@ -1,4 +1,4 @@
-"""What the front model and its alias share of Triton's python backend API.
+"""Triton's python backend API, as the models `llmjp` and `ensemble` use it.
 
 `triton_python_backend_utils` exists only inside the backend's stub process, which fills in its
 classes after the model's module is imported: use them in functions, not at import time. The API is
@@ -31,12 +31,12 @@ ERROR_CODES = {
 
 
 def get_final_flag() -> int:
-    """Marks a request's last response."""
+    """Return the flag that marks a request's last response."""
     return int(pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
 def read_inputs(request: Any) -> Tensors:
-    """The request's tensors as arrays."""
+    """Return the request's tensors as arrays."""
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
 
@@ -80,13 +80,13 @@ class TritonResponder:
             self._sender.send(pb_utils.InferenceResponse(error=error), flags=get_final_flag())
 
     def is_cancelled(self) -> bool:
-        """Whether the client is gone; a round trip."""
+        """Return whether the client is gone; a round trip."""
         with self._lock:
             return not self._ended and bool(self._sender.is_cancelled())
 
 
 def prepare_process() -> None:
-    """Logging and output as every one of our stub processes needs them."""
+    """Set up logging and output, as each of our stub processes needs them."""
     for stream in (sys.stdout, sys.stderr):
         # The embedded interpreter starts with ASCII whatever PYTHONUTF8 says.
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]

@@ -1,1 +1,1 @@
-"""A tritonserver process on this machine: found, checked beforehand, started, watched, ended."""
+"""A tritonserver process on this machine: found, checked, started, watched, ended."""

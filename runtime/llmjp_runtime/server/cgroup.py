@@ -1,4 +1,4 @@
-"""What the cgroups of a container allow this process, which a machine's own numbers do not show.
+"""The limits that a container's cgroups set, which a machine's own numbers do not show.
 
 cgroup v2 (Documentation/admin-guide/cgroup-v2.rst of Linux) and v1; on a machine that has both,
 both count. The folders above a cgroup limit it as well; of those that a container cannot see, the
@@ -20,7 +20,7 @@ MEMBERSHIP: Final = Path("/proc/self/cgroup")
 
 
 def count_usable_threads(*, mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> int | None:
-    """Threads that get a core each, where that is fewer than there are cores; else None.
+    """Return how many threads get a core each; None if that is all cores.
 
     A limit of 1.5 cores is one thread: two would wait for each other while the kernel holds one
     back.
@@ -31,7 +31,7 @@ def count_usable_threads(*, mount: Path = MOUNT, membership: Path = MEMBERSHIP) 
 
 
 def read_cpu_limit(*, mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> float | None:
-    """Cores that may be used on average; None where nothing limits them."""
+    """Return the cores that may be used on average; None if nothing limits them."""
     quotas = [
         *(_read_words(folder / "cpu.max") for folder in _list_folders(mount, membership, "")),
         *(
@@ -48,7 +48,7 @@ def read_cpu_limit(*, mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> flo
 
 
 def count_oom_kills(*, mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> int:
-    """Processes that the kernel killed so far because a memory limit of ours was reached."""
+    """Count the processes that the kernel has killed because of our memory limit."""
     for controller, name in (("", "memory.events"), ("memory", "memory.oom_control")):
         for folder in _list_folders(mount, membership, controller):
             # Of the folders above, others count as well.
@@ -58,7 +58,7 @@ def count_oom_kills(*, mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> in
 
 
 def _list_folders(mount: Path, membership: Path, controller: str) -> Iterator[Path]:
-    """Our cgroup of a controller and all above it; the controller of v2's only tree is empty."""
+    """Yield our cgroup of a controller and all above it; v2's only tree has an empty name."""
     with suppress(OSError):
         for line in membership.read_text().splitlines():
             _, controllers, path = line.split(":", 2)

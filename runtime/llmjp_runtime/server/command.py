@@ -1,4 +1,4 @@
-"""What is run as a server: command line, environment, and how the process is bound to ours.
+"""Command line and environment of a server, and how its process is bound to ours.
 
 An engine of several ranks runs as in TensorRT-LLM's leader mode
 (triton_backend/scripts/launch_triton_server.py): as many MPI processes as the engine has ranks,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MPIRUN = "mpirun"
 _LISTENING = ("--http-", "--grpc-", "--metrics-", "--allow-gpu-metrics")
 SHM_PREFIX = "--backend-config=python,shm-region-prefix-name="
-"""Of the names that Triton's python backend gives to its regions; each rank has its own."""
+"""Prefix of the python backend's shared-memory regions; each rank has its own."""
 PR_SET_PDEATHSIG = 1
 """prctl(2)."""
 EXIT_TIMEOUT_S = 30.0
@@ -49,7 +49,7 @@ def build_command(
     exit_timeout_s: float = EXIT_TIMEOUT_S,
     verbose: bool = False,
 ) -> list[str]:
-    """The tritonserver command (pure)."""
+    """Return the tritonserver command (pure)."""
     command = [
         str(installation.binary),
         f"--model-repository={repository}",
@@ -77,7 +77,7 @@ def build_command(
 
 
 def build_world_command(leader: Sequence[str], world_size: int) -> list[str]:
-    """What to run for all ranks (pure).
+    """Return the command that runs all ranks (pure).
 
     Args:
         leader: tritonserver's command line on rank 0, its only one where there is one rank.
@@ -113,7 +113,7 @@ def _build_follower(leader: Sequence[str], rank: int) -> list[str]:
 def build_environment(
     installation: TritonInstallation, environ: Mapping[str, str], python: Path
 ) -> dict[str, str]:
-    """The server's environment (pure): its libraries, and this Python first on PATH."""
+    """Return the server's environment (pure): its libraries, and this Python first on PATH."""
     libraries = [str(path) for path in installation.library_paths]
     if environ.get("LD_LIBRARY_PATH"):
         libraries.append(environ["LD_LIBRARY_PATH"])

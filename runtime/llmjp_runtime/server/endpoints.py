@@ -1,4 +1,4 @@
-"""Where a server listens, and whether it encrypts."""
+"""The addresses on which a server listens, and its TLS files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TlsFiles:
     key: Path
 
     def check(self) -> None:
-        """Nothing, if the two belong together.
+        """Check that the two belong together.
 
         Raises:
             OptionInvalid: a file is missing or damaged, the key is another certificate's, or locked
@@ -45,7 +45,7 @@ class TlsFiles:
 
     @property
     def options(self) -> list[str]:
-        """Of tritonserver."""
+        """The options of tritonserver."""
         return [
             "--grpc-use-ssl=true",
             f"--grpc-server-cert={self.certificate}",
@@ -55,7 +55,7 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """Where the server listens."""
+    """The addresses on which the server listens."""
 
     host: str = "127.0.0.1"
     http_port: int = HTTP_PORT
@@ -71,7 +71,7 @@ class Endpoints:
         return self.host if self.tls is None else "127.0.0.1"
 
     def list_ports(self, health_port: int) -> dict[str, int]:
-        """Command line option to port, the front model's health port included."""
+        """Return each port by its command line option, the front model's health port included."""
         return {
             "--http-port": self.http_port,
             "--grpc-port": self.grpc_port,

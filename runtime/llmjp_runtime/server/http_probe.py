@@ -1,4 +1,4 @@
-"""Whether the two servers of a running tritonserver answer: Triton's own and the front model's."""
+"""Probes of a running tritonserver's two HTTP servers: Triton's own and the front model's."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ ANY_ADDRESS = "0.0.0.0"  # noqa: S104  compared with, never bound by default
 
 
 def get_reachable_host(host: str) -> str:
-    """An address at which a server that listens on `host` can be asked."""
+    """Return an address that reaches a server which listens on `host`."""
     return host if host != ANY_ADDRESS else "127.0.0.1"
 
 
 def is_listening(host: str, port: int) -> bool:
-    """Whether somebody accepts connections; a slow answer counts as yes."""
+    """Return whether somebody accepts connections; a slow answer counts as yes."""
     try:
         with socket.create_connection((get_reachable_host(host), port), timeout=5):
             return True
@@ -29,7 +29,7 @@ def is_listening(host: str, port: int) -> bool:
 
 
 def is_passing(url: str) -> bool:
-    """Whether a probe passes."""
+    """Return whether a probe passes."""
     try:
         with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  always http
             return bool(response.status == HTTPStatus.OK)
@@ -38,7 +38,7 @@ def is_passing(url: str) -> bool:
 
 
 def read_failure(probe: str) -> str | None:
-    """Why a probe fails that is answered; None where it passes or nobody answers."""
+    """Return why a probe fails; None if it passes or nobody answers."""
     try:
         with urllib.request.urlopen(probe, timeout=2):  # noqa: S310  always http
             return None

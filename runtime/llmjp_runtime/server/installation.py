@@ -1,4 +1,4 @@
-"""Where tritonserver is, and how its python backend is laid out for the running Python.
+"""The installed tritonserver, and its python backend laid out for the running Python.
 
 Two homes are known: NVIDIA's image (`/opt/tritonserver`) and the `nvidia-pytriton` wheel, of which
 only the binary and the python backend are used. The wheel keeps one stub per Python version outside
@@ -37,11 +37,11 @@ class TritonInstallation:
     stub: Path | None
     """The python backend's stub, where it is not in the backend's folder."""
     library_paths: tuple[Path, ...]
-    """What the binary and the stub need on LD_LIBRARY_PATH."""
+    """The folders that the binary and the stub need on LD_LIBRARY_PATH."""
 
 
 def find_triton(environ: Mapping[str, str] = os.environ) -> TritonInstallation:
-    """The tritonserver to use: $LLMJP_TRITON_HOME, NVIDIA's image, the wheel, in this order.
+    """Find tritonserver: in $LLMJP_TRITON_HOME, NVIDIA's image or the wheel, in this order.
 
     Raises:
         TritonMissing: there is none; says how to get one.
@@ -79,7 +79,7 @@ def _from_wheel(package: Path) -> TritonInstallation:
 
 
 def prepare_backends(installation: TritonInstallation, scratch: Path) -> Path:
-    """A folder for `--backend-directory` in which the python backend finds its stub.
+    """Return a folder for `--backend-directory` in which the python backend finds its stub.
 
     Raises:
         TritonMissing: the installation has no stub for this Python.

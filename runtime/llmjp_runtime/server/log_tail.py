@@ -1,4 +1,4 @@
-"""What a server prints: passed on as it comes, remembered, and read for the reason of a failure."""
+"""A server's output: passed on as it comes, its end kept, and searched for why it failed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LogTail:
         return b"".join(self._lines.copy()).decode(errors="replace")
 
     def clear(self) -> None:
-        """What was said so far explains nothing that happens from here on."""
+        """Forget the lines so far: they explain nothing that happens from here on."""
         self._lines.clear()
 
     def finish(self, timeout_s: float) -> None:
@@ -47,7 +47,7 @@ class LogTail:
         with source:
             for line in source:
                 self._lines.append(line)
-                # Where nobody reads it any more, the server must not stop for that.
+                # If nobody reads stderr any more, the server must not stop for that.
                 with suppress(OSError, ValueError):
                     sys.stderr.write(line.decode(errors="replace"))
                     sys.stderr.flush()
@@ -63,7 +63,7 @@ class FailureCause:
 
 
 _NOISE: Final = "CudaDriverHelper has not been initialized"
-"""What tritonserver says on every machine without a GPU."""
+"""A line that tritonserver prints on every machine without a GPU."""
 _FRAME: Final = re.compile(r"\d+# ")
 """How a line of the stack begins that tritonserver prints where it aborts."""
 _PATTERNS: Final = (
@@ -77,7 +77,7 @@ _WHERE: Final = r"\n\nAt:"
 
 
 def find_cause(log: str) -> FailureCause:
-    """The line of a server's log that says why it failed, as a person would pick it (pure)."""
+    """Return the line of a server's log that says why it failed, as a person would (pure)."""
     nonempty = [each for line in log.splitlines() if (each := line.strip())]
     lines = [each for each in nonempty if _NOISE not in each and not _FRAME.match(each)]
     ours = {error.__name__: error for error in _list_subclasses(RuntimeFailure)}
@@ -85,10 +85,10 @@ def find_cause(log: str) -> FailureCause:
     if found := [match for line in lines if (match := named.search(line))]:
         return FailureCause(_strip_stack(found[-1][2]), ours[found[-1][1]])
     for pattern in _PATTERNS:
-        said = [match[1] for line in lines if (match := re.search(pattern, line))]
-        if said:
-            return FailureCause(_strip_stack(said[-1]), _classify(lines))
-    return FailureCause(lines[-1] if lines else "it said nothing", _classify(lines))
+        reasons = [match[1] for line in lines if (match := re.search(pattern, line))]
+        if reasons:
+            return FailureCause(_strip_stack(reasons[-1]), _classify(lines))
+    return FailureCause(lines[-1] if lines else "it printed nothing", _classify(lines))
 
 
 def _strip_stack(text: str) -> str:

@@ -50,7 +50,7 @@ def check_ports(host: str, ports: dict[str, int]) -> None:
 
 
 def find_free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Ports that were free a moment ago, all different."""
+    """Return ports that were free a moment ago, all different."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -63,7 +63,7 @@ class EngineHost:
     """This machine, as far as engines care."""
 
     has_backend: bool
-    """Whether tritonserver has NVIDIA's C++ backend."""
+    """tritonserver has NVIDIA's C++ backend."""
     has_mpirun: bool
     tensorrt_llm: str | None
     """Version installed in this Python; None where it is not, and nothing can be compared."""
@@ -72,7 +72,7 @@ class EngineHost:
 
 
 def read_engine_host(installation: TritonInstallation) -> EngineHost:
-    """This machine."""
+    """Describe this machine."""
     try:
         version: str | None = importlib.metadata.version("tensorrt_llm")
     except importlib.metadata.PackageNotFoundError:

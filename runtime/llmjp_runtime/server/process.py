@@ -3,9 +3,8 @@
 The server never outlives the process that started it: the kernel ends it when its parent dies
 (prctl PR_SET_PDEATHSIG), and the front model's process watches its own (`front.parent_watch`).
 
-Asked to end (SIGTERM), tritonserver 2.51 takes no new requests and lets those that run go on to
-their end; but once its own `--exit-timeout-secs` are over it only says so, and goes on. So whoever
-waits for it here kills it then.
+On SIGTERM, tritonserver 2.51 takes no new requests and lets running ones finish. When its own
+`--exit-timeout-secs` are over it only logs that and continues, so `wait` kills it then.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ class TritonServer:
         exit_timeout_s: float = EXIT_TIMEOUT_S,
         shutdown: ShutdownRequest | None = None,
     ) -> None:
-        """Check what can be checked beforehand, then start. Does not wait for readiness.
+        """Check what can be checked first, then start. Does not wait for readiness.
 
         Args:
             settings: handed to the front model.
@@ -106,7 +105,7 @@ class TritonServer:
 
         Raises:
             TritonMissing, UnusableInterpreter, PortInUse: before anything is started.
-            ArtefactInvalid, UnsupportedModel, OptionInvalid: likewise, of an engine.
+            ArtefactInvalid, UnsupportedModel, OptionInvalid: likewise, about an engine.
         """
         installation = find_triton()
         check_interpreter(read_interpreter())
@@ -173,7 +172,7 @@ class TritonServer:
         return f"{self.endpoints.host}:{self.endpoints.grpc_port}"
 
     def poll(self) -> int | None:
-        """The exit status, or None while it runs."""
+        """Return the exit status, or None while it runs."""
         status = self._process.poll()
         reap_orphans(self._process.pid)
         return status
@@ -228,7 +227,7 @@ class TritonServer:
             )
 
     def _find_leader(self) -> int:
-        """The process that has the requests."""
+        """Return the process that has the requests."""
         if self._world_size == 1:
             return self.pid
         found = find_by_argument(list_descendants(self.pid), f"{SHM_PREFIX}{self._shm_prefix}")
@@ -273,7 +272,7 @@ class TritonServer:
         self._skip_startup_log()
 
     def is_ready(self) -> bool:
-        """Whether requests can be sent now."""
+        """Return whether requests can be sent now."""
         triton = f"http://{self.settings.triton_http}"
         return is_passing(self._build_health_url("/readyz")) and is_passing(
             f"{triton}/v2/health/ready"
@@ -283,15 +282,15 @@ class TritonServer:
         return f"http://{get_reachable_host(self.settings.health_host)}:{self.settings.health_port}{path}"
 
     def _find_cause(self) -> FailureCause:
-        """What the server said last."""
+        """Return the cause that the server's last output gives."""
         if self._log is not None:
-            said = self._log.read_bytes()[self._log_start :].decode(errors="replace")
+            output = self._log.read_bytes()[self._log_start :].decode(errors="replace")
         else:
             assert self._tail is not None, "what has no file is piped"
             if self._process.poll() is not None:
                 self._tail.finish(LAST_WORDS_S)
-            said = self._tail.text
-        return find_cause(said)
+            output = self._tail.text
+        return find_cause(output)
 
     def _skip_startup_log(self) -> None:
         if self._log is not None:

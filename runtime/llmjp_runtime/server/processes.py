@@ -1,4 +1,4 @@
-"""Processes that others started: found through /proc, ended, and collected where that is ours."""
+"""Processes that others started: found through /proc, killed, reaped; and the request to end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INIT = 1
 
 
 def list_descendants(pid: int) -> list[int]:
-    """Every living process below `pid`, as far as /proc tells."""
+    """Return every living process below `pid`, as far as /proc tells."""
     parents = dict(_read_parents())
     found = [pid]
     for above in found:
@@ -37,7 +37,7 @@ def _read_parents() -> Iterable[tuple[int, int]]:
 
 
 def find_by_argument(pids: Iterable[int], argument: str) -> int | None:
-    """The first process that was started with exactly this argument."""
+    """Return the first process that was started with exactly this argument."""
     for pid in pids:
         with suppress(OSError):
             if argument.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
@@ -46,7 +46,7 @@ def find_by_argument(pids: Iterable[int], argument: str) -> int | None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether it has not ended; what ended and was not collected has."""
+    """Return whether it runs; a process that ended but was not reaped does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -61,13 +61,13 @@ def kill_processes(pids: Iterable[int]) -> None:
 
 
 def reap_orphans(own: int) -> None:
-    """Let go of processes that ended as our children without our having started them.
+    """Reap processes that ended as our children though we did not start them.
 
     Only the first process of a container gets such, and has to: each holds a process id until then.
 
     Args:
-        own: the child whose exit status somebody else here waits for. While it is the one to be
-            collected next, others wait.
+        own: the child whose exit status the caller waits for. While it is next in line, others
+            wait.
     """
     if os.getpid() != INIT:
         return
@@ -80,16 +80,16 @@ def reap_orphans(own: int) -> None:
 
 @dataclass(slots=True)
 class ShutdownRequest:
-    """Whether the server was asked to end, and when. Called, it is the handler of a signal.
+    """A request to end the server, and when it came. Called, it is a signal handler.
 
-    A handler interrupts whatever runs, so it takes no lock and leaves everything else to the loops
-    that look here.
+    A handler interrupts any code, so it takes no lock and leaves everything else to the loops that
+    check this value.
     """
 
     requested_at_s: float | None = None
     """On the clock of `time.monotonic`."""
 
     def __call__(self, *_: object) -> None:
-        """Ask for it; the first time counts."""
+        """Record the time; the first call counts."""
         if self.requested_at_s is None:
             self.requested_at_s = time.monotonic()

@@ -18,12 +18,12 @@ class Detokenizer:
 
     Ids become bytes, bytes become characters; a character is given as soon as its last byte is
     there. For ids of any valid text the result is that of the tokenizer's own decoder over all ids.
-    It differs where bytes are not UTF-8: here one U+FFFD stands for each maximal subpart (Unicode
+    It differs for bytes that are not UTF-8: one U+FFFD stands for each maximal subpart (Unicode
     standard, section 3.9), where the library's decoder also spoils newlines beside it.
 
     Bytes of a character that was begun and not finished (generation stopped in its middle) are
     never given: a reply ends with its last whole character. Clusters of characters (emoji joined by
-    ZWJ, flags, variation selectors) are not held together: whoever concatenates loses nothing.
+    ZWJ, flags, variation selectors) are not held together: concatenation loses nothing.
     """
 
     __slots__ = ("_at_start", "_pieces", "_strip_leading_space", "_utf8")
@@ -36,7 +36,7 @@ class Detokenizer:
         self._utf8 = _Utf8Decoder("replace")
 
     def feed(self, ids: Iterable[int]) -> str:
-        """The text that these ids complete; may be empty."""
+        """Return the text that these ids complete; may be empty."""
         pieces = self._pieces
         num_pieces = len(pieces)
         raw = b"".join([pieces[i] for i in ids if i < num_pieces])

@@ -1,9 +1,9 @@
-"""What this package raises on purpose.
+"""The errors of this package.
 
     TextError (RuntimeFailure)
     |-- UnusableTokenizer        the files are missing, damaged or contradict each other
     |-- UnsupportedTokenizer     the files are fine, but of a kind this package does not decode
-    `-- InvalidText (ValueError) a request cannot be served; whoever sent it is told why
+    `-- InvalidText (ValueError) a request cannot be served; its sender is told why
         |-- InvalidUtf8
         |-- InvalidMessages
         |-- NoChatTemplate       messages were sent to a checkpoint without a chat template

@@ -25,7 +25,7 @@ class Message:
 
 
 def decode_utf8(name: str, raw: bytes) -> str:
-    """The text of the tensor `name`.
+    """Decode the text of the tensor `name`.
 
     Raises:
         InvalidUtf8: the bytes are not UTF-8; names the tensor and the offset.
@@ -37,7 +37,7 @@ def decode_utf8(name: str, raw: bytes) -> str:
 
 
 def parse_messages(text: str) -> tuple[Message, ...]:
-    """The conversation that the JSON `text` spells.
+    """Parse the JSON `text` of a conversation.
 
     A message has exactly `role` (system, user or assistant) and `content` (a string): templates
     drop unknown roles and keys in silence, so they are refused here. A system message comes first

@@ -1,4 +1,4 @@
-"""What tokenizer.json says of its pipeline, as far as we must know it to decode piece by piece.
+"""The parts of tokenizer.json's pipeline that piecewise decoding depends on.
 
 The pipeline of llm-jp v2 and v3: Unigram with byte fallback; a space is spelled U+2581; the
 normaliser puts one U+2581 before the text and the decoder takes one leading space away.
@@ -21,7 +21,7 @@ _LENGTH_KEEPING_PATTERNS = (" ", "^", r"(?<!\n)^")
 
 
 def strips_leading_space(pipeline: Object) -> bool:
-    """Whether the decoder takes one leading space off a decoded text.
+    """Return whether the decoder takes one leading space off a decoded text.
 
     Raises:
         UnsupportedTokenizer: the decoder is not byte fallback, U+2581 to space and fuse.
@@ -56,7 +56,7 @@ def strips_leading_space(pipeline: Object) -> bool:
 
 
 def never_shortens(pipeline: Object) -> bool:
-    """Whether every character of a text surely lands in a piece, so that pieces bound its length.
+    """Return whether every character lands in a piece, so that pieces bound a text's length.
 
     True for normalisers that only insert U+2581 or put it for a space; composing ones (NFKC) can
     shorten. Without byte fallback, runs of unknown characters become one token.
@@ -82,7 +82,7 @@ def _keeps_length(step: object) -> bool:
 
 
 def _list_steps(part: Any, key: str) -> list[Any]:
-    """The steps of a Sequence; a lone step is a sequence of one, null an empty one."""
+    """Return the steps of a Sequence; a lone step is a sequence of one, null an empty one."""
     match part:
         case None:
             return []

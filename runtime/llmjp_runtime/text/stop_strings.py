@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_STOP_CHARACTERS = 8192
-"""Of all stop strings together; bounds memory and the text held back."""
+"""Total length of the stop strings; bounds memory and the text held back."""
 
 
 class StopMatcher:
@@ -25,7 +25,7 @@ class StopMatcher:
     __slots__ = ("_depth", "_fail", "_found_at", "_held", "_longest", "_next", "_state")
 
     def __init__(self, stops: Iterable[str] = ()) -> None:
-        """Empty strings never match: clients send one to say "no stop strings".
+        """Build the automaton; empty strings never match: clients send one for "no stop strings".
 
         Raises:
             InvalidStops: more than `MAX_STOP_CHARACTERS` in all.
@@ -47,7 +47,7 @@ class StopMatcher:
         self._found_at: int | None = None  # where in _held the first complete stop string begins
 
     def feed(self, text: str) -> tuple[str, bool]:
-        """(text to give, whether a stop string was met); after a match nothing more may be fed."""
+        """Return (text to give, whether a stop string was met); feed nothing after a match."""
         if not self._next[0]:
             return text, False
         buffer = self._held + text
@@ -66,11 +66,11 @@ class StopMatcher:
         return buffer[:cut], False
 
     def flush(self) -> tuple[str, bool]:
-        """What was held back, now that the reply is over; again up to the first stop string."""
+        """Return the text held back, once the reply is over; again up to the first stop string."""
         return self._held[: self._found_at], self._found_at is not None
 
     def _step(self, character: str) -> None:
-        """To the longest suffix of the text so far that begins a stop string."""
+        """Go to the longest suffix of the text so far that begins a stop string."""
         state = self._state
         while state and character not in self._next[state]:
             state = self._fail[state]
@@ -87,7 +87,7 @@ class StopMatcher:
         self._longest[state] = len(word)
 
     def _build_failures(self) -> list[int]:
-        """By state, the state of its longest proper suffix; fills depths, passes stop ends on."""
+        """Return each state's longest proper suffix; fill depths, pass stop ends on."""
         fail = [0] * len(self._next)
         queue = [0]
         for state in queue:  # grows while it is walked: breadth first

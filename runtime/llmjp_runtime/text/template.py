@@ -38,7 +38,7 @@ class PromptPart:
 
     text: str
     literal: bool
-    """Whether control tokens in it are plain text (it came from a message)."""
+    """Control tokens in it are plain text (it came from a message)."""
 
 
 class ChatTemplate:
@@ -63,7 +63,7 @@ class ChatTemplate:
         """The system turn is a fixed sentence, whatever its content says (true for llm-jp-3)."""
 
     def render_parts(self, messages: Sequence[Message]) -> tuple[PromptPart, ...]:
-        """The prompt up to where the reply begins.
+        """Return the prompt up to where the reply begins.
 
         Where the template's system turn is a fixed sentence and `messages` has none, it is put
         first: the model never saw a conversation without it.
@@ -90,7 +90,7 @@ class ChatTemplate:
         )
 
     def _render(self, messages: Sequence[Message], opening: str = "", closing: str = "") -> str:
-        """An empty content has nothing to mark, and templates ask whether there is any."""
+        """Render; an empty content stays empty, since templates ask whether there is any."""
         turns = [
             {"role": m.role, "content": f"{opening}{m.content}{closing}" if m.content else ""}
             for m in messages
@@ -118,7 +118,7 @@ class ChatTemplate:
             ) from exc
 
     def _choose_marks(self, messages: Sequence[Message]) -> tuple[str, str]:
-        """Two private-use characters that neither the template nor a message has."""
+        """Choose two private-use characters that neither the template nor a message has."""
         used = set(self._source).union(*(message.content for message in messages))
         free = (chr(code) for code in _PRIVATE_USE if chr(code) not in used)
         first, second = next(free, ""), next(free, "")
@@ -136,13 +136,13 @@ class ChatTemplate:
 
 
 def _split_marked(marked: str, opening: str, closing: str) -> tuple[PromptPart, ...]:
-    """The runs between marks; unpaired marks stay in the text, so that it differs from plain."""
+    """Split at marks; unpaired ones stay in the text, so that it differs from the plain one."""
     runs = re.split(f"{opening}([^{opening}{closing}]*){closing}", marked)
     return tuple(PromptPart(run, literal=index % 2 == 1) for index, run in enumerate(runs) if run)
 
 
 def _build_environment() -> ImmutableSandboxedEnvironment:
-    """What templates may rely on, as in transformers (utils/chat_template_utils.py)."""
+    """Build what templates rely on, as in transformers (utils/chat_template_utils.py)."""
 
     def raise_exception(message: str) -> Never:
         raise jinja2.TemplateError(message)

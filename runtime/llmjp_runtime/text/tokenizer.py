@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer: text to prompt ids, and what is needed to turn ids back into text."""
+"""A checkpoint's tokenizer: text to prompt ids, and the pieces to turn ids back into text."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> TextTokenizer:
-        """The tokenizer in `folder`: tokenizer.json and what lies beside it.
+        """Load the tokenizer in `folder`: tokenizer.json and the files beside it.
 
         Raises:
             UnusableTokenizer: a file is missing, damaged, or names a token that is not there.
@@ -96,22 +96,22 @@ class TextTokenizer:
         )
 
     def create_detokenizer(self) -> Detokenizer:
-        """A fresh one, for one reply."""
+        """Create a fresh detokenizer, for one reply."""
         return Detokenizer(self.pieces, strip_leading_space=self._strips_leading_space)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of all these ids, as a reply of its own."""
+        """Return the text of all these ids, as a reply of its own."""
         return self.create_detokenizer().feed(ids)
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Ids of a raw prompt, as NVIDIA's preprocessing takes it.
+        """Encode a raw prompt, as NVIDIA's preprocessing does.
 
         Control tokens written in it are parsed; bos is put first unless it is there.
         """
         return self._with_bos(self._parse(text))
 
     def encode_word(self, word: str) -> tuple[tuple[int, ...], ...]:
-        """The spellings of a word that is forbidden or preferred: opening a text, and within one.
+        """Return a word's spellings, for bans and biases: opening a text, and within one.
 
         Control tokens are parsed: the word `</s>` is the end id. Other cuts of the word into pieces
         exist, which a model chooses rarely.
@@ -125,7 +125,7 @@ class TextTokenizer:
         return tuple(dict.fromkeys(tuple(ids) for ids in spellings if ids))
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Ids of a conversation up to where the reply begins; control tokens in contents stay text.
+        """Encode a conversation up to the reply; control tokens in contents stay text.
 
         As in transformers, text after a control token starts anew, with U+2581 in front: in
         conversations of many turns that gives one id more per `</s>` than the training data of
@@ -148,7 +148,7 @@ class TextTokenizer:
         return self._with_bos(ids)
 
     def estimate_min_tokens(self, text: str) -> int:
-        """A number of tokens that `text` has at least, found without tokenising.
+        """Return a lower bound of the tokens of `text`, without tokenising it.
 
         For refusing what cannot fit: tokenising a megabyte takes half a second, part of it with all
         threads stopped.
@@ -168,7 +168,7 @@ class TextTokenizer:
         return [self.bos_id, *ids]
 
     def _split_runs(self, parts: Iterable[PromptPart]) -> list[str | int]:
-        """Runs of plain text, across parts, and between them the template's own control ids."""
+        """Return runs of plain text, across parts, and the template's control ids between them."""
         runs: list[str | int] = []
         text = ""
         for part in parts:
@@ -183,7 +183,7 @@ class TextTokenizer:
         return [run for run in (*runs, text) if run != ""]
 
     def _encode_literally(self, text: str) -> list[int]:
-        """Without control ids.
+        """Encode without control ids.
 
         The pieces of control tokens are part of a Unigram model like any other, so a model that
         gives them good scores finds them in plain text; they are then spelled out.
@@ -195,7 +195,7 @@ class TextTokenizer:
 
 
 def _load_tokenizers(files: TokenizerFiles) -> tuple[Tokenizer, Tokenizer]:
-    """(parsing, literal). Truncation and padding, which a tokenizer.json may ask for, are off."""
+    """Load (parsing, literal), without the truncation and padding that the file may ask for."""
     parsing = _load_tokenizer(files.pipeline)
     known = {token.content for token in parsing.get_added_tokens_decoder().values()}
     named = {t for t in files.named_tokens.values() if parsing.token_to_id(t) is not None} - known
@@ -226,7 +226,7 @@ def _load_tokenizer(pipeline: Object) -> Tokenizer:
 
 
 def _build_control_pattern(tokens: Iterable[str]) -> re.Pattern[str]:
-    """Finds control tokens as the library does: leftmost, then longest. One group, for `split`."""
+    """Build a pattern of control tokens: leftmost, then longest, as in the library; one group."""
     longest_first = sorted(tokens, key=len, reverse=True)
     return re.compile("(" + ("|".join(map(re.escape, longest_first)) or r"(?!)") + ")")
 
@@ -256,7 +256,7 @@ def _build_chat_template(files: TokenizerFiles, control: re.Pattern[str]) -> Cha
 
 
 def _build_pieces(vocabulary: Mapping[str, int], tokenizer: Tokenizer) -> tuple[bytes, ...]:
-    """By id; byte tokens are known by their spelling, so no model's numbering is assumed."""
+    """Return pieces by id; byte tokens are known by spelling, so no numbering is assumed."""
     special = {i for i, t in tokenizer.get_added_tokens_decoder().items() if t.special}
     pieces = [b""] * (max(vocabulary.values(), default=-1) + 1)
     found = set()

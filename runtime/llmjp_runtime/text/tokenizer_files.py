@@ -17,7 +17,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizerFiles:
-    """What the files say, checked for form and not yet for sense."""
+    """The contents of the files, checked for form and not yet for sense."""
 
     pipeline: Object
     """tokenizer.json."""
@@ -31,7 +31,7 @@ class TokenizerFiles:
 
 
 def read_tokenizer_files(folder: Path) -> TokenizerFiles:
-    """The files in `folder`; tokenizer.json must be there, the others may be missing.
+    """Read the files in `folder`; tokenizer.json must be there, the others may be missing.
 
     Raises:
         UnusableTokenizer: a file cannot be read or has the wrong form; names the file.
@@ -63,7 +63,7 @@ def _read_text(path: Path) -> str | None:
 
 
 def _read_json_object(path: Path) -> Object:
-    """The JSON object in a file; empty where there is no file."""
+    """Read the JSON object in a file; empty if there is no file."""
     text = _read_text(path)
     if text is None:
         return {}
@@ -77,7 +77,7 @@ def _read_json_object(path: Path) -> Object:
 
 
 def _parse_named_tokens(config: Object) -> dict[str, str]:
-    """Values are strings, or objects with the string as `content` (a serialised AddedToken)."""
+    """Parse values: strings, or objects with the string as `content` (an AddedToken)."""
     tokens = {}
     for name, value in config.items():
         content = value.get("content") if isinstance(value, dict) else value
@@ -87,7 +87,7 @@ def _parse_named_tokens(config: Object) -> dict[str, str]:
 
 
 def _read_chat_template(folder: Path, config: Object) -> str | None:
-    """The file wins over the key, as in transformers; of several templates, the default."""
+    """Read the template: a file wins over the key, as in transformers; of several, the default."""
     path = folder / "chat_template.jinja"
     from_file = _read_text(path)
     if from_file is not None:

@@ -20,11 +20,11 @@ IN_TRITON = (
 @pytest.mark.parametrize(
     ("log", "reason", "error"),
     [
-        ("", "it said nothing", None),
+        ("", "it printed nothing", None),
         ("one\n\ntwo\n", "two", None),
         ('I1\nE1123 17:36:11.2 1 server.cc:241] "port taken"\nI2\n', "port taken", None),
         ('x\nValueError: bad checkpoint\nE1123 1 a.cc:1] "later"\n', "bad checkpoint", None),
-        ('E1 a.cc:1] "CudaDriverHelper has not been initialized."\n', "it said nothing", None),
+        ('E1 a.cc:1] "CudaDriverHelper has not been initialized."\n', "it printed nothing", None),
         ("x\nSignal (6) received.\n 0# 0x5 in a\n24# 0x7 in libc.so.6\n", "Signal (6)", None),
         (IN_TRITON, "/a/rank1.safetensors: is damaged: incomplete metadata", ArtefactInvalid),
         (f"{IN_TRITON}\nerror: creating server", "/a/rank1.safetensors: is", ArtefactInvalid),

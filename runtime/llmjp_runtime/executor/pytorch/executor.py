@@ -89,7 +89,7 @@ class PyTorchExecutor:
         max_context: int | None = None,
         kv_cache_fraction: float = KV_CACHE_FRACTION,
     ) -> Self:
-        """An executor over the Hugging Face checkpoint in a folder, ready to serve.
+        """Load the Hugging Face checkpoint in a folder; the executor is ready to serve.
 
         Raises:
             ArtefactInvalid: config.json is missing or lacks a value.
@@ -146,7 +146,7 @@ class PyTorchExecutor:
         return call is not None
 
     def health(self) -> ExecutorHealth:
-        """A reading. The LLM API does not say which requests are being stepped: a full batch is."""
+        """Return a reading, with a full batch as active: the LLM API does not say which are."""
         num_streams = len(self._live)
         active = min(num_streams, self._limits.max_batch_size)
         return ExecutorHealth(
@@ -195,14 +195,14 @@ class PyTorchExecutor:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _generate(self, call: _LlmCall) -> None:
-        """One request from its first to its last output."""
+        """Take one request from its first to its last output."""
         reply = LlmReply(call.request)
         final = TokenEvent(finish_reason=FinishReason.CANCELLED)
         try:
             if not call.cancelled:
                 final = await self._relay(call, reply)
         except asyncio.CancelledError:
-            # Given up after an abort; the loop goes on.
+            # Given up after an abort; the loop continues.
             final = reply.end(None, cancelled=True)
         except Exception as exc:  # noqa: BLE001  a request's edge
             _log.exception("request failed")

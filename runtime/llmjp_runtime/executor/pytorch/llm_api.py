@@ -21,11 +21,11 @@ class LlmApi:
     SamplingParams: Any
     KvCacheConfig: Any
     RequestError: Any
-    """Raised where one request fails and the others may go on."""
+    """Raised when one request fails and the others may continue."""
 
 
 def load_api() -> LlmApi:
-    """The installed LLM API.
+    """Import the installed LLM API.
 
     Raises:
         TritonMissing: TensorRT-LLM is not installed.

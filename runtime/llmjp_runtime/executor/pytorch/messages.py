@@ -33,10 +33,10 @@ _REASONS = {
 def build_sampling_arguments(
     request: GenerationRequest, make_bias: Callable[[tuple[tuple[int, float], ...]], object]
 ) -> dict[str, Any]:
-    """The arguments of `tensorrt_llm.SamplingParams`.
+    """Return the arguments of `tensorrt_llm.SamplingParams`.
 
     Args:
-        request: what is asked for.
+        request: the request to sample for.
         make_bias: makes the tensor [vocab_size] of (id, bias) pairs.
     """
     sampling = request.sampling
@@ -72,7 +72,7 @@ def _build_choice(sampling: SamplingParams) -> dict[str, Any]:
 
 
 def _build_end_ids(sampling: SamplingParams) -> dict[str, Any]:
-    """One end id; any others are stop tokens, which the LLM API cuts off the reply."""
+    """Return one end id; any others become stop tokens, which the LLM API cuts off the reply."""
     if not (ordered := sorted(sampling.end_ids)):
         # An id must be given where the LLM API has no tokenizer to ask.
         return {"end_id": 0, "ignore_eos": True}
@@ -84,14 +84,14 @@ class LlmReply:
     """One reply in the making: the LLM API's outputs, folded into events."""
 
     def __init__(self, request: GenerationRequest) -> None:
-        """Nothing has come yet."""
+        """Start with no output."""
         self._end_ids = request.sampling.end_ids
         self._log_probs = request.log_probs
         self.num_tokens = 0
         """Ids given so far, without an end id."""
 
     def feed(self, completion: Any) -> TokenEvent | None:
-        """The event of one `CompletionOutput`; None where it brings no ids."""
+        """Return the event of one `CompletionOutput`; None if it brings no ids."""
         ids = [int(token) for token in completion.token_ids_diff]
         if ids and ids[-1] in self._end_ids:
             ids.pop()
@@ -102,11 +102,11 @@ class LlmReply:
         return TokenEvent(token_ids=tuple(ids), log_probs=log_probs, num_generated=self.num_tokens)
 
     def end(self, finish_reason: str | None, *, cancelled: bool) -> TokenEvent:
-        """The final event.
+        """Return the final event.
 
         Args:
             finish_reason: the last `CompletionOutput`'s.
-            cancelled: whether an end without a reason is one that was asked for.
+            cancelled: whether an end without a reason was requested.
         """
         reason = _REASONS.get(finish_reason or "")
         if reason is None:
@@ -117,12 +117,12 @@ class LlmReply:
         return TokenEvent(num_generated=self.num_tokens + ended, finish_reason=reason)
 
     def fail(self, why: str) -> TokenEvent:
-        """The final event of a reply that the LLM API gave up."""
+        """Return the final event of a reply that the LLM API gave up."""
         return TokenEvent(num_generated=self.num_tokens, error=f"the engine failed: {why}")
 
 
 def _select_log_probs(ids: list[int], steps: list[Any]) -> tuple[float, ...]:
-    """The log probability of each id; a step has those of several ids, or of the chosen one."""
+    """Return each id's log probability; a step has those of several ids, or of the chosen one."""
     return tuple(
         float(step[token].logprob if isinstance(step, dict) else step)
         for token, step in zip(ids, steps, strict=False)

@@ -1,4 +1,4 @@
-"""What the runtime reads from an engine's config.json.
+"""The parts of an engine's config.json that the runtime reads.
 
 The file is written by `trtllm-build` (NVIDIA/TensorRT-LLM, tensorrt_llm/builder.py,
 EngineConfig.to_dict): `version`, `pretrained_config`, `build_config`.
@@ -24,7 +24,7 @@ class EngineConfig:
     """The limits that an engine was built with."""
 
     version: str
-    """Of TensorRT-LLM; only the same one can run the engine."""
+    """TensorRT-LLM's version; only the same one can run the engine."""
     tensor_parallel: int
     pipeline_parallel: int
     vocab_size: int
@@ -34,7 +34,7 @@ class EngineConfig:
     max_num_tokens: int
     """Ids that one step takes in, of all requests together."""
     paged_context: bool
-    """Whether a prompt may be read in chunks, and a cached prefix be used again."""
+    """Prompts may be prefilled in chunks, and a cached prefix reused."""
 
     @property
     def world_size(self) -> int:
@@ -43,7 +43,7 @@ class EngineConfig:
 
     @property
     def max_prompt(self) -> int:
-        """Ids of a prompt, at most: what is not read in chunks must fit one step.
+        """Ids of a prompt, at most: a prompt that is not read in chunks must fit one step.
 
         `max_input_len` is no limit of engines with packed input, which are the only ones served
         (tensorrt_llm/builder.py, "max_input_len ... ignored").
@@ -53,7 +53,7 @@ class EngineConfig:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The configuration of the engine in `folder`.
+        """Read the configuration of the engine in `folder`.
 
         Raises:
             ArtefactInvalid: config.json is missing, malformed or lacks a value.
@@ -75,7 +75,7 @@ class EngineConfig:
 
     @classmethod
     def _parse(cls, value: Any) -> tuple[Self, list[str]]:
-        """The configuration, and what keeps the engine from being served."""
+        """Return the configuration, and what keeps the engine from being served."""
         model, build = value["pretrained_config"], value["build_config"]
         plugins, mapping = build["plugin_config"], model["mapping"]
         config = cls(
@@ -95,7 +95,7 @@ class EngineConfig:
         return config, [name for name, there in needed.items() if not there]
 
     def narrow_limits(self, max_batch_size: int | None, max_context: int | None) -> ExecutorLimits:
-        """The engine's limits, narrowed by what the serving settings ask for.
+        """Return the engine's limits, narrowed to the serving settings.
 
         Raises:
             OptionInvalid: a setting exceeds what the engine was built for.

@@ -1,8 +1,8 @@
-"""The executor `tensorrt`: TensorRT-LLM's C++ model beside us in the same Triton.
+"""The executor `tensorrt`: TensorRT-LLM's C++ model, beside the front model in the same Triton.
 
 Requests are calls through the server's own gRPC endpoint (`front.grpc_peer`), each of which blocks
 a thread of a bounded pool until its last response. A request is cancelled by a second one with the
-same id and `stop`, again and again until the first one ends: TensorRT-LLM forgets a stop that comes
+same id and `stop`, repeated until the first one ends: TensorRT-LLM forgets a stop that arrives
 before its request.
 """
 
@@ -47,9 +47,9 @@ _log = logging.getLogger(__name__)
 
 MARGIN = 8
 """Requests in flight beyond a full batch, so that a freed slot is taken at the next step. (None
-where fewer are wanted than the engine was built for: it would step them all.)"""
+if the settings want fewer than the engine was built for: it would step them all.)"""
 IDLE_S = 1.0
-"""Between two looks at the engine."""
+"""Between two checks of the engine."""
 BUSY_S = 0.1
 """The same while something is awaited: the engine's readiness, or the end of a stopped request."""
 CLOSE_S = 5.0
@@ -59,20 +59,20 @@ ERROR_LENGTH = 300
 PROBE = GenerationRequest(
     request_id="engine-probe", prompt_ids=(1,), sampling=SamplingParams(max_tokens=1, top_k=1)
 )
-"""What tells a broken engine from a request that it could not do."""
+"""Tells a broken engine from a request that it could not do."""
 
 
 class InferenceModel(Protocol):
     """The C++ model `tensorrt_llm`."""
 
     def is_ready(self) -> bool:
-        """Whether it takes requests; a round trip."""
+        """Return whether it takes requests; a round trip."""
         ...
 
     def infer(
         self, tensors: Mapping[str, NDArray[np.generic]], request_id: str, outputs: Sequence[str], /
     ) -> Iterator[Mapping[str, NDArray[np.generic]]]:
-        """The responses to one request as they come; blocks between them.
+        """Yield the responses to one request as they come; block between them.
 
         Raises:
             Exception: the model answered with an error.
@@ -155,7 +155,7 @@ class TensorRTExecutor:
         return True
 
     def health(self) -> ExecutorHealth:
-        """A reading; a step is a response of the engine to any request."""
+        """Return a reading; a step is a response of the engine to any request."""
         with self._wake:
             active = sum(call.started for call in self._live.values())
             return ExecutorHealth(
@@ -185,7 +185,7 @@ class TensorRTExecutor:
         self._pool.shutdown(wait=False)
 
     def _generate(self, call: _EngineCall) -> None:
-        """One request from its first to its last response (a thread of the pool)."""
+        """Take one request from its first to its last response (a thread of the pool)."""
         self._ready.wait()
         with self._wake:
             if call.cancelled:
@@ -225,7 +225,7 @@ class TensorRTExecutor:
         call.on_event(final)
 
     def _probe_engine(self, call: _EngineCall, error: str) -> None:
-        """After a failure: try a request of our own, whose failure is the engine's."""
+        """Send a request of our own after a failure: if it fails too, the engine is broken."""
         if call.request is PROBE:
             self._error = error
             return
@@ -235,7 +235,7 @@ class TensorRTExecutor:
             return
 
     def _watch_engine(self) -> None:
-        """Look at the engine, and stop what is cancelled, until nothing is left to do."""
+        """Check the engine and stop cancelled requests, until nothing is left to do."""
         while True:
             try:
                 self._check_engine()

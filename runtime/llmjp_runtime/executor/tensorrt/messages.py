@@ -5,9 +5,9 @@ tensors), cpp/tensorrt_llm/kernels/{samplingTopKKernels,penaltyKernels}.cu (what
 1.2.1 that reader hands `len_penalty`, `early_stopping` and `num_return_sequences` to the wrong
 arguments, so they are never sent.
 
-A response carries the new ids of one beam and no reason for its end: the reason follows from what
-was asked for. The token that ends a reply is counted but not put out where it is `end_id`
-(cpp/tensorrt_llm/kernels/samplingTopKKernels.cu), and put out where it is a stop word. Log
+A response carries the new ids of one beam and no reason for its end: the reason follows from the
+request. The token that ends a reply is counted but not output if it is `end_id`
+(cpp/tensorrt_llm/kernels/samplingTopKKernels.cu), and output if it is a stop word. Log
 probabilities come for the whole reply so far, with every response
 (cpp/tensorrt_llm/batch_manager/llmRequest.cpp, createResult).
 """
@@ -59,7 +59,7 @@ def check_engine_limits(request: GenerationRequest, engine: EngineConfig) -> Non
 
 
 def encode_request(request: GenerationRequest, vocab_size: int) -> Tensors:
-    """The inputs that have the C++ model generate a streamed reply of new ids only."""
+    """Return the inputs that make the C++ model stream new ids only."""
     sampling = request.sampling
     return {
         "input_ids": np.array([request.prompt_ids], np.int32),
@@ -75,7 +75,7 @@ def encode_request(request: GenerationRequest, vocab_size: int) -> Tensors:
 
 
 def encode_stop() -> Tensors:
-    """The inputs that cancel the running request of the same id.
+    """Return the inputs that cancel the running request of the same id.
 
     Only `stop` is read; Triton itself insists on the two inputs that are not optional.
     """
@@ -87,7 +87,7 @@ def encode_stop() -> Tensors:
 
 
 def encode_words(words: Sequence[Sequence[int]]) -> NDArray[np.int32]:
-    """[1, 2, N]: all ids, padded with 0, over the end offset of each word, padded with -1."""
+    """Return [1, 2, N]: all ids, padded with 0, over each word's end offset, padded with -1."""
     ids = [token for word in words for token in word]
     ends = np.cumsum([len(word) for word in words])
     table = np.array([[0] * len(ids), [-1] * len(ids)], np.int32)
@@ -97,7 +97,7 @@ def encode_words(words: Sequence[Sequence[int]]) -> NDArray[np.int32]:
 
 
 def _encode_end_ids(end_ids: Iterable[int]) -> Tensors:
-    """One end id, of which the model never puts out a token; any others are stop words."""
+    """Return one end id, whose token the model never outputs; any others become stop words."""
     if not (ordered := sorted(end_ids)):
         return {}
     first, *others = ordered
@@ -108,7 +108,7 @@ def _encode_end_ids(end_ids: Iterable[int]) -> Tensors:
 
 
 def _encode_sampling(sampling: SamplingParams) -> Tensors:
-    """How an id is chosen. A seed is always sent: without one, the model takes the same again."""
+    """Return how to sample, always with a seed: without one, every request gets the same."""
     greedy = sampling.temperature == 0 or sampling.top_k == 1
     seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
     tensors: Tensors = {
@@ -122,7 +122,7 @@ def _encode_sampling(sampling: SamplingParams) -> Tensors:
 
 
 def _encode_constraints(sampling: SamplingParams, vocab_size: int) -> Tensors:
-    """What is left out where it asks for nothing, because it costs a kernel."""
+    """Return the constraints that are in use: each costs a kernel, so the others are left out."""
     tensors: Tensors = {}
     if sampling.repetition_penalty != 1:
         tensors["repetition_penalty"] = _make_float(sampling.repetition_penalty)
@@ -154,7 +154,7 @@ class EngineReply:
     """One reply in the making; used by one thread."""
 
     def __init__(self, request: GenerationRequest) -> None:
-        """Nothing has come yet."""
+        """Start with no response."""
         self._sampling = request.sampling
         self._log_probs = request.log_probs
         self._num_tokens = 0
@@ -166,7 +166,7 @@ class EngineReply:
         return self._num_tokens
 
     def feed(self, outputs: Mapping[str, NDArray[np.generic]]) -> TokenEvent | None:
-        """The event of one response; None where it brings no ids, as the last may.
+        """Return the event of one response; None if it brings no ids, as the last may.
 
         Args:
             outputs: `output_ids` [1, 1, n], `sequence_length` [1, 1], and for a request of log
@@ -199,7 +199,7 @@ class EngineReply:
         return tuple(float(value) for value in values[start : start + count])
 
     def end(self, *, cancelled: bool) -> TokenEvent:
-        """The final event, after the last response."""
+        """Return the final event, after the last response."""
         sampling = self._sampling
         if self._ended:
             reason = FinishReason.STOP

@@ -30,15 +30,15 @@ WORKER = f"/opt/tritonserver/backends/{ENGINE_BACKEND}/trtllmExecutorWorker"
 def render_engine_model_config(
     engine: EngineConfig, folder: Path, kv_cache_fraction: float = KV_CACHE_FRACTION
 ) -> str:
-    """The text of the model's `config.pbtxt`; `folder` holds the engine."""
+    """Return the text of the model's `config.pbtxt`; `folder` holds the engine."""
     size = engine.max_batch_size
     lines = [
         f"name: {json.dumps(ENGINE_MODEL_NAME)}",
         f"backend: {json.dumps(ENGINE_BACKEND)}",
         f"max_batch_size: {size}",
         "model_transaction_policy { decoupled: true }",
-        # No delay and no limit: TensorRT-LLM batches by itself, and the front model bounds what is
-        # let in.
+        # No delay and no limit: TensorRT-LLM batches by itself, and the front model bounds the
+        # queue.
         f"dynamic_batching {{ preferred_batch_size: [ {size} ] max_queue_delay_microseconds: 0",
         "default_queue_policy { max_queue_size: 0 } }",
         "instance_group { count: 1 kind: KIND_CPU }",

@@ -1,4 +1,4 @@
-"""What one pass through the model works on: an id for each running request, pieces of prompts."""
+"""The input of one forward pass: one token of each decoding request, and chunks of prompts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PrefillChunk:
     """Position of the first id; everything before it is in the cache."""
     ids: Sequence[int]
     needs_logits: bool
-    """Whether the prompt ends here, so that a first id follows."""
+    """The prompt ends here, so a first id follows."""
 
     @property
     def stop(self) -> int:
@@ -32,18 +32,18 @@ class PrefillChunk:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ChunkAttention:
-    """A piece's rows among a step's tokens, and what they see."""
+    """A chunk's rows among the batch's tokens, and what they see."""
 
     rows: slice
     cells: slice
-    """The slot's cells up to the piece's end."""
+    """The slot's cells up to the chunk's end."""
     mask: torch.Tensor | None
-    """[piece, stop], added to scores; None when the piece starts the prompt (plainly causal)."""
+    """[chunk, stop], added to scores; None when the chunk starts the prompt (plainly causal)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Batch:
-    """Tensors of one pass over T tokens: first B decoded ones (row = slot), then the pieces."""
+    """Tensors of one pass over T tokens: first B decoded ones (row = slot), then the chunks."""
 
     input_ids: torch.Tensor
     """[T]"""
@@ -58,10 +58,10 @@ class Batch:
     kv_length: int
     """Cells that the longest decoding request sees."""
     mask: torch.Tensor | None
-    """[B, 1, 1, length], added to scores; None when all are equally long."""
+    """[B, 1, 1, kv_length], added to scores; None when all are equally long."""
     chunks: tuple[ChunkAttention, ...]
     outputs: torch.Tensor | None
-    """Tokens whose logits are wanted; None for all."""
+    """Tokens whose logits are needed; None for all."""
 
 
 def build_batch(
@@ -70,9 +70,9 @@ def build_batch(
     cache: KVCache,
     dtype: torch.dtype,
 ) -> Batch:
-    """The tensors for decoding `decodes` (id, position; index = slot) and reading `chunks`.
+    """Build the tensors to decode `decodes` (id, position; index = slot) and to prefill `chunks`.
 
-    Logits come for every decoded id, then for each piece that wants them, in order.
+    Logits come for every decoded id, then for each chunk that needs them, in order.
     """
     ids = [i for i, _ in decodes]
     positions = [position for _, position in decodes]

@@ -30,9 +30,9 @@ _IGNORED = frozenset({"embed_positions", "rotary_inv_freq", "embed_positions_for
 LINEARS = ("attention.qkv", "attention.dense", "mlp.fc", "mlp.gate", "mlp.proj")
 """A layer's linear parts, which are what FP8 quantises."""
 WEIGHT_SCALE, INPUT_SCALE = "weights_scaling_factor", "activation_scaling_factor"
-"""What an FP8 weight is multiplied by, and what its input is divided by."""
+"""An FP8 weight is multiplied by the first, its input divided by the second."""
 KV_SCALE, K_SCALE, V_SCALE = (f"attention.{x}_cache_scaling_factor" for x in ("kv", "k", "v"))
-"""What keys and values are divided by before FP8; the latter two are optional."""
+"""Keys and values are divided by these before FP8; the latter two are optional."""
 _LAYER = re.compile(r"transformer\.layers\.(\d+)\.")
 _STORED = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 """The safetensors name of each dtype."""
@@ -41,7 +41,7 @@ Shape = tuple[int, ...]
 
 
 class ExpectedTensor(NamedTuple):
-    """What a tensor must be."""
+    """The shape and dtype that a stored tensor must have."""
 
     shape: Shape
     dtype: str
@@ -53,12 +53,12 @@ _SCALE = ExpectedTensor((1,), "F32")
 
 
 def name_layer_tensor(index: int, tensor: str) -> str:
-    """The stored name of something in a layer; `index` counts within the pipeline stage."""
+    """Return the stored name of a layer's tensor; `index` counts within the pipeline stage."""
     return f"transformer.layers.{index}.{tensor}"
 
 
 def list_layer_shapes(config: CheckpointConfig) -> dict[str, Shape]:
-    """What every layer holds on every rank.
+    """Return the shapes of every layer's tensors on every rank.
 
     `fc` is Hugging Face's gate_proj, `gate` its up_proj and `proj` its down_proj; `qkv` is this
     rank's [q; k; v].
@@ -78,7 +78,7 @@ def list_layer_shapes(config: CheckpointConfig) -> dict[str, Shape]:
 
 
 def list_layer_tensors(config: CheckpointConfig) -> dict[str, ExpectedTensor]:
-    """By name within the layer: `list_layer_shapes` as weights, and the scales that FP8 needs."""
+    """Return a layer's weights and the scales that FP8 needs, by name within the layer."""
     dtype, tensors = _STORED[config.dtype], {}
     for name, shape in list_layer_shapes(config).items():
         quantised = config.fp8_linears and name in LINEARS
@@ -94,7 +94,7 @@ def list_layer_tensors(config: CheckpointConfig) -> dict[str, ExpectedTensor]:
 def list_rank_tensors(
     config: CheckpointConfig, pp_rank: int, num_layers: int
 ) -> dict[str, ExpectedTensor]:
-    """All that one rank must hold whose stage has `num_layers` layers."""
+    """Return everything that a rank must hold whose stage has `num_layers` layers."""
     dtype = _STORED[config.dtype]
     tensors = {
         name_layer_tensor(index, name): stored
@@ -153,11 +153,11 @@ class ShardedCheckpoint:
         return checkpoint
 
     def rank_path(self, pp_rank: int, tp_rank: int) -> Path:
-        """The file of one rank."""
+        """Return the file of one rank."""
         return self.folder / f"rank{pp_rank * self.config.tp_size + tp_rank}.safetensors"
 
     def locate_layer(self, layer: int) -> tuple[int, int]:
-        """The pipeline stage that holds a layer of the model, and the layer's number there."""
+        """Return the pipeline stage that holds a layer of the model, and its number there."""
         for stage, num_layers in enumerate(self.layers_per_stage):
             if layer < num_layers:
                 return stage, layer
@@ -197,7 +197,7 @@ class ShardedCheckpoint:
 
 @contextmanager
 def open_tensors(path: Path) -> Iterator[Any]:
-    """A memory-mapped safetensors file, its library's errors translated.
+    """Open a safetensors file, memory-mapped; translate its library's errors.
 
     Raises:
         ArtefactInvalid: not there, or not a sound safetensors file.
@@ -212,7 +212,7 @@ def open_tensors(path: Path) -> Iterator[Any]:
 
 
 def _count_layers(folder: Path, config: CheckpointConfig, pp_rank: int) -> int:
-    """Layers of a stage, as its first rank has them: stages may be of unequal length."""
+    """Return a stage's number of layers, from its first rank: stages may be of unequal length."""
     with open_tensors(folder / f"rank{pp_rank * config.tp_size}.safetensors") as tensors:
         matches = map(_LAYER.match, tensors.keys())
         return len({match[1] for match in matches if match})

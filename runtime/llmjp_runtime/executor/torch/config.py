@@ -83,9 +83,9 @@ class CheckpointConfig:
     use_parallel_embedding: bool
     embedding_sharding_dim: Literal[0, 1]
     fp8_linears: bool
-    """Whether the decoder's linear layers are stored in FP8 (e4m3), one scale per tensor."""
+    """The decoder's linear layers are stored in FP8 (e4m3), one scale per tensor."""
     fp8_kv_cache: bool
-    """Whether keys and values are cached in FP8, one scale per layer."""
+    """Keys and values are cached in FP8, one scale per layer."""
 
     @property
     def world_size(self) -> int:
@@ -109,7 +109,7 @@ class CheckpointConfig:
 
 
 def read_config(path: Path) -> CheckpointConfig:
-    """`path` (a config.json), parsed.
+    """Read and parse a config.json.
 
     Raises:
         ArtefactInvalid: not there, not JSON, a key missing or out of range, sizes at odds.
@@ -128,7 +128,7 @@ def read_config(path: Path) -> CheckpointConfig:
 
 
 def _flatten(raw: dict[str, Any]) -> dict[str, Any]:
-    """Nested objects by dotted keys, one level deep."""
+    """Return nested objects by dotted keys, one level deep."""
     flat = dict(raw)
     for group in ("mapping", "quantization", "moe"):
         if isinstance(raw.get(group), dict):
@@ -180,7 +180,7 @@ class _Parser:
             )
 
     def _refuse_other_exclusions(self) -> None:
-        """FP8 is known for all linear layers of the decoder and not for lm_head, nothing else."""
+        """Refuse anything but FP8 for all linear layers of the decoder and not for lm_head."""
         key = "quantization.exclude_modules"
         names = self.raw.get(key)
         if names is None or self.raw.get("quantization.quant_algo") is None:

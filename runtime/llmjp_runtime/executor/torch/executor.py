@@ -1,4 +1,4 @@
-"""The executor `torch`: an engine, and the thread that owns it."""
+"""The executor `torch`: a scheduler, and the thread that owns it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TorchExecutor:
         num_valid_ids: int | None = None,
         num_threads: int | None = None,
     ) -> Self:
-        """An executor over the TensorRT-LLM checkpoint in a folder, ready to serve.
+        """Load the TensorRT-LLM checkpoint in a folder; the executor is ready to serve.
 
         Args:
             checkpoint: config.json and rank{N}.safetensors, of any tp and pp.
@@ -138,7 +138,7 @@ class TorchExecutor:
             return live
 
     def health(self) -> ExecutorHealth:
-        """A reading; waits for nothing."""
+        """Return a reading; wait for nothing."""
         scheduler = self._scheduler
         return ExecutorHealth(
             heartbeat_age_s=time.monotonic() - self._heartbeat,
@@ -167,10 +167,10 @@ class TorchExecutor:
         self._scheduler.close()
 
     def _take_submissions(self) -> bool:
-        """Hand what came in to the engine, waiting for it if there is nothing else to do.
+        """Hand new requests and cancels to the scheduler; wait for them if there is no other work.
 
         Returns:
-            Whether to go on.
+            Whether to continue.
         """
         with self._wake:
             if not (self._submitted or self._cancels or self._closing or self._scheduler.has_work):
@@ -185,7 +185,7 @@ class TorchExecutor:
         return not closing
 
     def _step_or_fail(self) -> None:
-        """A step; whatever it raises ends all requests, and this executor's use, not the loop."""
+        """Make a step; an error ends all requests and this executor's use, but not the loop."""
         try:
             self._scheduler.step()
         except Exception as exc:
@@ -206,7 +206,7 @@ def _resolve_max_context(model: ParallelLlama, asked: int | None) -> int:
 
 
 def _choose_prefill_budget(model: ParallelLlama) -> int:
-    """Prompt ids read in one step: on a CPU, so many as take about a second at 100 GFLOP/s."""
+    """Return the prompt ids of one step: on a CPU, about a second's worth at 100 GFLOP/s."""
     if model.device.type != "cpu":
         return 512
     affordable = 1e11 / (2 * count_parameters(model.config))

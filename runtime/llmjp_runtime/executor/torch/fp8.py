@@ -20,18 +20,18 @@ LARGEST = 448.0
 
 
 def quantize(x: torch.Tensor, scale: float) -> torch.Tensor:
-    """e4m3 of x / scale, in the shape of x; NaN stays NaN."""
+    """Return e4m3 of x / scale, in the shape of x; NaN stays NaN."""
     return (x.float() / scale).clamp_(-LARGEST, LARGEST).to(E4M3)
 
 
 def dequantize(x: torch.Tensor, scale: float, dtype: torch.dtype) -> torch.Tensor:
-    """A new tensor: `x` (e4m3) times scale."""
+    """Return a new tensor: `x` (e4m3) times scale."""
     wide = x.to(torch.float32)
     return (wide if scale == 1 else wide.mul_(scale)).to(dtype)
 
 
 def choose_storage_dtype(device: torch.device) -> torch.dtype:
-    """How FP8 weights are kept: as float32 on a CPU.
+    """Return the dtype that FP8 weights are kept in: float32 on a CPU.
 
     Widening costs far more there than reading what is wider (0.2 against 2 billion weights a second
     and core, torch 2.13).
@@ -41,7 +41,7 @@ def choose_storage_dtype(device: torch.device) -> torch.dtype:
 
 @dataclass(frozen=True, slots=True)
 class LinearScales:
-    """Of one linear layer; the same on all ranks."""
+    """The scales of one linear layer; the same on all ranks."""
 
     weight: float
     input: float
@@ -49,7 +49,7 @@ class LinearScales:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fp8Linear:
-    """From x [T, in] to [T, out], in the dtype of x."""
+    """A linear layer in FP8, from x [T, in] to [T, out] in the dtype of x."""
 
     weight: torch.Tensor
     """[out, in]: e4m3 values, perhaps in a wider type; the scale is not in them."""

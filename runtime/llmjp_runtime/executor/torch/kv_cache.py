@@ -19,7 +19,7 @@ class LayerCache:
     """Keys and values of one layer.
 
     In FP8 they are scaled and cast on the way in and widened on the way out, also for tokens of the
-    same step: what a token sees does not depend on how its prompt was cut into pieces.
+    same step: what a token sees does not depend on how its prompt was cut into chunks.
     """
 
     keys: torch.Tensor
@@ -37,13 +37,13 @@ class LayerCache:
                 target.view(torch.uint8).index_copy_(0, cells, bits)
 
     def read(self, cells: slice, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of these cells; views where nothing has to be widened."""
+        """Return keys and values of these cells; views if nothing has to be widened."""
         return self._widen(self.keys[cells], dtype), self._widen(self.values[cells], dtype)
 
     def read_slots(
         self, num_slots: int, slot_length: int, length: int, dtype: torch.dtype
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """[num_slots, length, K, D] each: the first cells of the first slots, likewise."""
+        """Return the first cells of the first slots, [num_slots, length, K, D] each, likewise."""
         k, v = (
             cached.view(-1, slot_length, *cached.shape[1:])[:num_slots, :length]
             for cached in (self.keys, self.values)
@@ -80,7 +80,7 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device,
     ) -> KVCache:
-        """Zeroed slots for every layer of `config`.
+        """Allocate zeroed slots for every layer of `config`.
 
         Raises:
             NotEnoughMemory: they do not fit.
@@ -104,7 +104,7 @@ class KVCache:
         )
 
     def view_layer(self, index: int, scale: float | None) -> LayerCache:
-        """A view of one layer; `scale` is None where the cache is not in FP8."""
+        """Return a view of one layer; `scale` is None unless the cache is in FP8."""
         return LayerCache(self.keys[index], self.values[index], scale)
 
     def move_slot(self, source: int, target: int, length: int) -> None:
@@ -116,5 +116,5 @@ class KVCache:
         self.ids[there] = self.ids[here]
 
     def view_history(self, num_rows: int, length: int) -> torch.Tensor:
-        """[num_rows, length]: the ids of the first slots (a view; stale beyond each one's end)."""
+        """Return the ids of the first slots, [num_rows, length] (stale beyond each one's end)."""
         return self.ids.view(self.num_slots, self.max_length)[:num_rows, :length]

@@ -1,4 +1,4 @@
-"""From rank files to a `ParallelLlama`: each tensor goes straight to its place on the device."""
+"""Loads rank files into a `ParallelLlama`: each tensor goes straight to its place on the device."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 def load_model(
     folder: Path, *, device: torch.device | str = "auto", compute_dtype: str = "auto"
 ) -> ParallelLlama:
-    """All ranks of a checkpoint on one device, one stored tensor in flight at a time.
+    """Load all ranks of a checkpoint onto one device, one stored tensor in flight at a time.
 
     Args:
         folder: config.json and rank{N}.safetensors.
@@ -61,7 +61,7 @@ def load_model(
     checkpoint = ShardedCheckpoint.open(folder)
     config, place = checkpoint.config, resolve_device(device)
     if place.type == "cuda":
-        # cuDNN's attention was 13 to 25 times slower in bfloat16 here, where key lengths differ at
+        # cuDNN's attention was 13 to 25 times slower in bfloat16, because key lengths differ at
         # each step (measured with torch 2.11 on an H200).
         torch.backends.cuda.enable_cudnn_sdp(False)
     weights = WeightLoader(checkpoint, resolve_dtype(compute_dtype, config, place), place)
@@ -78,7 +78,7 @@ def load_model(
 
 
 def resolve_device(device: torch.device | str) -> torch.device:
-    """The device meant by `device`; `auto` prefers CUDA.
+    """Return the device meant by `device`; `auto` prefers CUDA.
 
     Raises:
         OptionInvalid: it is not there, or not a device at all.
@@ -91,13 +91,13 @@ def resolve_device(device: torch.device | str) -> torch.device:
         raise OptionInvalid(f"device {device!r} is unknown: use auto, cpu or cuda") from exc
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
         raise OptionInvalid(
-            f"device {device} asked for, {torch.cuda.device_count()} CUDA devices found"
+            f"device {device} is not there: {torch.cuda.device_count()} CUDA devices found"
         )
     return place
 
 
 def resolve_dtype(name: str, config: CheckpointConfig, device: torch.device) -> torch.dtype:
-    """The dtype to compute in.
+    """Return the dtype to compute in.
 
     Raises:
         OptionInvalid: not a dtype for computing.
@@ -110,14 +110,14 @@ def resolve_dtype(name: str, config: CheckpointConfig, device: torch.device) -> 
 
 
 def count_parameters(config: CheckpointConfig) -> int:
-    """Elements that `load_model` allocates (key heads duplicated over ranks count each time)."""
+    """Count the elements that `load_model` allocates, duplicated key heads each time."""
     linears, rest = _count_layer_parameters(config)
     tables = 2 * config.vocab_size * config.hidden_size + config.hidden_size
     return config.num_hidden_layers * (linears + rest) + tables
 
 
 def _count_layer_parameters(config: CheckpointConfig) -> tuple[int, int]:
-    """Of one layer over all ranks: in linear parts, and elsewhere."""
+    """Return the elements of one layer over all ranks: in linear parts, and elsewhere."""
     shapes = list_layer_shapes(config)
     linears = sum(config.tp_size * math.prod(shapes[name]) for name in LINEARS)
     return linears, 2 * config.hidden_size
@@ -125,18 +125,18 @@ def _count_layer_parameters(config: CheckpointConfig) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WeightLoader:
-    """The parts of a model, each read from the rank files when it is asked for.
+    """The parts of a model, each read from the rank files when it is needed.
 
     Every method allocates, and raises `ArtefactInvalid` where a file is damaged or ranks disagree.
     """
 
     checkpoint: ShardedCheckpoint
     dtype: torch.dtype
-    """Of everything that is not FP8."""
+    """The dtype of everything that is not FP8."""
     device: torch.device
 
     def count_bytes(self, layers: range) -> int:
-        """What these layers, the embedding and lm_head take."""
+        """Return the size of these layers, the embedding and lm_head."""
         config = self.checkpoint.config
         linears, rest = _count_layer_parameters(config)
         stored = choose_storage_dtype(self.device) if config.fp8_linears else self.dtype
@@ -145,7 +145,7 @@ class WeightLoader:
         return wide + len(layers) * linears * stored.itemsize
 
     def load_embedding(self) -> torch.Tensor:
-        """The table [V, H]."""
+        """Load the table [V, H]."""
         config = self.checkpoint.config
         table = self._allocate(config.vocab_size, config.hidden_size)
         for tp_rank in range(config.tp_size):
@@ -160,7 +160,7 @@ class WeightLoader:
         return table
 
     def load_layer(self, index: int) -> Layer:
-        """A decoder layer, counted over the whole model."""
+        """Load a decoder layer, counted over the whole model."""
         config = self.checkpoint.config
         pp_rank, local = self.checkpoint.locate_layer(index)
         layer = self._allocate_layer(read_scales(self.checkpoint, index))
@@ -177,7 +177,7 @@ class WeightLoader:
         return layer
 
     def load_final_norm(self) -> torch.Tensor:
-        """Its weight [H]."""
+        """Load the last norm's weight [H]."""
         config = self.checkpoint.config
         norm = self._allocate(config.hidden_size)
         for tp_rank in range(config.tp_size):
@@ -186,7 +186,7 @@ class WeightLoader:
         return norm
 
     def load_lm_head(self) -> Linear:
-        """The output layer [V, H], without the padding."""
+        """Load the output layer [V, H], without the padding."""
         config = self.checkpoint.config
         table = self._allocate(config.vocab_size, config.hidden_size)
         for tp_rank in range(config.tp_size):
@@ -202,7 +202,7 @@ class WeightLoader:
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 
     def _allocate_layer(self, scales: LayerScales) -> Layer:
-        """Allocated, not filled."""
+        """Allocate a layer; its weights are not filled."""
         config = self.checkpoint.config
         hidden, inner, tp = config.hidden_size, config.intermediate_size, config.tp_size
         queries = config.num_attention_heads * config.head_size
@@ -242,12 +242,12 @@ class WeightLoader:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Destination:
-    """Where a stored tensor goes: its rows fill the targets in turn; rows left over are padding."""
+    """The tensors that a stored tensor's rows fill in turn; rows left over are padding."""
 
     name: str
     targets: tuple[torch.Tensor, ...]
     filled: bool = False
-    """Whether another rank has brought the same tensor already."""
+    """Another rank has brought the same tensor already."""
 
     def fill(self, stored: torch.Tensor) -> bool:
         """Copy (or compare, where filled); whether all is well."""
@@ -261,7 +261,7 @@ class _Destination:
 
 
 def _is_equal(filled: torch.Tensor, stored: torch.Tensor) -> bool:
-    """Whether copying would change nothing; a few rows at a time, without a copy of a table."""
+    """Return whether copying would change nothing; compare in blocks, never copying a table."""
     pairs = zip(torch.split(filled, 1024), torch.split(stored, 1024), strict=True)
     return all(torch.equal(part, new.to(part)) for part, new in pairs)
 
@@ -269,7 +269,7 @@ def _is_equal(filled: torch.Tensor, stored: torch.Tensor) -> bool:
 def _map_layer_targets(
     config: CheckpointConfig, layer: Layer, tp_rank: int
 ) -> dict[str, tuple[torch.Tensor, ...]]:
-    """Column-parallel ranks go below each other, row-parallel ones each to their own weight."""
+    """Stack column-parallel ranks in one weight; give each row-parallel rank its own."""
     queries = config.heads_per_rank * config.head_size
     keys = config.kv_heads_per_rank * config.head_size
     tp = config.tp_size

@@ -16,7 +16,7 @@ def require_memory(what: str, num_bytes: int, device: torch.device, advice: str)
     """Refuse an allocation that does not fit.
 
     Raises:
-        NotEnoughMemory: naming what is needed, what is free, and `advice`.
+        NotEnoughMemory: names the bytes needed, the bytes free, and `advice`.
     """
     free = read_free_memory(device)
     if free is not None and num_bytes > free:
@@ -27,7 +27,7 @@ def require_memory(what: str, num_bytes: int, device: torch.device, advice: str)
 
 
 def read_free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be allocated on `device`; None where nobody can tell."""
+    """Return the bytes that can still be allocated on `device`; None if that is unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     readings = [
@@ -48,7 +48,7 @@ def _read_machine_memory() -> int | None:
 
 
 def _read_cgroup_memory() -> int | None:
-    """What is left of this container's limit (cgroup v2); page cache counts as free."""
+    """Return what is left of this container's limit (cgroup v2); page cache counts as free."""
     try:
         limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
         used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))

@@ -1,7 +1,7 @@
 """A Llama over all ranks of a TensorRT-LLM checkpoint, on one device.
 
 Shapes: T tokens of a step, H hidden, Q query heads and K key heads of all ranks, G = Q / K, D head
-size, I intermediate, V vocabulary, B decoding requests, S cached length, P ids of a prompt's piece.
+size, I intermediate, V vocabulary, B decoding requests, S cached length, P ids of a prompt's chunk.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Rotary = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linear:
-    """From x [T, in] to [T, out]; column-parallel ranks lie below each other in one weight."""
+    """A linear layer, [T, in] to [T, out]; column-parallel ranks are stacked in one weight."""
 
     weight: torch.Tensor
     """[out, in]"""
@@ -44,12 +44,12 @@ class Linear:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowParallel:
-    """From x [T, in] to [T, out]: each rank takes its part of x; partial outputs are summed."""
+    """A linear layer, [T, in] to [T, out], as a sum: each rank takes its part of x."""
 
     ranks: tuple[Linear | Fp8Linear, ...]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """The sum in rank order, rounded to x's dtype after each, as an all-reduce would."""
+        """Sum in rank order, rounded to x's dtype after each, as an all-reduce would."""
         parts = x.chunk(len(self.ranks), dim=-1)
         return reduce(add, (rank(part) for rank, part in zip(self.ranks, parts, strict=True)))
 
@@ -80,20 +80,20 @@ class Layer:
         rotary: Rotary,
         config: CheckpointConfig,
     ) -> torch.Tensor:
-        """[T, H]: what attention adds to x [T, H]; its keys and values go to the cache."""
+        """Return what attention adds to x [T, H]; write its keys and values to the cache."""
         q, k, v = self._project_qkv(normalize(x, self.input_norm, config), rotary, config)
         cache.write(batch.cells, k, v)
         return self.dense(_attend(q, cache, batch))
 
     def feed_forward(self, x: torch.Tensor, config: CheckpointConfig) -> torch.Tensor:
-        """[T, H]: what the MLP adds to x [T, H]."""
+        """Return what the MLP adds to x [T, H]."""
         gate, up = self.gate_up(normalize(x, self.post_norm, config)).chunk(2, dim=-1)  # [T, I]
         return self.down(F.silu(gate) * up)
 
     def _project_qkv(
         self, x: torch.Tensor, rotary: Rotary, config: CheckpointConfig
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """[T, Q, D], [T, K, D], [T, K, D], the first two rotated."""
+        """Return queries [T, Q, D], keys and values [T, K, D]; the first two are rotated."""
         num_q, num_k = config.num_attention_heads, config.tp_size * config.kv_heads_per_rank
         heads = self.qkv(x).view(len(x), num_q + 2 * num_k, config.head_size)
         qk = _rotate(heads[:, : num_q + num_k], *rotary)
@@ -108,7 +108,7 @@ class ParallelLlama:
     embedding: torch.Tensor
     """[>= V, H]"""
     layers: tuple[Layer, ...]
-    """Of all pipeline stages, in turn."""
+    """The layers of all pipeline stages, in turn."""
     final_norm: torch.Tensor
     """[H]"""
     lm_head: Linear
@@ -118,7 +118,7 @@ class ParallelLlama:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What is computed in."""
+        """The dtype to compute in."""
         return self.embedding.dtype
 
     @property
@@ -127,7 +127,7 @@ class ParallelLlama:
         return self.embedding.device
 
     def allocate_cache(self, *, num_slots: int, max_length: int) -> KVCache:
-        """An empty cache that fits this model.
+        """Allocate an empty cache that fits this model.
 
         Raises:
             NotEnoughMemory: it does not fit the device.
@@ -142,7 +142,7 @@ class ParallelLlama:
 
     @torch.inference_mode()
     def compute_logits(self, input_ids: Sequence[int] | torch.Tensor) -> torch.Tensor:
-        """float32 [n, V]: for each of n ids, the logits of what follows it."""
+        """Return float32 [n, V]: for each of n ids, the logits of the next one."""
         ids = input_ids.tolist() if isinstance(input_ids, torch.Tensor) else list(input_ids)
         cache = self.allocate_cache(num_slots=1, max_length=len(ids))
         batch = build_batch(
@@ -152,7 +152,7 @@ class ParallelLlama:
 
     @torch.inference_mode()
     def forward(self, batch: Batch, cache: KVCache) -> torch.Tensor:
-        """float32 [outputs of the step, V]; writes the step's ids, keys and values to `cache`."""
+        """Return float32 [outputs of the batch, V]; write ids, keys and values to `cache`."""
         x = self._run_layers(batch, cache)
         return self._compute_logits(x if batch.outputs is None else x[batch.outputs])
 
@@ -160,7 +160,7 @@ class ParallelLlama:
         return self.lm_head(normalize(x, self.final_norm, self.config)).float()
 
     def _run_layers(self, batch: Batch, cache: KVCache) -> torch.Tensor:
-        """[T, H], before the last norm."""
+        """Return [T, H], before the last norm."""
         rotary = select_rotary(self.rotary, batch)
         cache.ids.index_copy_(0, batch.cells, batch.input_ids)
         x = F.embedding(batch.input_ids, self.embedding)
@@ -172,13 +172,13 @@ class ParallelLlama:
 
 
 def normalize(x: torch.Tensor, weight: torch.Tensor, config: CheckpointConfig) -> torch.Tensor:
-    """RMSNorm in float32, rounded before the weight, as transformers' LlamaRMSNorm."""
+    """Return RMSNorm in float32, rounded before the weight, as transformers' LlamaRMSNorm."""
     normed = F.rms_norm(x.float(), (x.shape[-1],), eps=config.norm_epsilon)
     return normed.to(x.dtype) * weight
 
 
 def build_rotary_table(config: CheckpointConfig, dtype: torch.dtype) -> torch.Tensor:
-    """[2, max_position_embeddings, 1, D] for `_rotate`, on the CPU; angles in float32."""
+    """Return [2, max_position_embeddings, 1, D] for `_rotate`, on the CPU; angles in float32."""
     half = torch.arange(0, config.head_size, 2, dtype=torch.int64).float() / config.head_size
     inverse = 1.0 / (config.rotary_base**half)
     angles = torch.outer(torch.arange(config.max_position_embeddings).float(), inverse)
@@ -188,18 +188,18 @@ def build_rotary_table(config: CheckpointConfig, dtype: torch.dtype) -> torch.Te
 
 
 def select_rotary(table: torch.Tensor, batch: Batch) -> Rotary:
-    """The step's rows of a `build_rotary_table`."""
+    """Return the batch's rows of a `build_rotary_table`."""
     cos, sin = table.index_select(1, batch.positions).unbind(0)
     return cos, sin
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary embedding, gpt_neox style: element i pairs with i + D / 2. x [T, heads, D]."""
+    """Rotate x [T, heads, D], gpt_neox style: element i pairs with i + D / 2."""
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
 
 
 def _attend(q: torch.Tensor, cache: LayerCache, batch: Batch) -> torch.Tensor:
-    """[T, Q * D] of q [T, Q, D] over one layer's keys and values."""
+    """Return [T, Q * D] of q [T, Q, D] over one layer's keys and values."""
     num_tokens, num_decodes, width = len(q), batch.num_decodes, q.shape[1] * q.shape[2]
     q = q.view(num_tokens, cache.keys.shape[1], -1, q.shape[2])  # [T, K, G, D]
     parts = [_attend_chunk(q[chunk.rows], cache, chunk) for chunk in batch.chunks]
@@ -214,7 +214,7 @@ def _attend(q: torch.Tensor, cache: LayerCache, batch: Batch) -> torch.Tensor:
 
 
 def _attend_chunk(q: torch.Tensor, cache: LayerCache, chunk: ChunkAttention) -> torch.Tensor:
-    """[P, K, G, D] of q [P, K, G, D], one prompt's piece."""
+    """Return [P, K, G, D] of q [P, K, G, D], one prompt's chunk."""
     q = q.permute(1, 2, 0, 3)  # [K, G, P, D]
     k, v = (
         kept.transpose(0, 1).unsqueeze(1).expand(-1, q.shape[1], -1, -1)

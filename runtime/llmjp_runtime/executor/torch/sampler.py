@@ -1,4 +1,4 @@
-"""From a step's logits to one id for each reply: the settings of many requests as tensors."""
+"""Samples one token for each sequence from a step's logits; settings are batched as tensors."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _LOWEST_TEMPERATURE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """The id chosen for a reply."""
+    """The token sampled for a sequence."""
 
     id: int
     log_prob: float
-    """0 where the request did not ask."""
+    """0 if the request did not ask for it."""
     is_finite: bool
-    """False where the logits had no finite maximum, and the id means nothing."""
+    """False if the logits had no finite maximum: the id means nothing then."""
 
 
 class Sampler:
-    """Chooses ids; keeps the tensors of the settings for as long as the same replies run."""
+    """Samples ids; keeps the tensors of the settings for as long as the same sequences run."""
 
     def __init__(self, *, vocab_size: int, num_valid_ids: int | None) -> None:
         self._first_invalid = min(num_valid_ids or vocab_size, vocab_size)
@@ -48,7 +48,7 @@ class Sampler:
     def sample(
         self, logits: torch.Tensor, sequences: Sequence[TokenSequence], cache: KVCache
     ) -> list[SampledToken]:
-        """One choice for each reply; row = slot. Overwrites `logits` (float32 [B, V])."""
+        """Sample one token for each sequence; row = slot. Overwrites `logits` (float32 [B, V])."""
         settings = self._settings
         if settings is None or settings.sequences != sequences:
             settings = self._settings = _BatchSettings.from_sequences(sequences, logits.device)
@@ -71,13 +71,13 @@ class Sampler:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _BatchSettings:
-    """What a fixed sequence of replies asks for. B replies."""
+    """The sampling settings of B fixed sequences, as tensors."""
 
     sequences: list[TokenSequence]
     ruled_rows: list[int]
     """Rows with a bias, forbidden words or a minimal length."""
     repetition: torch.Tensor | None
-    """[B], None where nobody asks; so too the next two."""
+    """[B]; None if no request sets it, like the next two."""
     presence: torch.Tensor | None
     frequency: torch.Tensor | None
     num_prompt: torch.Tensor
@@ -89,19 +89,19 @@ class _BatchSettings:
     drawn: torch.Tensor
     """`drawn_rows` as a tensor."""
     truncation: Truncation
-    """Of the drawn rows."""
+    """The settings of the drawn rows."""
     log_probs: bool
 
     @property
     def penalised(self) -> bool:
-        """Whether the history matters."""
+        """Return whether the history matters."""
         return self.repetition is not None or self.presence is not None
 
     @classmethod
     def from_sequences(
         cls, sequences: Sequence[TokenSequence], device: torch.device
     ) -> _BatchSettings:
-        """The settings as tensors."""
+        """Gather the sequences' settings into tensors."""
         asked = [sequence.request.sampling for sequence in sequences]
         drawn = [row for row, sampling in enumerate(asked) if not _is_greedy(sampling)]
         counted = any(s.presence_penalty or s.frequency_penalty for s in asked)
@@ -146,7 +146,7 @@ def _is_greedy(sampling: SamplingParams) -> bool:
 def _apply_rules(
     logits: torch.Tensor, rows: Sequence[int], sequences: Sequence[TokenSequence]
 ) -> None:
-    """Biases are added and forbidden ids masked, row by row: few requests have any."""
+    """Add biases and mask forbidden ids, row by row: few requests have any."""
     for row in rows:
         for token, bias in sequences[row].request.sampling.embedding_bias:
             logits[row, token] += bias

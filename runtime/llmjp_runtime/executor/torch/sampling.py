@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 
 _NUM_CANDIDATES = 128
-"""Largest logits looked at first; a full sort comes only where the choice may lie beyond them."""
+"""The largest logits are tried first; a full sort follows only if the draw may lie beyond them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truncation:
-    """How much of the distribution may be chosen, for each row."""
+    """The top-k and top-p of each row."""
 
     top_k: torch.Tensor
     """[B] int64; 0 means no limit."""
@@ -24,7 +24,7 @@ class Truncation:
     """[B] float32 in (0, 1]; 1 means no limit."""
 
     def __getitem__(self, rows: torch.Tensor) -> Truncation:
-        """The same for some of the rows."""
+        """Return the same for some of the rows."""
         return Truncation(self.top_k[rows], self.top_p[rows])
 
 
@@ -58,7 +58,7 @@ def penalize_counts(
 
 
 def draw(logits: torch.Tensor, truncation: Truncation, uniform: torch.Tensor) -> torch.Tensor:
-    """[B] ids: the inverse of the truncated distribution's cumulative sum, largest id first.
+    """Draw [B] ids: invert the truncated distribution's cumulative sum, largest id first.
 
     A row's choice depends on nothing but that row, so a seed gives the same reply in any batch.
 
@@ -85,7 +85,7 @@ def _draw_sorted(
     *,
     num_candidates: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids [B] drawn from the largest logits; and [B] whether more candidates change nothing."""
+    """Return ids [B] drawn from the largest logits, and [B] whether more candidates change none."""
     largest, ids = logits.topk(num_candidates or logits.shape[1], dim=-1)
     probabilities = (largest - total).exp()  # [B, C], descending
     kept, settled = select_candidates(largest, probabilities, truncation, whole=not num_candidates)
@@ -105,7 +105,7 @@ def _draw_sorted(
 def select_candidates(
     largest: torch.Tensor, probabilities: torch.Tensor, truncation: Truncation, *, whole: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which candidates top-k and then top-p leave, and whether that is certain.
+    """Return which candidates top-k and then top-p keep, and whether that is certain.
 
     Top-k keeps ties with its last; top-p keeps the fewest largest whose mass, of what top-k left,
     reaches it (the one that crosses is kept).
@@ -136,5 +136,5 @@ def select_candidates(
 
 
 def compute_log_probs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """[B] natural logarithms of softmax(logits [B, V]) at ids [B]."""
+    """Return [B] natural logarithms of softmax(logits [B, V]) at ids [B]."""
     return logits.gather(1, ids[:, None]).squeeze(1) - logits.logsumexp(-1)

@@ -36,7 +36,7 @@ class LayerScales:
 
 
 def read_scales(checkpoint: ShardedCheckpoint, layer: int) -> LayerScales:
-    """The scales of a layer, counted over the whole model.
+    """Read the scales of a layer, counted over the whole model.
 
     Raises:
         ArtefactInvalid: one is not a positive number, ranks disagree, or `fc` and `gate` do: they
@@ -69,7 +69,7 @@ def read_scales(checkpoint: ShardedCheckpoint, layer: int) -> LayerScales:
 
 
 def _read_rank_scales(path: Path, index: int) -> dict[str, float]:
-    """By name within the layer."""
+    """Read a layer's scales from one rank, by name within the layer."""
     prefix = name_layer_tensor(index, "")
     with open_tensors(path) as tensors:
         return {
@@ -87,7 +87,7 @@ def _read_scale(path: Path, name: str, stored: Any) -> float:
 
 
 def _select_kv_scale(scales: Mapping[str, float], where: str) -> float:
-    """Where the scales of keys and values are given singly, TensorRT-LLM takes the larger one."""
+    """Return the cache's scale; TensorRT-LLM takes the larger of those of keys and values."""
     single = [scales[name] for name in (K_SCALE, V_SCALE) if name in scales]
     if single and max(single) != scales[KV_SCALE]:
         raise ArtefactInvalid(

@@ -1,8 +1,9 @@
-"""Continuous batching: which ids go through the model at each step, and who gets the results.
+"""Continuous batching with chunked prefill: which ids go through the model at each step.
 
-Policy of a step: forget cancelled requests; then every running request decodes one id, and a budget
-of prompt ids is read beside them, oldest request first. A prompt longer than the budget takes more
-than one step, so that it cannot stall those who run.
+Policy of a step: drop cancelled requests; then every running request decodes one id, and a budget
+of prompt ids is prefilled beside them, oldest request first. A prompt longer than the budget takes
+several steps, so that it cannot stall running requests. A request that has a slot keeps it to its
+end: nothing is preempted, since each slot holds a whole context.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ _logger = logging.getLogger(__name__)
 
 
 class Scheduler:
-    """Steps requests through a model. Single-threaded: whoever calls `step` calls everything else.
+    """Steps requests through a model. Single-threaded: one thread calls all methods.
 
     The request at `_running[i]` owns the cache's slot i: decoding ones first, then at most one
-    whose prompt is partly read. So decoding slots are contiguous, and attention reads them in
+    whose prompt is partly prefilled. So decoding slots are contiguous, and attention reads them in
     place.
     """
 
@@ -67,7 +68,7 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether a step would do anything."""
+        """Return whether a step would do anything."""
         return bool(self._sequences)
 
     def add(self, request: GenerationRequest, on_event: Callable[[TokenEvent], None]) -> None:
@@ -81,7 +82,7 @@ class Scheduler:
             sequence.cancelled = True
 
     def step(self) -> None:
-        """Forget cancelled requests, then give every running one its next id."""
+        """Drop cancelled requests, then give every running one its next id."""
         self._drop_cancelled()
         num_decodes = sum(not sequence.in_prefill for sequence in self._running)
         chunks = self._plan_prefill()
@@ -106,7 +107,7 @@ class Scheduler:
         self._drop_cancelled()
 
     def close(self) -> None:
-        """End every request with `CANCELLED` and let go of weights and cache."""
+        """End every request with `CANCELLED` and free weights and cache."""
         self.cancel_all()
         del self._model, self._cache
 
@@ -118,7 +119,7 @@ class Scheduler:
             self._finish(sequence, TokenEvent(num_generated=sequence.num_generated, error=message))
 
     def _plan_prefill(self) -> list[PrefillChunk]:
-        """Prompts to read in this step; new requests get their slot here."""
+        """Choose the prompt chunks of this step; admit new requests into free slots."""
         chunks: list[PrefillChunk] = []
         budget = self._prefill_budget
         in_prefill = [slot for slot, sequence in enumerate(self._running) if sequence.in_prefill]
@@ -144,7 +145,7 @@ class Scheduler:
                 ended.append((sequence, event))
             else:
                 self._emit(sequence, event)
-        # Slots are free before anybody hears of it, so that health never lags behind events.
+        # Slots are freed before listeners are told, so that health never lags behind events.
         for sequence, _ in ended:
             self._release(sequence)
         for sequence, event in ended:
@@ -166,7 +167,7 @@ class Scheduler:
             )
 
     def _release(self, sequence: TokenSequence) -> None:
-        """Free a slot: the last decoding request fills the gap, a prompt being read follows."""
+        """Free a slot: the last decoding request fills the gap, one in prefill moves up."""
         gap = self._running.index(sequence)
         last = len(self._running) - 1
         if self._running[last].in_prefill and gap < last:
@@ -188,7 +189,7 @@ class Scheduler:
         try:
             sequence.on_event(event)
         except Exception:
-            # One listener's fault must not end the others' replies.
+            # One listener's error must not end the others' replies.
             _logger.exception("request's event listener failed")
             sequence.cancelled = True
 
@@ -204,7 +205,7 @@ def _next_chunk(sequence: TokenSequence, slot: int, budget: int) -> PrefillChunk
 
 
 def _append_token(sequence: TokenSequence, token: SampledToken) -> TokenEvent:
-    """Append the chosen id to the reply, and say so."""
+    """Append the sampled id and return the event that reports it."""
     if not token.is_finite:
         return TokenEvent(
             num_generated=sequence.num_generated,

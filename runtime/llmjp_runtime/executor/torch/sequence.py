@@ -1,4 +1,4 @@
-"""One reply in the making."""
+"""A sequence: the prompt and reply of one request, and how far it is."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class TokenSequence:
-    """A request, and how far it is. Owned by the engine's thread."""
+    """A request's tokens, and how far it is. Owned by the scheduler's thread."""
 
     request: GenerationRequest
     on_event: Callable[[TokenEvent], None]
     rng: Random = field(init=False)
-    """Of this reply alone, so that its draws do not depend on what else runs."""
+    """Owned by this sequence, so that its draws do not depend on what else runs."""
     ids: list[int] = field(init=False)
     """Prompt and reply."""
     num_prefilled: int = 0
@@ -45,7 +45,7 @@ class TokenSequence:
 
     @property
     def in_prefill(self) -> bool:
-        """Whether some of the prompt has yet to go through the model."""
+        """Return whether some of the prompt has yet to go through the model."""
         return self.num_prefilled < self.num_prompt
 
     @property
@@ -55,7 +55,7 @@ class TokenSequence:
 
     @property
     def finish_reason(self) -> FinishReason | None:
-        """Whether the newest id ended the reply."""
+        """The reason to finish, if the newest id gives one."""
         sampling = self.request.sampling
         if self.ids[-1] in sampling.end_ids:
             return FinishReason.STOP
@@ -65,7 +65,7 @@ class TokenSequence:
 
     @property
     def forbidden_ids(self) -> Iterator[int]:
-        """Ids that must not come next: early end ids, and the last ids of bad words begun."""
+        """Ids that must not come next: early end ids, and the last ids of begun bad words."""
         sampling = self.request.sampling
         if self.num_generated < sampling.min_tokens:
             yield from sampling.end_ids

@@ -114,7 +114,7 @@ def test_copies_that_differ(folder: Path, name: str) -> None:
     ("device", "dtype", "says"),
     [
         ("tpu3", "auto", "device 'tpu3' is unknown"),
-        ("cuda:99", "auto", "device cuda:99 asked for"),
+        ("cuda:99", "auto", "device cuda:99 is not there"),
         ("cpu", "int8", "compute_dtype is 'int8'"),
     ],
 )
