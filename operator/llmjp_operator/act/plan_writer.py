@@ -47,7 +47,8 @@ class PlanWriter:
         Raises:
             OperatorError: the first thing that could not be written; what was done stays done.
         """
-        _log.debug("plan", extra={"model": _name(model), "details": plan.details})
+        if plan.details:
+            _log.debug("plan", extra={"model": _name(model), "details": plan.details})
         await self._remove(model, plan.remove_first)
         refusals = await self._apply_all(model, plan)
         for owners in plan.add_owners:
