@@ -93,7 +93,7 @@ Calibration = Annotated[
     ),
 ]
 
-# What trtllm-build is told.
+# Options of trtllm-build.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

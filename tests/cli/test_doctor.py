@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from hack.local_cluster import Cluster, Kubectl
 from llmjp_cli.cluster.doctor import checks
-from llmjp_cli.cluster.doctor.checks import CheckResult, ClusterOverview, Level, Unknown
+from llmjp_cli.cluster.doctor.checks import ClusterOverview, Diagnosis, Level, Unknown
 from llmjp_cli.cluster.doctor.gpus import check_gpus
 from llmjp_cli.cluster.doctor.models import check_models, list_references
 from llmjp_cli.commands.doctor import diagnose_cluster
@@ -192,7 +192,7 @@ def test_the_namespace() -> None:
     assert "deny-all" in checks.check_network_policies([own, other]).message
 
 
-def by_check(findings: list[CheckResult]) -> dict[str, CheckResult]:
+def by_check(findings: list[Diagnosis]) -> dict[str, Diagnosis]:
     return {finding.check: finding for finding in findings}
 
 

@@ -17,7 +17,7 @@ from llmjp_cli.options import AsJson, Cluster, Namespace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmjp_cli.cluster.doctor.checks import CheckResult
+    from llmjp_cli.cluster.doctor.checks import Diagnosis
     from llmjp_cli.options import ClusterOptions
 
 _STYLES = {
@@ -54,7 +54,7 @@ def diagnose_cluster(
         raise typer.Exit(1)
 
 
-async def _examine(cluster: ClusterOptions, namespace: str | None) -> list[CheckResult]:
+async def _examine(cluster: ClusterOptions, namespace: str | None) -> list[Diagnosis]:
     from llmjp_client.kube import KubeApi  # first: it says what to install
 
     async with await KubeApi.connect(cluster.kubeconfig, cluster.context) as api:
@@ -63,7 +63,7 @@ async def _examine(cluster: ClusterOptions, namespace: str | None) -> list[Check
         return await examine_cluster(api, namespace or api.namespace)
 
 
-def _print_report(results: Sequence[CheckResult]) -> None:
+def _print_report(results: Sequence[Diagnosis]) -> None:
     console = open_console()
     table = build_table(show_header=False)
     table.add_column(no_wrap=True)

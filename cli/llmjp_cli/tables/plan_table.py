@@ -22,13 +22,7 @@ PIPED_WIDTH = 120
 
 
 def print_plan(plan: CapacityPlan, request: PlanRequest, source: Path | None) -> None:
-    """Print `plan` on stdout.
-
-    Args:
-        plan: what was found.
-        request: what was asked for.
-        source: the checkpoint's folder; None if the model was given by its size.
-    """
+    """Print `plan` on stdout; `source` is None if the model was given by its size."""
     console = open_console(PIPED_WIDTH)
     for line in _format_head(plan):
         console.print(line, markup=False)

@@ -59,7 +59,7 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class CheckResult:
+class Diagnosis:
     """The outcome of one check."""
 
     check: str
@@ -106,7 +106,7 @@ class ClusterOverview:
     """Whether Secrets and ConfigMaps that models refer to exist, by kind and name."""
 
 
-def check_cluster(overview: ClusterOverview) -> list[CheckResult]:
+def check_cluster(overview: ClusterOverview) -> list[Diagnosis]:
     """Check everything but GPUs and models."""
     return [
         check_version(overview.version),
@@ -120,27 +120,25 @@ def check_cluster(overview: ClusterOverview) -> list[CheckResult]:
     ]
 
 
-def report_unknown(check: str, answer: Unknown) -> CheckResult:
+def report_unknown(check: str, answer: Unknown) -> Diagnosis:
     """Return the result of a check that could not be made."""
-    return CheckResult(check, Level.UNKNOWN, f"cannot tell, because {answer.why}")
+    return Diagnosis(check, Level.UNKNOWN, f"cannot tell, because {answer.why}")
 
 
-def check_version(answer: Answer[Object]) -> CheckResult:
+def check_version(answer: Answer[Object]) -> Diagnosis:
     """Check the version of the API server."""
     if isinstance(answer, Unknown):
         return report_unknown("API server", answer)
     text = str(answer.get("gitVersion"))
     numbers = tuple(int("".join(filter(str.isdigit, answer[n])) or 0) for n in ("major", "minor"))
     if numbers >= MIN_VERSION:
-        return CheckResult("API server", Level.OK, f"answers, Kubernetes {text}")
+        return Diagnosis("API server", Level.OK, f"answers, Kubernetes {text}")
     oldest = ".".join(map(str, MIN_VERSION))
     message = f"Kubernetes {text} is older than {oldest}: validation rules do not work there"
-    return CheckResult(
-        "API server", Level.FAIL, message, f"upgrade the cluster to {oldest} or newer"
-    )
+    return Diagnosis("API server", Level.FAIL, message, f"upgrade the cluster to {oldest} or newer")
 
 
-def check_definition(answer: Answer[Object | None]) -> CheckResult:
+def check_definition(answer: Answer[Object | None]) -> Diagnosis:
     """Check that the kind is installed, in the version of this release."""
     from llmjp_operator.crd.definition import definition as ours
     from llmjp_operator.names import CRD
@@ -149,7 +147,7 @@ def check_definition(answer: Answer[Object | None]) -> CheckResult:
     if isinstance(answer, Unknown):
         return report_unknown(check, answer)
     if answer is None:
-        return CheckResult(
+        return Diagnosis(
             check, Level.FAIL, f"{CRD} is not installed", f"install the chart, or {apply}"
         )
     established = any(
@@ -157,14 +155,14 @@ def check_definition(answer: Answer[Object | None]) -> CheckResult:
         for c in (answer.get("status") or {}).get("conditions") or ()
     )
     if not established:
-        return CheckResult(
+        return Diagnosis(
             check, Level.FAIL, "installed, but not established yet", f"kubectl describe crd {CRD}"
         )
     wanted, there = ours()["spec"]["versions"], answer["spec"]["versions"]
     if (where := find_difference(wanted, there)) is None:
-        return CheckResult(check, Level.OK, "installed, from this release")
+        return Diagnosis(check, Level.OK, "installed, from this release")
     message = f"from another release than this command: they differ at {where}"
-    return CheckResult(
+    return Diagnosis(
         check, Level.WARN, message, f"helm upgrade (or {apply}), or use the llmjp of that release"
     )
 
@@ -189,7 +187,7 @@ def find_difference(wanted: object, there: object, path: str = "versions") -> st
     return None if wanted == there or (not wanted and not there) else path
 
 
-def check_operator(answer: Answer[Sequence[Object]]) -> CheckResult:
+def check_operator(answer: Answer[Sequence[Object]]) -> Diagnosis:
     """Check that the operator runs."""
     check = "operator"
     if isinstance(answer, Unknown):
@@ -199,11 +197,11 @@ def check_operator(answer: Answer[Sequence[Object]]) -> CheckResult:
         advice = (
             "helm install llmjp-operator charts/llmjp-operator -n llmjp-system --create-namespace"
         )
-        return CheckResult(check, Level.FAIL, message, advice)
+        return Diagnosis(check, Level.FAIL, message, advice)
     sentences, level = [], Level.OK
-    for found in answer:
-        metadata, status = found["metadata"], found.get("status") or {}
-        ready, wanted = status.get("readyReplicas") or 0, found["spec"].get("replicas", 1)
+    for deployment in answer:
+        metadata, status = deployment["metadata"], deployment.get("status") or {}
+        ready, wanted = status.get("readyReplicas") or 0, deployment["spec"].get("replicas", 1)
         sentences.append(f"{metadata['namespace']}/{metadata['name']}: {ready} of {wanted} ready")
         if not ready:
             level = Level.FAIL
@@ -213,40 +211,40 @@ def check_operator(answer: Answer[Sequence[Object]]) -> CheckResult:
     advice = (
         f"kubectl describe pods -n {first['namespace']} -l app.kubernetes.io/name=llmjp-operator"
     )
-    return CheckResult(check, level, "; ".join(sentences), "" if level is Level.OK else advice)
+    return Diagnosis(check, level, "; ".join(sentences), "" if level is Level.OK else advice)
 
 
-def check_lease(answer: Answer[Object | None], now: float) -> CheckResult:
+def check_lease(answer: Answer[Object | None], now: float) -> Diagnosis:
     """Check that an operator holds the leader election's Lease."""
     check = "operator's Lease"
     if isinstance(answer, Unknown):
         return report_unknown(check, answer)
     if answer is None:
-        message = "there is none: leader election is off, or no operator has ever led"
-        return CheckResult(check, Level.WARN, message, "check the operator's log")
+        message = "missing: leader election is off, or no operator has ever led"
+        return Diagnosis(check, Level.WARN, message, "check the operator's log")
     spec = answer.get("spec") or {}
     holder, renewed = spec.get("holderIdentity"), spec.get("renewTime")
     if not holder or not renewed:
-        message = "nobody holds it: no operator is active"
-        return CheckResult(check, Level.FAIL, message, "start the operator; check its log")
+        message = "no holder: no operator is active"
+        return Diagnosis(check, Level.FAIL, message, "start the operator; check its log")
     passed = now - datetime.fromisoformat(renewed).timestamp()
     limit = STALE_AFTER * int(spec.get("leaseDurationSeconds") or 15)
     if passed > limit:
         message = (
             f"{holder} did not renew it for {passed:.0f} s (limit {limit:.0f} s): it hangs or died"
         )
-        return CheckResult(check, Level.FAIL, message, "check the operator's pods and log")
-    return CheckResult(check, Level.OK, f"held by {holder}")
+        return Diagnosis(check, Level.FAIL, message, "check the operator's pods and log")
+    return Diagnosis(check, Level.OK, f"held by {holder}")
 
 
-def check_right(right: tuple[str, str, str], answer: Answer[bool]) -> CheckResult:
+def check_right(right: tuple[str, str, str], answer: Answer[bool]) -> Diagnosis:
     """Check that this user may do something in the namespace."""
     verb, _, resource = right
     check = f"right to {verb} {resource}"
     if isinstance(answer, Unknown):
         return report_unknown(check, answer)
     if answer:
-        return CheckResult(check, Level.OK, "granted")
+        return Diagnosis(check, Level.OK, "granted")
     consequence = {
         "llmjpmodels": "models cannot be created or changed",
         "pods": "`llmjp status` does not show pods",
@@ -255,21 +253,21 @@ def check_right(right: tuple[str, str, str], answer: Answer[bool]) -> CheckResul
         "events": "`llmjp status` does not show events",
     }[resource]
     advice = "ask an administrator for the role edit in this namespace"
-    return CheckResult(check, Level.WARN, f"not granted: {consequence}", advice)
+    return Diagnosis(check, Level.WARN, f"not granted: {consequence}", advice)
 
 
-def check_storage_classes(answer: Answer[Sequence[Object]]) -> list[CheckResult]:
+def check_storage_classes(answer: Answer[Sequence[Object]]) -> list[Diagnosis]:
     """Check that models can get volumes: by default, shared between nodes, growing."""
     if isinstance(answer, Unknown):
         return [report_unknown("storage classes", answer)]
     if not answer:
-        message = "there are none: claims wait until somebody creates a volume for them"
+        message = "none: claims stay pending until somebody creates a volume for them"
         advice = "install a CSI driver, or create volumes and name them in storage.existingClaim"
-        return [CheckResult("storage classes", Level.WARN, message, advice)]
+        return [Diagnosis("storage classes", Level.WARN, message, advice)]
     return [_check_default_class(answer), *map(_check_storage_class, answer)]
 
 
-def _check_default_class(classes: Sequence[Object]) -> CheckResult:
+def _check_default_class(classes: Sequence[Object]) -> Diagnosis:
     key = "storageclass.kubernetes.io/is-default-class"
     names = [
         c["metadata"]["name"]
@@ -277,41 +275,41 @@ def _check_default_class(classes: Sequence[Object]) -> CheckResult:
         if (c["metadata"].get("annotations") or {}).get(key) == "true"
     ]
     if names:
-        return CheckResult("default storage class", Level.OK, ", ".join(names))
+        return Diagnosis("default storage class", Level.OK, ", ".join(names))
     message = "none: a model without spec.storage.storageClassName gets no volume"
-    return CheckResult("default storage class", Level.WARN, message, "name one in the models")
+    return Diagnosis("default storage class", Level.WARN, message, "name one in the models")
 
 
-def _check_storage_class(found: Object) -> CheckResult:
-    check = f"storage class {found['metadata']['name']}"
-    provisioner = str(found.get("provisioner"))
-    grows = "volumes can grow" if found.get("allowVolumeExpansion") else "volumes cannot grow"
+def _check_storage_class(storage_class: Object) -> Diagnosis:
+    check = f"storage class {storage_class['metadata']['name']}"
+    provisioner = str(storage_class.get("provisioner"))
+    grows = (
+        "volumes can grow" if storage_class.get("allowVolumeExpansion") else "volumes cannot grow"
+    )
     if any(provisioner == known or provisioner.endswith(known) for known in RWX_PROVISIONERS):
-        return CheckResult(check, Level.OK, f"{provisioner}: ReadWriteMany, {grows}")
+        return Diagnosis(check, Level.OK, f"{provisioner}: ReadWriteMany, {grows}")
     message = f"{provisioner}: not known to provide ReadWriteMany volumes, {grows}"
     advice = "if it does not: spec.storage.accessMode: ReadWriteOnce, which ties pods to one node"
-    return CheckResult(check, Level.WARN, message, advice)
+    return Diagnosis(check, Level.WARN, message, advice)
 
 
-def check_pod_security(answer: Answer[Object | None], name: str) -> CheckResult:
+def check_pod_security(answer: Answer[Object | None], name: str) -> Diagnosis:
     """Check what the namespace demands of pods; ours meet the strictest level."""
     check = "PodSecurity"
     if isinstance(answer, Unknown):
         return report_unknown(check, answer)
     if answer is None:
         advice = f"kubectl create namespace {name}"
-        return CheckResult(check, Level.FAIL, f"the namespace {name} does not exist", advice)
+        return Diagnosis(check, Level.FAIL, f"the namespace {name} does not exist", advice)
     labels = answer["metadata"].get("labels") or {}
     level = labels.get("pod-security.kubernetes.io/enforce", "")
     if level:
-        return CheckResult(
-            check, Level.OK, f"{name} enforces {level}; models' pods meet restricted"
-        )
+        return Diagnosis(check, Level.OK, f"{name} enforces {level}; models' pods meet restricted")
     message = f"{name} enforces nothing; models' pods meet restricted, so it could"
-    return CheckResult(check, Level.OK, message)
+    return Diagnosis(check, Level.OK, message)
 
 
-def check_network_policies(answer: Answer[Sequence[Object]]) -> CheckResult:
+def check_network_policies(answer: Answer[Sequence[Object]]) -> Diagnosis:
     """Check for policies besides the operator's that may affect models' pods."""
     check = "NetworkPolicy"
     if isinstance(answer, Unknown):
@@ -323,9 +321,9 @@ def check_network_policies(answer: Answer[Sequence[Object]]) -> CheckResult:
         != "llmjp-operator"
     ]
     if not others:
-        return CheckResult(check, Level.OK, "only the operator's own, or none")
+        return Diagnosis(check, Level.OK, "only the operator's own, or none")
     message = (
         f"besides the operator's: {', '.join(sorted(others))}. Policies only add permissions, so "
         "models' pods lose none, but clients in this namespace may be unable to reach them"
     )
-    return CheckResult(check, Level.OK, message, "clients need egress to port 8001")
+    return Diagnosis(check, Level.OK, message, "clients need egress to port 8001")

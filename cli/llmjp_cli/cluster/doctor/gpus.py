@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from llmjp_cli.cluster.doctor.checks import CheckResult, Level, Unknown, report_unknown
+from llmjp_cli.cluster.doctor.checks import Diagnosis, Level, Unknown, report_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,15 +21,15 @@ PRESENT: Final = ("nvidia.com/gpu.present", "feature.node.kubernetes.io/pci-10de
 DISCOVERY: Final = "install NVIDIA's GPU operator, or its GPU feature discovery"
 
 
-def check_gpus(overview: ClusterOverview) -> list[CheckResult]:
+def check_gpus(overview: ClusterOverview) -> list[Diagnosis]:
     """Check kinds of GPUs, free ones, labels, drivers and the runtime class."""
     if isinstance(overview.nodes, Unknown):
         return [report_unknown("GPUs", overview.nodes)]
     gpu_nodes = [node for node in overview.nodes if read_allocatable(node)]
     results = list(_summarize_kinds(gpu_nodes, overview.pods))
     if not gpu_nodes:
-        message = "no node offers nvidia.com/gpu: only backend torch works here, on CPUs"
-        results.append(CheckResult("GPUs", Level.WARN, message, "install NVIDIA's device plugin"))
+        message = "no node offers nvidia.com/gpu: only backend torch can run, on CPUs"
+        results.append(Diagnosis("GPUs", Level.WARN, message, "install NVIDIA's device plugin"))
     for node in overview.nodes:
         results += _check_labels(node)
     results += [check_driver(node) for node in gpu_nodes if _get_label(node, DRIVER)]
@@ -63,7 +63,7 @@ def _read_limit(pod: Object) -> int:
 
 def _summarize_kinds(
     nodes: Sequence[Object], pods: Answer[Sequence[Object]]
-) -> Iterator[CheckResult]:
+) -> Iterator[Diagnosis]:
     kinds: dict[tuple[str, str], list[Object]] = defaultdict(list)
     for node in nodes:
         major, minor = (_get_label(node, f"nvidia.com/gpu.compute.{n}") for n in ("major", "minor"))
@@ -75,39 +75,39 @@ def _summarize_kinds(
         about = f"compute capability {capability}; {len(members)} nodes, {total} GPUs"
         if isinstance(pods, Unknown):
             message = f"{about}, at most {most} on one; free: cannot tell, because {pods.why}"
-            yield CheckResult(check, Level.OK, message)
+            yield Diagnosis(check, Level.OK, message)
             continue
         free = [read_allocatable(node) - count_used(node, pods) for node in members]
         message = f"{about}, at most {most} on one; {sum(free)} free, at most {max(free)} on one"
-        yield CheckResult(check, Level.OK, message)
+        yield Diagnosis(check, Level.OK, message)
 
 
-def _check_labels(node: Object) -> Iterator[CheckResult]:
+def _check_labels(node: Object) -> Iterator[Diagnosis]:
     check, offered = f"node {node['metadata']['name']}", read_allocatable(node)
     if offered and not _get_label(node, PRODUCT):
         message = f"{offered} GPUs without the label {PRODUCT}: gpuProduct does not select it"
-        yield CheckResult(check, Level.WARN, message, DISCOVERY)
+        yield Diagnosis(check, Level.WARN, message, DISCOVERY)
     elif offered and not _get_label(node, "nvidia.com/gpu.compute.major"):
         message = "no label gives its compute capability: engines are not checked for it"
-        yield CheckResult(check, Level.WARN, message, DISCOVERY)
+        yield Diagnosis(check, Level.WARN, message, DISCOVERY)
     elif not offered and any(_get_label(node, name) == "true" for name in PRESENT):
         message = "has NVIDIA GPUs, but offers none"
-        yield CheckResult(check, Level.WARN, message, "check NVIDIA's device plugin on that node")
+        yield Diagnosis(check, Level.WARN, message, "check NVIDIA's device plugin on that node")
 
 
-def check_driver(node: Object) -> CheckResult:
+def check_driver(node: Object) -> Diagnosis:
     """Check that a node's driver is new enough for the images."""
     from llmjp_operator.runtimes import DEFAULT_RUNTIME, RUNTIMES
 
     check, installed = f"driver of {node['metadata']['name']}", _get_label(node, DRIVER)
     lowest = RUNTIMES[DEFAULT_RUNTIME].minimum_driver
     if _parse_version(installed) >= _parse_version(lowest):
-        return CheckResult(check, Level.OK, f"{installed}; {lowest} or newer is needed")
+        return Diagnosis(check, Level.OK, f"{installed}; {lowest} or newer is needed")
     message = f"{installed} is older than {lowest}, which runtime {DEFAULT_RUNTIME} needs"
-    return CheckResult(check, Level.FAIL, message, "upgrade NVIDIA's driver on that node")
+    return Diagnosis(check, Level.FAIL, message, "upgrade NVIDIA's driver on that node")
 
 
-def check_runtime_class(answer: Answer[Sequence[Object]]) -> CheckResult:
+def check_runtime_class(answer: Answer[Sequence[Object]]) -> Diagnosis:
     """Check that pods can ask for NVIDIA's container runtime."""
     check = "RuntimeClass nvidia"
     if isinstance(answer, Unknown):
@@ -115,11 +115,11 @@ def check_runtime_class(answer: Answer[Sequence[Object]]) -> CheckResult:
     if any(each["metadata"]["name"] == "nvidia" for each in answer):
         message = "exists; needed if NVIDIA's runtime is not the nodes' default"
         advice = "in that case: spec.serving.podTemplate.spec.runtimeClassName: nvidia"
-        return CheckResult(check, Level.OK, message, advice)
+        return Diagnosis(check, Level.OK, message, advice)
     message = (
         "missing: correct if NVIDIA's runtime is the nodes' default; otherwise pods see no GPU"
     )
-    return CheckResult(check, Level.WARN, message, "otherwise install NVIDIA's GPU operator")
+    return Diagnosis(check, Level.WARN, message, "otherwise install NVIDIA's GPU operator")
 
 
 def _parse_version(version: str) -> tuple[int, ...]:

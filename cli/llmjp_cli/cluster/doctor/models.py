@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llmjp_cli.cluster.doctor.checks import CheckResult, Level, Unknown, report_unknown
+from llmjp_cli.cluster.doctor.checks import Diagnosis, Level, Unknown, report_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 
-def check_models(overview: ClusterOverview) -> list[CheckResult]:
+def check_models(overview: ClusterOverview) -> list[Diagnosis]:
     """Check all models of the namespace."""
     if isinstance(overview.models, Unknown):
         return [report_unknown("models", overview.models)]
     if not overview.models:
-        return [CheckResult("models", Level.OK, f"none in namespace {overview.namespace}")]
+        return [Diagnosis("models", Level.OK, f"none in namespace {overview.namespace}")]
     return [result for body in overview.models for result in _check_model(body, overview)]
 
 
@@ -39,7 +39,7 @@ def list_references(body: Object) -> list[tuple[str, str]]:
     return [(kind, name) for kind, name in references if name]
 
 
-def _check_model(body: Object, overview: ClusterOverview) -> Iterator[CheckResult]:
+def _check_model(body: Object, overview: ClusterOverview) -> Iterator[Diagnosis]:
     from llmjp_operator.api import parse
     from llmjp_operator.errors import InvalidModel
 
@@ -47,12 +47,12 @@ def _check_model(body: Object, overview: ClusterOverview) -> Iterator[CheckResul
     phase = (body.get("status") or {}).get("phase") or "Pending"
     level = Level.FAIL if phase in {"Failed", "Blocked"} else Level.OK
     advice = "" if level is Level.OK else f"llmjp status {body['metadata']['name']}"
-    yield CheckResult(check, level, f"is {phase}", advice)
+    yield Diagnosis(check, level, f"is {phase}", advice)
     try:
         model = parse(body)
     except InvalidModel as exc:
         message = f"not a valid model for this release: {exc}"
-        yield CheckResult(
+        yield Diagnosis(
             check, Level.FAIL, message, "fix the spec, or use the llmjp of the operator's release"
         )
         return
@@ -63,7 +63,7 @@ def _check_model(body: Object, overview: ClusterOverview) -> Iterator[CheckResul
         yield _check_existence(check, f"{kind} {name}", answer)
 
 
-def _check_gpus(check: str, model: Model, overview: ClusterOverview) -> Iterator[CheckResult]:
+def _check_gpus(check: str, model: Model, overview: ClusterOverview) -> Iterator[Diagnosis]:
     from llmjp_operator.decide.placement import select_nodes
     from llmjp_operator.observe.parsing import node_fact
 
@@ -89,10 +89,10 @@ def _check_gpus(check: str, model: Model, overview: ClusterOverview) -> Iterator
         advice = f"kinds in this cluster: {products}; `llmjp plan` says what fits where"
         enough = most >= gpus
         level = Level.OK if enough else Level.FAIL
-        yield CheckResult(f"{check}: GPUs", level, message, "" if enough else advice)
+        yield Diagnosis(f"{check}: GPUs", level, message, "" if enough else advice)
 
 
-def _check_claims(check: str, model: Model, overview: ClusterOverview) -> Iterator[CheckResult]:
+def _check_claims(check: str, model: Model, overview: ClusterOverview) -> Iterator[Diagnosis]:
     volume, existing = model.spec.source.persistent_volume_claim, model.spec.storage.existing_claim
     for name in filter(None, (volume.claim_name if volume else None, existing)):
         if isinstance(overview.claims, Unknown):
@@ -107,17 +107,15 @@ def _check_claims(check: str, model: Model, overview: ClusterOverview) -> Iterat
     )
     if made is not None and (made.get("status") or {}).get("phase") == "Lost":
         message = f"its volume is gone: claim {model.name}-store is Lost"
-        yield CheckResult(
-            check, Level.FAIL, message, "restore the volume, or delete claim and model"
-        )
+        yield Diagnosis(check, Level.FAIL, message, "restore the volume, or delete claim and model")
 
 
-def _check_existence(check: str, what: str, answer: bool | Unknown) -> CheckResult:
+def _check_existence(check: str, what: str, answer: bool | Unknown) -> Diagnosis:
     if isinstance(answer, Unknown):
         return report_unknown(f"{check}: {what}", answer)
     if answer:
-        return CheckResult(f"{check}: {what}", Level.OK, "exists")
+        return Diagnosis(f"{check}: {what}", Level.OK, "exists")
     advice = "create it in the model's namespace, or fix the model"
-    return CheckResult(
+    return Diagnosis(
         f"{check}: {what}", Level.FAIL, "does not exist: pods are waiting for it", advice
     )

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmjp_cli.cluster.doctor.checks import (
     RIGHTS,
-    CheckResult,
     ClusterOverview,
+    Diagnosis,
     Level,
     Unknown,
     check_cluster,
@@ -38,12 +38,12 @@ _PLURALS = {"Secret": "secrets", "ConfigMap": "configmaps"}
 _RUNNING = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
 
 
-async def examine_cluster(api: KubeApi, namespace: str) -> list[CheckResult]:
+async def examine_cluster(api: KubeApi, namespace: str) -> list[Diagnosis]:
     """Read everything and return the results of all checks."""
     try:
         await api.get("/version")
     except KubeApiUnreachable as error:
-        return [CheckResult("API server", Level.FAIL, error.reason, error.hint)]
+        return [Diagnosis("API server", Level.FAIL, error.reason, error.hint)]
     except LlmJpError:
         pass  # closed to this user: the check of the version says so
     overview = await observe_cluster(api, namespace)
