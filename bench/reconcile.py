@@ -36,7 +36,7 @@ from rich.table import Table  # noqa: E402
 
 from e2e.played import PlayedKubelets  # noqa: E402
 from hack.local_cluster import Options, install, start  # noqa: E402
-from llmjp_operator.crd.definition import definition  # noqa: E402
+from llmjp_operator.crd.definition import build_definition  # noqa: E402
 from llmjp_operator.names import API_VERSION, CRD, KIND  # noqa: E402
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def until(what: str, holds: Callable[[], bool], limit_s: float, every_s: float =
 
 def make(kubectl: Kubectl, count: int) -> None:
     """The models, in as many namespaces as they need."""
-    kubectl.apply(definition())
+    kubectl.apply(build_definition())
     kubectl.wait(f"crd/{CRD}", "condition=Established")
     names = [f"team-{i}" for i in range(-(-count // PER_NAMESPACE))]
     kubectl.apply(*(_object("v1", "Namespace", {"name": name}) for name in [SYSTEM, *names]))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from llmjp_builder.contracts import spec
 from llmjp_builder.contracts.schema import build_contract_schema
-from llmjp_operator.crd.files import crd_files
+from llmjp_operator.crd.files import render_crd_files
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -41,7 +41,7 @@ def schemas() -> dict[str, str]:
 
 def generated() -> dict[Path, str]:
     """Every generated file that needs no helm, and what should be in it."""
-    files = {**schemas(), **crd_files(), **chart_files()}
+    files = {**schemas(), **render_crd_files(), **chart_files()}
     return {ROOT / name: text for name, text in files.items()}
 
 

@@ -17,7 +17,7 @@ from e2e.faults import Faults, between, kubeconfig, operator
 from e2e.place import OBJECTS, made
 from e2e.played import PlayedKubelets
 from hack.local_cluster.kubectl import wait_until
-from llmjp_operator.crd.definition import definition
+from llmjp_operator.crd.definition import build_definition
 from llmjp_operator.names import CRD
 from tests.support.soak import count
 
@@ -105,7 +105,7 @@ def bad(plane: Cluster, folder: Path, faults: Faults) -> Iterator[Bad]:
 
 @pytest.fixture(scope="module")
 def plane(control_plane: Cluster) -> Iterator[Cluster]:
-    control_plane.kubectl.apply(definition())
+    control_plane.kubectl.apply(build_definition())
     control_plane.kubectl.wait(f"crd/{CRD}", "condition=Established")
     with PlayedKubelets(control_plane.kubeconfig):
         yield control_plane
@@ -193,7 +193,7 @@ def test_the_definition_goes_and_comes_back(plane: Cluster, tmp_path: Path) -> N
             return not left, left
 
         wait_until("all is gone", collected)
-        plane.kubectl.apply(definition())
+        plane.kubectl.apply(build_definition())
         plane.kubectl.wait(f"crd/{CRD}", "condition=Established")
         case.kubectl.apply(MODEL)
         case.settles("made again")

@@ -30,7 +30,7 @@ COMPONENT: Final = "app.kubernetes.io/component"
 MODEL_LABEL: Final = f"{GROUP}/model"
 """On everything that exists for one model; the value is the model's name."""
 STORE_LABEL: Final = f"{GROUP}/store"
-"""On everything that exists for one store, and on all pods that mount it: `store_id`."""
+"""On everything that exists for one store, and on all pods that mount it: `make_store_id`."""
 REQUEST_LABEL: Final = f"{GROUP}/request"
 """On build Jobs and their pods: the request's digest."""
 KEY_LABEL: Final = f"{GROUP}/key"
@@ -86,32 +86,32 @@ MAX_MODEL_NAME: Final = MAX_LABEL - max(map(len, (HEADLESS_SUFFIX, STORE_SUFFIX,
 """Most characters of a model's name: with any suffix it is still a label and a host name."""
 
 
-def digest(text: str, length: int = 20) -> str:
+def compute_digest(text: str, length: int = 20) -> str:
     """That many hex digits of SHA-256."""
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
-def store_id(claim: str) -> str:
+def make_store_id(claim: str) -> str:
     """The claim's name as the value of a label: itself, or a digest where it is too long."""
     fits = len(claim) <= MAX_LABEL and re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", claim)
-    return claim if fits else digest(claim)
+    return claim if fits else compute_digest(claim)
 
 
-def record_name(claim: str) -> str:
+def make_record_name(claim: str) -> str:
     """The ConfigMap that records what is in the store on that claim."""
-    return f"{RECORD_PREFIX}{store_id(claim)}"
+    return f"{RECORD_PREFIX}{make_store_id(claim)}"
 
 
-def resolve_job(model: str, source: str) -> str:
+def make_resolve_job_name(model: str, source: str) -> str:
     """The Job that pins a source; `source` is the digest of what is to be pinned."""
     return f"{model}{RESOLVE_INFIX}{source[:8]}"
 
 
-def build_job(request: str, claim: str) -> str:
+def make_build_job_name(request: str, claim: str) -> str:
     """The Job that builds what the request asks for into the store on that claim."""
-    return f"{BUILD_PREFIX}{digest(f'{claim} {request}')}"
+    return f"{BUILD_PREFIX}{compute_digest(f'{claim} {request}')}"
 
 
-def collect_job(what: str) -> str:
+def make_collect_job_name(what: str) -> str:
     """The Job that removes artefacts; `what` is a digest of their keys and the store."""
     return f"{COLLECT_PREFIX}{what}"

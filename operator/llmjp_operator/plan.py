@@ -19,12 +19,12 @@ from llmjp_operator.decide.rollout import (
     record_rollout,
 )
 from llmjp_operator.decide.target import decide_target
-from llmjp_operator.observe.managed_fields import digest_of
+from llmjp_operator.observe.managed_fields import compute_object_digest
 from llmjp_operator.observe.snapshot import ObjectRef
 from llmjp_operator.render.objects import render_job_owners, render_objects
-from llmjp_operator.render.serving import deployment, pod_digest
-from llmjp_operator.report.notices import Notice, notices
-from llmjp_operator.report.status import status
+from llmjp_operator.render.serving import get_pod_digest, render_deployment
+from llmjp_operator.report.notices import Notice, find_notices
+from llmjp_operator.report.status import build_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -94,15 +94,17 @@ def plan_reconcile(model: Model, snapshot: Snapshot, settings: Settings) -> Reco
     unowned = find_unowned_job(model, snapshot, decision)
     owners = () if unowned is None else (render_job_owners(model, snapshot.sharing, unowned),)
 
-    new_status = status(model, snapshot, decision)
+    new_status = build_status(model, snapshot, decision)
     plan = ReconcilePlan(
         remove_first=tuple(_remove_jobs(garbage.spent_jobs, "its artefact is removed")),
         record=None if record == snapshot.record else record,
-        apply=tuple(obj for obj in objects if snapshot.live.get(_ref(obj)) != digest_of(obj)),
+        apply=tuple(
+            obj for obj in objects if snapshot.live.get(_ref(obj)) != compute_object_digest(obj)
+        ),
         add_owners=owners,
         remove=tuple(_plan_removals(model, snapshot, decision, objects)),
         status=new_status,
-        notices=notices(model, new_status),
+        notices=find_notices(model, new_status),
         requeue_after_s=decide_requeue(snapshot, decision),
         details=(),
     )
@@ -119,7 +121,7 @@ def _plan_rollout(
     """
 
     def render(rollout: RolloutDecision) -> Object:
-        return deployment(
+        return render_deployment(
             rollout.model,
             rollout.artefact,
             settings,
@@ -130,13 +132,13 @@ def _plan_rollout(
 
     candidate = decide_candidate(model, decision)
     rendered = None if candidate is None else render(candidate)
-    pods = "" if rendered is None else pod_digest(rendered)
+    pods = "" if rendered is None else get_pod_digest(rendered)
     rollout = decide_rollout(model, snapshot, decision, candidate, candidate_pods=pods)
     if rollout is None:
         return decision, None
     if rendered is None or rollout is not candidate:
         rendered = render(rollout)
-    decision = replace(decision, rollout=rollout, pod_digest=pod_digest(rendered))
+    decision = replace(decision, rollout=rollout, pod_digest=get_pod_digest(rendered))
     return replace(decision, record=record_rollout(model, snapshot, decision)), rendered
 
 

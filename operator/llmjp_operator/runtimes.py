@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
+class RuntimeVersions:
     """One set of versions that engines are built with and served by."""
 
     image: str
@@ -29,8 +29,8 @@ class Runtime:
     """Of the node's NVIDIA driver."""
 
 
-RUNTIMES: Final[Mapping[str, Runtime]] = {
-    "1.2.1": Runtime(
+RUNTIMES: Final[Mapping[str, RuntimeVersions]] = {
+    "1.2.1": RuntimeVersions(
         image="nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3",
         tensorrt_llm="1.2.1",
         tensorrt="10.14.1.48",

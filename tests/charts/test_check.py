@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from hack.local_cluster import Kubectl
-from llmjp_operator.crd.definition import definition
+from llmjp_operator.crd.definition import build_definition
 from llmjp_operator.names import CRD
 from scripts.chart_files import CHART
 from tests.charts.charts import Chart
@@ -116,7 +116,7 @@ def test_the_api(check: ModuleType, place: Kubectl, pod: tuple[dict[str, str], P
     [problem] = check.api_problems(*pod)
     assert problem.endswith("HTTP 404; is the CRD installed?")
 
-    place.apply(definition())
+    place.apply(build_definition())
     try:
         place.wait(f"crd/{CRD}", "condition=Established")
         assert check.api_problems(*pod) == []

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from llmjp_operator.crd.definition import definition
+from llmjp_operator.crd.definition import build_definition
 from llmjp_operator.names import CRD, KIND, VERSION
 from scripts.chart_files import CHART
 from scripts.chart_values import Value, leaves, replaced, table, values
@@ -168,7 +168,7 @@ def test_the_card_names_the_projects_version() -> None:
 
 def test_the_card_asks_for_what_the_definition_needs() -> None:
     # Kubernetes 1.29: CEL in definitions is stable, and has quantities.
-    assert "quantity(" in json.dumps(definition())
+    assert "quantity(" in json.dumps(build_definition())
     assert CARD["kubeVersion"] == ">=1.29.0-0"
 
 

@@ -18,7 +18,7 @@ from llmjp_cli.cluster.doctor.checks import ClusterOverview, Diagnosis, Level, U
 from llmjp_cli.cluster.doctor.gpus import check_gpus
 from llmjp_cli.cluster.doctor.models import check_models, list_references
 from llmjp_cli.commands.doctor import diagnose_cluster
-from llmjp_operator.crd.definition import definition
+from llmjp_operator.crd.definition import build_definition
 from llmjp_operator.names import CRD
 from tests.operator.objects import model
 
@@ -92,7 +92,10 @@ def test_version(major: str, minor: str, level: Level) -> None:
 
 
 def installed() -> Object:
-    return {**definition(), "status": {"conditions": [{"type": "Established", "status": "True"}]}}
+    return {
+        **build_definition(),
+        "status": {"conditions": [{"type": "Established", "status": "True"}]},
+    }
 
 
 def test_the_kind() -> None:
@@ -323,7 +326,7 @@ def levels(result: Result) -> dict[str, tuple[str, str]]:
 @pytest.fixture
 def cluster(control_plane: Cluster, namespace: Kubectl) -> Iterator[Kubectl]:
     """The kind, a node with GPUs, a model, no operator."""
-    control_plane.kubectl.apply(definition())
+    control_plane.kubectl.apply(build_definition())
     control_plane.kubectl.wait(f"crd/{CRD}", "condition=Established")
     machine = {"apiVersion": "v1", "kind": "Node", **node("doctor-gpus")}
     status = machine.pop("status")

@@ -21,7 +21,7 @@ from llmjp_cli.cluster.status.screen import render_listing, render_screen
 from llmjp_cli.commands.status import show_status
 from llmjp_cli.console import format_duration
 from llmjp_client import ModelNotFound, kube
-from llmjp_operator.crd.definition import definition
+from llmjp_operator.crd.definition import build_definition
 from llmjp_operator.names import CRD
 from tests.operator.objects import model
 
@@ -211,7 +211,7 @@ def llmjp(kubectl: Kubectl, *arguments: str) -> Result:
 
 @pytest.fixture
 def models(control_plane: Cluster, namespace: Kubectl) -> Kubectl:
-    control_plane.kubectl.apply(definition())
+    control_plane.kubectl.apply(build_definition())
     control_plane.kubectl.wait(f"crd/{CRD}", "condition=Established")
     namespace.apply(model(name="a"), model(name="b"))
     return namespace

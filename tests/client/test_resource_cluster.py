@@ -11,7 +11,7 @@ import pytest
 
 from hack.local_cluster import Cluster, ImageConfig, Kubectl, image_archive, wait_until
 from llmjp_client import Client, ModelNotServed
-from llmjp_operator.crd.definition import definition
+from llmjp_operator.crd.definition import build_definition
 from llmjp_operator.names import CRD
 from tests.client.resources import SERVES, Object, condition, said
 from tests.operator.objects import model
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.cluster
 
 
 def applied(cluster: Cluster, namespace: Kubectl) -> None:
-    cluster.kubectl.apply(definition())
+    cluster.kubectl.apply(build_definition())
     cluster.kubectl.wait(f"crd/{CRD}", "condition=Established")
     namespace.apply(model(name="a"))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from hack.local_cluster import Cluster
-from llmjp_operator.crd.definition import definition
+from llmjp_operator.crd.definition import build_definition
 from llmjp_operator.names import API_VERSION, CRD, PLURAL
 from tests.operator.objects import Object
 from tests.support.api_server import Answer, ApiServer, api_server
@@ -41,7 +41,7 @@ class Models:
 @pytest.fixture(scope="session")
 def cluster_with_crd(control_plane: Cluster) -> Cluster:
     """The control plane, once it knows the kind."""
-    control_plane.kubectl.apply(definition())
+    control_plane.kubectl.apply(build_definition())
     control_plane.kubectl.wait(f"crd/{CRD}", "condition=Established")
     return control_plane
 

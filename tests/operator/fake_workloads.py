@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from e2e.played import well
 from llmjp_operator.names import KEY_LABEL, POD_DIGEST
-from llmjp_operator.observe.parsing import job_fact, pod_fact
+from llmjp_operator.observe.parsing import parse_job, parse_pod
 from llmjp_operator.observe.snapshot import ObjectRef
 from tests.operator.fake_api_server import FakeApiServer
 from tests.operator.objects import Object
@@ -48,7 +48,7 @@ class FakeWorkloads:
 
     def _advance_job(self, job: Object, now: float) -> None:
         self.jobs.setdefault(job["metadata"]["uid"], job)
-        if job_fact(job).finished:
+        if parse_job(job).finished:
             return
         pod = self._pod(job["metadata"]["name"], job, {JOB_UID: job["metadata"]["uid"]})
         status = self.script(pod)
@@ -65,7 +65,7 @@ class FakeWorkloads:
         name = f"{metadata['name']}-{metadata['annotations'][POD_DIGEST]}"
         new = self._pod(name, deployment, {})
         new = self.server.put({**new, "status": self.script(new) or {"phase": "Pending"}})
-        works = pod_fact(new).ready
+        works = parse_pod(new).ready
         olds = [ref for ref in self._serving_pods(deployment) if ref.name != f"{name}-0"]
         if works or spec["strategy"]["rollingUpdate"]["maxSurge"] == 0:
             for old in olds:

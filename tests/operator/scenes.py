@@ -7,7 +7,7 @@ from typing import Any
 
 from e2e.played import ENGINE, TINY
 from llmjp_builder.contracts.spec import Built, Failure, Kind, Resolution, Step
-from llmjp_operator.api import Model, Status, parse
+from llmjp_operator.api import Model, Status, parse_model
 from llmjp_operator.observe.snapshot import (
     ObservedDeployment,
     ObservedJob,
@@ -39,7 +39,7 @@ def a_model(
     """A model of backend torch unless the changes say something else."""
     body = model({**TORCH, **(changes or {})}, name)
     body["metadata"] |= {"namespace": "ns", "uid": f"uid-{name}", "generation": 1}
-    return replace(parse(body), status=status or Status(), **other)
+    return replace(parse_model(body), status=status or Status(), **other)
 
 
 def engine_model(changes: Object | None = None, name: str = "a", **other: Any) -> Model:

@@ -21,7 +21,7 @@ from llmjp_operator.api import Status, decode
 from llmjp_operator.errors import OperatorError
 from llmjp_operator.names import KIND, MANAGED_BY, OPERATOR, RETRY
 from llmjp_operator.observe.cache import Key, ObjectCache
-from llmjp_operator.observe.parsing import job_fact
+from llmjp_operator.observe.parsing import parse_job
 from llmjp_operator.observe.snapshot import ObjectRef, ObservedJob
 from llmjp_operator.settings import Settings
 from tests.operator.fake_api_server import NAMESPACE, FakeApiServer, Killed, WatchEvent
@@ -202,11 +202,11 @@ class Simulation:
     @property
     def jobs(self) -> list[ObservedJob]:
         """The Jobs that are there."""
-        return [job_fact(body) for ref, body in self.objects.items() if ref.kind == "Job"]
+        return [parse_job(body) for ref, body in self.objects.items() if ref.kind == "Job"]
 
     def all_jobs(self, component: str) -> list[Object]:
         """Return all Jobs that were ever made for something, in order."""
-        return [j for j in self.workloads.jobs.values() if job_fact(j).component == component]
+        return [j for j in self.workloads.jobs.values() if parse_job(j).component == component]
 
     @property
     def writes(self) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hack.local_cluster import Cluster, Kubectl, wait_until
-from llmjp_operator.api import encode, parse
-from llmjp_operator.crd.definition import COLUMNS, definition
+from llmjp_operator.api import encode, parse_model
+from llmjp_operator.crd.definition import COLUMNS, build_definition
 from tests.operator.conftest import Models
 from tests.operator.objects import SPEC, Object, model
 from tests.operator.rules_table import CASES
@@ -57,21 +57,21 @@ SERVING_STATUS: Object = {
 
 def test_defaults_are_those_of_the_values(models: Models) -> None:
     stored = models.create(model()).body
-    assert stored["spec"] == encode(parse(model()).spec)
+    assert stored["spec"] == encode(parse_model(model()).spec)
     assert stored["spec"] != SPEC
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.path)
 def test_what_is_stored_is_what_is_read(models: Models, case: Any) -> None:
     stored = models.create(model(case.accepted)).body
-    assert parse(stored).spec == parse(model(case.accepted)).spec
+    assert parse_model(stored).spec == parse_model(model(case.accepted)).spec
 
 
 def test_defaults_fill_what_is_left_out_of_an_object_that_is_there(models: Models) -> None:
     stored = models.create(model({"serving": {"replicas": 0}, "storage": {"size": 5}})).body
     assert stored["spec"]["serving"]["drainSeconds"] == 120
     assert stored["spec"]["storage"]["size"] == 5
-    assert parse(stored).spec.storage.size == "5"
+    assert parse_model(stored).spec.storage.size == "5"
 
 
 def test_a_new_default_changes_no_model_that_exists(
@@ -79,7 +79,7 @@ def test_a_new_default_changes_no_model_that_exists(
 ) -> None:
     kubectl = cluster_with_crd.kubectl
     namespace.apply(model(name="old"))
-    newer = json.loads(json.dumps(definition()))
+    newer = json.loads(json.dumps(build_definition()))
     spec = newer["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     spec["properties"]["runtime"]["default"] = {"version": "9.9.9"}
     spec["properties"]["runtime"]["properties"]["version"] |= {
@@ -92,7 +92,7 @@ def test_a_new_default_changes_no_model_that_exists(
         [again] = namespace.apply(model({"serving": {"replicas": 2}}, name="old"))
         assert again["spec"]["runtime"]["version"] == "1.2.1"
     finally:
-        kubectl.apply(definition())
+        kubectl.apply(build_definition())
         wait_for_default(namespace, "1.2.1")
 
 
@@ -124,7 +124,7 @@ def test_status_is_kept_whole_and_apart(cluster_with_crd: Cluster, namespace: Ku
     stored = namespace.get("ljm", "a")
     assert stored["status"] == SERVING_STATUS
     assert stored["metadata"]["generation"] == 1
-    status = parse(stored).status
+    status = parse_model(stored).status
     assert status.build.failure is not None
     assert status.build.failure.retryable
     assert encode(status) == SERVING_STATUS
@@ -151,4 +151,4 @@ def test_kubectl_can_explain_every_field(cluster_with_crd: Cluster) -> None:
 
 def test_a_client_side_apply_can_store_the_definition() -> None:
     # kubectl apply keeps the whole object in an annotation, which may have 262144 bytes.
-    assert len(json.dumps(definition())) < 200_000
+    assert len(json.dumps(build_definition())) < 200_000

@@ -8,7 +8,7 @@ import pytest
 
 from llmjp_operator.errors import ApiRefused
 from llmjp_operator.names import FIELD_MANAGER, OWNERS_MANAGER
-from llmjp_operator.observe.managed_fields import digest_of, owned
+from llmjp_operator.observe.managed_fields import compute_object_digest, extract_owned_fields
 from llmjp_operator.observe.snapshot import ObjectRef
 from tests.operator.fake_api_server import NAMESPACE, FakeApiServer
 from tests.operator.objects import Object, model
@@ -32,11 +32,13 @@ def test_what_is_owned_is_what_was_applied() -> None:
     """For every object of a model's life; `test_applied` says it of the real one."""
     world = Simulation()
     world.settle()
-    ours = [body for body in world.objects.values() if owned(body, FIELD_MANAGER)]
+    ours = [body for body in world.objects.values() if extract_owned_fields(body, FIELD_MANAGER)]
     assert len(ours) > 8
     for body in ours:
         applied = world.server._applied[ObjectRef(body["kind"], body["metadata"]["name"])]
-        assert digest_of(owned(body, FIELD_MANAGER)) == digest_of(applied[FIELD_MANAGER])
+        assert compute_object_digest(
+            extract_owned_fields(body, FIELD_MANAGER)
+        ) == compute_object_digest(applied[FIELD_MANAGER])
 
 
 def test_versions_and_generations_count_changes() -> None:
@@ -68,7 +70,9 @@ def test_owners_of_two_managers_are_one_list() -> None:
     both = [{"uid": "one"}, {"uid": "two"}]
     stored = apply(server, a_service(ownerReferences=both), manager=OWNERS_MANAGER)
     assert stored["metadata"]["ownerReferences"] == both
-    assert owned(stored, FIELD_MANAGER)["metadata"]["ownerReferences"] == [{"uid": "one"}]
+    assert extract_owned_fields(stored, FIELD_MANAGER)["metadata"]["ownerReferences"] == [
+        {"uid": "one"}
+    ]
 
 
 def test_a_status_is_another_resource() -> None:

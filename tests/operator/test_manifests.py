@@ -16,7 +16,7 @@ from llmjp_builder.planning.fit import FitVerdict
 from llmjp_builder.planning.gpus import find_gpu_type
 from llmjp_builder.planning.models import SIZES, find_model_by_size
 from llmjp_builder.planning.request import PlanRequest
-from llmjp_operator.api import Spec, parse
+from llmjp_operator.api import Spec, parse_model
 from llmjp_operator.names import KIND
 from tests.operator.conftest import Models
 from tests.support.shared import ROOT
@@ -59,12 +59,12 @@ def test_all_are_there() -> None:
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
 def test_a_sample_is_read(path: Path) -> None:
-    assert parse(load(path)).name == path.stem.replace(".", "-")
+    assert parse_model(load(path)).name == path.stem.replace(".", "-")
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
 def test_a_sample_fits_its_gpus(path: Path) -> None:
-    spec = parse(load(path)).spec
+    spec = parse_model(load(path)).spec
     size, product = size_of(spec), spec.hardware.gpu_product
     if size is None or product is None:
         assert path.name == "llmjp-tiny-cpu.yaml"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmjp_operator.crd.definition import definition
+from llmjp_operator.crd.definition import build_definition
 from llmjp_operator.names import MAX_MODEL_NAME
 from tests.operator.cases import Case
 from tests.operator.conftest import Models
@@ -61,11 +61,11 @@ def test_a_name(models: Models, name: str, sentence: str) -> None:
 
 def test_every_rule_has_its_examples() -> None:
     told = {case.sentence for case in CASES} | {sentence for _, sentence in NAMES}
-    assert {rule["message"] for rule in rules(definition())} == told
+    assert {rule["message"] for rule in rules(build_definition())} == told
 
 
 def test_every_rule_is_a_sentence_on_one_line() -> None:
-    for rule in rules(definition()):
+    for rule in rules(build_definition()):
         assert "\n" not in rule["message"]
         assert not rule["message"].endswith(".")
         assert len(rule["message"]) < 200

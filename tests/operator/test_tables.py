@@ -66,7 +66,7 @@ def test_sizes_are_those_of_the_builder() -> None:
     ],
 )
 def test_repositories_of_a_size(repository: str, size: str | None) -> None:
-    patterns = {size: model_shapes.repository_pattern(size) for size in model_shapes.SHAPES}
+    patterns = {size: model_shapes.build_repository_pattern(size) for size in model_shapes.SHAPES}
     matching = [name for name, pattern in patterns.items() if re.fullmatch(pattern, repository)]
     assert matching == ([] if size is None else [size])
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmjp_operator.api import encode, parse
+from llmjp_operator.api import encode, parse_model
 from tests.operator.version_n import (
     FOLDER,
     SAMPLES,
@@ -93,7 +93,7 @@ def test_every_step_is_decided_as_in_version_n(sample: str) -> None:
 def test_every_status_of_version_n_is_read() -> None:
     """What is read and written again is the same text: nothing is lost in an upgrade."""
     for step in iterate_rested():
-        assert encode(parse(step.model).status) == step.model["status"], step
+        assert encode(parse_model(step.model).status) == step.model["status"], step
 
 
 def test_the_samples_have_been_in_every_phase() -> None:

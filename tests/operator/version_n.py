@@ -17,19 +17,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmjp_builder.contracts.spec import Progress
-from llmjp_operator.api import encode, parse
-from llmjp_operator.observe.managed_fields import digest_of
+from llmjp_operator.api import encode, parse_model
+from llmjp_operator.observe.managed_fields import compute_object_digest
 from llmjp_operator.observe.parsing import (
-    claim_fact,
-    deployment_fact,
-    job_fact,
-    node_fact,
-    pod_fact,
+    parse_claim,
+    parse_deployment,
+    parse_job,
+    parse_node,
+    parse_pod,
 )
 from llmjp_operator.observe.snapshot import CalibrationTexts, ObjectRef, Snapshot
 from llmjp_operator.observe.store_record import StoreRecord, parse_record
 from llmjp_operator.plan import plan_reconcile
-from llmjp_operator.render.storage import record
+from llmjp_operator.render.storage import render_record
 from llmjp_operator.settings import parse_settings
 from tests.support.shared import ROOT
 
@@ -173,11 +173,11 @@ def labels_of(body: Object) -> Object:
 def reconcile_step(step: Step) -> Object:
     """Let today's operator decide what version N decided; in the form of `Step.writes`."""
     settings = parse_settings(step.settings["environ"], json.dumps(step.settings["file"]))
-    model = parse(step.model)
-    sharing = [model, *(parse(other) for other in step.others)]
+    model = parse_model(step.model)
+    sharing = [model, *(parse_model(other) for other in step.others)]
     done = plan_reconcile(model, _observe(step, sharing), settings)
     return {
-        "record": None if done.record is None else record(model, done.record),
+        "record": None if done.record is None else render_record(model, done.record),
         "apply": list(done.apply),
         "join": list(done.add_owners),
         "first": [_removal(r.ref.kind, r.ref.name, r.uid) for r in done.remove_first],
@@ -202,20 +202,20 @@ def _observe(step: Step, sharing: list[Any]) -> Snapshot:
     of_kind = {
         kind: [b for b in seen if b["kind"] == kind] for kind in ("Job", "Pod", "Deployment")
     }
-    nodes = tuple(node_fact(b) for b in step.cluster if b["kind"] == "Node")
+    nodes = tuple(parse_node(b) for b in step.cluster if b["kind"] == "Node")
     claims = [b for b in step.cluster if b["kind"] == "PersistentVolumeClaim"]
     return Snapshot(
         now=step.now,
         sharing=tuple(sorted(sharing, key=lambda m: str(m.name))),
         record=parse_record(step.record) if step.record else StoreRecord(),
-        jobs={b["metadata"]["name"]: job_fact(b) for b in of_kind["Job"]},
-        pods=tuple(pod_fact(b) for b in of_kind["Pod"]),
-        deployment=next(map(deployment_fact, of_kind["Deployment"]), None),
-        claims={b["metadata"]["name"]: claim_fact(b) for b in claims},
+        jobs={b["metadata"]["name"]: parse_job(b) for b in of_kind["Job"]},
+        pods=tuple(parse_pod(b) for b in of_kind["Pod"]),
+        deployment=next(map(parse_deployment, of_kind["Deployment"]), None),
+        claims={b["metadata"]["name"]: parse_claim(b) for b in claims},
         nodes=nodes or None,
         texts=_find_texts(step),
         progress=None if step.progress is None else Progress.from_json(step.progress),
-        live={ObjectRef(b["kind"], b["metadata"]["name"]): digest_of(b) for b in mine},
+        live={ObjectRef(b["kind"], b["metadata"]["name"]): compute_object_digest(b) for b in mine},
     )
 
 

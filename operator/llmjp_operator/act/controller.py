@@ -13,7 +13,7 @@ from llmjp_operator.act.snapshots import AppliedDigests, SnapshotReader
 from llmjp_operator.api import Model, Spec, Status, decode
 from llmjp_operator.errors import ApiRefused, OperatorError
 from llmjp_operator.plan import plan_reconcile
-from llmjp_operator.report.status import refused
+from llmjp_operator.report.status import build_invalid_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +105,7 @@ class Controller:
             spec=decode(Spec, _ANY_SPEC, "spec"),
             status=status,
         )
-        new_status = refused(model, resource.message, self.wall_time())
+        new_status = build_invalid_status(model, resource.message, self.wall_time())
         await self.writer.write_status(model, new_status)
 
 

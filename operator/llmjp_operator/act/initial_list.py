@@ -73,9 +73,9 @@ async def _list_kind(
         try:
             async for body in cluster.list_objects(kind, namespace, selector, CHUNK):
                 if kind == KIND:
-                    cache.see_model(body)
+                    cache.put_model(body)
                 else:
-                    cache.see(kind, body, shown=True)
+                    cache.put(kind, body, from_watch=True)
         except OperatorError as exc:
             await wait(exc)
         else:

@@ -75,9 +75,9 @@ def make_model_handler(cache: ObjectCache, queue: WorkQueue[Key]) -> Callable[..
         key = (metadata["namespace"], metadata["name"])
         if event["type"] == "DELETED":
             queue.forget(key)
-            for other in cache.lose_model(*key):
+            for other in cache.remove_model(*key):
                 await queue.add(other)
-        elif cache.see_model(body) or event["type"] is not None:
+        elif cache.put_model(body) or event["type"] is not None:
             await queue.add(key)
 
     return handle
@@ -94,10 +94,10 @@ def make_object_handler(
         namespace, labels = metadata.get("namespace", ""), metadata.get("labels") or {}
         news = True
         if event["type"] == "DELETED":
-            cache.lose(kind, namespace, metadata["name"], metadata.get("uid", ""))
+            cache.remove(kind, namespace, metadata["name"], metadata.get("uid", ""))
         else:
-            news = cache.see(kind, body, shown=True) or event["type"] is not None
-        for key in sorted(cache.concerned(namespace, labels)) if news else ():
+            news = cache.put(kind, body, from_watch=True) or event["type"] is not None
+        for key in sorted(cache.find_models(namespace, labels)) if news else ():
             await queue.add(key)
 
     return handle

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from llmjp_operator.api import encode
 from llmjp_operator.errors import ApiRefused
 from llmjp_operator.names import API_VERSION, FIELD_MANAGER, KIND, OWNERS_MANAGER
-from llmjp_operator.observe.managed_fields import digest_of
-from llmjp_operator.render.storage import record
-from llmjp_operator.report.events import event
-from llmjp_operator.report.notices import notices
-from llmjp_operator.report.status import hindered
+from llmjp_operator.observe.managed_fields import compute_object_digest
+from llmjp_operator.render.storage import render_record
+from llmjp_operator.report.events import build_event
+from llmjp_operator.report.notices import find_notices
+from llmjp_operator.report.status import build_hindered_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -62,7 +62,7 @@ class PlanWriter:
         """Apply the record and all objects; return what was refused."""
         if plan.record is not None:
             # Nothing may follow from what is not recorded: a refusal ends the reconcile.
-            await self._apply(record(model, plan.record))
+            await self._apply(render_record(model, plan.record))
         refusals = []
         for wanted in plan.apply:
             try:
@@ -78,11 +78,13 @@ class PlanWriter:
         status, events = plan.status, plan.notices
         final = next((refusal for refusal in refusals if not refusal.is_transient), None)
         if final is not None:
-            status = hindered(model, plan.status, str(final), self.wall_time())
-            events = notices(model, status)
+            status = build_hindered_status(model, plan.status, str(final), self.wall_time())
+            events = find_notices(model, status)
         await self.write_status(model, status)
         for notice in events:
-            await self.cluster.post_event(event(model, notice, self.wall_time(), self.identity))
+            await self.cluster.post_event(
+                build_event(model, notice, self.wall_time(), self.identity)
+            )
 
     async def write_status(self, model: Model, status: Status) -> None:
         """Write the status, if it differs from the one that is there."""
@@ -99,7 +101,7 @@ class PlanWriter:
         except ApiRefused as exc:
             if exc.status != 404:  # it was deleted meanwhile
                 raise
-        self.cache.said(model, status)
+        self.cache.put_status(model, status)
         _log.info("status written", extra={"model": _name(model), "phase": str(status.phase)})
 
     async def _remove(self, model: Model, removals: Iterable[Removal]) -> None:
@@ -110,9 +112,11 @@ class PlanWriter:
     async def _apply(self, wanted: Object) -> None:
         kind, metadata = wanted["kind"], wanted["metadata"]
         stored = await self.cluster.apply(wanted)
-        self.cache.see(kind, stored)
+        self.cache.put(kind, stored)
         where = (kind, metadata["namespace"], metadata["name"])
-        self.applied.note(where, applied=digest_of(wanted), read=self.cache.digest(*where))
+        self.applied.note(
+            where, applied=compute_object_digest(wanted), read=self.cache.get_digest(*where)
+        )
 
 
 def _name(model: Model) -> str:

@@ -60,9 +60,9 @@ async def resync_once(
     """
     for kind in kinds:
         listed, version = await _list_uids(cluster, kind, namespaces, f"{MANAGED_BY}={OPERATOR}")
-        for namespace, one in cache.lost(kind, namespaces, listed, version):
+        for namespace, one in cache.remove_missing(kind, namespaces, listed, version):
             labels = {label: value for _, label, value in one.groups}
-            for key in sorted(cache.concerned(namespace, labels)):
+            for key in sorted(cache.find_models(namespace, labels)):
                 await queue.add(key)
     listed, _ = await _list_uids(cluster, KIND, namespaces, "")
     known = {key: model.uid for key, model in cache.models.items()}
@@ -77,7 +77,7 @@ async def _forget_if_gone(
     """Forget a model that was not listed, unless it was created since."""
     if await cluster.get(KIND, *key) is None:
         queue.forget(key)
-        for other in cache.lose_model(*key):
+        for other in cache.remove_model(*key):
             await queue.add(other)
 
 

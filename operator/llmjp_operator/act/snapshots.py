@@ -12,8 +12,8 @@ from llmjp_operator.api import Model
 from llmjp_operator.decide.job_results import find_unexplained_builds
 from llmjp_operator.decide.requeue import PROGRESS_EVERY_S
 from llmjp_operator.errors import OperatorError
-from llmjp_operator.names import MODEL_LABEL, digest, record_name
-from llmjp_operator.observe.parsing import claim_fact, node_fact
+from llmjp_operator.names import MODEL_LABEL, compute_digest, make_record_name
+from llmjp_operator.observe.parsing import parse_claim, parse_node
 from llmjp_operator.observe.snapshot import (
     CalibrationTexts,
     ObjectRef,
@@ -82,7 +82,7 @@ class SnapshotReader:
 
     async def take(self, model: Model) -> Snapshot:
         """Return what is known of a model and its store."""
-        cached = list(self.cache.of(model))
+        cached = list(self.cache.list_objects(model))
         values = [(ref, entry.value) for ref, entry in cached]
         pods = tuple(value for _, value in values if isinstance(value, ObservedPod))
         claims = {value.name: value for _, value in values if isinstance(value, ObservedClaim)}
@@ -91,7 +91,7 @@ class SnapshotReader:
         snapshot = Snapshot(
             now=self.wall_time(),
             sharing=self._list_sharing(model),
-            record=self.cache.record(model.namespace, record_name(model.store_claim)),
+            record=self.cache.get_record(model.namespace, make_record_name(model.store_claim)),
             jobs=jobs,
             pods=pods,
             deployment=deployments.get(model.name),
@@ -112,12 +112,12 @@ class SnapshotReader:
         now = self.monotonic_time()
         if self._nodes is None or now - self._nodes[0] > max_age_s:
             nodes = await self.cluster.list_nodes()
-            known = None if nodes is None else tuple(node_fact(node) for node in nodes)
+            known = None if nodes is None else tuple(parse_node(node) for node in nodes)
             self._nodes = (now, known)
         return self._nodes[1]
 
     def _list_sharing(self, model: Model) -> tuple[Model, ...]:
-        models = (self.cache.models.get(key) for key in self.cache.sharing(model))
+        models = (self.cache.models.get(key) for key in self.cache.list_models_of_store(model))
         return tuple(m for m in models if isinstance(m, Model) and not m.deleting)
 
     def _digest_objects(
@@ -137,7 +137,7 @@ class SnapshotReader:
         for name in sorted(filter(None, names)):
             body = await self.cluster.get("PersistentVolumeClaim", model.namespace, name)
             if body is not None:
-                claims[name] = claim_fact(body)
+                claims[name] = parse_claim(body)
         return claims
 
     async def _read_texts(self, model: Model) -> CalibrationTexts | None:
@@ -152,7 +152,7 @@ class SnapshotReader:
         if text is None:
             problem = f"the ConfigMap {ref.name} has no key {ref.key}"
             return CalibrationTexts(digest="", problem=problem)
-        return CalibrationTexts(digest=digest(text))
+        return CalibrationTexts(digest=compute_digest(text))
 
     async def _read_progress(
         self, model: Model, jobs: Iterable[ObservedJob], pods: Iterable[ObservedPod]

@@ -19,7 +19,7 @@ _BUILDERS: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
+class RuntimeChoice:
     """The versions that build and serve."""
 
     version: Annotated[str, OneOf(tuple(RUNTIMES))] = DEFAULT_RUNTIME
@@ -49,7 +49,7 @@ class TextsConfigMap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
+class CalibrationSource:
     """The texts that FP8 scales are measured on."""
 
     config_map_ref: TextsConfigMap | None = None
@@ -128,7 +128,7 @@ class Engine:
     """Keys and values: `auto` in the element type, `fp8` in half the memory."""
     dtype: Literal["auto", "bfloat16", "float16"] = "auto"
     """Of what is not quantised; `auto` is the checkpoint's own."""
-    calibration: Calibration | None = None
+    calibration: CalibrationSource | None = None
     """For quantization fp8."""
     tensor_parallel: Annotated[int, Range(1, MAX_RANKS)] = 1
     """GPUs that share every layer."""

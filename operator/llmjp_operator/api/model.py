@@ -39,7 +39,7 @@ class Model:
         return self.spec.storage.existing_claim or f"{self.name}{STORE_SUFFIX}"
 
 
-def parse(body: Mapping[str, Any]) -> Model:
+def parse_model(body: Mapping[str, Any]) -> Model:
     """The object as values. Pure.
 
     An unknown field of the spec is refused; of the status it is left out, as a newer operator may
@@ -62,13 +62,13 @@ def parse(body: Mapping[str, Any]) -> Model:
         uid=metadata.get("uid") or "",
         generation=metadata.get("generation") or 0,
         spec=decode(Spec, body["spec"], "spec"),
-        status=_status(body.get("status") or {}),
+        status=_parse_status(body.get("status") or {}),
         retry=str((metadata.get("annotations") or {}).get(RETRY, "")),
         deleting="deletionTimestamp" in metadata,
     )
 
 
-def _status(value: object) -> Status:
+def _parse_status(value: object) -> Status:
     """What was written last; none where somebody else wrote what is no status."""
     try:
         return decode(Status, value, "status", strict=False)

@@ -60,7 +60,7 @@ SHAPES: Final[Mapping[str, Shape]] = {
 """By size, as repositories spell it."""
 
 
-def repository_pattern(size: str) -> str:
+def build_repository_pattern(size: str) -> str:
     """A regular expression for the dense llm-jp-3 and 3.1 repositories of that size.
 
     Copies under other owners may have been changed; the checkpoint decides on them.

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from llmjp_builder.contracts.constraints import Length, Matches
 from llmjp_builder.contracts.spec import canonical_json
 from llmjp_operator.api.field_types import CelRule, DataKey, ObjectName
-from llmjp_operator.names import digest
+from llmjp_operator.names import compute_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class PersistentVolumeClaim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class CheckpointSource:
     """The Hugging Face checkpoint: exactly one of the two."""
 
     RULES: ClassVar[tuple[CelRule, ...]] = (
@@ -118,7 +118,7 @@ class Source:
         elif volume is not None:
             reference = {"claim": volume.claim_name, "path": volume.path}
         given = {name: value for name, value in reference.items() if value is not None}
-        return digest(canonical_json(given))
+        return compute_digest(canonical_json(given))
 
     def __post_init__(self) -> None:
         if (self.hugging_face is None) == (self.persistent_volume_claim is None):
@@ -126,7 +126,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Licence:
+class LicenceAcceptance:
     """What was agreed to."""
 
     accepted: (

@@ -6,11 +6,11 @@ from typing import ClassVar, Final
 
 from llmjp_builder.contracts.defaults import KV_CACHE_FRACTION
 from llmjp_builder.contracts.spec import Backend, Kind
-from llmjp_operator.api.engine import Engine, Hardware, Runtime
+from llmjp_operator.api.engine import Engine, Hardware, RuntimeChoice
 from llmjp_operator.api.field_types import CelRule
-from llmjp_operator.api.model_shapes import SHAPES, repository_pattern
+from llmjp_operator.api.model_shapes import SHAPES, build_repository_pattern
 from llmjp_operator.api.serving import Serving
-from llmjp_operator.api.source import Licence, Source
+from llmjp_operator.api.source import CheckpointSource, LicenceAcceptance
 from llmjp_operator.api.storage import Build, Storage
 from llmjp_operator.names import CPU_FLAVOUR
 
@@ -21,31 +21,33 @@ BEFORE_ADA: Final = (
 cuda-gpus); what is not known to be older passes."""
 
 
-def _family_rules() -> Iterator[CelRule]:
+def _build_size_rules() -> Iterator[CelRule]:
     for size, shape in SHAPES.items():
+        allowed, fp8 = shape.tensor_parallel, shape.fp8_tensor_parallel
         named = (
             "!has(self.source.huggingFace) || !self.source.huggingFace.repository"
-            f'.matches("{repository_pattern(size).replace(chr(92), chr(92) * 2)}")'
+            f'.matches("{build_repository_pattern(size).replace(chr(92), chr(92) * 2)}")'
         )
         yield CelRule(
-            f"{named} || self.engine.tensorParallel in {list(shape.tensor_parallel)}",
-            f"for llm-jp-3-{size} tensorParallel must be {_or(shape.tensor_parallel)}: it divides "
+            f"{named} || self.engine.tensorParallel in {list(allowed)}",
+            f"for llm-jp-3-{size} tensorParallel must be {_join_choices(allowed)}: it divides "
             f"{shape.heads} attention heads and an MLP of {shape.intermediate}",
             ".engine.tensorParallel",
         )
-        if shape.fp8_tensor_parallel != shape.tensor_parallel:
+        if fp8 != allowed:
             yield CelRule(
                 f"{named} || self.engine.quantization != 'fp8' || self.engine.padIntermediate > 0 "
                 "|| !(self.engine.backend in ['tensorrt', 'torch']) || "
-                f"self.engine.tensorParallel in {list(shape.fp8_tensor_parallel)}",
+                f"self.engine.tensorParallel in {list(fp8)}",
                 f"for llm-jp-3-{size} in FP8 tensorParallel must be "
-                f"{_or(shape.fp8_tensor_parallel)}, as FP8 takes widths that are multiples of 16; "
+                f"{_join_choices(fp8)}, as FP8 takes "
+                "widths that are multiples of 16; "
                 "for more GPUs use pipelineParallel, or padIntermediate 16",
                 ".engine.tensorParallel",
             )
 
 
-def _or(numbers: tuple[int, ...]) -> str:
+def _join_choices(numbers: tuple[int, ...]) -> str:
     *others, last = map(str, numbers)
     return f"{', '.join(others)} or {last}"
 
@@ -79,14 +81,14 @@ class Spec:
             ".serving.kvCacheFraction",
             "FieldValueForbidden",
         ),
-        *_family_rules(),
+        *_build_size_rules(),
     )
 
-    source: Source
+    source: CheckpointSource
     """The Hugging Face checkpoint."""
-    licence: Licence = field(default_factory=Licence)
+    licence: LicenceAcceptance = field(default_factory=LicenceAcceptance)
     """What was agreed to."""
-    runtime: Runtime = field(default_factory=Runtime)
+    runtime: RuntimeChoice = field(default_factory=RuntimeChoice)
     """The versions that build and serve."""
     hardware: Hardware = field(default_factory=Hardware)
     """The nodes to build and serve on."""

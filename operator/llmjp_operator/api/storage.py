@@ -26,7 +26,7 @@ class Build:
     """Retries after failures that may pass. Others are not retried until the spec changes."""
 
 
-def _fixed(name: str, absent: str, reason: str) -> CelRule:
+def _make_immutable_rule(name: str, absent: str, reason: str) -> CelRule:
     now, before = (f"(has({o}.{name}) ? {o}.{name} : '{absent}')" for o in ("self", "oldSelf"))
     return CelRule(f"{now} == {before}", f"{name} cannot change: {reason}", f".{name}")
 
@@ -52,13 +52,15 @@ class Storage:
             ".onDelete",
             "FieldValueForbidden",
         ),
-        _fixed(
+        _make_immutable_rule(
             "existingClaim",
             "",
             "the engines that serve lie there; create a model of another name on the new volume",
         ),
-        _fixed("storageClassName", "", "Kubernetes moves no volume to another class"),
-        _fixed("accessMode", "ReadWriteMany", "Kubernetes keeps a volume's access mode"),
+        _make_immutable_rule("storageClassName", "", "Kubernetes moves no volume to another class"),
+        _make_immutable_rule(
+            "accessMode", "ReadWriteMany", "Kubernetes keeps a volume's access mode"
+        ),
         CelRule(
             "!has(self.size) || quantity(string(self.size)).isGreaterThan(quantity('0'))",
             "size must be more than 0",

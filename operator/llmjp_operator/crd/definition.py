@@ -87,7 +87,7 @@ NAME_RULES: Final = (
 )
 
 
-def definition() -> Object:
+def build_definition() -> Object:
     """The object to apply."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -104,17 +104,17 @@ def definition() -> Object:
                 "categories": ["all", "llmjp"],
             },
             "scope": "Namespaced",
-            "versions": [_version()],
+            "versions": [_build_version()],
         },
     }
 
 
-def _version() -> Object:
+def _build_version() -> Object:
     return {
         "name": VERSION,
         "served": True,
         "storage": True,
-        "schema": {"openAPIV3Schema": _root()},
+        "schema": {"openAPIV3Schema": _build_root_schema()},
         "subresources": {
             "status": {},
             "scale": {
@@ -123,11 +123,11 @@ def _version() -> Object:
                 "labelSelectorPath": ".status.selector",
             },
         },
-        "additionalPrinterColumns": [_column(column) for column in COLUMNS],
+        "additionalPrinterColumns": [_build_column(column) for column in COLUMNS],
     }
 
 
-def _root() -> Object:
+def _build_root_schema() -> Object:
     return {
         "description": DESCRIPTION,
         "type": "object",
@@ -150,7 +150,7 @@ def _root() -> Object:
     }
 
 
-def _column(column: Column) -> Object:
+def _build_column(column: Column) -> Object:
     return {
         "name": column.name,
         "type": column.type,

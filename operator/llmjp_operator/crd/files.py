@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import yaml
 
-from llmjp_operator.crd.definition import definition
-from llmjp_operator.crd.reference import reference
+from llmjp_operator.crd.definition import build_definition
+from llmjp_operator.crd.reference import render_reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 _NOTE: Final = "# Written by `make generate` from operator/llmjp_operator/api; do not edit.\n"
 
 
-def crd_files() -> Mapping[str, str]:
+def render_crd_files() -> Mapping[str, str]:
     """Return the text of each file, by its path in the repository.
 
     The chart links to `manifests/crd.yaml` (docs/decisions/0006).
     """
     return {
-        "manifests/crd.yaml": _NOTE + _yaml(definition()),
-        "docs/llmjpmodel.md": reference(),
+        "manifests/crd.yaml": _NOTE + _render_yaml(build_definition()),
+        "docs/llmjpmodel.md": render_reference(),
     }
 
 
-def _yaml(value: object) -> str:
+def _render_yaml(value: object) -> str:
     text: str = yaml.safe_dump(value, sort_keys=False, width=100, allow_unicode=True)
     return text

@@ -70,21 +70,21 @@ What the API server can judge, it refuses with a sentence when the object is app
 """
 
 
-def reference() -> str:
+def render_reference() -> str:
     """The page."""
     parts = [
         _INTRO,
-        *_tables("spec", Spec),
-        _rules(),
-        *_tables("status", Status),
-        _phases(),
-        _columns(),
-        _runtimes(),
+        *_render_object_tables("spec", Spec),
+        _render_rules(),
+        *_render_object_tables("status", Status),
+        _render_phases(),
+        _render_columns(),
+        _render_runtimes(),
     ]
     return "\n".join(parts)
 
 
-def objects(path: str, cls: type) -> Iterator[tuple[str, type]]:
+def walk_objects(path: str, cls: type) -> Iterator[tuple[str, type]]:
     """The dataclass and all below it, each where it comes first."""
     seen: set[type] = set()
 
@@ -94,72 +94,72 @@ def objects(path: str, cls: type) -> Iterator[tuple[str, type]]:
         seen.add(cls)
         yield path, cls
         for member in list_api_fields(cls):
-            inner, suffix = _inner(member.type)
+            inner, suffix = _find_object(member.type)
             if inner is not None:
                 yield from below(f"{path}.{member.name}{suffix}", inner)
 
     return below(path, cls)
 
 
-def _inner(field_type: FieldType) -> tuple[type | None, str]:
+def _find_object(field_type: FieldType) -> tuple[type | None, str]:
     """The dataclass that a field, or each item of its list, is."""
     if typing.get_origin(field_type.kind) is tuple:
-        inner, _ = _inner(parse_annotation(typing.get_args(field_type.kind)[0]))
+        inner, _ = _find_object(parse_annotation(typing.get_args(field_type.kind)[0]))
         return inner, "[]"
     return (field_type.kind if dataclasses.is_dataclass(field_type.kind) else None), ""  # type: ignore[return-value]
 
 
-def _tables(root: str, cls: type) -> Iterator[str]:
-    places = {kind: path for path, kind in reversed(list(objects(root, cls)))}
-    for path, kind in objects(root, cls):
+def _render_object_tables(root: str, cls: type) -> Iterator[str]:
+    places = {kind: path for path, kind in reversed(list(walk_objects(root, cls)))}
+    for path, kind in walk_objects(root, cls):
         docs = read_field_docs(kind)
         accepted = [m for m in list_api_fields(kind) if m.type.constraint(Forbidden) is None]
-        rows = (_row(m, docs.get(m.attribute, ""), places) for m in accepted)
+        rows = (_render_row(m, docs.get(m.attribute, ""), places) for m in accepted)
         heading = "##" if path == root else "###"
-        table = _table(("field", "type", "default", "meaning"), rows)
+        table = _render_table(("field", "type", "default", "meaning"), rows)
         yield f"{heading} {path}\n\n{read_class_doc(kind)}\n\n{table}"
 
 
-def _row(member: JsonField, doc: str, places: Mapping[type, str]) -> tuple[str, ...]:
+def _render_row(member: JsonField, doc: str, places: Mapping[type, str]) -> tuple[str, ...]:
     name = f"**`{member.name}`**" if member.required else f"`{member.name}`"
     default = encode(member.default)
     plain = not (member.required or is_empty(default) or isinstance(default, dict))
-    return name, _type(member.type, places), f"`{json.dumps(default)}`" if plain else "", doc
+    return name, _render_type(member.type, places), f"`{json.dumps(default)}`" if plain else "", doc
 
 
-def _type(field_type: FieldType, places: Mapping[type, str]) -> str:
-    kind = _kind(field_type, places)
-    limits = [limit for marker in field_type.constraints if (limit := _limit(marker))]
+def _render_type(field_type: FieldType, places: Mapping[type, str]) -> str:
+    kind = _render_kind(field_type, places)
+    limits = [limit for marker in field_type.constraints if (limit := _render_limit(marker))]
     return "; ".join([kind, *limits[-1:]])
 
 
-def _kind(field_type: FieldType, places: Mapping[type, str]) -> str:  # noqa: PLR0911 - one return per kind
+def _render_kind(field_type: FieldType, places: Mapping[type, str]) -> str:  # noqa: PLR0911 - one return per kind
     origin, arguments = typing.get_origin(field_type.kind), typing.get_args(field_type.kind)
     if field_type.constraint(IntegerOrString):
         return "quantity" if field_type.constraint(Matches) else "integer or string"
     if one_of := field_type.constraint(OneOf):
-        return _choices(one_of.choices)
+        return _join_choices(one_of.choices)
     if field_type.constraint(Opaque):
         return "object"
     if origin is Literal:
-        return _choices(arguments)
+        return _join_choices(arguments)
     if origin is tuple:
-        return f"list of {_type(parse_annotation(arguments[0]), places)}"
+        return f"list of {_render_type(parse_annotation(arguments[0]), places)}"
     if origin is Mapping:
-        return f"map of string to {_type(parse_annotation(arguments[1]), places)}"
+        return f"map of string to {_render_type(parse_annotation(arguments[1]), places)}"
     if field_type.kind in places:
         path = places[field_type.kind]
         return f"[object](#{''.join(c for c in path.lower() if c.isalnum())})"
     if isinstance(field_type.kind, type) and issubclass(field_type.kind, StrEnum):
-        return _choices(member.value for member in field_type.kind)
+        return _join_choices(member.value for member in field_type.kind)
     return "time" if field_type.constraint(Timestamp) else TYPE_NAMES[field_type.kind]
 
 
-def _choices(choices: Iterable[str]) -> str:
+def _join_choices(choices: Iterable[str]) -> str:
     return ", ".join(f"`{choice}`" for choice in choices)
 
 
-def _limit(marker: object) -> str | None:
+def _render_limit(marker: object) -> str | None:
     match marker:
         case Range(least, most):
             return f"at least {least:,}" if most >= _LONG else f"{least:,} to {most:,}"
@@ -171,29 +171,31 @@ def _limit(marker: object) -> str | None:
             return None
 
 
-def _rules() -> str:
+def _render_rules() -> str:
     rows = [("metadata.name", rule.sentence) for rule in NAME_RULES]
-    for path, kind in objects("spec", Spec):
+    for path, kind in walk_objects("spec", Spec):
         rows += [(f"{path}{rule.field}", rule.sentence) for rule in list_rules(kind)]
-    table = _table(("where", "what is said of what breaks it"), ((f"`{a}`", b) for a, b in rows))
+    table = _render_table(
+        ("where", "what is said of what breaks it"), ((f"`{a}`", b) for a, b in rows)
+    )
     return (
         "## Rules\n\nChecked by the API server when an object is created or changed. Containers "
         f"are those of `initContainers`, too, and resources those of `serving`.\n\n{table}"
     )
 
 
-def _phases() -> str:
+def _render_phases() -> str:
     docs = read_field_docs(Phase)
     rows = ((f"`{phase.value}`", docs[phase.name]) for phase in Phase)
-    return f"### Phases\n\n{_table(('phase', 'meaning'), rows)}"
+    return f"### Phases\n\n{_render_table(('phase', 'meaning'), rows)}"
 
 
-def _columns() -> str:
+def _render_columns() -> str:
     rows = ((c.name, f"`{c.path}`", c.meaning, "wide" if c.wide else "") for c in COLUMNS)
-    return f"## Columns\n\n{_table(('column', 'path', 'meaning', ''), rows)}"
+    return f"## Columns\n\n{_render_table(('column', 'path', 'meaning', ''), rows)}"
 
 
-def _runtimes() -> str:
+def _render_runtimes() -> str:
     rows = (
         (
             f"`{version}`" + (" (default)" if version == DEFAULT_RUNTIME else ""),
@@ -205,11 +207,11 @@ def _runtimes() -> str:
     names = ("version", "TensorRT-LLM", "TensorRT", "Python", "CUDA", "driver", "image")
     return (
         "## Runtimes\n\nWhat `spec.runtime.version` stands for. An engine is never used with "
-        f"another row than it was built with.\n\n{_table(names, rows)}"
+        f"another row than it was built with.\n\n{_render_table(names, rows)}"
     )
 
 
-def _table(names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
+def _render_table(names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
     lines = [names, ("---",) * len(names), *rows]
     return "".join(
         f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n"

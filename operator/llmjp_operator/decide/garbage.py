@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.spec import name_download
 from llmjp_operator.decisions import GarbageDecision
-from llmjp_operator.names import collect_job, digest
+from llmjp_operator.names import compute_digest, make_collect_job_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ def _find_old_artefacts(snapshot: Snapshot, record: StoreRecord) -> set[str]:
 
 def name_collect_job(model: Model, names: tuple[str, ...]) -> str:
     """Return the name of the Job that removes these names from the model's store."""
-    return collect_job(digest(" ".join((model.store_claim, *names))))
+    return make_collect_job_name(compute_digest(" ".join((model.store_claim, *names))))
 
 
 def _find_spent_jobs(

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from llmjp_builder.contracts.errors import BuilderError, NotEnoughHostMemory
 from llmjp_builder.contracts.spec import Built, Failure, Resolution, Step
 from llmjp_operator.decisions import RESOLVE_LIMIT_S, RESOLVE_MEMORY
-from llmjp_operator.names import resolve_job
-from llmjp_operator.observe.store_record import FailedAttempts, PinnedSource, source_entry
+from llmjp_operator.names import make_resolve_job_name
+from llmjp_operator.observe.store_record import FailedAttempts, PinnedSource, make_source_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ def absorb_job_results(model: Model, snapshot: Snapshot) -> StoreRecord:
         if not job.finished or job.deleting:
             continue
         finished = _FinishedJob(job, _find_pod(job, snapshot), model, snapshot)
-        if job.name == resolve_job(model.name, reference):
+        if job.name == make_resolve_job_name(model.name, reference):
             record = _record_resolution(record, finished, reference)
         elif job.request:
             record = _record_artefact(record, finished)
@@ -69,7 +69,7 @@ def _record_resolution(record: StoreRecord, finished: _FinishedJob, asked: str) 
     if finished.job.succeeded and (resolution := _parse_result(finished.pod, Resolution)):
         pinned = PinnedSource(asked=asked, uid=model.uid, found=resolution)
         return record.with_source(model.name, pinned)
-    return _record_failure(record, source_entry(model.name), asked, finished)
+    return _record_failure(record, make_source_entry(model.name), asked, finished)
 
 
 def _record_artefact(record: StoreRecord, finished: _FinishedJob) -> StoreRecord:

@@ -16,8 +16,8 @@ from llmjp_operator.decide.placement import (
 from llmjp_operator.decide.sizing import estimate_resources
 from llmjp_operator.decide.validation import find_problem
 from llmjp_operator.decisions import Decision, Problem
-from llmjp_operator.names import build_job, resolve_job
-from llmjp_operator.observe.store_record import source_entry
+from llmjp_operator.names import make_build_job_name, make_resolve_job_name
+from llmjp_operator.observe.store_record import make_source_entry
 
 if TYPE_CHECKING:
     from llmjp_builder.contracts.spec import Built, Resolution
@@ -66,16 +66,16 @@ def _find_resolution(model: Model, record: StoreRecord) -> Resolution | None:
 
 def _decide_resolve(model: Model, snapshot: Snapshot, record: StoreRecord) -> JobDecision:
     wanted = model.spec.source.reference_digest
-    failed = record.failed.get(source_entry(model.name))
+    failed = record.failed.get(make_source_entry(model.name))
     return decide_job(
-        resolve_job(model.name, wanted), wanted, failed, model=model, snapshot=snapshot
+        make_resolve_job_name(model.name, wanted), wanted, failed, model=model, snapshot=snapshot
     )
 
 
 def _decide_build(
     model: Model, snapshot: Snapshot, decision: Decision, request: BuildRequest
 ) -> Decision:
-    name = build_job(request.digest, model.store_claim)
+    name = make_build_job_name(request.digest, model.store_claim)
     deadlock = None if name in snapshot.jobs else find_build_deadlock(model, snapshot)
     if deadlock is not None:
         return replace(decision, problem=Problem(reason="StorageWouldDeadlock", message=deadlock))
@@ -89,5 +89,5 @@ def _is_cache_hit(model: Model, request: BuildRequest, artefact: Built) -> bool:
     engine = model.status.engine
     if engine.key == artefact.key and engine.cache_hit is not None:
         return engine.cache_hit
-    waited_for_it = model.status.build.job == build_job(request.digest, model.store_claim)
+    waited_for_it = model.status.build.job == make_build_job_name(request.digest, model.store_claim)
     return artefact.cache_hit if waited_for_it else True

@@ -10,11 +10,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from llmjp_operator.api import Model, Status, parse
+from llmjp_operator.api import Model, Status, parse_model
 from llmjp_operator.errors import InvalidModel
-from llmjp_operator.names import FIELD_MANAGER, MODEL_LABEL, STORE_LABEL, store_id
-from llmjp_operator.observe.managed_fields import digest_of, owned
-from llmjp_operator.observe.parsing import claim_fact, deployment_fact, job_fact, pod_fact
+from llmjp_operator.names import FIELD_MANAGER, MODEL_LABEL, STORE_LABEL, make_store_id
+from llmjp_operator.observe.managed_fields import compute_object_digest, extract_owned_fields
+from llmjp_operator.observe.parsing import parse_claim, parse_deployment, parse_job, parse_pod
 from llmjp_operator.observe.snapshot import (
     ObjectRef,
     ObservedClaim,
@@ -58,7 +58,7 @@ class CachedObject:
     """Of what the operator owns of it; empty for pods."""
     value: ObservedJob | ObservedPod | ObservedDeployment | ObservedClaim | StoreRecord | None
     groups: tuple[Group, ...]
-    shown: bool = False
+    from_watch: bool = False
     """By a list or a watch, not only as the answer to a call of our own."""
 
 
@@ -80,9 +80,9 @@ class ObjectCache:
     _stores: defaultdict[tuple[str, str], set[Key]] = field(
         default_factory=lambda: defaultdict(set)
     )
-    """Models by namespace and `store_id`."""
+    """Models by namespace and `make_store_id`."""
 
-    def see_model(self, body: Object) -> bool:
+    def put_model(self, body: Object) -> bool:
         """A model is there, or has changed; False where it was seen like that before."""
         metadata = body["metadata"]
         key = (metadata["namespace"], metadata["name"])
@@ -92,7 +92,7 @@ class ObjectCache:
         self._versions[key] = version
         self._forget_store(key)
         try:
-            model = parse(body)
+            model = parse_model(body)
         except InvalidModel as exc:
             self.models[key] = InvalidResource(
                 name=key[1],
@@ -104,30 +104,30 @@ class ObjectCache:
             )
             return True
         self.models[key] = model
-        self._stores[_store(model)].add(key)
+        self._stores[_get_store(model)].add(key)
         return True
 
-    def lose_model(self, namespace: str, name: str) -> list[Key]:
+    def remove_model(self, namespace: str, name: str) -> list[Key]:
         """A model is gone; those that shared its store."""
         key = (namespace, name)
         model = self.models.get(key)
         self._forget_store(key)
         self._versions.pop(key, None)
         self.models.pop(key, None)
-        return self.sharing(model) if isinstance(model, Model) else []
+        return self.list_models_of_store(model) if isinstance(model, Model) else []
 
     def _forget_store(self, key: Key) -> None:
         before = self.models.get(key)
         if isinstance(before, Model):
-            self._stores[_store(before)].discard(key)
-            if not self._stores[_store(before)]:
-                del self._stores[_store(before)]
+            self._stores[_get_store(before)].discard(key)
+            if not self._stores[_get_store(before)]:
+                del self._stores[_get_store(before)]
 
-    def sharing(self, model: Model) -> list[Key]:
+    def list_models_of_store(self, model: Model) -> list[Key]:
         """Models on the same store, by name."""
-        return sorted(self._stores.get(_store(model), ()))
+        return sorted(self._stores.get(_get_store(model), ()))
 
-    def see(self, kind: str, body: Object, *, shown: bool = False) -> bool:
+    def put(self, kind: str, body: Object, *, from_watch: bool = False) -> bool:
         """An object of ours is there, or has changed.
 
         Returns:
@@ -138,46 +138,50 @@ class ObjectCache:
         version = int(metadata.get("resourceVersion") or 0)
         known = self._objects.get(where)
         if known is not None and known.uid == metadata.get("uid") and known.version >= version > 0:
-            if known.version == version and shown and not known.shown:
-                self._objects[where] = replace(known, shown=True)
+            if known.version == version and from_watch and not known.from_watch:
+                self._objects[where] = replace(known, from_watch=True)
             # Otherwise an answer to our own call was newer.
-            return not (known.version == version and known.shown)
+            return not (known.version == version and known.from_watch)
         self._drop(where)
         labels = metadata.get("labels") or {}
         groups = tuple((where[1], name, labels[name]) for name in GROUPS if name in labels)
-        digest = "" if kind == "Pod" else digest_of(owned(body, FIELD_MANAGER))
+        digest = (
+            ""
+            if kind == "Pod"
+            else compute_object_digest(extract_owned_fields(body, FIELD_MANAGER))
+        )
         self._objects[where] = CachedObject(
             uid=metadata.get("uid", ""),
             version=version,
             digest=digest,
-            value=_value(kind, body),
+            value=_parse_object(kind, body),
             groups=groups,
-            shown=shown,
+            from_watch=from_watch,
         )
         for group in groups:
             self._groups[group].add(where)
         return True
 
-    def digest(self, kind: str, namespace: str, name: str) -> str:
+    def get_digest(self, kind: str, namespace: str, name: str) -> str:
         """Of what the operator owns of an object."""
         seen = self._objects.get((kind, namespace, name))
         return "" if seen is None else seen.digest
 
-    def said(self, model: Model, status: Status) -> None:
+    def put_status(self, model: Model, status: Status) -> None:
         """A model's status was written; the watch will show it later."""
         key = (model.namespace, model.name)
         known = self.models.get(key)
         if isinstance(known, Model) and known.uid == model.uid:
             self.models[key] = replace(known, status=status)
 
-    def lose(self, kind: str, namespace: str, name: str, uid: str = "") -> None:
+    def remove(self, kind: str, namespace: str, name: str, uid: str = "") -> None:
         """An object of ours is gone, if it is still the one of that uid."""
         where = (kind, namespace, name)
         known = self._objects.get(where)
         if known is not None and (not uid or known.uid == uid):
             self._drop(where)
 
-    def lost(
+    def remove_missing(
         self, kind: str, namespaces: tuple[str, ...], listed: dict[Key, str], version: int
     ) -> list[tuple[str, CachedObject]]:
         """Forget objects that a newer list does not have; each with its namespace.
@@ -204,7 +208,7 @@ class ObjectCache:
             if not self._groups[group]:
                 del self._groups[group]
 
-    def concerned(self, namespace: str, labels: dict[str, str]) -> set[Key]:
+    def find_models(self, namespace: str, labels: dict[str, str]) -> set[Key]:
         """Models that an object with such labels is about."""
         found = set()
         if (name := labels.get(MODEL_LABEL)) and (namespace, name) in self.models:
@@ -213,7 +217,7 @@ class ObjectCache:
             found |= self._stores.get((namespace, store), set())
         return found
 
-    def record(self, namespace: str, name: str) -> StoreRecord:
+    def get_record(self, namespace: str, name: str) -> StoreRecord:
         """What a store's ConfigMap says; an empty one where there is none."""
         seen = self._objects.get(("ConfigMap", namespace, name))
         return (
@@ -222,9 +226,9 @@ class ObjectCache:
             else StoreRecord()
         )
 
-    def of(self, model: Model) -> Iterator[tuple[ObjectRef, CachedObject]]:
+    def list_objects(self, model: Model) -> Iterator[tuple[ObjectRef, CachedObject]]:
         """Every object about the model or its store, each once."""
-        groups = ((MODEL_LABEL, model.name), (STORE_LABEL, _store(model)[1]))
+        groups = ((MODEL_LABEL, model.name), (STORE_LABEL, _get_store(model)[1]))
         found: set[tuple[str, str, str]] = set()
         for label, value in groups:
             found |= self._groups.get((model.namespace, label, value), set())
@@ -232,22 +236,22 @@ class ObjectCache:
             yield ObjectRef(where[0], where[2]), self._objects[where]
 
 
-def _store(model: Model) -> tuple[str, str]:
-    return model.namespace, store_id(model.store_claim)
+def _get_store(model: Model) -> tuple[str, str]:
+    return model.namespace, make_store_id(model.store_claim)
 
 
-def _value(
+def _parse_object(
     kind: str, body: Object
 ) -> ObservedJob | ObservedPod | ObservedDeployment | ObservedClaim | StoreRecord | None:
     match kind:
         case "Job":
-            return job_fact(body)
+            return parse_job(body)
         case "Pod":
-            return pod_fact(body)
+            return parse_pod(body)
         case "Deployment":
-            return deployment_fact(body)
+            return parse_deployment(body)
         case "PersistentVolumeClaim":
-            return claim_fact(body)
+            return parse_claim(body)
         case "ConfigMap":
             return parse_record(body.get("data") or {})
         case _:

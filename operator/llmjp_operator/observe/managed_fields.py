@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.contracts.spec import canonical_json
-from llmjp_operator.names import digest
+from llmjp_operator.names import compute_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 
-def owned(live: Mapping[str, Any], manager: str) -> Object:
+def extract_owned_fields(live: Mapping[str, Any], manager: str) -> Object:
     """The part of an object that was applied by `manager`; empty where there is none."""
     entries = (live.get("metadata") or {}).get("managedFields") or ()
     for entry in entries:
         ours = entry.get("manager") == manager and entry.get("operation") == "Apply"
         if ours and not entry.get("subresource"):
-            found = _part(live, entry.get("fieldsV1") or {})
+            found = _select(live, entry.get("fieldsV1") or {})
             return found if isinstance(found, dict) else {}
     return {}
 
 
-def digest_of(obj: Mapping[str, Any]) -> str:
+def compute_object_digest(obj: Mapping[str, Any]) -> str:
     """Of everything that can be applied, whatever the order of keys and of items with keys."""
     metadata = {
         name: value
@@ -43,36 +43,36 @@ def digest_of(obj: Mapping[str, Any]) -> str:
         for name, value in obj.items()
         if name not in {"apiVersion", "kind", "metadata", "status"}
     }
-    return digest(canonical_json(_sorted({**rest, "metadata": metadata})))
+    return compute_digest(canonical_json(_sort({**rest, "metadata": metadata})))
 
 
-def _part(value: Any, fields: Mapping[str, Any]) -> Any:
+def _select(value: Any, fields: Mapping[str, Any]) -> Any:
     """The part of a value that the fields name; all of it where they name none."""
     names = [name for name in fields if name != "."]
     if not names:
         return value
     if isinstance(value, list):
-        return [_item(value, name, fields[name]) for name in names if _has(value, name)]
+        return [_select_item(value, name, fields[name]) for name in names if _has_item(value, name)]
     if not isinstance(value, dict):
         return value
     return {
-        name[2:]: _part(value[name[2:]], fields[name])
+        name[2:]: _select(value[name[2:]], fields[name])
         for name in names
         if name.startswith("f:") and name[2:] in value
     }
 
 
-def _has(items: list[Any], name: str) -> bool:
-    return _find(items, name) is not None
+def _has_item(items: list[Any], name: str) -> bool:
+    return _find_item(items, name) is not None
 
 
-def _item(items: list[Any], name: str, fields: Mapping[str, Any]) -> Any:
-    found = _find(items, name)
+def _select_item(items: list[Any], name: str, fields: Mapping[str, Any]) -> Any:
+    found = _find_item(items, name)
     assert found is not None, "it was looked for"
-    return _part(found, fields)
+    return _select(found, fields)
 
 
-def _find(items: list[Any], name: str) -> Any:
+def _find_item(items: list[Any], name: str) -> Any:
     kind, _, text = name.partition(":")
     wanted = json.loads(text)
     if kind == "v":
@@ -83,23 +83,23 @@ def _find(items: list[Any], name: str) -> Any:
                 item
                 for item in items
                 if isinstance(item, dict)
-                and all(item.get(key, _DEFAULTS.get(key)) == v for key, v in wanted.items())
+                and all(item.get(key, _KEY_DEFAULTS.get(key)) == v for key, v in wanted.items())
             ),
             None,
         )
     return items[int(text)] if kind == "i" and int(text) < len(items) else None
 
 
-_DEFAULTS = {"protocol": "TCP"}
+_KEY_DEFAULTS = {"protocol": "TCP"}
 """Of fields that are keys (k8s.io/api, +default)."""
 
 
-def _sorted(value: Any) -> Any:
+def _sort(value: Any) -> Any:
     """Without order, where none matters: lists of objects are compared as sets."""
     if isinstance(value, dict):
-        return {key: _sorted(item) for key, item in value.items()}
+        return {key: _sort(item) for key, item in value.items()}
     if isinstance(value, list):
-        items = [_sorted(item) for item in value]
+        items = [_sort(item) for item in value]
         objects = all(isinstance(item, dict) for item in items)
         return sorted(items, key=canonical_json) if objects else items
     return value

@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 _JOB_LABEL = "batch.kubernetes.io/controller-uid"
-_STALLED = "ProgressDeadlineExceeded"
-_NOT_ITS_FAULT = {"DisruptionTarget"}
+_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+_DISRUPTIONS = {"DisruptionTarget"}
 """Pod conditions of evictions, preemptions and lost nodes
 (kubernetes.io/docs/concepts/workloads/pods/disruptions)."""
-_STARTING = {"ContainerCreating", "PodInitializing"}
+_STARTING_REASONS = {"ContainerCreating", "PodInitializing"}
 """Reasons to wait that are no problem."""
 
 
-def pod_fact(pod: Mapping[str, Any]) -> ObservedPod:
+def parse_pod(pod: Mapping[str, Any]) -> ObservedPod:
     """A pod of ours."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     labels = metadata.get("labels") or {}
     component = labels.get(COMPONENT, "")
-    main = _main(status, component)
+    main = _find_main_container(status, component)
     return ObservedPod(
         name=metadata["name"],
         component=component,
@@ -52,22 +52,22 @@ def pod_fact(pod: Mapping[str, Any]) -> ObservedPod:
         job=labels.get(_JOB_LABEL, ""),
         key=labels.get(KEY_LABEL, ""),
         phase=status.get("phase", ""),
-        ready=_condition(status, "Ready").get("status") == "True",
+        ready=_find_condition(status, "Ready").get("status") == "True",
         deleting="deletionTimestamp" in metadata,
         node=(pod.get("spec") or {}).get("nodeName", ""),
-        waiting=_waiting(status, main),
+        waiting=_find_waiting_reason(status, main),
         restarts=main.get("restartCount", 0),
-        termination=_ended(main),
+        termination=_find_termination(main),
         evicted=status.get("reason") == "Evicted"
-        or any(_condition(status, name).get("status") == "True" for name in _NOT_ITS_FAULT),
+        or any(_find_condition(status, name).get("status") == "True" for name in _DISRUPTIONS),
     )
 
 
-def job_fact(job: Mapping[str, Any]) -> ObservedJob:
+def parse_job(job: Mapping[str, Any]) -> ObservedJob:
     """A Job of ours."""
     metadata, status = job["metadata"], job.get("status") or {}
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    failed, complete = _condition(status, "Failed"), _condition(status, "Complete")
+    failed, complete = _find_condition(status, "Failed"), _find_condition(status, "Complete")
     attempt = annotations.get(ATTEMPT, "")
     return ObservedJob(
         name=metadata["name"],
@@ -80,18 +80,20 @@ def job_fact(job: Mapping[str, Any]) -> ObservedJob:
         succeeded=complete.get("status") == "True",
         failed=failed.get("status") == "True",
         failure_reason=failed.get("reason", ""),
-        finished_at=_seconds((failed or complete).get("lastTransitionTime")),
+        finished_at=_parse_time((failed or complete).get("lastTransitionTime")),
         deleting="deletionTimestamp" in metadata,
     )
 
 
-def deployment_fact(deployment: Mapping[str, Any]) -> ObservedDeployment:
+def parse_deployment(deployment: Mapping[str, Any]) -> ObservedDeployment:
     """A model's Deployment."""
     metadata, spec = deployment["metadata"], deployment.get("spec") or {}
     status, annotations = deployment.get("status") or {}, metadata.get("annotations") or {}
-    progressing = _condition(status, "Progressing")
+    progressing = _find_condition(status, "Progressing")
     template = (spec.get("template") or {}).get("metadata") or {}
-    stalled = progressing.get("status") == "False" and progressing.get("reason") == _STALLED
+    stalled = (
+        progressing.get("status") == "False" and progressing.get("reason") == _DEADLINE_EXCEEDED
+    )
     return ObservedDeployment(
         observed=status.get("observedGeneration", 0) >= metadata.get("generation", 1),
         key=(template.get("labels") or {}).get(KEY_LABEL, ""),
@@ -102,11 +104,11 @@ def deployment_fact(deployment: Mapping[str, Any]) -> ObservedDeployment:
         updated=status.get("updatedReplicas", 0),
         ready=status.get("readyReplicas", 0),
         available=status.get("availableReplicas", 0),
-        stalled=progressing.get("message", _STALLED) if stalled else "",
+        stalled=progressing.get("message", _DEADLINE_EXCEEDED) if stalled else "",
     )
 
 
-def claim_fact(claim: Mapping[str, Any]) -> ObservedClaim:
+def parse_claim(claim: Mapping[str, Any]) -> ObservedClaim:
     """A PersistentVolumeClaim."""
     metadata, spec = claim["metadata"], claim.get("spec") or {}
     status = claim.get("status") or {}
@@ -122,7 +124,7 @@ def claim_fact(claim: Mapping[str, Any]) -> ObservedClaim:
     )
 
 
-def node_fact(node: Mapping[str, Any]) -> ObservedNode:
+def parse_node(node: Mapping[str, Any]) -> ObservedNode:
     """A node."""
     status, spec = node.get("status") or {}, node.get("spec") or {}
     gpus = str((status.get("allocatable") or {}).get(GPU, "0"))
@@ -134,24 +136,24 @@ def node_fact(node: Mapping[str, Any]) -> ObservedNode:
     )
 
 
-def _condition(status: Mapping[str, Any], kind: str) -> Object:
+def _find_condition(status: Mapping[str, Any], kind: str) -> Object:
     found = (c for c in status.get("conditions") or () if c.get("type") == kind)
     return next(found, {})
 
 
-def _main(status: Mapping[str, Any], component: str) -> Object:
+def _find_main_container(status: Mapping[str, Any], component: str) -> Object:
     """Status of the main container."""
     name = MAIN_CONTAINERS.get(component, "builder")
     found = (c for c in status.get("containerStatuses") or () if c.get("name") == name)
     return next(found, {})
 
 
-def _seconds(time: str | None) -> float | None:
+def _parse_time(time: str | None) -> float | None:
     """Of RFC 3339, as Kubernetes writes it."""
     return None if time is None else datetime.fromisoformat(time).timestamp()
 
 
-def _ended(container: Object) -> Termination | None:
+def _find_termination(container: Object) -> Termination | None:
     for when in ("state", "lastState"):
         if (termination := (container.get(when) or {}).get("terminated")) is not None:
             return Termination(
@@ -162,9 +164,9 @@ def _ended(container: Object) -> Termination | None:
     return None
 
 
-def _waiting(status: Mapping[str, Any], main: Object) -> str:
+def _find_waiting_reason(status: Mapping[str, Any], main: Object) -> str:
     """Why a pod does not run: it is on no node, or a container cannot start."""
-    scheduled = _condition(status, "PodScheduled")
+    scheduled = _find_condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
         return f"{scheduled.get('reason', 'Unschedulable')}: {scheduled.get('message', '')}"
     others = (
@@ -174,6 +176,6 @@ def _waiting(status: Mapping[str, Any], main: Object) -> str:
     for container in (main, *others):
         state = (container.get("state") or {}).get("waiting") or {}
         reason = state.get("reason", "")
-        if reason and reason not in _STARTING:
+        if reason and reason not in _STARTING_REASONS:
             return f"{reason}: {state.get('message', '')}".rstrip(": ")
     return ""

@@ -22,7 +22,7 @@ from llmjp_builder.contracts.codec import encode as encode_contract
 from llmjp_builder.contracts.errors import BuilderError
 from llmjp_builder.contracts.spec import Built, Failure, Resolution, canonical_json
 from llmjp_operator.api import decode, encode
-from llmjp_operator.api.engine import Engine, Hardware, Runtime  # noqa: TC001 - likewise
+from llmjp_operator.api.engine import Engine, Hardware, RuntimeChoice  # noqa: TC001 - likewise
 from llmjp_operator.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ServedArtefact:
     key: str
     engine: Engine
     hardware: Hardware
-    runtime: Runtime
+    runtime: RuntimeChoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +93,13 @@ class StoreRecord:
 
     def with_source(self, model: str, pinned: PinnedSource) -> StoreRecord:
         """Once it is pinned."""
-        failed = _without(self.failed, source_entry(model))
+        failed = _drop_entry(self.failed, make_source_entry(model))
         return replace(self, sources={**self.sources, model: pinned}, failed=failed)
 
     def with_artefact(self, request: str, built: Built) -> StoreRecord:
         """Once it is built."""
         artefacts = {**self.artefacts, request: built}
-        return replace(self, artefacts=artefacts, failed=_without(self.failed, request))
+        return replace(self, artefacts=artefacts, failed=_drop_entry(self.failed, request))
 
     def with_failure(self, entry: str, failed: FailedAttempts) -> StoreRecord:
         """Once it failed."""
@@ -144,7 +144,7 @@ class StoreRecord:
         }
 
 
-def source_entry(model: str) -> str:
+def make_source_entry(model: str) -> str:
     """Where a failure to pin a model's source is recorded."""
     return f"source.{model}"
 
@@ -152,14 +152,14 @@ def source_entry(model: str) -> str:
 def parse_record(data: Mapping[str, str]) -> StoreRecord:
     """What `to_data` wrote; an entry that cannot be read is as good as missing."""
     return StoreRecord(
-        sources=dict(_entries(data, SOURCE, _contract(PinnedSource))),
-        artefacts=dict(_entries(data, ARTEFACT, _contract(Built))),
-        failed=dict(_entries(data, FAILED, _contract(FailedAttempts))),
-        history=dict(_entries(data, HISTORY, _served)),
+        sources=dict(_parse_entries(data, SOURCE, _make_parser(PinnedSource))),
+        artefacts=dict(_parse_entries(data, ARTEFACT, _make_parser(Built))),
+        failed=dict(_parse_entries(data, FAILED, _make_parser(FailedAttempts))),
+        history=dict(_parse_entries(data, HISTORY, _parse_history)),
     )
 
 
-def _entries(
+def _parse_entries(
     data: Mapping[str, str], prefix: str, read: Callable[[object, str], T]
 ) -> Iterator[tuple[str, T]]:
     for name, text in data.items():
@@ -170,15 +170,15 @@ def _entries(
                 continue
 
 
-def _contract(cls: type[T]) -> Callable[[object, str], T]:
+def _make_parser(cls: type[T]) -> Callable[[object, str], T]:
     return lambda value, name: decode_contract(cls, value, name)
 
 
-def _served(value: object, name: str) -> tuple[ServedArtefact, ...]:
+def _parse_history(value: object, name: str) -> tuple[ServedArtefact, ...]:
     if not isinstance(value, list):
         raise TypeError(f"{name}: must be a list")
     return tuple(decode(ServedArtefact, item, name, strict=False) for item in value)
 
 
-def _without(failed: Mapping[str, FailedAttempts], entry: str) -> dict[str, FailedAttempts]:
+def _drop_entry(failed: Mapping[str, FailedAttempts], entry: str) -> dict[str, FailedAttempts]:
     return {name: value for name, value in failed.items() if name != entry}

@@ -20,20 +20,20 @@ from llmjp_operator.names import (
     SOURCE_LABEL,
 )
 from llmjp_operator.names import (
-    build_job as build_name,
+    make_build_job_name as build_name,
 )
 from llmjp_operator.names import (
-    resolve_job as resolve_name,
+    make_resolve_job_name as resolve_name,
 )
-from llmjp_operator.render.metadata import labels, metadata
+from llmjp_operator.render.metadata import render_labels, render_metadata
 from llmjp_operator.render.pods import (
     STORE_VOLUME,
     TERMINATION_LOG,
-    container_security,
-    environment,
-    pod_spec,
+    render_container_security,
+    render_environment,
+    render_pod_spec,
 )
-from llmjp_operator.render.quantities import mebibytes, resources
+from llmjp_operator.render.quantities import format_mebibytes, render_resources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,34 +44,41 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
-STORE: Final = "/store"
-TOKEN: Final = "/etc/llmjp/token"  # noqa: S105  where it is, not what it is
+STORE_FOLDER: Final = "/store"
+TOKEN_FOLDER: Final = "/etc/llmjp/token"  # noqa: S105  where it is, not what it is
 """Folder with the token's file, `token`."""
-CERTIFICATES: Final = "/etc/llmjp/ca"
+CA_FOLDER: Final = "/etc/llmjp/ca"
 """Folder with the file of certificates, `ca.crt`."""
-SPEC: Final = "/etc/llmjp/build"
+SPEC_FOLDER: Final = "/etc/llmjp/build"
 """Folder with `spec.json`."""
 
-_BUILD: Final = ("build", "--spec", f"{SPEC}/spec.json", "--store", STORE, "--no-verify")
+_BUILD_ARGUMENTS: Final = (
+    "build",
+    "--spec",
+    f"{SPEC_FOLDER}/spec.json",
+    "--store",
+    STORE_FOLDER,
+    "--no-verify",
+)
 
-KEPT_S: Final = 86_400
+FINISHED_TTL_S: Final = 86_400
 """Finished Jobs stay so long, for whoever wants to read their logs."""
 GRACE_S: Final = 30
 """How long a builder may take to end; it loses nothing when it is killed."""
 COLLECT_LIMIT_S: Final = 3600
-_SMALL: Final = {
+_SMALL_RESOURCES: Final = {
     "requests": {"cpu": "100m", "memory": "256Mi"},
     "limits": {"memory": RESOLVE_MEMORY},
 }
 """For Jobs that read names and hash files."""
-_UNKNOWN_MEMORY: Final = 16 << 30
+_DEFAULT_MEMORY_BYTES: Final = 16 << 30
 """Of a build whose needs are not known."""
-_PAGES: Final = 1 << 30
+_PAGE_CACHE_BYTES: Final = 1 << 30
 """Room for pages of files beside what a build allocates; the kernel takes them back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Pod:
+class _JobPod:
     """What tells the pods of the Jobs from each other."""
 
     name: str
@@ -87,40 +94,42 @@ class _Pod:
     annotations: Mapping[str, str] | None = None
 
 
-def resolve_job(model: Model, settings: Settings, *, attempt: int, single_node: bool) -> Object:
+def render_resolve_job(
+    model: Model, settings: Settings, *, attempt: int, single_node: bool
+) -> Object:
     """Pins the source.
 
     Of a volume all files are hashed, and their sums remembered in the store, so that the build does
     not hash them again.
     """
     volume, hub = model.spec.source.persistent_volume_claim, model.spec.source.hugging_face
-    mounts, volumes = _source(model)
+    mounts, volumes = _render_source_volumes(model)
     arguments = ["resolve"]
     if volume is not None:
-        arguments += [f"{SOURCE_FOLDER}/{volume.path}".rstrip("/"), "--store", STORE]
-        mounts, volumes = _with_store(model, mounts, volumes)
+        arguments += [f"{SOURCE_FOLDER}/{volume.path}".rstrip("/"), "--store", STORE_FOLDER]
+        mounts, volumes = _add_store(model, mounts, volumes)
     elif hub is not None:
         arguments += [hub.repository, "--revision", hub.revision]
         arguments += ["--endpoint", hub.endpoint] if hub.endpoint else []
         accepted = model.spec.licence.accepted
         arguments += ["--accept-licence", accepted] if accepted else []
     asked = model.spec.source.reference_digest
-    labelled = labels(model, "resolve", store=volume is not None) | {SOURCE_LABEL: asked}
-    pod = _Pod(
+    labelled = render_labels(model, "resolve", store=volume is not None) | {SOURCE_LABEL: asked}
+    pod = _JobPod(
         name=resolve_name(model.name, asked),
         labels=labelled,
         image=settings.images[CPU_FLAVOUR].builder,
-        arguments=[*arguments, *_access(model)],
+        arguments=[*arguments, *_render_access_arguments(model)],
         mounts=mounts,
         volumes=volumes,
-        resources=resources(_SMALL, (None, None), 0, GPU),
+        resources=render_resources(_SMALL_RESOURCES, (None, None), 0, GPU),
         limit_s=RESOLVE_LIMIT_S,
         attempt=attempt,
     )
-    return _job(model, settings, pod, single_node=single_node and volume is not None)
+    return _render_job(model, settings, pod, single_node=single_node and volume is not None)
 
 
-def build_job(
+def render_build_job(
     model: Model,
     request: BuildRequest,
     settings: Settings,
@@ -130,9 +139,9 @@ def build_job(
     single_node: bool,
 ) -> Object:
     """Builds what the request asks for; the spec reaches it as a file made of an annotation."""
-    mounts, volumes = _with_store(model, *_source(model))
-    mounts = [*mounts, {"name": "spec", "mountPath": SPEC, "readOnly": True}]
-    volumes = [*volumes, _spec_file()]
+    mounts, volumes = _add_store(model, *_render_source_volumes(model))
+    mounts = [*mounts, {"name": "spec", "mountPath": SPEC_FOLDER, "readOnly": True}]
+    volumes = [*volumes, _render_spec_volume()]
     calibration = model.spec.engine.calibration
     ref = None if calibration is None else calibration.config_map_ref
     if ref is not None:
@@ -142,56 +151,56 @@ def build_job(
         volumes.append({"name": "calibration", "configMap": {"name": ref.name, "items": items}})
     given = model.spec.build.resources
     gpus = model.spec.build_gpus
-    pod = _Pod(
+    pod = _JobPod(
         name=build_name(request.digest, model.store_claim),
-        labels=labels(model, "build", request=request.digest, store=True),
+        labels=render_labels(model, "build", request=request.digest, store=True),
         image=settings.images[model.spec.build_flavour].builder,
-        arguments=[*_BUILD, *_access(model)],
+        arguments=[*_BUILD_ARGUMENTS, *_render_access_arguments(model)],
         mounts=mounts,
         volumes=volumes,
-        resources=resources(
-            _build_estimate(needs, gpus), (given.requests, given.limits), gpus, GPU
+        resources=render_resources(
+            _render_build_estimate(needs, gpus), (given.requests, given.limits), gpus, GPU
         ),
         limit_s=model.spec.build.active_deadline_seconds,
         attempt=attempt,
         gpus=gpus,
         annotations={BUILD_SPEC: canonical_json(request.spec.to_json())},
     )
-    return _job(model, settings, pod, single_node=single_node)
+    return _render_job(model, settings, pod, single_node=single_node)
 
 
-def collect_job(
+def render_collect_job(
     model: Model, garbage: GarbageDecision, settings: Settings, *, single_node: bool
 ) -> Object:
     """Removes artefacts from the store; whatever somebody uses after all stays."""
-    mounts, volumes = _with_store(model, [], [])
-    pod = _Pod(
+    mounts, volumes = _add_store(model, [], [])
+    pod = _JobPod(
         name=garbage.job,
-        labels=labels(model, "collect", store=True),
+        labels=render_labels(model, "collect", store=True),
         image=settings.images[CPU_FLAVOUR].builder,
-        arguments=["store", "remove", "--store", STORE, "--after-build", *garbage.remove],
+        arguments=["store", "remove", "--store", STORE_FOLDER, "--after-build", *garbage.remove],
         mounts=mounts,
         volumes=volumes,
-        resources=resources(_SMALL, (None, None), 0, GPU),
+        resources=render_resources(_SMALL_RESOURCES, (None, None), 0, GPU),
         limit_s=COLLECT_LIMIT_S,
     )
-    return _job(model, settings, pod, single_node=single_node)
+    return _render_job(model, settings, pod, single_node=single_node)
 
 
-def _job(model: Model, settings: Settings, pod: _Pod, *, single_node: bool) -> Object:
+def _render_job(model: Model, settings: Settings, pod: _JobPod, *, single_node: bool) -> Object:
     container: Object = {
         "name": "builder",
         "image": pod.image,
         "imagePullPolicy": settings.image_pull_policy,
         "args": pod.arguments,
-        "env": environment(),
+        "env": render_environment(),
         "resources": pod.resources,
-        "securityContext": container_security(),
+        "securityContext": render_container_security(),
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}, *pod.mounts],  # noqa: S108
     }
-    spec = pod_spec(
+    spec = render_pod_spec(
         model,
         settings,
         container,
@@ -208,38 +217,38 @@ def _job(model: Model, settings: Settings, pod: _Pod, *, single_node: bool) -> O
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(model, pod.name, pod.labels, {ATTEMPT: str(pod.attempt)}),
+        "metadata": render_metadata(model, pod.name, pod.labels, {ATTEMPT: str(pod.attempt)}),
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": pod.limit_s,
-            "ttlSecondsAfterFinished": KEPT_S,
+            "ttlSecondsAfterFinished": FINISHED_TTL_S,
             "podReplacementPolicy": "Failed",
             "template": {"metadata": template, "spec": {**spec, "restartPolicy": "Never"}},
         },
     }
 
 
-def _build_estimate(needs: ResourceEstimate, gpus: int) -> dict[str, dict[str, str]]:
+def _render_build_estimate(needs: ResourceEstimate, gpus: int) -> dict[str, dict[str, str]]:
     """Processors for the threads that convert and compile, memory as the plan says."""
-    memory = needs.memory_bytes or _UNKNOWN_MEMORY
+    memory = needs.memory_bytes or _DEFAULT_MEMORY_BYTES
     return {
-        "requests": {"cpu": "8" if gpus else "2", "memory": mebibytes(memory)},
-        "limits": {"memory": mebibytes(memory + memory // 4 + _PAGES)},
+        "requests": {"cpu": "8" if gpus else "2", "memory": format_mebibytes(memory)},
+        "limits": {"memory": format_mebibytes(memory + memory // 4 + _PAGE_CACHE_BYTES)},
     }
 
 
-def _access(model: Model) -> list[str]:
+def _render_access_arguments(model: Model) -> list[str]:
     """How a hub is asked, and where a Job leaves its last words."""
     hub = model.spec.source.hugging_face
     found = ["--termination-message", TERMINATION_LOG]
     if hub is not None and hub.token_secret_ref is not None:
-        found += ["--token-file", f"{TOKEN}/token"]
+        found += ["--token-file", f"{TOKEN_FOLDER}/token"]
     if hub is not None and hub.ca_secret_ref is not None:
-        found += ["--ca-file", f"{CERTIFICATES}/ca.crt"]
+        found += ["--ca-file", f"{CA_FOLDER}/ca.crt"]
     return found
 
 
-def _source(model: Model) -> tuple[list[Object], list[Object]]:
+def _render_source_volumes(model: Model) -> tuple[list[Object], list[Object]]:
     """Mounts and volumes of what a checkpoint is read from: secrets of a hub, or a volume."""
     mounts: list[Object] = []
     volumes: list[Object] = []
@@ -249,32 +258,36 @@ def _source(model: Model) -> tuple[list[Object], list[Object]]:
         claim = {"claimName": volume.claim_name, "readOnly": True}
         volumes.append({"name": "source", "persistentVolumeClaim": claim})
     if hub is not None and hub.token_secret_ref is not None:
-        mounts.append({"name": "token", "mountPath": TOKEN, "readOnly": True})
+        mounts.append({"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True})
         volumes.append(
-            _secret("token", hub.token_secret_ref.name, hub.token_secret_ref.key, "token")
+            _render_secret_volume(
+                "token", hub.token_secret_ref.name, hub.token_secret_ref.key, "token"
+            )
         )
     if hub is not None and hub.ca_secret_ref is not None:
-        mounts.append({"name": "ca", "mountPath": CERTIFICATES, "readOnly": True})
-        volumes.append(_secret("ca", hub.ca_secret_ref.name, hub.ca_secret_ref.key, "ca.crt"))
+        mounts.append({"name": "ca", "mountPath": CA_FOLDER, "readOnly": True})
+        volumes.append(
+            _render_secret_volume("ca", hub.ca_secret_ref.name, hub.ca_secret_ref.key, "ca.crt")
+        )
     return mounts, volumes
 
 
-def _secret(volume: str, name: str, key: str, path: str) -> Object:
+def _render_secret_volume(volume: str, name: str, key: str, path: str) -> Object:
     items = [{"key": key, "path": path}]
     secret = {"secretName": name, "items": items, "defaultMode": 0o440}
     return {"name": volume, "secret": secret}
 
 
-def _with_store(
+def _add_store(
     model: Model, mounts: list[Object], volumes: list[Object]
 ) -> tuple[list[Object], list[Object]]:
     claim = {"claimName": model.store_claim}
     return (
-        [*mounts, {"name": STORE_VOLUME, "mountPath": STORE}],
+        [*mounts, {"name": STORE_VOLUME, "mountPath": STORE_FOLDER}],
         [*volumes, {"name": STORE_VOLUME, "persistentVolumeClaim": claim}],
     )
 
 
-def _spec_file() -> Object:
+def _render_spec_volume() -> Object:
     field = {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{BUILD_SPEC}']"}
     return {"name": "spec", "downwardAPI": {"items": [{"path": "spec.json", "fieldRef": field}]}}

@@ -14,7 +14,7 @@ from llmjp_operator.names import (
     OPERATOR,
     REQUEST_LABEL,
     STORE_LABEL,
-    store_id,
+    make_store_id,
 )
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 
-def labels(
+def render_labels(
     model: Model, component: str, *, request: str = "", key: str = "", store: bool = False
 ) -> dict[str, str]:
     """What an object of a model is found by.
@@ -47,11 +47,11 @@ def labels(
     if key:
         found[KEY_LABEL] = key
     if store:
-        found[STORE_LABEL] = store_id(model.store_claim)
+        found[STORE_LABEL] = make_store_id(model.store_claim)
     return found
 
 
-def owner(model: Model) -> Object:
+def render_owner(model: Model) -> Object:
     """The reference by which Kubernetes removes an object with its model."""
     return {
         "apiVersion": API_VERSION,
@@ -61,7 +61,7 @@ def owner(model: Model) -> Object:
     }
 
 
-def metadata(
+def render_metadata(
     model: Model,
     name: str,
     labelled: dict[str, str],
@@ -74,5 +74,5 @@ def metadata(
     if annotations:
         found["annotations"] = annotations
     if owned:
-        found["ownerReferences"] = [owner(model)]
+        found["ownerReferences"] = [render_owner(model)]
     return found

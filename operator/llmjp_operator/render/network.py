@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from llmjp_builder.contracts.defaults import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from llmjp_operator.names import BUILD_SUFFIX, COMPONENT, MODEL_LABEL
-from llmjp_operator.render.metadata import labels, metadata
-from llmjp_operator.render.service import selector
+from llmjp_operator.render.metadata import render_labels, render_metadata
+from llmjp_operator.render.service import get_selector
 
 if TYPE_CHECKING:
     from llmjp_operator.api import Model
@@ -29,40 +29,48 @@ _HTTPS: Final = 443
 _DNS: Final = 53
 
 
-def serving_policy(model: Model, settings: Settings) -> Object | None:
+def render_serving_policy(model: Model, settings: Settings) -> Object | None:
     """Clients reach the serving ports, Prometheus the metrics, and the pods reach nobody."""
     network = settings.network
     if not network.enabled:
         return None
     clients = network.serving_from or ({"podSelector": {}},)
     rules = [
-        {"from": _peers(clients), "ports": [_tcp(GRPC_PORT), _tcp(HTTP_PORT)]},
-        {"from": _peers((*network.metrics_from, *clients)), "ports": [_tcp(METRICS_PORT)]},
+        {
+            "from": _copy_peers(clients),
+            "ports": [_render_tcp_port(GRPC_PORT), _render_tcp_port(HTTP_PORT)],
+        },
+        {
+            "from": _copy_peers((*network.metrics_from, *clients)),
+            "ports": [_render_tcp_port(METRICS_PORT)],
+        },
     ]
-    named = metadata(model, model.name, labels(model, "serving"))
-    return _policy(named, {"matchLabels": selector(model)}, ingress=rules, egress=[])
+    named = render_metadata(model, model.name, render_labels(model, "serving"))
+    return _render_policy(named, {"matchLabels": get_selector(model)}, ingress=rules, egress=[])
 
 
-def builders_policy(model: Model, settings: Settings) -> Object | None:
+def render_builder_policy(model: Model, settings: Settings) -> Object | None:
     """Builds reach a hub outside the cluster, and nobody reaches them."""
     network = settings.network
     if not network.enabled:
         return None
     # Addresses of DNS are the cluster's own, and where it runs differs: any peer, but these ports.
-    rules: list[Object] = [{"ports": [{"port": _DNS, "protocol": "UDP"}, _tcp(_DNS)]}]
-    outside = _outside(network.cluster_cidrs)
+    rules: list[Object] = [{"ports": [{"port": _DNS, "protocol": "UDP"}, _render_tcp_port(_DNS)]}]
+    outside = _render_outside_peers(network.cluster_cidrs)
     if model.spec.source.hugging_face is not None and outside:
-        rules.append({"to": outside, "ports": _hub_ports(model)})
-    rules += _peers(network.build_egress)
+        rules.append({"to": outside, "ports": _render_hub_ports(model)})
+    rules += _copy_peers(network.build_egress)
     pods: Object = {
         "matchLabels": {MODEL_LABEL: model.name},
         "matchExpressions": [{"key": COMPONENT, "operator": "In", "values": list(BUILDERS)}],
     }
-    named = metadata(model, f"{model.name}{BUILD_SUFFIX}", labels(model, "build"))
-    return _policy(named, pods, ingress=[], egress=rules)
+    named = render_metadata(model, f"{model.name}{BUILD_SUFFIX}", render_labels(model, "build"))
+    return _render_policy(named, pods, ingress=[], egress=rules)
 
 
-def _policy(named: Object, pods: Object, *, ingress: list[Object], egress: list[Object]) -> Object:
+def _render_policy(
+    named: Object, pods: Object, *, ingress: list[Object], egress: list[Object]
+) -> Object:
     spec: Object = {"podSelector": pods, "policyTypes": ["Ingress", "Egress"]}
     # An empty list is stored as none at all, and means the same.
     spec |= {"ingress": ingress} if ingress else {}
@@ -75,7 +83,7 @@ def _policy(named: Object, pods: Object, *, ingress: list[Object], egress: list[
     }
 
 
-def _outside(cidrs: tuple[str, ...]) -> list[Object]:
+def _render_outside_peers(cidrs: tuple[str, ...]) -> list[Object]:
     """Everywhere but the cluster's own ranges; nowhere where these are everything."""
     peers: list[Object] = []
     for everywhere, version in (("0.0.0.0/0", 4), ("::/0", 6)):
@@ -87,16 +95,16 @@ def _outside(cidrs: tuple[str, ...]) -> list[Object]:
     return peers
 
 
-def _hub_ports(model: Model) -> list[Object]:
+def _render_hub_ports(model: Model) -> list[Object]:
     hub = model.spec.source.hugging_face
     endpoint = urlsplit((hub.endpoint if hub else None) or "https://hub")
     port = endpoint.port or (80 if endpoint.scheme == "http" else _HTTPS)
-    return [_tcp(number) for number in sorted({_HTTPS, port})]
+    return [_render_tcp_port(number) for number in sorted({_HTTPS, port})]
 
 
-def _tcp(port: int) -> Object:
+def _render_tcp_port(port: int) -> Object:
     return {"port": port, "protocol": "TCP"}
 
 
-def _peers(given: tuple[Any, ...]) -> list[Object]:
+def _copy_peers(given: tuple[Any, ...]) -> list[Object]:
     return [copy.deepcopy(dict(item)) for item in given]

@@ -29,27 +29,29 @@ def render_objects(
     """Yield the objects, with the Deployment that was rendered already, if there is one."""
     if decision.problem is not None and deployment is None:
         return
-    yield service.service_account(model)
-    yield from filter(None, (network.builders_policy(model, settings),))
-    yield from filter(None, (storage.claim(model),))
+    yield service.render_service_account(model)
+    yield from filter(None, (network.render_builder_policy(model, settings),))
+    yield from filter(None, (storage.render_claim(model),))
     yield from _render_jobs(model, settings, decision)
     if deployment is not None:
-        yield from filter(None, (network.serving_policy(model, settings),))
-        yield from service.services(model)
-        yield service.disruption_budget(model)
+        yield from filter(None, (network.render_serving_policy(model, settings),))
+        yield from service.render_services(model)
+        yield service.render_disruption_budget(model)
         yield deployment
     if garbage.remove:
-        yield jobs.collect_job(model, garbage, settings, single_node=decision.single_node)
+        yield jobs.render_collect_job(model, garbage, settings, single_node=decision.single_node)
 
 
 def _render_jobs(model: Model, settings: Settings, decision: Decision) -> Iterator[Object]:
     """Yield Jobs that are to be created; those that exist are never changed."""
     resolving, building, single_node = decision.resolving, decision.building, decision.single_node
     if resolving is not None and resolving.create:
-        yield jobs.resolve_job(model, settings, attempt=resolving.attempt, single_node=single_node)
+        yield jobs.render_resolve_job(
+            model, settings, attempt=resolving.attempt, single_node=single_node
+        )
     if building is not None and building.create:
         assert decision.request is not None
-        yield jobs.build_job(
+        yield jobs.render_build_job(
             model,
             decision.request,
             settings,

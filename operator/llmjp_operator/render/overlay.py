@@ -13,8 +13,8 @@ from posixpath import normpath
 from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_operator.api import encode
-from llmjp_operator.render.pods import ARTEFACT, STORE_VOLUME, container_security
-from llmjp_operator.render.spelling import said, spelled
+from llmjp_operator.render.pods import ARTEFACT_FOLDER, STORE_VOLUME, render_container_security
+from llmjp_operator.render.stored_form import drop_empty_values, normalize_pod_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,11 +35,14 @@ MERGE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
 }
 """Fields whose lists are merged, by the fields that tell their items apart."""
-_DEFAULTS: Final = {"protocol": "TCP"}
+_KEY_DEFAULTS: Final = {"protocol": "TCP"}
 """Of fields that are keys."""
-_WHOLE: Final = frozenset({"env", "volumes"})
+_REPLACED: Final = frozenset({"env", "volumes"})
 """Whose items are of one sort each: another one replaces what was there, and does not join it."""
-_FIXED: Final = {"volumes": frozenset({(STORE_VOLUME,)}), "volumeMounts": frozenset({(ARTEFACT,)})}
+_FIXED: Final = {
+    "volumes": frozenset({(STORE_VOLUME,)}),
+    "volumeMounts": frozenset({(ARTEFACT_FOLDER,)}),
+}
 """The artefact, which nobody may write to or put another in the place of."""
 _APPENDED: Final = frozenset(
     {
@@ -50,97 +53,97 @@ _APPENDED: Final = frozenset(
 """Of pod affinity: all must hold, so both sides' do."""
 _OURS: Final = frozenset({"serving.llmjp.dev", "app.kubernetes.io"})
 """Prefixes of labels and annotations that are the operator's."""
-_RAISING: Final = ("container.apparmor.security.beta.kubernetes.io",)
+_PRIVILEGED: Final = ("container.apparmor.security.beta.kubernetes.io",)
 """Prefixes of annotations that take a container's confinement away (PodSecurity baseline)."""
 _HOOKS: Final = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle")
 """With what the kubelet calls: the pod, and not, in the node's name, a host of somebody's choice
 (PodSecurity baseline)."""
 
 
-def overlaid(template: Object, overlay: PodTemplate) -> Object:
+def apply_overlay(template: Object, overlay: PodTemplate) -> Object:
     """The pod template with the overlay."""
-    over: Object = said(encode(overlay))
+    over: Object = drop_empty_values(encode(overlay))
     if not over:
         return template
-    merged = _merged(template, over)
+    merged = _merge(template, over)
     for kind in ("initContainers", "containers"):
         if kind in merged["spec"]:
-            merged["spec"][kind] = [_confined(container) for container in merged["spec"][kind]]
+            merged["spec"][kind] = [_confine(container) for container in merged["spec"][kind]]
     for kind in ("labels", "annotations"):
-        merged["metadata"][kind] = _allowed(
+        merged["metadata"][kind] = _filter_metadata(
             template["metadata"].get(kind, {}), merged["metadata"].get(kind, {})
         )
-    return {**merged, "spec": spelled(merged["spec"])}
+    return {**merged, "spec": normalize_pod_spec(merged["spec"])}
 
 
-def _allowed(ours: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+def _filter_metadata(ours: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """Labels or annotations without what raises privileges; the operator's own as they were."""
-    kept = {name: value for name, value in given.items() if _prefix(name) not in _RAISING}
-    return kept | {name: value for name, value in ours.items() if _prefix(name) in _OURS}
+    kept = {name: value for name, value in given.items() if _get_prefix(name) not in _PRIVILEGED}
+    return kept | {name: value for name, value in ours.items() if _get_prefix(name) in _OURS}
 
 
-def _prefix(name: str) -> str:
+def _get_prefix(name: str) -> str:
     return name.partition("/")[0]
 
 
-def _confined(container: Object) -> Object:
+def _confine(container: Object) -> Object:
     """As restricted as ours, on no port of the node."""
-    found = {"securityContext": container_security(), **container}
+    found = {"securityContext": render_container_security(), **container}
     if "ports" in found:
         node = {"hostPort", "hostIP"}
         found["ports"] = [{k: v for k, v in p.items() if k not in node} for p in found["ports"]]
-    return found | {hook: _of_this_pod(found[hook]) for hook in _HOOKS if hook in found}
+    return found | {hook: _drop_hosts(found[hook]) for hook in _HOOKS if hook in found}
 
 
-def _of_this_pod(hook: Any) -> Any:
+def _drop_hosts(hook: Any) -> Any:
     """A probe or the like, without the host that httpGet and tcpSocket would go to."""
     if not isinstance(hook, dict):
         return hook
     return {
         name: {k: v for k, v in value.items() if k != "host"}
         if name in {"httpGet", "tcpSocket"} and isinstance(value, dict)
-        else _of_this_pod(value)
+        else _drop_hosts(value)
         for name, value in hook.items()
     }
 
 
-def _merged(base: Object, over: Object) -> Object:
+def _merge(base: Object, over: Object) -> Object:
     result = copy.deepcopy(base)
     for name, value in over.items():
         before = result.get(name)
         if isinstance(value, dict):
-            result[name] = _merged(before if isinstance(before, dict) else {}, value)
+            result[name] = _merge(before if isinstance(before, dict) else {}, value)
         elif isinstance(value, list):
-            result[name] = _merged_lists(name, before if isinstance(before, list) else [], value)
+            result[name] = _merge_lists(name, before if isinstance(before, list) else [], value)
         else:
             result[name] = value
     return result
 
 
-def _merged_lists(name: str, base: list[Any], over: list[Any]) -> list[Any]:
+def _merge_lists(name: str, base: list[Any], over: list[Any]) -> list[Any]:
     if name in _APPENDED:
         return [*base, *copy.deepcopy(over)]
     keys = MERGE_KEYS.get(name)
     if keys is None or not all(isinstance(item, dict) for item in over):
         return copy.deepcopy(over)
     result = list(base)
-    places = {_key(item, keys): place for place, item in enumerate(base)}
+    places = {_get_key(item, keys): place for place, item in enumerate(base)}
     fixed = _FIXED.get(name, frozenset()) & places.keys()
     for item in over:
-        key = _key(item, keys)
+        key = _get_key(item, keys)
         if key in fixed:
             continue
         if key not in places:
             places[key] = len(result)
             result.append({})
-        before = {} if name in _WHOLE else result[places[key]]
-        result[places[key]] = _merged(before, item)
+        before = {} if name in _REPLACED else result[places[key]]
+        result[places[key]] = _merge(before, item)
     return result
 
 
-def _key(item: Object, names: tuple[str, ...]) -> tuple[Any, ...]:
+def _get_key(item: Object, names: tuple[str, ...]) -> tuple[Any, ...]:
     """What tells an item apart; as text, since nobody has checked what it is."""
-    texts = {name: str(item.get(name, _DEFAULTS.get(name))) for name in names}
+    texts = {name: str(item.get(name, _KEY_DEFAULTS.get(name))) for name in names}
     if "mountPath" in texts:
         texts["mountPath"] = normpath(texts["mountPath"])
     return tuple(texts.values())

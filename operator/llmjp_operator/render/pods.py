@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from llmjp_operator.names import GPU, HOSTNAME, STORE_LABEL, store_id
+from llmjp_operator.names import GPU, HOSTNAME, STORE_LABEL, make_store_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,25 +18,25 @@ Object = dict[str, Any]
 USER: Final = 10001
 """uid, gid and group of volumes; the images' own."""
 TERMINATION_LOG: Final = "/dev/termination-log"
-SCRATCH: Final = "/tmp"  # noqa: S108  an emptyDir of the pod
+SCRATCH_FOLDER: Final = "/tmp"  # noqa: S108  an emptyDir of the pod
 STORE_VOLUME: Final = "store"
 """Name of the volume of the store, in every pod that mounts it."""
-ARTEFACT: Final = "/artefact"
+ARTEFACT_FOLDER: Final = "/artefact"
 """Where the artefact that is served is mounted."""
 GPU_PRODUCT: Final = "nvidia.com/gpu.product"
 """Label of nodes, by NVIDIA's GPU feature discovery."""
 
 ENVIRONMENT: Final = {
-    "HOME": SCRATCH,
-    "TMPDIR": SCRATCH,
-    "XDG_CACHE_HOME": f"{SCRATCH}/cache",
-    "HF_HOME": f"{SCRATCH}/hf",
+    "HOME": SCRATCH_FOLDER,
+    "TMPDIR": SCRATCH_FOLDER,
+    "XDG_CACHE_HOME": f"{SCRATCH_FOLDER}/cache",
+    "HF_HOME": f"{SCRATCH_FOLDER}/hf",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 
 
-def pod_security() -> Object:
+def render_pod_security() -> Object:
     """Of a pod."""
     return {
         "runAsNonRoot": True,
@@ -48,7 +48,7 @@ def pod_security() -> Object:
     }
 
 
-def container_security() -> Object:
+def render_container_security() -> Object:
     """Of a container of ours."""
     return {
         "allowPrivilegeEscalation": False,
@@ -57,7 +57,7 @@ def container_security() -> Object:
     }
 
 
-def environment(extra: Mapping[str, str] | None = None) -> list[Object]:
+def render_environment(extra: Mapping[str, str] | None = None) -> list[Object]:
     """Of a container. An empty value is stored as none, and means the same."""
     return [
         {"name": name, **({"value": value} if value else {})}
@@ -65,7 +65,7 @@ def environment(extra: Mapping[str, str] | None = None) -> list[Object]:
     ]
 
 
-def pod_spec(
+def render_pod_spec(
     model: Model,
     settings: Settings,
     container: Object,
@@ -94,7 +94,7 @@ def pod_spec(
         "serviceAccountName": model.name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": pod_security(),
+        "securityContext": render_pod_security(),
         "terminationGracePeriodSeconds": grace_s,
         "containers": [container],
         "volumes": [{"name": "scratch", "emptyDir": {}}, *volumes],
@@ -104,7 +104,7 @@ def pod_spec(
         selector[GPU_PRODUCT] = model.spec.hardware.gpu_product
     if selector:
         spec["nodeSelector"] = dict(sorted(selector.items()))
-    tolerated = [_toleration(t) for t in tolerations]
+    tolerated = [_render_toleration(t) for t in tolerations]
     if gpus:
         tolerated.append({"key": GPU, "operator": "Exists", "effect": "NoSchedule"})
     if tolerated:
@@ -112,23 +112,23 @@ def pod_spec(
     if settings.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
     if single_node:
-        spec["affinity"] = {"podAffinity": {_REQUIRED: [_beside(model)]}}
+        spec["affinity"] = {"podAffinity": {_REQUIRED_AFFINITY: [_render_store_affinity(model)]}}
     return spec
 
 
-_REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
+_REQUIRED_AFFINITY: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
-def _beside(model: Model) -> Object:
+def _render_store_affinity(model: Model) -> Object:
     """On the node of the other pods of the store; the first one may go anywhere.
 
     Source: k8s.io/kubernetes/pkg/scheduler/framework/plugins/interpodaffinity.
     """
-    store = store_id(model.store_claim)
+    store = make_store_id(model.store_claim)
     return {"labelSelector": {"matchLabels": {STORE_LABEL: store}}, "topologyKey": HOSTNAME}
 
 
-def _toleration(given: Toleration) -> Object:
+def _render_toleration(given: Toleration) -> Object:
     """An empty value is stored as none, and means the same."""
     found = {
         "key": given.key,

@@ -15,7 +15,7 @@ _KNOWN: Final = _BINARY.keys() | _DECIMAL.keys()
 _QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]{0,2})")
 
 
-def canonical(quantity: str) -> str:
+def normalize_quantity(quantity: str) -> str:
     """The same quantity, as the API server gives it back: no fraction, the largest suffix.
 
     A quantity in powers of two stays one only where it is whole in some such unit.
@@ -25,36 +25,42 @@ def canonical(quantity: str) -> str:
     number, suffix = Decimal(match[1]), match[2]
     if suffix in _BINARY:
         value = number * Decimal(1024) ** _BINARY[suffix]
-        return _spelled(value, 1024, dict(reversed(_BINARY.items()))) if value else "0"
+        return _format_scaled(value, 1024, dict(reversed(_BINARY.items()))) if value else "0"
     value = number * Decimal(1000) ** _DECIMAL[suffix]
-    return _spelled(value, 1000, dict(reversed(_DECIMAL.items()))) if value else "0"
+    return _format_scaled(value, 1000, dict(reversed(_DECIMAL.items()))) if value else "0"
 
 
-def as_stored(quantity: str | float) -> str:
+def normalize_if_valid(quantity: str | float) -> str:
     """Likewise, of what nobody has checked: the API server judges it, and it stays as it is."""
     text = str(quantity)
-    return canonical(text) if _QUANTITY.fullmatch(text) and _suffix(text) in _KNOWN else text
+    return (
+        normalize_quantity(text)
+        if _QUANTITY.fullmatch(text) and _get_suffix(text) in _KNOWN
+        else text
+    )
 
 
-def _suffix(quantity: str) -> str:
+def _get_suffix(quantity: str) -> str:
     return quantity.lstrip("0123456789.")
 
 
-def _spelled(value: Decimal, base: int, suffixes: Mapping[str, int]) -> str:
+def _format_scaled(value: Decimal, base: int, suffixes: Mapping[str, int]) -> str:
     for suffix, power in suffixes.items():
         scaled = value / Decimal(base) ** power
         if scaled == scaled.to_integral_value() and scaled >= 1:
             return f"{int(scaled)}{suffix}"
     # Less than a byte of a unit of powers of two, or a whole number of bytes without one.
-    return canonical(f"{value.normalize():f}") if base == 1024 else f"{int(value * 10**9)}n"
+    return (
+        normalize_quantity(f"{value.normalize():f}") if base == 1024 else f"{int(value * 10**9)}n"
+    )
 
 
-def mebibytes(count: int) -> str:
+def format_mebibytes(count: int) -> str:
     """So many bytes, rounded up to whole MiB."""
-    return canonical(f"{-(-count // (1 << 20))}Mi")
+    return normalize_quantity(f"{-(-count // (1 << 20))}Mi")
 
 
-def resources(
+def render_resources(
     estimate: Mapping[str, Mapping[str, str]],
     given: tuple[Mapping[str, str] | None, Mapping[str, str] | None],
     gpus: int,
@@ -72,34 +78,34 @@ def resources(
     requests = {**estimate.get("requests", {}), **(given[0] or {})}
     limits = {**estimate.get("limits", {}), **(given[1] or {})}
     for name, limit in limits.items():
-        if name in requests and name not in (given[0] or {}) and _less(limit, requests[name]):
+        if name in requests and name not in (given[0] or {}) and _is_less(limit, requests[name]):
             requests[name] = limit
     for name, request in (given[0] or {}).items():
-        if name in limits and name not in (given[1] or {}) and _less(limits[name], request):
+        if name in limits and name not in (given[1] or {}) and _is_less(limits[name], request):
             limits[name] = request
     for name, request in (given[0] or {}).items():
-        if _is_counted(name):
+        if _needs_limit(name):
             limits.setdefault(name, request)
     if gpus:
         requests[gpu] = limits[gpu] = str(gpus)
     found = {"requests": requests, "limits": limits}
     return {
-        kind: {name: canonical(value) for name, value in sorted(values.items())}
+        kind: {name: normalize_quantity(value) for name, value in sorted(values.items())}
         for kind, values in found.items()
         if values
     }
 
 
-def _is_counted(name: str) -> bool:
+def _needs_limit(name: str) -> bool:
     """Whether the API server wants a limit beside a request: devices, and pages of their own."""
     return "/" in name or name.startswith("hugepages-")
 
 
-def _less(one: str, other: str) -> bool:
-    return _value(one) < _value(other)
+def _is_less(one: str, other: str) -> bool:
+    return _parse_value(one) < _parse_value(other)
 
 
-def _value(quantity: str) -> Decimal:
+def _parse_value(quantity: str) -> Decimal:
     match = _QUANTITY.fullmatch(quantity)
     assert match is not None, "the API server refuses others"
     number, suffix = Decimal(match[1]), match[2]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.contracts.defaults import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from llmjp_operator.names import COMPONENT, HEADLESS_SUFFIX, MODEL_LABEL
-from llmjp_operator.render.metadata import labels, metadata
+from llmjp_operator.render.metadata import render_labels, render_metadata
 
 if TYPE_CHECKING:
     from llmjp_operator.api import Model
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 
-def selector(model: Model) -> dict[str, str]:
+def get_selector(model: Model) -> dict[str, str]:
     """The pods that serve the model."""
     return {COMPONENT: "serving", MODEL_LABEL: model.name}
 
 
-def services(model: Model) -> tuple[Object, Object]:
+def render_services(model: Model) -> tuple[Object, Object]:
     """One address for all pods, and one name that resolves to each of them."""
     wanted = model.spec.serving.service
     annotations = dict(wanted.annotations or {})
-    one = _service(model, model.name, {"type": wanted.type}, annotations)
-    each = _service(model, f"{model.name}{HEADLESS_SUFFIX}", {"clusterIP": "None"}, {})
+    one = _render_service(model, model.name, {"type": wanted.type}, annotations)
+    each = _render_service(model, f"{model.name}{HEADLESS_SUFFIX}", {"clusterIP": "None"}, {})
     return one, each
 
 
-def _service(model: Model, name: str, spec: Object, annotations: dict[str, str]) -> Object:
+def _render_service(model: Model, name: str, spec: Object, annotations: dict[str, str]) -> Object:
     # HTTP/2 without TLS has a protocol of its own (kubernetes.io/docs, appProtocol).
     tls = bool(model.spec.serving.tls.secret_name)
     ports = [
@@ -40,10 +40,10 @@ def _service(model: Model, name: str, spec: Object, annotations: dict[str, str])
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(model, name, labels(model, "serving"), annotations),
+        "metadata": render_metadata(model, name, render_labels(model, "serving"), annotations),
         "spec": {
             **spec,
-            "selector": selector(model),
+            "selector": get_selector(model),
             "ports": [
                 {
                     "name": port,
@@ -58,25 +58,25 @@ def _service(model: Model, name: str, spec: Object, annotations: dict[str, str])
     }
 
 
-def service_account(model: Model) -> Object:
+def render_service_account(model: Model) -> Object:
     """What all pods of the model run as: an account without rights, whose token nobody mounts."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": metadata(model, model.name, labels(model, "serving")),
+        "metadata": render_metadata(model, model.name, render_labels(model, "serving")),
         "automountServiceAccountToken": False,
     }
 
 
-def disruption_budget(model: Model) -> Object:
+def render_disruption_budget(model: Model) -> Object:
     """Nodes are drained one pod at a time, and pods that do not answer never hinder it."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": metadata(model, model.name, labels(model, "serving")),
+        "metadata": render_metadata(model, model.name, render_labels(model, "serving")),
         "spec": {
             "maxUnavailable": 1,
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": selector(model)},
+            "selector": {"matchLabels": get_selector(model)},
         },
     }

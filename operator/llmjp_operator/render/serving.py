@@ -13,19 +13,19 @@ from llmjp_operator.names import (
     MODEL_LABEL,
     POD_DIGEST,
     SERVING_CONTAINER,
-    digest,
+    compute_digest,
 )
-from llmjp_operator.render.metadata import labels, metadata
-from llmjp_operator.render.overlay import overlaid
+from llmjp_operator.render.metadata import render_labels, render_metadata
+from llmjp_operator.render.overlay import apply_overlay
 from llmjp_operator.render.pods import (
-    ARTEFACT,
+    ARTEFACT_FOLDER,
     STORE_VOLUME,
     TERMINATION_LOG,
-    container_security,
-    environment,
-    pod_spec,
+    render_container_security,
+    render_environment,
+    render_pod_spec,
 )
-from llmjp_operator.render.quantities import mebibytes, resources
+from llmjp_operator.render.quantities import format_mebibytes, render_resources
 
 if TYPE_CHECKING:
     from llmjp_builder.contracts.spec import Built
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
-TLS: Final = "/etc/llmjp/tls"
+TLS_FOLDER: Final = "/etc/llmjp/tls"
 """Folder with tls.crt and tls.key."""
 
 LOAD_BYTES_PER_S: Final = 100_000_000
@@ -50,13 +50,13 @@ GPU_PULL_S: Final = 300
 """Likewise, where NVIDIA's image of 14 GB may have to be pulled and unpacked first."""
 DRAIN_MARGIN_S: Final = 45
 """For Triton to end once all streams have; `llmjp serve` kills it after 30 s."""
-_UNKNOWN_MEMORY: Final = 4 << 30
-_SHARED_MEMORY: Final = 1 << 30
+_DEFAULT_MEMORY_BYTES: Final = 4 << 30
+_SHARED_MEMORY_BYTES: Final = 1 << 30
 """Of /dev/shm for each rank: NCCL's rings and Triton's regions (NVIDIA/TensorRT-LLM#408, #1702)."""
-_SHARED_MEMORY_CPU: Final = 256 << 20
+_SHARED_MEMORY_CPU_BYTES: Final = 256 << 20
 
 
-def deployment(
+def render_deployment(
     model: Model,
     built: Built,
     settings: Settings,
@@ -76,22 +76,25 @@ def deployment(
         failed_rollout: digest of pods that were tried and taken back.
     """
     serving = model.spec.serving
-    template = overlaid(
-        _template(model, built, settings, host_memory_bytes, single_node=single_node),
+    template = apply_overlay(
+        _render_template(model, built, settings, host_memory_bytes, single_node=single_node),
         serving.pod_template,
     )
-    annotations = {POD_DIGEST: digest(canonical_json(template))}
+    annotations = {POD_DIGEST: compute_digest(canonical_json(template))}
     if failed_rollout:
         annotations[FAILED_ROLLOUT] = failed_rollout
     surge = serving.max_surge
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(model, model.name, labels(model, "serving", store=True), annotations),
+        "metadata": render_metadata(
+            model, model.name, render_labels(model, "serving", store=True), annotations
+        ),
         "spec": {
             "replicas": serving.replicas,
             "revisionHistoryLimit": 3,
-            "progressDeadlineSeconds": _probed_s(built) + _pull_limit_s(model.spec),
+            "progressDeadlineSeconds": _compute_probe_limit_s(built)
+            + _get_pull_limit_s(model.spec),
             "selector": {"matchLabels": {COMPONENT: "serving", MODEL_LABEL: model.name}},
             "strategy": {
                 "type": "RollingUpdate",
@@ -102,28 +105,28 @@ def deployment(
     }
 
 
-def pod_digest(made: Object) -> str:
+def get_pod_digest(made: Object) -> str:
     """Digest of the pods that a Deployment of ours is to run."""
     found: str = made["metadata"]["annotations"][POD_DIGEST]
     return found
 
 
-def start_limit_s(built: Built) -> int:
+def compute_start_limit_s(built: Built) -> int:
     """How long a server may take to become ready."""
     seconds = START_S + built.bytes // LOAD_BYTES_PER_S
     return -(-seconds // STARTUP_PERIOD_S) * STARTUP_PERIOD_S
 
 
-def _probed_s(built: Built) -> int:
-    return start_limit_s(built) + STARTUP_MARGIN_S
+def _compute_probe_limit_s(built: Built) -> int:
+    return compute_start_limit_s(built) + STARTUP_MARGIN_S
 
 
-def _pull_limit_s(spec: Spec) -> int:
+def _get_pull_limit_s(spec: Spec) -> int:
     """A rollout counts as stalled no sooner: with maxSurge 0 that takes it back."""
     return GPU_PULL_S if spec.serving_gpus else PULL_S
 
 
-def _template(
+def _render_template(
     model: Model,
     built: Built,
     settings: Settings,
@@ -133,16 +136,16 @@ def _template(
 ) -> Object:
     gpus = model.spec.serving_gpus
     volumes = [
-        _store(model),
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(gpus)}},
+        _render_store_volume(model),
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _format_shared_memory(gpus)}},
     ]
     if secret := model.spec.serving.tls.secret_name:
         volumes.append({"name": "tls", "secret": {"secretName": secret, "defaultMode": 0o440}})
     serving = model.spec.serving
-    spec = pod_spec(
+    spec = render_pod_spec(
         model,
         settings,
-        _container(model, built, settings, host_memory_bytes),
+        _render_container(model, built, settings, host_memory_bytes),
         volumes,
         node_selector=serving.node_selector,
         tolerations=serving.tolerations,
@@ -150,21 +153,21 @@ def _template(
         grace_s=serving.drain_seconds + DRAIN_MARGIN_S,
         single_node=single_node,
     )
-    labelled = labels(model, "serving", key=built.key, store=True)
+    labelled = render_labels(model, "serving", key=built.key, store=True)
     annotations = {"prometheus.io/port": str(METRICS_PORT), "prometheus.io/scrape": "true"}
     return {"metadata": {"labels": labelled, "annotations": annotations}, "spec": spec}
 
 
-def _store(model: Model) -> Object:
+def _render_store_volume(model: Model) -> Object:
     claim = {"claimName": model.store_claim, "readOnly": True}
     return {"name": STORE_VOLUME, "persistentVolumeClaim": claim}
 
 
-def _shared_memory(gpus: int) -> str:
-    return mebibytes(_SHARED_MEMORY * gpus if gpus else _SHARED_MEMORY_CPU)
+def _format_shared_memory(gpus: int) -> str:
+    return format_mebibytes(_SHARED_MEMORY_BYTES * gpus if gpus else _SHARED_MEMORY_CPU_BYTES)
 
 
-def _container(
+def _render_container(
     model: Model, built: Built, settings: Settings, host_memory_bytes: int | None
 ) -> Object:
     serving, gpus = model.spec.serving, model.spec.serving_gpus
@@ -173,21 +176,21 @@ def _container(
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
         {
             "name": STORE_VOLUME,
-            "mountPath": ARTEFACT,
+            "mountPath": ARTEFACT_FOLDER,
             "subPath": f"artefacts/{built.key}",
             "readOnly": True,
         },
     ]
     if serving.tls.secret_name:
-        mounts.append({"name": "tls", "mountPath": TLS, "readOnly": True})
+        mounts.append({"name": "tls", "mountPath": TLS_FOLDER, "readOnly": True})
     given = serving.resources
     drain = ["llmjp", "drain", "--timeout", str(serving.drain_seconds)]
     return {
         "name": SERVING_CONTAINER,
         "image": settings.images[model.spec.serving_flavour].runtime,
         "imagePullPolicy": settings.image_pull_policy,
-        "args": arguments(model.spec, built),
-        "env": environment(_gpu_environment(gpus)),
+        "args": render_arguments(model.spec, built),
+        "env": render_environment(_get_mpi_environment(gpus)),
         "ports": [
             {"name": name, "containerPort": port, "protocol": "TCP"}
             for name, port in (
@@ -197,24 +200,26 @@ def _container(
                 ("health", HEALTH_PORT),
             )
         ],
-        "resources": resources(
-            _estimate(host_memory_bytes, gpus), (given.requests, given.limits), gpus, GPU
+        "resources": render_resources(
+            _render_estimate(host_memory_bytes, gpus), (given.requests, given.limits), gpus, GPU
         ),
-        "securityContext": container_security(),
+        "securityContext": render_container_security(),
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
-        "startupProbe": _probe("/readyz", STARTUP_PERIOD_S, _probed_s(built) // STARTUP_PERIOD_S),
-        "readinessProbe": _probe("/readyz", 5, 2),
-        "livenessProbe": _probe("/livez", 10, 6),
+        "startupProbe": _render_probe(
+            "/readyz", STARTUP_PERIOD_S, _compute_probe_limit_s(built) // STARTUP_PERIOD_S
+        ),
+        "readinessProbe": _render_probe("/readyz", 5, 2),
+        "livenessProbe": _render_probe("/livez", 10, 6),
         "lifecycle": {"preStop": {"exec": {"command": drain}}},
     }
 
 
-def arguments(spec: Spec, built: Built) -> list[str]:
+def render_arguments(spec: Spec, built: Built) -> list[str]:
     """The command line of `llmjp serve`; only what the backend reads."""
     engine, serving = spec.engine, spec.serving
-    found = ["serve", ARTEFACT, "--host", "0.0.0.0", "--backend", engine.backend.value]  # noqa: S104
+    found = ["serve", ARTEFACT_FOLDER, "--host", "0.0.0.0", "--backend", engine.backend.value]  # noqa: S104
     found += ["--max-batch-size", str(engine.max_batch_size)]
     found += ["--max-queue", str(serving.max_queue), "--max-context", str(engine.max_seq_len)]
     if engine.backend is Backend.PYTORCH:
@@ -222,12 +227,12 @@ def arguments(spec: Spec, built: Built) -> list[str]:
     if engine.backend is not Backend.TORCH:
         found += ["--kv-cache-fraction", f"{serving.kv_cache_fraction:g}"]
     if serving.tls.secret_name:
-        found += ["--tls-cert", f"{TLS}/tls.crt", "--tls-key", f"{TLS}/tls.key"]
-    found += ["--start-timeout", str(start_limit_s(built))]
+        found += ["--tls-cert", f"{TLS_FOLDER}/tls.crt", "--tls-key", f"{TLS_FOLDER}/tls.key"]
+    found += ["--start-timeout", str(compute_start_limit_s(built))]
     return [*found, "--termination-message", TERMINATION_LOG]
 
 
-def _gpu_environment(gpus: int) -> dict[str, str]:
+def _get_mpi_environment(gpus: int) -> dict[str, str]:
     """For mpirun with a read-only root: its files are in /tmp, and it looks for no other machine.
 
     Without ssh in the image it ends at once unless the agent is empty (tried with Open MPI 4.1.4).
@@ -237,12 +242,12 @@ def _gpu_environment(gpus: int) -> dict[str, str]:
     return {"OMPI_MCA_orte_tmpdir_base": "/tmp", "OMPI_MCA_plm_rsh_agent": ""}  # noqa: S108
 
 
-def _estimate(host_memory_bytes: int | None, gpus: int) -> dict[str, dict[str, str]]:
-    memory = mebibytes(host_memory_bytes or _UNKNOWN_MEMORY)
+def _render_estimate(host_memory_bytes: int | None, gpus: int) -> dict[str, dict[str, str]]:
+    memory = format_mebibytes(host_memory_bytes or _DEFAULT_MEMORY_BYTES)
     return {"requests": {"cpu": str(4 * gpus) if gpus else "1", "memory": memory}}
 
 
-def _probe(path: str, period_s: int, failures: int) -> Object:
+def _render_probe(path: str, period_s: int, failures: int) -> Object:
     return {
         "httpGet": {"path": path, "port": "health", "scheme": "HTTP"},
         "periodSeconds": period_s,

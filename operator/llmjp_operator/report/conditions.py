@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmjp_operator.observe.snapshot import Snapshot
 
 
-_MOST = 600
+_MAX_SHOWN = 600
 """Characters of a pod's last words that are repeated."""
 
 
@@ -26,7 +26,7 @@ HINT_TO_RETRY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Verdict:
     """Something about a model that holds, does not hold, or is not known."""
 
     type: str
@@ -35,99 +35,107 @@ class Claim:
     message: str
 
 
-def claims(model: Model, snapshot: Snapshot, decision: Decision) -> tuple[Claim, ...]:
+def judge_conditions(model: Model, snapshot: Snapshot, decision: Decision) -> tuple[Verdict, ...]:
     """Accepted, EngineReady, Available, Progressing."""
     return (
-        _accepted(decision),
-        _engine_ready(model, snapshot, decision),
-        _available(model, snapshot, decision.active_key),
-        _progressing(model, snapshot, decision),
+        _judge_accepted(decision),
+        _judge_engine_ready(model, snapshot, decision),
+        _judge_available(model, snapshot, decision.active_key),
+        _judge_progressing(model, snapshot, decision),
     )
 
 
-def _accepted(decision: Decision) -> Claim:
+def _judge_accepted(decision: Decision) -> Verdict:
     if decision.problem is not None:
-        return Claim("Accepted", False, decision.problem.reason, decision.problem.message)
-    return Claim("Accepted", True, "Accepted", "the spec can be carried out")
+        return Verdict("Accepted", False, decision.problem.reason, decision.problem.message)
+    return Verdict("Accepted", True, "Accepted", "the spec can be carried out")
 
 
-def _engine_ready(model: Model, snapshot: Snapshot, decision: Decision) -> Claim:
+def _judge_engine_ready(model: Model, snapshot: Snapshot, decision: Decision) -> Verdict:
     if decision.problem is not None:
         message = "nothing is built before the spec is accepted"
-        return Claim("EngineReady", None, "NotAccepted", message)
-    if (doing := _work_said(model, snapshot, decision)) is not None:
-        return Claim("EngineReady", False, *doing)
+        return Verdict("EngineReady", None, "NotAccepted", message)
+    if (doing := _describe_jobs(model, snapshot, decision)) is not None:
+        return Verdict("EngineReady", False, *doing)
     assert decision.artefact is not None, "nothing is left to do"
     if decision.incompatible is not None:
-        return Claim("EngineReady", False, "Incompatible", decision.incompatible)
+        return Verdict("EngineReady", False, "Incompatible", decision.incompatible)
     if decision.cache_hit:
-        return Claim("EngineReady", True, "CacheHit", f"{decision.artefact.key} was there already")
-    return Claim("EngineReady", True, "Built", f"{decision.artefact.key} was built")
+        return Verdict(
+            "EngineReady", True, "CacheHit", f"{decision.artefact.key} was there already"
+        )
+    return Verdict("EngineReady", True, "Built", f"{decision.artefact.key} was built")
 
 
-def _available(model: Model, snapshot: Snapshot, active: str | None) -> Claim:
+def _judge_available(model: Model, snapshot: Snapshot, active: str | None) -> Verdict:
     live, wanted = snapshot.deployment, model.spec.serving.replicas
     if live is None:
-        return Claim("Available", False, "NoEngine", "nothing was rolled out yet")
+        return Verdict("Available", False, "NoEngine", "nothing was rolled out yet")
     if live.ready:
         message = f"{live.ready} of {wanted} pods answer, on {active}"
-        return Claim("Available", True, "PodsReady", message)
+        return Verdict("Available", True, "PodsReady", message)
     if wanted == 0:
-        return Claim("Available", False, "ScaledToZero", "spec.serving.replicas is 0")
-    return Claim("Available", False, "NoPodReady", _trouble(model, snapshot) or "pods are starting")
+        return Verdict("Available", False, "ScaledToZero", "spec.serving.replicas is 0")
+    return Verdict(
+        "Available", False, "NoPodReady", _find_pod_problem(model, snapshot) or "pods are starting"
+    )
 
 
-def _progressing(model: Model, snapshot: Snapshot, decision: Decision) -> Claim:
+def _judge_progressing(model: Model, snapshot: Snapshot, decision: Decision) -> Verdict:
     if decision.problem is not None:
-        return Claim("Progressing", False, decision.problem.reason, decision.problem.message)
-    if (doing := _work_said(model, snapshot, decision)) is not None:
-        return Claim("Progressing", not doing[0].endswith("Failed"), *doing)
+        return Verdict("Progressing", False, decision.problem.reason, decision.problem.message)
+    if (doing := _describe_jobs(model, snapshot, decision)) is not None:
+        return Verdict("Progressing", not doing[0].endswith("Failed"), *doing)
     if decision.incompatible is not None:
-        return Claim("Progressing", False, "Incompatible", decision.incompatible)
-    return _rolling_out(model, snapshot, decision)
+        return Verdict("Progressing", False, "Incompatible", decision.incompatible)
+    return _judge_rollout(model, snapshot, decision)
 
 
-def _rolling_out(model: Model, snapshot: Snapshot, decision: Decision) -> Claim:
+def _judge_rollout(model: Model, snapshot: Snapshot, decision: Decision) -> Verdict:
     assert decision.rollout is not None, "there is something to deploy"
     assert decision.artefact is not None
-    live, key, trouble = snapshot.deployment, decision.artefact.key, _trouble(model, snapshot)
+    live, key, trouble = (
+        snapshot.deployment,
+        decision.artefact.key,
+        _find_pod_problem(model, snapshot),
+    )
     why = f": {trouble}" if trouble else ""
     if decision.rollout.rolled_back:
         message = (
             f"pods on {key} did not become ready and were taken back, "
             f"{decision.rollout.artefact.key} serves again; mend the spec{why}"
         )
-        return Claim("Progressing", False, "RolledBack", message)
+        return Verdict("Progressing", False, "RolledBack", message)
     if live is None or live.pods != decision.pod_digest or not live.observed:
         if live is not None and live.ready and model.spec.serving.max_surge == 0:
             message = f"{key}: with maxSurge 0 a pod ends before its successor starts, so there "
             message += f"is downtime where there is one pod (replicas: {live.wanted})"
-            return Claim("Progressing", True, "Downtime", message)
-        return Claim("Progressing", True, "RollingOut", f"pods on {key} are being started")
+            return Verdict("Progressing", True, "Downtime", message)
+        return Verdict("Progressing", True, "RollingOut", f"pods on {key} are being started")
     if live.stalled:
         message = f"pods on {key} did not become ready, what served before stays{why}"
-        return Claim("Progressing", False, "RolloutStalled", message)
+        return Verdict("Progressing", False, "RolloutStalled", message)
     if live.complete:
-        return Claim("Progressing", False, "Complete", f"all pods that are wanted run {key}")
+        return Verdict("Progressing", False, "Complete", f"all pods that are wanted run {key}")
     ready = sum(pod.ready for pod in snapshot.pods if pod.model == model.name and pod.key == key)
     message = f"{ready} of {live.wanted} pods on {key} are ready{why}"
-    return Claim("Progressing", True, "RollingOut", message)
+    return Verdict("Progressing", True, "RollingOut", message)
 
 
-def _work_said(model: Model, snapshot: Snapshot, decision: Decision) -> tuple[str, str] | None:
+def _describe_jobs(model: Model, snapshot: Snapshot, decision: Decision) -> tuple[str, str] | None:
     """Reason and sentence of what is being pinned or built; None where nothing is."""
     if decision.resolving is not None:
-        return _said(
+        return _describe_job(
             model, snapshot, decision.resolving, ("Resolve", "Resolving", "the source is pinned")
         )
     if decision.building is not None:
-        return _said(
+        return _describe_job(
             model, snapshot, decision.building, ("Build", "Building", "the engine is built")
         )
     return None
 
 
-def _said(
+def _describe_job(
     model: Model, snapshot: Snapshot, work: JobDecision, words: tuple[str, str, str]
 ) -> tuple[str, str]:
     verb, doing, sentence = words
@@ -151,22 +159,20 @@ def _said(
     return doing, f"{sentence} by Job {work.job}"
 
 
-def _trouble(model: Model, snapshot: Snapshot) -> str:
+def _find_pod_problem(model: Model, snapshot: Snapshot) -> str:
     """Why pods of the model do not become ready, in their own words; empty where none has any."""
     for pod in snapshot.pods:
         if pod.model != model.name or not pod.key or pod.ready or pod.deleting:
             continue
         if pod.termination is not None and pod.restarts:
-            said = " ".join(_message_of(pod.termination.message).split())
-            return (
-                f"pod {pod.name} ended with exit code {pod.termination.exit_code}: {said[-_MOST:]}"
-            )
+            message = " ".join(_extract_message(pod.termination.message).split())[-_MAX_SHOWN:]
+            return f"pod {pod.name} ended with exit code {pod.termination.exit_code}: {message}"
         if pod.waiting:
             return f"pod {pod.name} cannot start: {pod.waiting}"
     return ""
 
 
-def _message_of(text: str) -> str:
+def _extract_message(text: str) -> str:
     """Of a termination message: what the server says, if it is the JSON that `llmjp` writes."""
     try:
         document = json.loads(text)

@@ -8,20 +8,20 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from llmjp_operator.names import API_VERSION, KIND, OPERATOR, digest
+from llmjp_operator.names import API_VERSION, KIND, OPERATOR, compute_digest
 
 if TYPE_CHECKING:
     from llmjp_operator.api import Model
     from llmjp_operator.report.notices import Notice
 
-_MOST_SAID = 1024
+_MAX_MESSAGE = 1024
 """Characters of an event's message that the API server takes (core/v1 validation)."""
 
 
-def event(model: Model, notice: Notice, now: float, identity: str) -> dict[str, Any]:
+def build_event(model: Model, notice: Notice, now: float, identity: str) -> dict[str, Any]:
     """The event, for `identity`, the operator that tells it."""
     time = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    told = digest(f"{model.uid} {notice.type} {notice.reason} {notice.message}", 16)
+    told = compute_digest(f"{model.uid} {notice.type} {notice.reason} {notice.message}", 16)
     return {
         "apiVersion": "v1",
         "kind": "Event",
@@ -35,7 +35,7 @@ def event(model: Model, notice: Notice, now: float, identity: str) -> dict[str, 
         },
         "type": notice.type,
         "reason": notice.reason,
-        "message": notice.message[:_MOST_SAID],
+        "message": notice.message[:_MAX_MESSAGE],
         "source": {"component": OPERATOR},
         "reportingComponent": OPERATOR,
         "reportingInstance": identity,

@@ -43,7 +43,7 @@ WARNINGS: Final = frozenset(
 """Reasons that a person should look at; their messages are told again when they change."""
 
 
-def notices(model: Model, said: Status) -> tuple[Notice, ...]:
+def find_notices(model: Model, said: Status) -> tuple[Notice, ...]:
     """What is new in `said`, compared with what was written last. One notice for each reason."""
     before = {condition.type: condition for condition in model.status.conditions}
     told: dict[str, Notice] = {}

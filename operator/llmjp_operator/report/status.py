@@ -11,7 +11,7 @@ from llmjp_operator.api import Condition, Phase, Status
 from llmjp_operator.api.status import BuildStatus, Endpoint, EngineStatus, SourceStatus
 from llmjp_operator.decisions import JobStage
 from llmjp_operator.names import COMPONENT, MODEL_LABEL
-from llmjp_operator.report.conditions import Claim, claims
+from llmjp_operator.report.conditions import Verdict, judge_conditions
 
 if TYPE_CHECKING:
     from llmjp_builder.contracts.spec import Step
@@ -23,53 +23,54 @@ MODEL_NAME = "llmjp"
 """Of the Triton model."""
 
 
-def status(model: Model, snapshot: Snapshot, decision: Decision) -> Status:
+def build_status(model: Model, snapshot: Snapshot, decision: Decision) -> Status:
     """The whole status."""
-    said = claims(model, snapshot, decision)
+    said = judge_conditions(model, snapshot, decision)
     live = snapshot.deployment
     return Status(
         observed_generation=model.generation,
-        phase=phase(model, decision, live),
-        conditions=tuple(_condition(claim, model, snapshot.now) for claim in said),
-        source=_source(model, decision),
-        engine=_engine(model, decision),
-        build=_build(model, snapshot, decision),
+        phase=choose_phase(model, decision, live),
+        conditions=tuple(_build_condition(claim, model, snapshot.now) for claim in said),
+        source=_build_source_status(model, decision),
+        engine=_build_engine_status(model, decision),
+        build=_build_build_status(model, snapshot, decision),
         replicas=0 if live is None else live.replicas,
         ready_replicas=0 if live is None else live.ready,
         selector=f"{MODEL_LABEL}={model.name},{COMPONENT}=serving",
-        endpoint=None if decision.rollout is None else endpoint(model),
+        endpoint=None if decision.rollout is None else build_endpoint(model),
     )
 
 
-def refused(model: Model, message: str, now: float) -> Status:
+def build_invalid_status(model: Model, message: str, now: float) -> Status:
     """The status of a model whose spec this operator does not understand; the rest stays."""
-    claim = Claim("Accepted", holds=False, reason="InvalidSpec", message=message)
+    claim = Verdict("Accepted", holds=False, reason="InvalidSpec", message=message)
     others = tuple(c for c in model.status.conditions if c.type != "Accepted")
     return replace(
         model.status,
         observed_generation=model.generation,
         phase=Phase.DEGRADED if model.status.ready_replicas else Phase.BLOCKED,
-        conditions=(_condition(claim, model, now), *others),
+        conditions=(_build_condition(claim, model, now), *others),
     )
 
 
-def hindered(model: Model, said: Status, message: str, now: float) -> Status:
+def build_hindered_status(model: Model, said: Status, message: str, now: float) -> Status:
     """A status, where the API server refuses what follows from it: a quota, or an admission."""
-    claim = Claim("Progressing", holds=False, reason="Hindered", message=message)
+    claim = Verdict("Progressing", holds=False, reason="Hindered", message=message)
     conditions = tuple(
-        _condition(claim, model, now) if c.type == "Progressing" else c for c in said.conditions
+        _build_condition(claim, model, now) if c.type == "Progressing" else c
+        for c in said.conditions
     )
     return replace(said, conditions=conditions)
 
 
-def endpoint(model: Model) -> Endpoint:
+def build_endpoint(model: Model) -> Endpoint:
     """Where clients inside the cluster connect to."""
     host = f"{model.name}.{model.namespace}.svc"
     http = "" if model.spec.serving.tls.secret_name else f"{host}:{HTTP_PORT}"
     return Endpoint(grpc=f"{host}:{GRPC_PORT}", http=http, model=MODEL_NAME)
 
 
-def phase(model: Model, decision: Decision, live: ObservedDeployment | None) -> Phase:
+def choose_phase(model: Model, decision: Decision, live: ObservedDeployment | None) -> Phase:
     """Where a model is, in one word."""
     answers = live is not None and live.ready > 0
     trouble = Phase.DEGRADED if answers else Phase.FAILED
@@ -82,10 +83,10 @@ def phase(model: Model, decision: Decision, live: ObservedDeployment | None) -> 
         decision.rollout is not None and decision.rollout.rolled_back
     ):
         return trouble
-    return _rollout_phase(model, decision, live, trouble)
+    return _choose_rollout_phase(model, decision, live, trouble)
 
 
-def _rollout_phase(
+def _choose_rollout_phase(
     model: Model, decision: Decision, live: ObservedDeployment | None, trouble: Phase
 ) -> Phase:
     if live is None or not live.observed or live.pods != decision.pod_digest:
@@ -99,10 +100,10 @@ def _rollout_phase(
     return Phase.DEGRADED if live.ready and unchanged else Phase.ROLLING_OUT
 
 
-def _condition(claim: Claim, model: Model, now: float) -> Condition:
+def _build_condition(claim: Verdict, model: Model, now: float) -> Condition:
     value = {True: "True", False: "False", None: "Unknown"}[claim.holds]
     before = next((c for c in model.status.conditions if c.type == claim.type), None)
-    since = before.last_transition_time if before and before.status == value else _rfc3339(now)
+    since = before.last_transition_time if before and before.status == value else _format_time(now)
     return Condition(
         type=claim.type,
         status=value,  # type: ignore[arg-type]
@@ -113,13 +114,13 @@ def _condition(claim: Claim, model: Model, now: float) -> Condition:
     )
 
 
-def _source(model: Model, decision: Decision) -> SourceStatus:
+def _build_source_status(model: Model, decision: Decision) -> SourceStatus:
     if decision.resolution is None:
         return model.status.source if decision.problem is not None else SourceStatus()
     return SourceStatus(revision=decision.resolution.revision, digest=decision.resolution.digest)
 
 
-def _engine(model: Model, decision: Decision) -> EngineStatus:
+def _build_engine_status(model: Model, decision: Decision) -> EngineStatus:
     before, built, active = model.status.engine, decision.artefact, decision.active_key
     previous = before.previous
     if active is not None and before.active is not None and before.active != active:
@@ -135,7 +136,7 @@ def _engine(model: Model, decision: Decision) -> EngineStatus:
     )
 
 
-def _build(model: Model, snapshot: Snapshot, decision: Decision) -> BuildStatus:
+def _build_build_status(model: Model, snapshot: Snapshot, decision: Decision) -> BuildStatus:
     work = decision.resolving or decision.building
     if work is None:
         return BuildStatus()
@@ -158,5 +159,5 @@ def _last_step(model: Model, job: JobDecision) -> Step | None:
     return before.step if same else None
 
 
-def _rfc3339(now: float) -> str:
+def _format_time(now: float) -> str:
     return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

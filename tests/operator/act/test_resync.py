@@ -99,14 +99,14 @@ def a_scene(*models: Object, **there: list[Object]) -> Scene:
     scene = Scene()
     scene.cluster.there = {"LlmJpModel": list(models), **there}
     for body in models:
-        scene.cache.see_model(body)
+        scene.cache.put_model(body)
     return scene
 
 
 def test_nothing_is_gone() -> None:
     service = an_object(model="a")
     scene = a_scene(a_model("a"), Service=[service])
-    scene.cache.see("Service", service)
+    scene.cache.put("Service", service)
     scene.resync_once()
     assert scene.queued == set()
     assert ("Service", "", "app.kubernetes.io/managed-by=llmjp-operator") in scene.cluster.asked
@@ -115,15 +115,15 @@ def test_nothing_is_gone() -> None:
 
 def test_an_object_that_is_gone() -> None:
     scene = a_scene(a_model("a"), a_model("b"))
-    scene.cache.see("Service", an_object(model="a"))
+    scene.cache.put("Service", an_object(model="a"))
     scene.resync_once()
     assert scene.queued == {("ns", "a")}
-    assert scene.cache.digest("Service", "ns", "o") == ""
+    assert scene.cache.get_digest("Service", "ns", "o") == ""
 
 
 def test_an_object_that_was_made_after_the_list() -> None:
     scene = a_scene(a_model("a"))
-    scene.cache.see("Service", an_object(version=101, model="a"))
+    scene.cache.put("Service", an_object(version=101, model="a"))
     scene.resync_once()
     assert scene.queued == set()
 
@@ -140,7 +140,7 @@ def test_a_model_that_is_gone_is_told_to_those_of_its_store() -> None:
 def test_a_model_that_was_made_after_the_list() -> None:
     scene = a_scene(a_model("a"))
     body = a_model("b")
-    scene.cache.see_model(body)
+    scene.cache.put_model(body)
 
     async def later(*_: str) -> Object:
         return body
@@ -152,7 +152,7 @@ def test_a_model_that_was_made_after_the_list() -> None:
 
 def test_only_namespaces_that_are_watched_are_judged() -> None:
     scene = a_scene(a_model("a"))
-    scene.cache.see("Service", an_object(model="a"))
+    scene.cache.put("Service", an_object(model="a"))
     scene.cluster.there = {}
     scene.resync_once(("other",))
     assert set(scene.cache.models) == {("ns", "a")}
@@ -163,7 +163,7 @@ def test_only_namespaces_that_are_watched_are_judged() -> None:
 
 def test_what_was_swept_stays_swept() -> None:
     scene = a_scene(a_model("a"))
-    scene.cache.see("Service", an_object(model="a"))
+    scene.cache.put("Service", an_object(model="a"))
     scene.cluster.failures["Job"] = ApiUnreachable("away")
     with pytest.raises(ApiUnreachable):
         scene.resync_once()
@@ -173,7 +173,7 @@ def test_what_was_swept_stays_swept() -> None:
 @pytest.mark.parametrize("failure", [ApiUnreachable("away"), TypeError("a bug")])
 def test_a_resync_that_fails_is_not_the_last_one(failure: Exception) -> None:
     scene = a_scene(a_model("a"))
-    scene.cache.see("Service", an_object(model="a"))
+    scene.cache.put("Service", an_object(model="a"))
     again = asyncio.Event()
     listed = scene.cluster.list_metadata
 
@@ -208,7 +208,7 @@ def test_everything_is_seen_before_models_are_queued() -> None:
     }
     scene.fill_cache()
     assert scene.queued == {("ns", "a"), ("ns", "b")}
-    assert scene.cache.digest("Service", "ns", "o")
+    assert scene.cache.get_digest("Service", "ns", "o")
     assert [kind for kind, _, _ in scene.cluster.asked] == [*KINDS, "LlmJpModel"]
 
 
@@ -216,8 +216,8 @@ def test_what_is_listed_again_is_no_news() -> None:
     scene = Scene()
     scene.cluster.there = {"LlmJpModel": [a_model("a")], "Service": [an_object(model="a")]}
     scene.fill_cache()
-    assert not scene.cache.see("Service", an_object(model="a"), shown=True)
-    assert not scene.cache.see_model(a_model("a"))
+    assert not scene.cache.put("Service", an_object(model="a"), from_watch=True)
+    assert not scene.cache.put_model(a_model("a"))
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from llmjp_operator.decide.job_results import (
     find_next_attempt,
     find_unexplained_builds,
 )
-from llmjp_operator.names import resolve_job
-from llmjp_operator.observe.store_record import StoreRecord, source_entry
+from llmjp_operator.names import make_resolve_job_name
+from llmjp_operator.observe.store_record import StoreRecord, make_source_entry
 from tests.operator.scenes import (
     FOUND,
     NOW,
@@ -165,7 +165,9 @@ def test_logs_are_needed_of_builds_that_ended_without_a_word() -> None:
 
 
 def resolved(**values: Any) -> tuple[Any, Any]:
-    job = a_job(resolve_job("a", ASKED), MODEL, component="resolve", succeeded=True, **values)
+    job = a_job(
+        make_resolve_job_name("a", ASKED), MODEL, component="resolve", succeeded=True, **values
+    )
     return job, a_pod(job=job.uid, termination=said(canonical_json(FOUND.to_json())))
 
 
@@ -206,10 +208,10 @@ def test_the_pod_of_an_earlier_job_of_the_name_does_not_count() -> None:
 def test_a_built_artefact_ends_its_failures() -> None:
     job = a_job("b", MODEL, request="r", succeeded=True)
     pod = a_pod(job=job.uid, termination=said(json.dumps(an_artefact().to_json())))
-    before = StoreRecord(failed={"r": failed("r"), source_entry("a"): failed(ASKED)})
+    before = StoreRecord(failed={"r": failed("r"), make_source_entry("a"): failed(ASKED)})
     record = absorb_job_results(MODEL, facts(MODEL, record=before, jobs={"b": job}, pods=(pod,)))
     assert record.artefacts == {"r": an_artefact()}
-    assert list(record.failed) == [source_entry("a")]
+    assert list(record.failed) == [make_source_entry("a")]
 
 
 def test_a_success_without_its_message_is_a_failure_that_may_pass() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmjp_operator.api import Model
-from llmjp_operator.names import store_id
+from llmjp_operator.names import make_store_id
 from llmjp_operator.observe.cache import InvalidResource, ObjectCache
 from llmjp_operator.observe.snapshot import ObjectRef
 from tests.operator.objects import Object, model
@@ -38,22 +38,22 @@ def seen(cache: ObjectCache, name: str = "a") -> Model:
 
 
 def refs(cache: ObjectCache, name: str = "a") -> list[ObjectRef]:
-    return [ref for ref, _ in cache.of(seen(cache, name))]
+    return [ref for ref, _ in cache.list_objects(seen(cache, name))]
 
 
 def test_a_model_is_news_once() -> None:
     cache = ObjectCache()
-    assert cache.see_model(a_model("a"))
-    assert not cache.see_model(a_model("a"))
-    assert cache.see_model(a_model("a", 2))
+    assert cache.put_model(a_model("a"))
+    assert not cache.put_model(a_model("a"))
+    assert cache.put_model(a_model("a", 2))
 
 
 def test_a_model_of_the_same_name_is_another() -> None:
     cache = ObjectCache()
-    cache.see_model(a_model("a"))
-    cache.lose_model("ns", "a")
+    cache.put_model(a_model("a"))
+    cache.remove_model("ns", "a")
     assert cache.models == {}
-    assert cache.see_model(a_model("a"))
+    assert cache.put_model(a_model("a"))
 
 
 def test_a_model_that_is_not_understood() -> None:
@@ -61,42 +61,42 @@ def test_a_model_that_is_not_understood() -> None:
     broken = a_model("a")
     broken["spec"] = {"source": 1}
     broken["status"] = {"phase": "Serving"}
-    assert cache.see_model(broken)
+    assert cache.put_model(broken)
     found = cache.models["ns", "a"]
     assert isinstance(found, InvalidResource)
     assert "spec" in found.message
     assert found.status == {"phase": "Serving"}
-    assert cache.lose_model("ns", "a") == []
+    assert cache.remove_model("ns", "a") == []
 
 
 def test_models_of_one_store() -> None:
     cache = ObjectCache()
     for name in ("b", "a"):
-        cache.see_model(a_model(name, changes=SHARED))
-    cache.see_model(a_model("c"))
-    assert cache.sharing(seen(cache)) == [("ns", "a"), ("ns", "b")]
-    assert cache.sharing(seen(cache, "c")) == [("ns", "c")]
-    assert cache.lose_model("ns", "a") == [("ns", "b")]
+        cache.put_model(a_model(name, changes=SHARED))
+    cache.put_model(a_model("c"))
+    assert cache.list_models_of_store(seen(cache)) == [("ns", "a"), ("ns", "b")]
+    assert cache.list_models_of_store(seen(cache, "c")) == [("ns", "c")]
+    assert cache.remove_model("ns", "a") == [("ns", "b")]
 
 
 def test_whom_an_object_is_about() -> None:
     cache = ObjectCache()
     for name in ("a", "b"):
-        cache.see_model(a_model(name, changes=SHARED))
-    store = {"serving.llmjp.dev/store": store_id("shared")}
-    assert cache.concerned("ns", store) == {("ns", "a"), ("ns", "b")}
-    assert cache.concerned("ns", {"serving.llmjp.dev/model": "a"}) == {("ns", "a")}
-    assert cache.concerned("ns", {"serving.llmjp.dev/model": "x"}) == set()
-    assert cache.concerned("other", store) == set()
+        cache.put_model(a_model(name, changes=SHARED))
+    store = {"serving.llmjp.dev/store": make_store_id("shared")}
+    assert cache.find_models("ns", store) == {("ns", "a"), ("ns", "b")}
+    assert cache.find_models("ns", {"serving.llmjp.dev/model": "a"}) == {("ns", "a")}
+    assert cache.find_models("ns", {"serving.llmjp.dev/model": "x"}) == set()
+    assert cache.find_models("other", store) == set()
 
 
 def test_objects_of_a_model_and_of_its_store_once_each() -> None:
     cache = ObjectCache()
-    cache.see_model(a_model("a", changes=SHARED))
-    cache.see("Job", an_object("both", model="a", store=store_id("shared")))
-    cache.see("Service", an_object("own", model="a"))
-    cache.see("ConfigMap", an_object("record", store=store_id("shared")))
-    cache.see("Service", an_object("other", model="b"))
+    cache.put_model(a_model("a", changes=SHARED))
+    cache.put("Job", an_object("both", model="a", store=make_store_id("shared")))
+    cache.put("Service", an_object("own", model="a"))
+    cache.put("ConfigMap", an_object("record", store=make_store_id("shared")))
+    cache.put("Service", an_object("other", model="b"))
     assert refs(cache) == [
         ObjectRef("ConfigMap", "record"),
         ObjectRef("Job", "both"),
@@ -106,55 +106,55 @@ def test_objects_of_a_model_and_of_its_store_once_each() -> None:
 
 def test_an_object_whose_labels_changed_is_anothers() -> None:
     cache = ObjectCache()
-    cache.see_model(a_model("a"))
-    cache.see("Service", an_object(model="a"))
-    cache.see("Service", an_object(version=2, model="b"))
+    cache.put_model(a_model("a"))
+    cache.put("Service", an_object(model="a"))
+    cache.put("Service", an_object(version=2, model="b"))
     assert refs(cache) == []
 
 
 def test_older_sights_are_passed_over() -> None:
     cache = ObjectCache()
-    cache.see_model(a_model("a"))
-    cache.see("Service", an_object(version=5, model="a"))
-    cache.see("Service", an_object(version=4))
+    cache.put_model(a_model("a"))
+    cache.put("Service", an_object(version=5, model="a"))
+    cache.put("Service", an_object(version=4))
     assert refs(cache) == [ObjectRef("Service", "o")]
-    cache.see("Service", an_object(version=4, uid="another"))
+    cache.put("Service", an_object(version=4, uid="another"))
     assert refs(cache) == [], "another object counts its versions anew"
 
 
 def test_a_list_that_shows_what_is_known_is_no_news() -> None:
     cache = ObjectCache()
-    assert cache.see("Service", an_object(), shown=True)
-    assert not cache.see("Service", an_object(), shown=True)
-    assert cache.see("Service", an_object(version=2), shown=True)
+    assert cache.put("Service", an_object(), from_watch=True)
+    assert not cache.put("Service", an_object(), from_watch=True)
+    assert cache.put("Service", an_object(version=2), from_watch=True)
 
 
 def test_what_only_our_own_call_has_answered_is_still_news() -> None:
     cache = ObjectCache()
-    cache.see("Service", an_object())
-    assert cache.see("Service", an_object(), shown=True)
-    assert not cache.see("Service", an_object(), shown=True)
+    cache.put("Service", an_object())
+    assert cache.put("Service", an_object(), from_watch=True)
+    assert not cache.put("Service", an_object(), from_watch=True)
 
 
 def test_an_object_is_lost_by_its_uid() -> None:
     cache = ObjectCache()
-    cache.see_model(a_model("a"))
-    cache.see("Service", an_object(model="a"))
-    cache.lose("Service", "ns", "o", "another")
+    cache.put_model(a_model("a"))
+    cache.put("Service", an_object(model="a"))
+    cache.remove("Service", "ns", "o", "another")
     assert refs(cache) == [ObjectRef("Service", "o")]
-    cache.lose("Service", "ns", "o", "u")
-    cache.lose("Service", "ns", "o", "u")
+    cache.remove("Service", "ns", "o", "u")
+    cache.remove("Service", "ns", "o", "u")
     assert refs(cache) == []
 
 
 def test_what_a_newer_list_does_not_have_is_gone() -> None:
     cache = ObjectCache()
-    cache.see_model(a_model("a"))
+    cache.put_model(a_model("a"))
     for name, version in (("there", 1), ("gone", 2), ("replaced", 3), ("later", 9)):
-        cache.see("Service", an_object(name, version, f"uid-{name}", model="a"))
-    cache.see("Job", an_object("kept", 1, model="a"))
+        cache.put("Service", an_object(name, version, f"uid-{name}", model="a"))
+    cache.put("Job", an_object("kept", 1, model="a"))
     listed = {("ns", "there"): "uid-there", ("ns", "replaced"): "uid-new"}
-    gone = cache.lost("Service", (), listed, 5)
+    gone = cache.remove_missing("Service", (), listed, 5)
     assert [(namespace, one.uid) for namespace, one in gone] == [
         ("ns", "uid-gone"),
         ("ns", "uid-replaced"),
@@ -164,29 +164,29 @@ def test_what_a_newer_list_does_not_have_is_gone() -> None:
 
 def test_other_namespaces_are_not_judged() -> None:
     cache = ObjectCache()
-    cache.see("Service", an_object())
-    assert cache.lost("Service", ("other",), {}, 9) == []
+    cache.put("Service", an_object())
+    assert cache.remove_missing("Service", ("other",), {}, 9) == []
 
 
 def test_the_record_of_a_store() -> None:
     cache = ObjectCache()
-    assert not cache.record("ns", "o").artefacts
-    cache.see("ConfigMap", an_object() | {"data": {}})
-    assert not cache.record("ns", "o").artefacts
+    assert not cache.get_record("ns", "o").artefacts
+    cache.put("ConfigMap", an_object() | {"data": {}})
+    assert not cache.get_record("ns", "o").artefacts
 
 
 def test_digests_are_of_what_is_ours() -> None:
     cache = ObjectCache()
-    assert cache.digest("Service", "ns", "o") == ""
+    assert cache.get_digest("Service", "ns", "o") == ""
     body: Any = an_object()
-    cache.see("Service", body)
-    nothing = cache.digest("Service", "ns", "o")
+    cache.put("Service", body)
+    nothing = cache.get_digest("Service", "ns", "o")
     fields: Object = {"f:spec": {"f:type": {}}}
     entry = {"manager": "llmjp-operator", "operation": "Apply", "fieldsV1": fields}
     body = an_object(version=2)
     body["metadata"]["managedFields"] = [entry]
     body["spec"]["type"] = "ClusterIP"
-    cache.see("Service", body)
-    assert cache.digest("Service", "ns", "o") not in {"", nothing}
-    cache.see("Pod", body)
-    assert cache.digest("Pod", "ns", "o") == "", "nobody applies pods"
+    cache.put("Service", body)
+    assert cache.get_digest("Service", "ns", "o") not in {"", nothing}
+    cache.put("Pod", body)
+    assert cache.get_digest("Pod", "ns", "o") == "", "nobody applies pods"

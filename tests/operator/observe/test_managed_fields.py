@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmjp_operator.observe.managed_fields import digest_of, owned
+from llmjp_operator.observe.managed_fields import compute_object_digest, extract_owned_fields
 from tests.operator.objects import Object
 
 US = "llmjp-operator"
@@ -22,21 +22,25 @@ def live(fields: Object, *others: Object, **parts: Any) -> Object:
 
 
 def test_fields_of_others_are_not_ours() -> None:
-    found = owned(live({"f:spec": {"f:a": {}}}, spec={"a": 1, "b": 2}), US)
+    found = extract_owned_fields(live({"f:spec": {"f:a": {}}}, spec={"a": 1, "b": 2}), US)
     assert found == {"spec": {"a": 1}}
 
 
 def test_a_field_that_names_no_further_fields_is_ours_whole() -> None:
-    found = owned(live({"f:spec": {"f:a": {}}}, spec={"a": {"deep": [1, 2]}}), US)
+    found = extract_owned_fields(live({"f:spec": {"f:a": {}}}, spec={"a": {"deep": [1, 2]}}), US)
     assert found == {"spec": {"a": {"deep": [1, 2]}}}
 
 
 def test_a_field_that_is_gone_is_left_out() -> None:
-    assert owned(live({"f:spec": {"f:a": {}, "f:b": {}}}, spec={"b": 2}), US) == {"spec": {"b": 2}}
+    assert extract_owned_fields(live({"f:spec": {"f:a": {}, "f:b": {}}}, spec={"b": 2}), US) == {
+        "spec": {"b": 2}
+    }
 
 
 def test_the_object_itself_is_no_field() -> None:
-    assert owned(live({"f:spec": {".": {}, "f:a": {}}}, spec={"a": 1}), US) == {"spec": {"a": 1}}
+    assert extract_owned_fields(live({"f:spec": {".": {}, "f:a": {}}}, spec={"a": 1}), US) == {
+        "spec": {"a": 1}
+    }
 
 
 @pytest.mark.parametrize(
@@ -46,12 +50,14 @@ def test_the_object_itself_is_no_field() -> None:
 )
 def test_other_entries_are_passed_over(changes: Object) -> None:
     theirs = entry({"f:spec": {"f:a": {}}}, **changes)
-    assert owned({"metadata": {"managedFields": [theirs]}, "spec": {"a": 1}}, US) == {}
+    assert (
+        extract_owned_fields({"metadata": {"managedFields": [theirs]}, "spec": {"a": 1}}, US) == {}
+    )
 
 
 @pytest.mark.parametrize("metadata", [{}, {"managedFields": None}, None])
 def test_an_object_without_managers_is_nobodys(metadata: Object | None) -> None:
-    assert owned({"metadata": metadata, "spec": {}}, US) == {}
+    assert extract_owned_fields({"metadata": metadata, "spec": {}}, US) == {}
 
 
 PORTS = [{"port": 1, "name": "a"}, {"port": 2, "protocol": "UDP"}, {"port": 3}]
@@ -70,17 +76,17 @@ PORTS = [{"port": 1, "name": "a"}, {"port": 2, "protocol": "UDP"}, {"port": 3}]
     ],
 )
 def test_items_of_lists(key: str, value: list[Any], items: list[Any]) -> None:
-    assert owned(live({"f:items": {key: {}}}, items=items), US) == {"items": value}
+    assert extract_owned_fields(live({"f:items": {key: {}}}, items=items), US) == {"items": value}
 
 
 def test_a_part_of_an_item() -> None:
     fields: Object = {"f:items": {'k:{"name":"a"}': {".": {}, "f:name": {}, "f:image": {}}}}
-    found = owned(live(fields, items=[{"name": "a", "image": "x", "tty": True}]), US)
+    found = extract_owned_fields(live(fields, items=[{"name": "a", "image": "x", "tty": True}]), US)
     assert found == {"items": [{"name": "a", "image": "x"}]}
 
 
 def test_fields_named_where_there_is_a_plain_value() -> None:
-    assert owned(live({"f:a": {"f:b": {}}}, a="text"), US) == {"a": "text"}
+    assert extract_owned_fields(live({"f:a": {"f:b": {}}}, a="text"), US) == {"a": "text"}
 
 
 WANTED: Object = {
@@ -105,7 +111,7 @@ WANTED: Object = {
 def test_what_makes_no_difference(change: Any) -> None:
     other = copy.deepcopy(WANTED)
     change(other)
-    assert digest_of(other) == digest_of(WANTED)
+    assert compute_object_digest(other) == compute_object_digest(WANTED)
 
 
 @pytest.mark.parametrize(
@@ -124,4 +130,4 @@ def test_what_makes_no_difference(change: Any) -> None:
 def test_what_makes_a_difference(change: Any) -> None:
     other = copy.deepcopy(WANTED)
     change(other)
-    assert digest_of(other) != digest_of(WANTED)
+    assert compute_object_digest(other) != compute_object_digest(WANTED)

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from llmjp_operator.observe.parsing import (
-    claim_fact,
-    deployment_fact,
-    job_fact,
-    node_fact,
-    pod_fact,
+    parse_claim,
+    parse_deployment,
+    parse_job,
+    parse_node,
+    parse_pod,
 )
 from llmjp_operator.observe.snapshot import ObservedClaim, Termination
 from tests.operator.objects import Object
@@ -26,7 +26,7 @@ LABELS = {
 
 def pod(status: Object | None = None, component: str = "serving", **metadata: Any) -> Any:
     labels = LABELS | {"app.kubernetes.io/component": component}
-    return pod_fact(
+    return parse_pod(
         {"metadata": {"name": "p", "labels": labels, **metadata}, "status": status or {}}
     )
 
@@ -36,7 +36,7 @@ def container(name: str = "triton", **values: Any) -> Object:
 
 
 def test_a_pod_that_says_nothing() -> None:
-    found = pod_fact({"metadata": {"name": "p"}})
+    found = parse_pod({"metadata": {"name": "p"}})
     assert (found.name, found.component, found.phase, found.ready) == ("p", "", "", False)
     assert (found.termination, found.waiting, found.evicted, found.deleting) == (
         None,
@@ -129,7 +129,7 @@ def test_pods_that_were_taken_away(status: Object, evicted: bool) -> None:
 
 
 def job(attempt: str = "2", **status: Any) -> Any:
-    return job_fact(
+    return parse_job(
         {
             "metadata": {
                 "name": "j",
@@ -164,7 +164,7 @@ def test_a_job_that_ended(kind: str) -> None:
 
 
 def deployment(**status: Any) -> Any:
-    return deployment_fact(
+    return parse_deployment(
         {
             "metadata": {
                 "name": "m",
@@ -204,13 +204,13 @@ def test_a_deployment_that_stalls(condition: Object, stalled: str) -> None:
 
 def test_a_claim() -> None:
     body: Object = {"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteMany"]}}
-    assert claim_fact(body) == ObservedClaim(name="c", phase="", access_modes=("ReadWriteMany",))
+    assert parse_claim(body) == ObservedClaim(name="c", phase="", access_modes=("ReadWriteMany",))
     body["status"] = {
         "phase": "Bound",
         "accessModes": ["ReadWriteOnce"],
         "conditions": [{"type": "FileSystemResizePending", "message": "wait"}],
     }
-    found = claim_fact(body)
+    found = parse_claim(body)
     assert (found.phase, found.access_modes, found.resizing) == (
         "Bound",
         ("ReadWriteOnce",),
@@ -221,10 +221,10 @@ def test_a_claim() -> None:
 @pytest.mark.parametrize(("offered", "gpus"), [("8", 8), ("many", 0), (None, 0)])
 def test_a_node(offered: str | None, gpus: int) -> None:
     allocatable = {} if offered is None else {"nvidia.com/gpu": offered}
-    found = node_fact({"metadata": {"name": "n"}, "status": {"allocatable": allocatable}})
+    found = parse_node({"metadata": {"name": "n"}, "status": {"allocatable": allocatable}})
     assert (found.gpus, found.schedulable, found.gpu_product) == (gpus, True, "")
     assert found.compute_capability == ""
 
 
 def test_a_node_that_is_cordoned() -> None:
-    assert not node_fact({"metadata": {"name": "n"}, "spec": {"unschedulable": True}}).schedulable
+    assert not parse_node({"metadata": {"name": "n"}, "spec": {"unschedulable": True}}).schedulable

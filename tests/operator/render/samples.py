@@ -10,7 +10,7 @@ import pytest
 
 from llmjp_builder.contracts.spec import Built, Kind, Resolution
 from llmjp_builder.planning.models import find_model_by_size
-from llmjp_operator.api import Model, parse
+from llmjp_operator.api import Model, parse_model
 from llmjp_operator.decide.build_request import make_request
 from llmjp_operator.decide.garbage import name_collect_job
 from llmjp_operator.decide.sizing import estimate_resources
@@ -212,7 +212,7 @@ def artefact(of: Model, found: Resolution) -> Built:
 def read(body: Object) -> Model:
     """The model as the operator sees it, with what the API server adds."""
     metadata = {**body["metadata"], "namespace": "ns", "uid": "uid-1", "generation": 1}
-    return parse({**body, "metadata": metadata})
+    return parse_model({**body, "metadata": metadata})
 
 
 def desired(of: Model, settings: Settings) -> list[Object]:
@@ -232,17 +232,19 @@ def desired(of: Model, settings: Settings) -> list[Object]:
     old = ("k" * 20,)
     garbage = GarbageDecision(remove=old, job=name_collect_job(of, old))
     objects = [
-        storage.record(of, record),
-        service.service_account(of),
-        network.builders_policy(of, settings),
-        storage.claim(of),
-        jobs.resolve_job(of, settings, attempt=1, single_node=single_node),
-        jobs.build_job(of, request, settings, needs=needs, attempt=2, single_node=single_node),
-        jobs.collect_job(of, garbage, settings, single_node=single_node),
-        network.serving_policy(of, settings),
-        *service.services(of),
-        service.disruption_budget(of),
-        serving.deployment(
+        storage.render_record(of, record),
+        service.render_service_account(of),
+        network.render_builder_policy(of, settings),
+        storage.render_claim(of),
+        jobs.render_resolve_job(of, settings, attempt=1, single_node=single_node),
+        jobs.render_build_job(
+            of, request, settings, needs=needs, attempt=2, single_node=single_node
+        ),
+        jobs.render_collect_job(of, garbage, settings, single_node=single_node),
+        network.render_serving_policy(of, settings),
+        *service.render_services(of),
+        service.render_disruption_budget(of),
+        serving.render_deployment(
             of,
             built,
             settings,

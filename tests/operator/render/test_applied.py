@@ -15,9 +15,9 @@ import pytest
 
 from hack.local_cluster import Cluster, Kubectl
 from llmjp_builder.contracts.spec import canonical_json
-from llmjp_operator.api import Model, parse
+from llmjp_operator.api import Model, parse_model
 from llmjp_operator.names import FIELD_MANAGER
-from llmjp_operator.observe.managed_fields import digest_of, owned
+from llmjp_operator.observe.managed_fields import compute_object_digest, extract_owned_fields
 from llmjp_operator.render import serving
 from llmjp_operator.settings import Settings
 from tests.operator.objects import Object, model
@@ -41,7 +41,7 @@ def restricted(cluster_with_crd: Cluster) -> Iterator[Kubectl]:
 def stored(body: Object, namespace: Kubectl) -> Model:
     """The model as the API server has it, with all its defaults."""
     [made] = namespace.apply(body)
-    return parse(made)
+    return parse_model(made)
 
 
 def apply(namespace: Kubectl, objects: list[Object], folder: Path) -> list[Object]:
@@ -75,8 +75,8 @@ def test_what_is_applied_reads_back(
 ) -> None:
     wanted = desired(stored(copy.deepcopy(body), restricted), settings)
     for asked, found in zip(wanted, apply(restricted, wanted, tmp_path), strict=True):
-        kept = owned(found, FIELD_MANAGER)
-        same = digest_of(asked) == digest_of(kept)
+        kept = extract_owned_fields(found, FIELD_MANAGER)
+        same = compute_object_digest(asked) == compute_object_digest(kept)
         assert same, "\n".join(differences(asked["spec"], kept["spec"], asked["kind"]))
 
 
@@ -119,8 +119,8 @@ def laid(
         for i, overlay in enumerate(OVERLAYS.values())
     ]
     wanted = [
-        serving.deployment(
-            parse(body), an_artefact(), SETTINGS, host_memory_bytes=None, single_node=True
+        serving.render_deployment(
+            parse_model(body), an_artefact(), SETTINGS, host_memory_bytes=None, single_node=True
         )
         for body in restricted.apply(*bodies)
     ]
@@ -131,8 +131,8 @@ def laid(
 @pytest.mark.parametrize("name", list(OVERLAYS))
 def test_an_overlay_reads_back(laid: dict[str, tuple[Object, Object]], name: str) -> None:
     asked, found = laid[name]
-    kept = owned(found, FIELD_MANAGER)
-    same = digest_of(asked) == digest_of(kept)
+    kept = extract_owned_fields(found, FIELD_MANAGER)
+    same = compute_object_digest(asked) == compute_object_digest(kept)
     assert same, "\n".join(differences(asked["spec"], kept["spec"], "Deployment"))
 
 
@@ -159,10 +159,12 @@ def test_containers_change_places(restricted: Kubectl, tmp_path: Path) -> None:
         first = [{"name": name, "image": name} for name in names]
         overlay = {"spec": {"initContainers": first}}
         of = stored(model({**TORCH, "serving": {"podTemplate": overlay}}, "places"), restricted)
-        made = serving.deployment(
+        made = serving.render_deployment(
             of, an_artefact(), SETTINGS, host_memory_bytes=None, single_node=False
         )
         [found] = apply(restricted, [made], tmp_path)
-        assert digest_of(made) == digest_of(owned(found, FIELD_MANAGER))
+        assert compute_object_digest(made) == compute_object_digest(
+            extract_owned_fields(found, FIELD_MANAGER)
+        )
         orders.append([c["name"] for c in found["spec"]["template"]["spec"]["initContainers"]])
     assert orders == [["z", "a"], ["a", "z"]]

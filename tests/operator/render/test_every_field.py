@@ -19,7 +19,7 @@ from llmjp_builder.contracts.fields import parse_annotation
 from llmjp_operator.api import Spec
 from llmjp_operator.api.codec import list_api_fields
 from llmjp_operator.names import HEADLESS_SUFFIX
-from llmjp_operator.observe.managed_fields import digest_of
+from llmjp_operator.observe.managed_fields import compute_object_digest
 from llmjp_operator.runtimes import RUNTIMES
 from tests.operator.objects import Object, merged, model
 from tests.operator.render.samples import desired, read
@@ -202,7 +202,7 @@ def roles(spec: Object) -> dict[str, tuple[str, str]]:
             "Service": "headless" if name.endswith(HEADLESS_SUFFIX) else "service",
         }.get(kind, kind.lower())
         told = {k: v for k, v in obj.items() if k != "data"}
-        found[role] = (name, digest_of(told))
+        found[role] = (name, compute_object_digest(told))
     return found
 
 

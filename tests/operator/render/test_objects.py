@@ -11,7 +11,7 @@ from llmjp_operator.api import Model
 from llmjp_operator.decide.build_request import make_request
 from llmjp_operator.decide.garbage import name_collect_job
 from llmjp_operator.decisions import GarbageDecision, ResourceEstimate
-from llmjp_operator.names import MODEL_LABEL, STORE_LABEL, store_id
+from llmjp_operator.names import MODEL_LABEL, STORE_LABEL, make_store_id
 from llmjp_operator.observe.store_record import StoreRecord
 from llmjp_operator.render import jobs, network, service, serving, storage
 from llmjp_operator.settings import Network
@@ -28,12 +28,12 @@ def a_deployment(model: Model, **values: Any) -> Object:
     engine = model.spec.engine.backend.value == "tensorrt"
     built = values.pop("built", an_engine() if engine else an_artefact())
     options: dict[str, Any] = {"host_memory_bytes": 4 * GIB, "single_node": False, **values}
-    return serving.deployment(model, built, SETTINGS, **options)
+    return serving.render_deployment(model, built, SETTINGS, **options)
 
 
 def a_collection(model: Model, *names: str) -> Object:
     garbage = GarbageDecision(remove=names, job=name_collect_job(model, names))
-    return jobs.collect_job(model, garbage, SETTINGS, single_node=False)
+    return jobs.render_collect_job(model, garbage, SETTINGS, single_node=False)
 
 
 def a_build(model: Model, **values: Any) -> Object:
@@ -43,7 +43,7 @@ def a_build(model: Model, **values: Any) -> Object:
         "single_node": False,
         **values,
     }
-    return jobs.build_job(model, make_request(model, FOUND, None), SETTINGS, **options)
+    return jobs.render_build_job(model, make_request(model, FOUND, None), SETTINGS, **options)
 
 
 def pod(made: Object) -> Object:
@@ -103,7 +103,7 @@ def test_the_artefact_cannot_be_written() -> None:
 
 def test_only_the_model_changes_its_pods() -> None:
     digests = [
-        serving.pod_digest(a_deployment(model, **values))
+        serving.get_pod_digest(a_deployment(model, **values))
         for model, values in (
             (a_model(), {}),
             (a_model({"serving": {"replicas": 7, "maxSurge": 0}}), {}),
@@ -127,7 +127,7 @@ def test_only_the_model_changes_its_pods() -> None:
 def test_the_server_gets_what_its_backend_reads(
     changes: Object, there: list[str], missing: list[str]
 ) -> None:
-    found = serving.arguments(a_model({"engine": changes}).spec, an_artefact())
+    found = serving.render_arguments(a_model({"engine": changes}).spec, an_artefact())
     assert found[:2] == ["serve", "/artefact"]
     assert value(found, "--max-batch-size") == str(a_model().spec.engine.max_batch_size)
     assert set(there) <= set(found)
@@ -155,9 +155,9 @@ def test_encryption() -> None:
     model = a_model({"serving": {"tls": {"secretName": "t"}}})
     made = a_deployment(model)
     assert value(main(made)["args"], "--tls-cert") == "/etc/llmjp/tls/tls.crt"
-    ports = [p["name"] for p in service.services(model)[0]["spec"]["ports"]]
+    ports = [p["name"] for p in service.render_services(model)[0]["spec"]["ports"]]
     assert ports == ["grpc", "metrics"]
-    assert [p["name"] for p in service.services(a_model())[0]["spec"]["ports"]] == [
+    assert [p["name"] for p in service.render_services(a_model())[0]["spec"]["ports"]] == [
         *("grpc", "http", "metrics"),
     ]
 
@@ -165,16 +165,16 @@ def test_encryption() -> None:
 def test_pods_of_one_store_on_one_node() -> None:
     made = a_deployment(a_model({"storage": SHARED}), single_node=True)
     [rule] = pod(made)["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    assert rule["labelSelector"]["matchLabels"] == {STORE_LABEL: store_id("shared")}
+    assert rule["labelSelector"]["matchLabels"] == {STORE_LABEL: make_store_id("shared")}
     labels = made["spec"]["template"]["metadata"]["labels"]
-    assert labels[STORE_LABEL] == store_id("shared"), "else the first pod could go nowhere"
+    assert labels[STORE_LABEL] == make_store_id("shared"), "else the first pod could go nowhere"
 
 
 @pytest.mark.parametrize("kind", ["resolve", "build", "collect"])
 def test_jobs_are_not_retried_by_kubernetes(kind: str) -> None:
     model = a_model()
     made = {
-        "resolve": jobs.resolve_job(model, SETTINGS, attempt=2, single_node=False),
+        "resolve": jobs.render_resolve_job(model, SETTINGS, attempt=2, single_node=False),
         "build": a_build(model, attempt=2),
         "collect": a_collection(model, "k"),
     }[kind]
@@ -194,7 +194,7 @@ def test_a_hub_is_resolved_without_the_store() -> None:
         "caSecretRef": {"name": "c"},
     }
     changes = {"source": {"huggingFace": hub}, "licence": {"accepted": "x"}}
-    made = jobs.resolve_job(a_model(changes), SETTINGS, attempt=1, single_node=True)
+    made = jobs.render_resolve_job(a_model(changes), SETTINGS, attempt=1, single_node=True)
     found = main(made)["args"]
     assert found[:2] == ["resolve", "o/n"]
     pairs = {"--revision": "v1", "--endpoint": "https://mirror", "--accept-licence": "x"}
@@ -207,7 +207,9 @@ def test_a_hub_is_resolved_without_the_store() -> None:
 
 
 def test_a_volume_is_resolved_with_the_store() -> None:
-    made = jobs.resolve_job(a_model({"source": VOLUME}), SETTINGS, attempt=1, single_node=True)
+    made = jobs.render_resolve_job(
+        a_model({"source": VOLUME}), SETTINGS, attempt=1, single_node=True
+    )
     assert main(made)["args"][:4] == ["resolve", "/source/a/b", "--store", "/store"]
     assert "affinity" in pod(made)
     [source] = [m for m in main(made)["volumeMounts"] if m["name"] == "source"]
@@ -238,28 +240,28 @@ def test_what_is_collected() -> None:
 @pytest.mark.parametrize("on_delete", ["Retain", "Delete"])
 def test_a_store_goes_with_its_model_if_it_is_to(on_delete: str) -> None:
     model = a_model({"storage": {"onDelete": on_delete}})
-    for made in (storage.claim(model), storage.record(model, StoreRecord())):
+    for made in (storage.render_claim(model), storage.render_record(model, StoreRecord())):
         assert made is not None
         assert ("ownerReferences" in made["metadata"]) is (on_delete == "Delete")
 
 
 def test_a_shared_store_is_nobodys() -> None:
     model = a_model({"storage": SHARED})
-    assert storage.claim(model) is None
-    made = storage.record(model, StoreRecord())
-    other = storage.record(a_model({"storage": SHARED}, "b"), StoreRecord())
+    assert storage.render_claim(model) is None
+    made = storage.render_record(model, StoreRecord())
+    other = storage.render_record(a_model({"storage": SHARED}, "b"), StoreRecord())
     assert made == other
     assert MODEL_LABEL not in made["metadata"]["labels"]
 
 
 def test_without_policies() -> None:
     settings = replace(SETTINGS, network=Network(enabled=False))
-    assert network.serving_policy(a_model(), settings) is None
-    assert network.builders_policy(a_model(), settings) is None
+    assert network.render_serving_policy(a_model(), settings) is None
+    assert network.render_builder_policy(a_model(), settings) is None
 
 
 def test_servers_reach_nobody() -> None:
-    made = network.serving_policy(a_model(), SETTINGS)
+    made = network.render_serving_policy(a_model(), SETTINGS)
     assert made is not None
     assert made["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert "egress" not in made["spec"]
@@ -280,7 +282,7 @@ def test_servers_reach_nobody() -> None:
 )
 def test_builds_reach_their_hub(endpoint: str | None, ports: list[int]) -> None:
     hub = {"repository": "o/n", **({"endpoint": endpoint} if endpoint else {})}
-    made = network.builders_policy(a_model({"source": {"huggingFace": hub}}), SETTINGS)
+    made = network.render_builder_policy(a_model({"source": {"huggingFace": hub}}), SETTINGS)
     assert made is not None
     assert "ingress" not in made["spec"]
     dns, out = made["spec"]["egress"]
@@ -304,21 +306,21 @@ def test_builds_reach_their_hub(endpoint: str | None, ports: list[int]) -> None:
 def test_ranges_that_builds_may_not_reach(cidrs: tuple[str, ...], reached: Any) -> None:
     """The API server takes no exception as large as its range."""
     settings = replace(SETTINGS, network=Network(cluster_cidrs=cidrs))
-    made = network.builders_policy(a_model(), settings)
+    made = network.render_builder_policy(a_model(), settings)
     assert made is not None
     found = [rule["to"] for rule in made["spec"]["egress"] if "to" in rule]
     assert found == ([] if reached is None else [[{"ipBlock": block} for block in reached]])
 
 
 def test_builds_of_a_volume_reach_only_names() -> None:
-    made = network.builders_policy(a_model({"source": VOLUME}), SETTINGS)
+    made = network.render_builder_policy(a_model({"source": VOLUME}), SETTINGS)
     assert made is not None
     assert len(made["spec"]["egress"]) == 1
 
 
 def test_a_headless_service_finds_every_pod() -> None:
     wanted = {"type": "LoadBalancer", "annotations": {"x": "y"}}
-    one, each = service.services(a_model({"serving": {"service": wanted}}))
+    one, each = service.render_services(a_model({"serving": {"service": wanted}}))
     assert (one["spec"]["type"], one["metadata"]["annotations"]) == ("LoadBalancer", {"x": "y"})
     assert each["spec"]["clusterIP"] == "None"
     assert "annotations" not in each["metadata"]
@@ -326,6 +328,6 @@ def test_a_headless_service_finds_every_pod() -> None:
 
 
 def test_pods_that_do_not_answer_hinder_no_drain() -> None:
-    made = service.disruption_budget(a_model())
+    made = service.render_disruption_budget(a_model())
     assert made["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     assert made["spec"]["maxUnavailable"] == 1

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from llmjp_operator.api import decode
 from llmjp_operator.api.pod_template import PodTemplate
 from llmjp_operator.render import serving
-from llmjp_operator.render.overlay import overlaid
-from llmjp_operator.render.pods import container_security
+from llmjp_operator.render.overlay import apply_overlay
+from llmjp_operator.render.pods import render_container_security
 from tests.operator.objects import Object, model
 from tests.operator.render.overlays import HEADERS, HTTP, OVERLAYS, REQUIRED
 from tests.operator.render.samples import read
@@ -33,7 +33,7 @@ def ours() -> Object:
                     "image": "runtime",
                     "env": [{"name": "HOME", "value": "/tmp"}],
                     "volumeMounts": [{"name": "store", "mountPath": "/artefact"}],
-                    "securityContext": container_security(),
+                    "securityContext": render_container_security(),
                 }
             ],
             "volumes": [{"name": "store", "emptyDir": {}}],
@@ -44,18 +44,18 @@ def ours() -> Object:
 
 def laid(spec: Object | None = None, metadata: Object | None = None) -> Object:
     body = {"spec": spec or {}, "metadata": metadata or {}}
-    return overlaid(ours(), decode(PodTemplate, body, "podTemplate"))
+    return apply_overlay(ours(), decode(PodTemplate, body, "podTemplate"))
 
 
 def test_nothing_changes_nothing() -> None:
     template = ours()
-    assert overlaid(template, PodTemplate()) is template
+    assert apply_overlay(template, PodTemplate()) is template
 
 
 def test_the_template_is_left_alone() -> None:
     template = ours()
     overlay = decode(PodTemplate, {"spec": {"schedulerName": "x"}}, "podTemplate")
-    assert overlaid(template, overlay)["spec"]["schedulerName"] == "x"
+    assert apply_overlay(template, overlay)["spec"]["schedulerName"] == "x"
     assert template == ours()
 
 
@@ -72,7 +72,7 @@ def test_a_sidecar_is_restricted_too() -> None:
     found = laid({"containers": [extra], "initContainers": [{"name": "first", "image": "y"}]})
     assert [c["name"] for c in found["spec"]["containers"]] == ["triton", "sidecar"]
     for container in (*found["spec"]["containers"], *found["spec"]["initContainers"]):
-        assert container["securityContext"] == container_security()
+        assert container["securityContext"] == render_container_security()
 
 
 def test_volumes_join() -> None:
@@ -109,7 +109,9 @@ def whole(name: str) -> Object:
     """The pod template of a model with that overlay."""
     changes = {"serving": {"podTemplate": OVERLAYS[name]}}
     of = read(model({**TORCH, **changes}))
-    made = serving.deployment(of, an_artefact(), SETTINGS, host_memory_bytes=None, single_node=True)
+    made = serving.render_deployment(
+        of, an_artefact(), SETTINGS, host_memory_bytes=None, single_node=True
+    )
     template: Object = made["spec"]["template"]
     return template
 
@@ -257,7 +259,7 @@ def test_the_overlay_is_left_alone(name: str) -> None:
 @given(st.sampled_from(list(OVERLAYS)), st.sampled_from(list(OVERLAYS)))
 def test_ours_survives_any_overlay(one: str, other: str) -> None:
     """Also two of them, one laid over the result of the other."""
-    template = overlaid(whole(one), decode(PodTemplate, OVERLAYS[other], "podTemplate"))
+    template = apply_overlay(whole(one), decode(PodTemplate, OVERLAYS[other], "podTemplate"))
     plain, spec = whole("nothing"), template["spec"]
     [server] = by(spec["containers"], "triton")
     [bare] = plain["spec"]["containers"]

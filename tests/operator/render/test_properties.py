@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from llmjp_builder.contracts.spec import Backend, Kind
 from llmjp_operator.decide.sizing import estimate_resources
 from llmjp_operator.names import MANAGED_BY, MAX_LABEL, MAX_MODEL_NAME, MODEL_LABEL, OPERATOR
-from llmjp_operator.observe.managed_fields import digest_of
-from llmjp_operator.render.pods import container_security
-from llmjp_operator.render.quantities import canonical
+from llmjp_operator.observe.managed_fields import compute_object_digest
+from llmjp_operator.render.pods import render_container_security
+from llmjp_operator.render.quantities import normalize_quantity
 from llmjp_operator.settings import Settings
 from tests.operator.objects import Object, merged, model
 from tests.operator.render.samples import cases, desired, read, resolution
@@ -165,7 +165,7 @@ def test_pods_are_confined(body: Object, settings: Settings) -> None:
         assert (security["runAsNonRoot"], security["runAsUser"]) == (True, 10001)
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}
         for container in containers(template):
-            assert container["securityContext"] == container_security()
+            assert container["securityContext"] == render_container_security()
         assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC", "hostUsers", "nodeName"}
         assert not re.search(r'"(hostPath|hostPort|hostIP|privileged|host)"', json.dumps(spec))
 
@@ -221,7 +221,7 @@ def test_quantities_are_spelled_as_they_are_kept(body: Object, settings: Setting
         for container in containers(template):
             for sizes in container.get("resources", {}).values():
                 for size in sizes.values():
-                    assert size == canonical(size)
+                    assert size == normalize_quantity(size)
 
 
 @every_model
@@ -246,7 +246,9 @@ def test_the_same_again(body: Object, settings: Settings) -> None:
     before = copy.deepcopy(body)
     once = desired(read(body), settings)
     again = desired(read(turned(body)), settings)
-    assert [digest_of(obj) for obj in once] == [digest_of(obj) for obj in again]
+    assert [compute_object_digest(obj) for obj in once] == [
+        compute_object_digest(obj) for obj in again
+    ]
     assert json.dumps(once) == json.dumps(desired(read(body), settings))
     assert body == before
 

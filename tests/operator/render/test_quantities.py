@@ -9,8 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmjp_operator.render.quantities import as_stored, canonical, mebibytes, resources
-from llmjp_operator.render.spelling import spelled
+from llmjp_operator.render.quantities import (
+    format_mebibytes,
+    normalize_if_valid,
+    normalize_quantity,
+    render_resources,
+)
+from llmjp_operator.render.stored_form import normalize_pod_spec
 
 GPU = "nvidia.com/gpu"
 
@@ -39,7 +44,7 @@ GPU = "nvidia.com/gpu"
     ],
 )
 def test_canonical(written: str, kept: str) -> None:
-    assert canonical(written) == kept
+    assert normalize_quantity(written) == kept
 
 
 BIG = ("k", "M", "G", "T", "P", "E")
@@ -57,9 +62,9 @@ def value(quantity: str) -> Decimal:
 
 @given(st.integers(1, 10_000_000), st.sampled_from(sorted(UNITS)))
 def test_canonical_changes_no_value(number: int, unit: str) -> None:
-    once = canonical(f"{number}{unit}")
+    once = normalize_quantity(f"{number}{unit}")
     assert value(once) == value(f"{number}{unit}")
-    assert canonical(once) == once
+    assert normalize_quantity(once) == once
 
 
 @pytest.mark.parametrize(
@@ -67,11 +72,11 @@ def test_canonical_changes_no_value(number: int, unit: str) -> None:
     [(1, "1"), (0.5, "500m"), ("1000m", "1"), ("1e3", "1e3"), ("lots", "lots"), ("1XY", "1XY")],
 )
 def test_what_nobody_has_checked(written: Any, kept: str) -> None:
-    assert as_stored(written) == kept
+    assert normalize_if_valid(written) == kept
 
 
 def test_mebibytes_are_rounded_up() -> None:
-    assert [mebibytes(n) for n in (1, 1 << 20, (1 << 20) + 1, 1 << 30)] == [
+    assert [format_mebibytes(n) for n in (1, 1 << 20, (1 << 20) + 1, 1 << 30)] == [
         *("1Mi", "1Mi", "2Mi", "1Gi"),
     ]
 
@@ -110,25 +115,25 @@ ESTIMATE = {"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"memory": "8Gi
     ids=["estimate", "a request", "a limit below", "a request above", "both"],
 )
 def test_what_is_given_wins(requests: Any, limits: Any, expected: Any) -> None:
-    assert resources(ESTIMATE, (requests, limits), 0, GPU) == expected
+    assert render_resources(ESTIMATE, (requests, limits), 0, GPU) == expected
 
 
 @pytest.mark.parametrize("name", ["rdma/ib", "hugepages-2Mi"])
 def test_a_request_for_devices_is_a_limit_too(name: str) -> None:
-    assert resources({}, ({name: "1"}, None), 0, GPU) == {
+    assert render_resources({}, ({name: "1"}, None), 0, GPU) == {
         "requests": {name: "1"},
         "limits": {name: "1"},
     }
-    assert resources({}, (None, {name: "1"}), 0, GPU) == {"limits": {name: "1"}}
+    assert render_resources({}, (None, {name: "1"}), 0, GPU) == {"limits": {name: "1"}}
 
 
 def test_gpus_are_the_engines() -> None:
-    found = resources({}, ({GPU: "1"}, None), 4, GPU)
+    found = render_resources({}, ({GPU: "1"}, None), 4, GPU)
     assert found == {"requests": {GPU: "4"}, "limits": {GPU: "4"}}
 
 
 def test_nothing_is_asked_for() -> None:
-    assert resources({}, (None, None), 0, GPU) == {}
+    assert render_resources({}, (None, None), 0, GPU) == {}
 
 
 def test_pods_are_spelled_as_they_are_kept() -> None:
@@ -147,7 +152,7 @@ def test_pods_are_spelled_as_they_are_kept() -> None:
         {"name": "v", "emptyDir": {"sizeLimit": "1024Mi"}},
         {"name": "w", "emptyDir": {}},
     ]
-    found = spelled({"containers": [container], "volumes": volumes, "other": 1})
+    found = normalize_pod_spec({"containers": [container], "volumes": volumes, "other": 1})
     assert found == {
         "other": 1,
         "containers": [

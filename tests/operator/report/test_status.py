@@ -15,8 +15,8 @@ from llmjp_operator.decide.rollout import to_served_artefact
 from llmjp_operator.observe.snapshot import Snapshot
 from llmjp_operator.observe.store_record import PinnedSource, StoreRecord
 from llmjp_operator.plan import plan_reconcile
-from llmjp_operator.render.serving import pod_digest
-from llmjp_operator.report.status import endpoint, hindered, refused
+from llmjp_operator.render.serving import get_pod_digest
+from llmjp_operator.report.status import build_endpoint, build_hindered_status, build_invalid_status
 from tests.operator.scenes import (
     FOUND,
     NOW,
@@ -49,7 +49,7 @@ def known(model: Model) -> StoreRecord:
 
 def pods_of(model: Model) -> str:
     plan = plan_reconcile(model, facts(model, record=known(model)), SETTINGS)
-    return next(pod_digest(obj) for obj in plan.apply if obj["kind"] == "Deployment")
+    return next(get_pod_digest(obj) for obj in plan.apply if obj["kind"] == "Deployment")
 
 
 def look(model: Model, live: Any = None, **values: Any) -> Snapshot:
@@ -195,25 +195,25 @@ def test_the_engine_before() -> None:
 
 
 def test_the_endpoint() -> None:
-    assert endpoint(a_model()).http == "a.ns.svc:8000"
-    locked = endpoint(a_model({"serving": {"tls": {"secretName": "t"}}}))
+    assert build_endpoint(a_model()).http == "a.ns.svc:8000"
+    locked = build_endpoint(a_model({"serving": {"tls": {"secretName": "t"}}}))
     assert (locked.grpc, locked.http) == ("a.ns.svc:8001", "")
 
 
 def test_a_refused_spec_keeps_what_was_said() -> None:
     model = a_model()
     model = replace(model, status=status_of(model, look(model, {})))
-    found = refused(model, "spec.engine: no", NOW)
+    found = build_invalid_status(model, "spec.engine: no", NOW)
     assert found.phase is Phase.DEGRADED, "pods answer"
     assert [c.type for c in found.conditions] == [c.type for c in model.status.conditions]
     assert condition(found, "Accepted").reason == "InvalidSpec"
-    assert refused(a_model(), "no", NOW).phase is Phase.BLOCKED
-    again = refused(replace(model, status=found), "spec.engine: no", NOW + 60)
+    assert build_invalid_status(a_model(), "no", NOW).phase is Phase.BLOCKED
+    again = build_invalid_status(replace(model, status=found), "spec.engine: no", NOW + 60)
     assert encode(again) == encode(found), "the same is not written again"
 
 
 def test_what_the_api_server_refuses_is_said() -> None:
     model = a_model()
-    found = hindered(model, status_of(model, look(model, {})), "quota", NOW)
+    found = build_hindered_status(model, status_of(model, look(model, {})), "quota", NOW)
     told = condition(found, "Progressing")
     assert (told.status, told.reason, told.message) == ("False", "Hindered", "quota")

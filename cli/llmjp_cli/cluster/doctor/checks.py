@@ -140,7 +140,7 @@ def check_version(answer: Answer[Object]) -> Diagnosis:
 
 def check_definition(answer: Answer[Object | None]) -> Diagnosis:
     """Check that the kind is installed, in the version of this release."""
-    from llmjp_operator.crd.definition import definition as ours
+    from llmjp_operator.crd.definition import build_definition as ours
     from llmjp_operator.names import CRD
 
     check, apply = "kind LlmJpModel", "kubectl apply --server-side -f manifests/crd.yaml"

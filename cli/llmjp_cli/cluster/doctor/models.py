@@ -40,7 +40,7 @@ def list_references(body: Object) -> list[tuple[str, str]]:
 
 
 def _check_model(body: Object, overview: ClusterOverview) -> Iterator[Diagnosis]:
-    from llmjp_operator.api import parse
+    from llmjp_operator.api import parse_model
     from llmjp_operator.errors import InvalidModel
 
     check = f"model {body['metadata']['name']}"
@@ -49,7 +49,7 @@ def _check_model(body: Object, overview: ClusterOverview) -> Iterator[Diagnosis]
     advice = "" if level is Level.OK else f"llmjp status {body['metadata']['name']}"
     yield Diagnosis(check, level, f"is {phase}", advice)
     try:
-        model = parse(body)
+        model = parse_model(body)
     except InvalidModel as exc:
         message = f"not a valid model for this release: {exc}"
         yield Diagnosis(
@@ -65,7 +65,7 @@ def _check_model(body: Object, overview: ClusterOverview) -> Iterator[Diagnosis]
 
 def _check_gpus(check: str, model: Model, overview: ClusterOverview) -> Iterator[Diagnosis]:
     from llmjp_operator.decide.placement import select_nodes
-    from llmjp_operator.observe.parsing import node_fact
+    from llmjp_operator.observe.parsing import parse_node
 
     spec = model.spec
     need = max(spec.serving_gpus, spec.build_gpus)
@@ -74,7 +74,7 @@ def _check_gpus(check: str, model: Model, overview: ClusterOverview) -> Iterator
     if isinstance(overview.nodes, Unknown):
         yield report_unknown(f"{check}: GPUs", overview.nodes)
         return
-    facts = [node_fact(node) for node in overview.nodes]
+    facts = [parse_node(node) for node in overview.nodes]
     kind = spec.hardware.gpu_product or "any kind"
     uses = (
         ("serve", spec.serving_gpus, spec.serving.node_selector),

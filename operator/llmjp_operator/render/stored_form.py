@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from llmjp_operator.render.quantities import as_stored
+from llmjp_operator.render.quantities import normalize_if_valid
 
 Object = dict[str, Any]
 
@@ -30,41 +30,41 @@ _ZEROS: Final = frozenset(
 """Fields where 0 is the same as nothing. Elsewhere it is not: `defaultMode`, `fsGroup`."""
 
 
-def said(value: Any) -> Any:
+def drop_empty_values(value: Any) -> Any:
     """What a person wrote, without what says nothing and is not stored: `readOnly: false`.
 
     An empty object says something: `emptyDir: {}`.
     """
     if isinstance(value, list):
-        return [said(item) for item in value]
+        return [drop_empty_values(item) for item in value]
     if not isinstance(value, dict):
         return value
     return {
-        name: item if name in _MAPS | _VERBATIM else said(item)
+        name: item if name in _MAPS | _VERBATIM else drop_empty_values(item)
         for name, item in value.items()
-        if not _says_nothing(name, item)
+        if not _is_dropped(name, item)
     }
 
 
-def _says_nothing(name: str, value: Any) -> bool:
+def _is_dropped(name: str, value: Any) -> bool:
     if value is None or value is False or value in ("", []):  # a set would want hashable values
         return True
     return (name in _MAPS and value == {}) or (name in _ZEROS and value == 0)
 
 
-def spelled(spec: Object) -> Object:
+def normalize_pod_spec(spec: Object) -> Object:
     """The spec of a pod."""
     containers: Object = {
-        kind: [_container(container) for container in spec[kind]]
+        kind: [_normalize_container(container) for container in spec[kind]]
         for kind in ("containers", "initContainers")
         if kind in spec
     }
-    volumes = [_volume(volume) for volume in spec.get("volumes", ())]
+    volumes = [_normalize_volume(volume) for volume in spec.get("volumes", ())]
     return {**spec, **containers, **({"volumes": volumes} if volumes else {})}
 
 
-def _container(container: Object) -> Object:
-    lists = {"env": _variable, "volumeMounts": _mount}
+def _normalize_container(container: Object) -> Object:
+    lists = {"env": _normalize_variable, "volumeMounts": _normalize_mount}
     found: Object = {
         name: [spell(item) for item in container[name]]
         for name, spell in lists.items()
@@ -72,34 +72,34 @@ def _container(container: Object) -> Object:
     }
     if "resources" in container:
         found["resources"] = {
-            kind: _sizes(values) if kind in {"limits", "requests"} else values
+            kind: _normalize_quantities(values) if kind in {"limits", "requests"} else values
             for kind, values in container["resources"].items()
         }
     return {**container, **found}
 
 
-def _variable(variable: Object) -> Object:
+def _normalize_variable(variable: Object) -> Object:
     """An empty value is none; references have defaults of their own."""
     found = {name: value for name, value in variable.items() if name != "value" or value != ""}
     source = dict(found.get("valueFrom") or {})
     if "fieldRef" in source:
         source["fieldRef"] = {"apiVersion": "v1", **source["fieldRef"]}
     if "resourceFieldRef" in source:
-        divisor = as_stored(source["resourceFieldRef"].get("divisor", "0"))
+        divisor = normalize_if_valid(source["resourceFieldRef"].get("divisor", "0"))
         source["resourceFieldRef"] = {**source["resourceFieldRef"], "divisor": divisor}
     return {**found, "valueFrom": source} if source else found
 
 
-def _mount(mount: Object) -> Object:
+def _normalize_mount(mount: Object) -> Object:
     return {name: value for name, value in mount.items() if name != "readOnly" or value}
 
 
-def _volume(volume: Object) -> Object:
+def _normalize_volume(volume: Object) -> Object:
     folder = volume.get("emptyDir")
     if not isinstance(folder, dict) or "sizeLimit" not in folder:
         return volume
-    return {**volume, "emptyDir": {**folder, "sizeLimit": as_stored(folder["sizeLimit"])}}
+    return {**volume, "emptyDir": {**folder, "sizeLimit": normalize_if_valid(folder["sizeLimit"])}}
 
 
-def _sizes(values: Object) -> Object:
-    return {name: as_stored(value) for name, value in values.items()}
+def _normalize_quantities(values: Object) -> Object:
+    return {name: normalize_if_valid(value) for name, value in values.items()}
