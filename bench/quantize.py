@@ -32,7 +32,7 @@ import numpy as np
 from checkpoints import tensors
 from llmjp_builder.convert.checkpoint import read_checkpoint
 from llmjp_builder.convert.header import render_header
-from llmjp_builder.quantize.calibration.passages import built_in
+from llmjp_builder.quantize.calibration.passages import read_built_in_passages
 from llmjp_builder.quantize.calibration.tokens import tokenise
 from timing import rss_anon, warm
 
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--plot", type=Path, help="draw them here; needs matplotlib")
     options = parser.parse_args()
-    every = built_in()
+    every = read_built_in_passages()
     passages = every[:: max(1, len(every) // options.texts)][: options.texts]
     with tempfile.TemporaryDirectory(prefix="llmjp-bench-", dir=options.dir) as name:
         found = all_measured(Path(name), passages, options.layers)

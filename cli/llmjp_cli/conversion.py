@@ -21,13 +21,13 @@ def write_conversion(conversion: Conversion, out: Path, options: CalibrationOpti
     """
     from llmjp_builder.convert.conversion import convert_checkpoint
     from llmjp_builder.progress import Reporter
-    from llmjp_builder.quantize.activations import activation_amax, given_amax
+    from llmjp_builder.quantize.activations import find_or_calibrate_amax, read_given_amax
 
     file, texts = options.activation_amax, options.calibration
     with open_reporter() as report:
-        amax = activation_amax(
+        amax = find_or_calibrate_amax(
             conversion,
-            given_amax(conversion, file=file, texts=texts),
+            read_given_amax(conversion, file=file, texts=texts),
             texts=texts,
             store=locate_user_cache(),
             on_progress=report,

@@ -17,8 +17,8 @@ from llmjp_builder.convert.checkpoint_config import render_checkpoint_config
 from llmjp_builder.convert.conversion import prepare_ranks
 from llmjp_builder.convert.layout import resolve_layout
 from llmjp_builder.convert.model_config import parse_model_config
-from llmjp_builder.quantize.activations import activation_amax, given_amax
-from llmjp_builder.quantize.calibration.passages import passages
+from llmjp_builder.quantize.activations import find_or_calibrate_amax, read_given_amax
+from llmjp_builder.quantize.calibration.passages import read_passages
 from llmjp_builder.quantize.unified import prepare_unified
 from llmjp_builder.sources.fetch import FetchedSource, fetch
 from llmjp_builder.sources.selection import CONFIG
@@ -117,14 +117,14 @@ def acquired_source(
 def _require_texts(spec: BuildSpec) -> None:
     """Raise, before any download, if calibration is ahead and its texts are unusable."""
     if spec.quantization == "fp8" and spec.calibration and spec.activation_amax is None:
-        passages(Path(spec.calibration))
+        read_passages(Path(spec.calibration))
 
 
 def _calibrate(
     got: AcquiredSource, spec: BuildSpec, store: Store, access: SourceAccess
 ) -> AcquiredSource:
     """Add `amax` where FP8 needs it."""
-    amax = activation_amax(
+    amax = find_or_calibrate_amax(
         got.conversion,
         got.amax,
         texts=None if spec.calibration is None else Path(spec.calibration),
@@ -183,7 +183,7 @@ def _prepare(spec: BuildSpec, folder: Path, require: Require) -> _PreparedSource
     else:
         conversion = prepare_ranks(folder, spec)
         require(conversion.documents[CONFIG])
-    amax = given_amax(
+    amax = read_given_amax(
         conversion,
         file=None if spec.activation_amax is None else Path(spec.activation_amax),
         texts=None if spec.calibration is None else Path(spec.calibration),

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from llmjp_builder.convert.conversion import Conversion
 
 
-def given_amax(conversion: Conversion, *, file: Path | None, texts: Path | None) -> Amax | None:
+def read_given_amax(
+    conversion: Conversion, *, file: Path | None, texts: Path | None
+) -> Amax | None:
     """The amax in `file`; None if there is no file, since it is not needed or to be found.
 
     Args:
@@ -47,7 +49,7 @@ def given_amax(conversion: Conversion, *, file: Path | None, texts: Path | None)
     )
 
 
-def activation_amax(
+def find_or_calibrate_amax(
     conversion: Conversion,
     given: Amax | None,
     *,

@@ -61,10 +61,10 @@ def prepare_unified(source: Path, options: LayoutOptions) -> Conversion:
         quantization=options.quantization,
         kv_cache=options.kv_cache,
     )
-    planned, placed = _plan(checkpoint, layout)
-    documents = {CONFIG: _config(read_json_object(source / CONFIG), layout)}
+    planned, placed = _plan_files(checkpoint, layout)
+    documents = {CONFIG: _render_config(read_json_object(source / CONFIG), layout)}
     if options.quantization == "fp8":
-        documents[QUANT_CONFIG] = _hf_quant_config(layout)
+        documents[QUANT_CONFIG] = _render_quant_config(layout)
     if INDEX in checkpoint.files:
         total = sum(file.size - len(file.header) for file in planned.files)
         documents[INDEX] = {"metadata": {"total_size": total}, "weight_map": placed}
@@ -73,15 +73,17 @@ def prepare_unified(source: Path, options: LayoutOptions) -> Conversion:
     return Conversion(checkpoint, Kind.UNIFIED, layout, planned, documents, copied)
 
 
-def _plan(checkpoint: SourceCheckpoint, layout: Layout) -> tuple[ConversionPlan, dict[str, str]]:
+def _plan_files(
+    checkpoint: SourceCheckpoint, layout: Layout
+) -> tuple[ConversionPlan, dict[str, str]]:
     """The plan, and the file of every tensor in it, by the tensor's name."""
     config, tensors = checkpoint.config, checkpoint.tensors
     family = FAMILIES[config.architecture]
     ignored, duplicates = family.list_ignored(config), family.list_duplicates(config)
-    rules = _rules(family.list_rules(config, layout, 0))
+    rules = _list_rules(family.list_rules(config, layout, 0))
     check_coverage(tensors, rules, {*ignored, *duplicates}, checkpoint.folder)
     file_of = {rule.target: tensors[rule.target].file.name for rule in rules}
-    scales = _scales(config, layout)
+    scales = _list_scales(config, layout)
     scale_file = {scale: file_of[f"{scale.target.rpartition('.')[0]}.weight"] for scale in scales}
     draft = PlanBuilder(STORED_AS[layout.dtype], UNIFIED)
     placed: dict[str, str] = {}
@@ -93,7 +95,7 @@ def _plan(checkpoint: SourceCheckpoint, layout: Layout) -> tuple[ConversionPlan,
     return draft.build(tensors, equal=duplicates, ignored=ignored), placed
 
 
-def _rules(sharded: Iterable[TensorRule]) -> list[TensorRule]:
+def _list_rules(sharded: Iterable[TensorRule]) -> list[TensorRule]:
     """Every source tensor once, as it is; one that shares a scale elsewhere has its own here."""
     parts = {part.source: (part.shape, rule.fp8_group) for rule in sharded for part in rule.parts}
     return [
@@ -102,7 +104,7 @@ def _rules(sharded: Iterable[TensorRule]) -> list[TensorRule]:
     ]
 
 
-def _scales(config: ModelConfig, layout: Layout) -> list[ScaleRule]:
+def _list_scales(config: ModelConfig, layout: Layout) -> list[ScaleRule]:
     family = FAMILIES[config.architecture]
     fp8, kv = layout.quantization == "fp8", layout.kv_cache == "fp8"
     linear = family.list_linear_modules(config) if fp8 else ()
@@ -117,7 +119,7 @@ def _scales(config: ModelConfig, layout: Layout) -> list[ScaleRule]:
     ]
 
 
-def _config(document: dict[str, Any], layout: Layout) -> dict[str, Any]:
+def _render_config(document: dict[str, Any], layout: Layout) -> dict[str, Any]:
     """The source's config.json, with the new dtype and what tells loaders of FP8."""
     keys = [key for key in ("dtype", "torch_dtype") if key in document] or ["torch_dtype"]
     changed = document | dict.fromkeys(keys, layout.dtype)
@@ -141,7 +143,7 @@ def _config(document: dict[str, Any], layout: Layout) -> dict[str, Any]:
     return changed | {"quantization_config": described}
 
 
-def _hf_quant_config(layout: Layout) -> dict[str, Any]:
+def _render_quant_config(layout: Layout) -> dict[str, Any]:
     return {
         "producer": PRODUCER,
         "quantization": {

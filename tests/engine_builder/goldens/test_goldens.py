@@ -11,7 +11,7 @@ import pytest
 from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.conversion import convert_checkpoint, prepare_ranks
 from llmjp_builder.progress import Reporter
-from llmjp_builder.quantize.activations import given_amax
+from llmjp_builder.quantize.activations import read_given_amax
 from tests.engine_builder.checkpoints import tree
 from tests.engine_builder.goldens.cases import CASES, FOLDER
 from tests.engine_builder.goldens.upstream import NESTED, list_differences
@@ -35,7 +35,7 @@ def test_the_converter_writes_the_golden(name: str, tmp_path: Path) -> None:
     )
     file = tmp_path / "amax.json"
     file.write_text(json.dumps(case.amax()))
-    amax = given_amax(conversion, file=file if case.fp8 else None, texts=None)
+    amax = read_given_amax(conversion, file=file if case.fp8 else None, texts=None)
     convert_checkpoint(conversion, tmp_path / "out", Reporter(None), amax)
     files = tree(tmp_path / "out")
     assert files["config.json"] == golden_config(name)

@@ -15,7 +15,7 @@ from llmjp_builder.convert.amax import Amax
 from llmjp_builder.convert.conversion import convert_checkpoint, prepare_ranks, write_conversion
 from llmjp_builder.convert.families.llama import LINEAR
 from llmjp_builder.progress import Reporter
-from llmjp_builder.quantize.activations import given_amax
+from llmjp_builder.quantize.activations import read_given_amax
 from tests.engine_builder.checkpoints import Tiny, write_checkpoint
 from tests.engine_builder.goldens.reference import Reference, ReferenceOptions
 from tests.engine_builder.goldens.upstream import list_differences
@@ -41,7 +41,7 @@ def converted(case: str, folder: Path) -> tuple[Path, Path]:
             pad_intermediate=1,  # 24 per rank in fp8_tp4_kvdup
         ),
     )
-    values = given_amax(conversion, file=amax, texts=None)
+    values = read_given_amax(conversion, file=amax, texts=None)
     convert_checkpoint(conversion, folder / "out", Reporter(None), values)
     return folder / "out", golden / case / "ckpt"
 

@@ -12,7 +12,7 @@ from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.conversion import Conversion, convert_checkpoint, prepare_ranks
 from llmjp_builder.convert.header import read_header
 from llmjp_builder.progress import Reporter
-from llmjp_builder.quantize.activations import given_amax
+from llmjp_builder.quantize.activations import read_given_amax
 from llmjp_builder.quantize.unified import prepare_unified
 from tests.engine_builder.goldens.upstream import list_differences
 from tests.engine_builder.quantize.modelopt import CASES, Case
@@ -43,7 +43,7 @@ def document(path: Path) -> dict[str, Any]:
 
 def written(conversion: Conversion, amax: Path, out: Path) -> Path:
     convert_checkpoint(
-        conversion, out, Reporter(None), given_amax(conversion, file=amax, texts=None)
+        conversion, out, Reporter(None), read_given_amax(conversion, file=amax, texts=None)
     )
     return out
 

@@ -4,6 +4,6 @@
 layer after the other (`sweep`), so a model of any size needs one layer, one text, and a disk.
 """
 
-from llmjp_builder.quantize.calibration.calibration import Calibration, calibrate
+from llmjp_builder.quantize.calibration.calibration import CalibrationResult, calibrate
 
-__all__ = ["Calibration", "calibrate"]
+__all__ = ["CalibrationResult", "calibrate"]

@@ -29,7 +29,7 @@ from llmjp_builder.convert.amax import Amax, read_amax
 from llmjp_builder.convert.conversion import prepare_ranks
 from llmjp_builder.convert.planner import FAMILIES
 from llmjp_builder.progress import Reporter
-from llmjp_builder.quantize.calibration.passages import passages
+from llmjp_builder.quantize.calibration.passages import read_passages
 from llmjp_builder.quantize.calibration.tokens import tokenise
 from llmjp_builder.store.files import os_errors, sync_directory, write_durably
 from llmjp_builder.store.hashing import hash_files
@@ -72,7 +72,7 @@ class CalibrationInputs:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class CalibrationResult:
     """A finished calibration."""
 
     amax: Amax
@@ -83,7 +83,7 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _CalibrationJob:
     checkpoint: SourceCheckpoint
     tokens: Tokens
     inputs: CalibrationInputs
@@ -99,7 +99,7 @@ def calibrate(
     device: Device = "auto",
     source_sha256: Mapping[str, str] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-) -> Calibration:
+) -> CalibrationResult:
     """The amax of the checkpoint in `source` over texts: found in the store, or computed.
 
     Amax of keys and values is always among it, for FP8 KV caches: it costs next to nothing. Texts
@@ -125,21 +125,21 @@ def calibrate(
     """
     conversion = prepare_ranks(source, LayoutOptions(dtype=dtype))
     checkpoint, resolved = conversion.checkpoint, conversion.layout.dtype
-    limit = _limit(checkpoint, max_tokens)
-    chosen = _device(device)
-    tokens = tokenise(source, checkpoint.config, passages(texts), limit)
+    limit = _resolve_max_tokens(checkpoint, max_tokens)
+    chosen = _resolve_device(device)
+    tokens = tokenise(source, checkpoint.config, read_passages(texts), limit)
     reporter, place = Reporter(on_progress), Store(store)
-    sha256 = source_sha256 or _hashed(checkpoint, place, reporter)
+    sha256 = source_sha256 or _hash_source(checkpoint, place, reporter)
     inputs = CalibrationInputs(
         source_sha256={name: sha256[name] for name in checkpoint.files},
         tokens_sha256=tokens.digest,
         dtype=resolved,
         device=chosen,
     )
-    return _in_store(_Wanted(checkpoint, tokens, inputs), store, reporter)
+    return _find_or_compute(_CalibrationJob(checkpoint, tokens, inputs), store, reporter)
 
 
-def _limit(checkpoint: SourceCheckpoint, max_tokens: int | None) -> int:
+def _resolve_max_tokens(checkpoint: SourceCheckpoint, max_tokens: int | None) -> int:
     """Tokens per text, of a model that can be computed here."""
     positions, scaling = checkpoint.config.max_position_embeddings, checkpoint.config.rope_scaling
     if scaling is not None:
@@ -155,7 +155,7 @@ def _limit(checkpoint: SourceCheckpoint, max_tokens: int | None) -> int:
     return limit
 
 
-def _device(wanted: Device) -> Literal["cpu", "cuda"]:
+def _resolve_device(wanted: Device) -> Literal["cpu", "cuda"]:
     import torch
 
     available = torch.cuda.is_available()
@@ -164,7 +164,7 @@ def _device(wanted: Device) -> Literal["cpu", "cuda"]:
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
-def _hashed(checkpoint: SourceCheckpoint, store: Store, reporter: Reporter) -> dict[str, str]:
+def _hash_source(checkpoint: SourceCheckpoint, store: Store, reporter: Reporter) -> dict[str, str]:
     folder, cache = checkpoint.folder, store.hash_cache
     with os_errors(folder):
         total = sum((folder / name).stat().st_size for name in checkpoint.files)
@@ -174,7 +174,7 @@ def _hashed(checkpoint: SourceCheckpoint, store: Store, reporter: Reporter) -> d
     return {name: record.sha256 for name, record in records.items()}
 
 
-def _in_store(wanted: _Wanted, store: Path, reporter: Reporter) -> Calibration:
+def _find_or_compute(wanted: _CalibrationJob, store: Path, reporter: Reporter) -> CalibrationResult:
     key = wanted.inputs.key
     path = store / "calibrations" / key
     with os_errors(store):
@@ -185,16 +185,16 @@ def _in_store(wanted: _Wanted, store: Path, reporter: Reporter) -> Calibration:
         reporter.begin(Step.CALIBRATE, 0, f"another process is calibrating {key}; waiting for it")
 
     with locked(store / "locks" / f"calibration-{key}", on_wait=on_wait):
-        found = _finished(path, wanted.checkpoint)
+        found = _read_finished(path, wanted.checkpoint)
         if found is None:
-            found = _computed(wanted, path, reporter)
+            found = _compute_amax(wanted, path, reporter)
             _publish(found, wanted.inputs, path)
-        shutil.rmtree(_work_folder(path), ignore_errors=True)
+        shutil.rmtree(_get_work_folder(path), ignore_errors=True)
     digest = hashlib.sha256(canonical_json(found.to_json()).encode()).hexdigest()
-    return Calibration(found, digest, path)
+    return CalibrationResult(found, digest, path)
 
 
-def _finished(path: Path, checkpoint: SourceCheckpoint) -> Amax | None:
+def _read_finished(path: Path, checkpoint: SourceCheckpoint) -> Amax | None:
     """Of a calibration that is there and whole."""
     family = FAMILIES[checkpoint.config.architecture]
     linear = family.list_linear_modules(checkpoint.config)
@@ -206,18 +206,18 @@ def _finished(path: Path, checkpoint: SourceCheckpoint) -> Amax | None:
     return amax if amax.kv else None
 
 
-def _computed(wanted: _Wanted, path: Path, reporter: Reporter) -> Amax:
+def _compute_amax(wanted: _CalibrationJob, path: Path, reporter: Reporter) -> Amax:
     import torch
 
-    from llmjp_builder.quantize.calibration.sweep import Task, sweep
+    from llmjp_builder.quantize.calibration.layerwise import CalibrationTask, calibrate_layers
 
     checkpoint, tokens, inputs = wanted.checkpoint, wanted.tokens, wanted.inputs
-    work = _work_folder(path)
+    work = _get_work_folder(path)
     with os_errors(work):
         work.mkdir(exist_ok=True)
-    task = Task(checkpoint, inputs.dtype, tokens, torch.device(inputs.device), work)
+    task = CalibrationTask(checkpoint, inputs.dtype, tokens, torch.device(inputs.device), work)
     try:
-        return sweep(task, reporter)
+        return calibrate_layers(task, reporter)
     except torch.OutOfMemoryError as exc:
         raise NotEnoughGpuMemory(
             f"{checkpoint.folder}: one layer and one text of {tokens.longest} tokens do not fit "
@@ -232,14 +232,14 @@ def _computed(wanted: _Wanted, path: Path, reporter: Reporter) -> Amax:
         ) from exc
 
 
-def _work_folder(path: Path) -> Path:
+def _get_work_folder(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
 def _publish(amax: Amax, inputs: CalibrationInputs, path: Path) -> None:
     import torch
 
-    result = _work_folder(path) / "result"
+    result = _get_work_folder(path) / "result"
     with os_errors(result):
         shutil.rmtree(result, ignore_errors=True)
         result.mkdir()

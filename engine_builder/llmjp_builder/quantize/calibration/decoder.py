@@ -31,13 +31,13 @@ VALUES = "self_attn.v"
 """Names of what goes into the KV cache, beside those of the linear layers."""
 
 
-class Largest:
+class AmaxRecorder:
     """The largest absolute value seen, by name. Numbers stay on their device until asked for."""
 
     def __init__(self) -> None:
         self._found: dict[str, torch.Tensor] = {}
 
-    def see(self, tensor: torch.Tensor, *names: str) -> None:
+    def record(self, tensor: torch.Tensor, *names: str) -> None:
         """All of `names` take this tensor in."""
         low, high = torch.aminmax(tensor)
         largest = torch.maximum(-low, high)
@@ -45,21 +45,21 @@ class Largest:
             known = self._found.get(name)
             self._found[name] = largest if known is None else torch.maximum(known, largest)
 
-    def numbers(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float]:
         """By name; NaN where a NaN was seen."""
         values = torch.stack(list(self._found.values())).abs().tolist()
         return dict(zip(self._found, values, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
-class Rotation:
+class RotaryEmbedding:
     """RoPE's cosine and sine, [t, h], for positions from 0."""
 
     cosine_th: torch.Tensor
     sine_th: torch.Tensor
 
     @classmethod
-    def of(cls, config: ModelConfig, num_tokens: int, like: torch.Tensor) -> Rotation:
+    def compute(cls, config: ModelConfig, num_tokens: int, like: torch.Tensor) -> RotaryEmbedding:
         """For texts of up to `num_tokens`, with the element type and device of `like`."""
         half = torch.arange(0, config.head_size, 2, dtype=torch.float32) / config.head_size
         frequencies = (1.0 / (config.rope_theta**half)).to(like.device)
@@ -82,19 +82,23 @@ class DecoderLayer:
     config: ModelConfig
     weights: Mapping[str, torch.Tensor]
 
-    def __call__(self, x_td: torch.Tensor, rotation: Rotation, largest: Largest) -> torch.Tensor:
-        """The layer's output [t, d]; what its parts take in is shown to `largest`."""
-        x_td = x_td + self._attention(self._norm("input_layernorm", x_td), rotation, largest)
-        return x_td + self._mlp(self._norm("post_attention_layernorm", x_td), largest)
+    def __call__(
+        self, x_td: torch.Tensor, rotary: RotaryEmbedding, recorder: AmaxRecorder
+    ) -> torch.Tensor:
+        """The layer's output [t, d]; what its parts take in is shown to `recorder`."""
+        x_td = x_td + self._attention(self._norm("input_layernorm", x_td), rotary, recorder)
+        return x_td + self._mlp(self._norm("post_attention_layernorm", x_td), recorder)
 
-    def _attention(self, x_td: torch.Tensor, rotation: Rotation, largest: Largest) -> torch.Tensor:
+    def _attention(
+        self, x_td: torch.Tensor, rotary: RotaryEmbedding, recorder: AmaxRecorder
+    ) -> torch.Tensor:
         queries, keys, values = (f"self_attn.{letter}_proj" for letter in "qkv")
-        largest.see(x_td, queries, keys, values)
-        q_nth = rotation.apply(self._heads(queries, x_td))
-        k_kth = rotation.apply(self._heads(keys, x_td))
+        recorder.record(x_td, queries, keys, values)
+        q_nth = rotary.apply(self._heads(queries, x_td))
+        k_kth = rotary.apply(self._heads(keys, x_td))
         v_kth = self._heads(values, x_td)
-        largest.see(k_kth, KEYS)
-        largest.see(v_kth, VALUES)
+        recorder.record(k_kth, KEYS)
+        recorder.record(v_kth, VALUES)
         mixed_nth = functional.scaled_dot_product_attention(
             q_nth,
             k_kth,
@@ -104,14 +108,14 @@ class DecoderLayer:
             enable_gqa=self.config.num_kv_heads != self.config.num_heads,
         )
         mixed = mixed_nth[0].transpose(0, 1).reshape(x_td.shape[0], -1)
-        largest.see(mixed, "self_attn.o_proj")
+        recorder.record(mixed, "self_attn.o_proj")
         return self._linear("self_attn.o_proj", mixed)
 
-    def _mlp(self, x_td: torch.Tensor, largest: Largest) -> torch.Tensor:
+    def _mlp(self, x_td: torch.Tensor, recorder: AmaxRecorder) -> torch.Tensor:
         gate, up, down = (f"mlp.{name}_proj" for name in ("gate", "up", "down"))
-        largest.see(x_td, gate, up)
+        recorder.record(x_td, gate, up)
         gated = functional.silu(self._linear(gate, x_td)) * self._linear(up, x_td)
-        largest.see(gated, down)
+        recorder.record(gated, down)
         return self._linear(down, gated)
 
     def _heads(self, name: str, x_td: torch.Tensor) -> torch.Tensor:

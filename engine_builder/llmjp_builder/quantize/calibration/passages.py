@@ -27,17 +27,17 @@ _AT_DIVIDERS = re.compile(rf"^{DIVIDER}[ \t]*$", re.MULTILINE)
 _AT_BLANK_LINES = re.compile(r"\n[ \t]*\n")
 
 
-def passages(file: Path | None) -> tuple[str, ...]:
+def read_passages(file: Path | None) -> tuple[str, ...]:
     """The passages of `file`, or the builder's own, in order; never none.
 
     Raises:
         BadTexts: the file is not UTF-8, has no passage, or is absurdly large.
         MissingFile: it is not there.
     """
-    return built_in() if file is None else _read(file)
+    return read_built_in_passages() if file is None else _read_file(file)
 
 
-def built_in() -> tuple[str, ...]:
+def read_built_in_passages() -> tuple[str, ...]:
     """The passages that come with the builder."""
     folder = resources.files(__package__) / "texts"
     files = sorted((file for file in folder.iterdir()), key=lambda file: file.name)
@@ -45,18 +45,18 @@ def built_in() -> tuple[str, ...]:
         passage
         for file in files
         if file.name.endswith(".txt")
-        for passage in divide(file.read_text(encoding="utf-8"))
+        for passage in split_passages(file.read_text(encoding="utf-8"))
     )
 
 
-def divide(text: str) -> tuple[str, ...]:
+def split_passages(text: str) -> tuple[str, ...]:
     """The passages in a text; line ends become LF, blank lines around a passage are dropped."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     rule = _AT_DIVIDERS if _AT_DIVIDERS.search(text) else _AT_BLANK_LINES
     return tuple(part.strip("\n") for part in rule.split(text) if part.strip())
 
 
-def _read(file: Path) -> tuple[str, ...]:
+def _read_file(file: Path) -> tuple[str, ...]:
     if (size := get_regular_file_size(file)) > _MAX_FILE_BYTES:
         raise BadTexts(
             f"{file}: {size:,} bytes are too many to calibrate on; a few hundred passages, "
@@ -70,6 +70,6 @@ def _read(file: Path) -> tuple[str, ...]:
         raise BadTexts(
             f"{file}: not UTF-8: {exc.reason} at byte {exc.start}; save the texts as UTF-8"
         ) from exc
-    if not (found := divide(text)):
+    if not (found := split_passages(text)):
         raise BadTexts(f"{file}: no text in it; expected passages divided by lines of {DIVIDER}")
     return found

@@ -15,7 +15,7 @@ from llmjp_builder.contracts.spec import Dtype
 from llmjp_builder.convert.amax import Amax
 from llmjp_builder.convert.checkpoint import read_checkpoint
 from llmjp_builder.progress import Reporter
-from llmjp_builder.quantize.calibration.sweep import Task, sweep
+from llmjp_builder.quantize.calibration.layerwise import CalibrationTask, calibrate_layers
 from llmjp_builder.quantize.calibration.tokens import Tokens
 from tests.engine_builder.checkpoints import Tiny, write_checkpoint
 from tests.engine_builder.quantize.modelopt import Case
@@ -51,5 +51,5 @@ def calibrated(
 ) -> Amax:
     """As `calibrate` does it, on these tokens and the CPU."""
     work.mkdir(exist_ok=True)
-    task = Task(read_checkpoint(source), dtype, Tokens(texts), torch.device("cpu"), work)
-    return sweep(task, reporter or Reporter(None))
+    task = CalibrationTask(read_checkpoint(source), dtype, Tokens(texts), torch.device("cpu"), work)
+    return calibrate_layers(task, reporter or Reporter(None))

@@ -11,7 +11,7 @@ import pytest
 
 from llmjp_builder.contracts.spec import Dtype
 from llmjp_builder.convert.checkpoint import read_checkpoint
-from llmjp_builder.quantize.calibration.passages import built_in
+from llmjp_builder.quantize.calibration.passages import read_built_in_passages
 from llmjp_builder.quantize.calibration.tokens import tokenise
 from tests.engine_builder.checkpoints import write_checkpoint
 from tests.engine_builder.quantize.calibration.conftest import modelopt_amax
@@ -41,7 +41,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
         folder, recorded = golden(name)
         found[name] = folder, "bfloat16", tuple(map(tuple, recorded["calib_input_ids"]))
     example = ROOT / "examples" / "tiny-model" / "checkpoint"
-    passages = built_in()[::25]
+    passages = read_built_in_passages()[::25]
     texts = tokenise(example, read_checkpoint(example).config, passages, 200).texts
     found[EXAMPLE] = example, "bfloat16", texts
     for i, (name, case) in enumerate(CASES.items()):

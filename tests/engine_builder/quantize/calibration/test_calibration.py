@@ -24,13 +24,13 @@ from llmjp_builder.contracts.errors import (
     Unsupported,
 )
 from llmjp_builder.contracts.spec import Progress, Step
-from llmjp_builder.quantize.calibration import Calibration, calibrate
+from llmjp_builder.quantize.calibration import CalibrationResult, calibrate
 from llmjp_builder.store.locks import locked
 from tests.engine_builder.checkpoints import tree
 from tests.engine_builder.quantize.calibration.models import MODEL
 
 
-def found(source: Path, texts: Path | None, store: Path, **options: Any) -> Calibration:
+def found(source: Path, texts: Path | None, store: Path, **options: Any) -> CalibrationResult:
     return calibrate(source, texts=texts, store=store, device="cpu", **options)
 
 
@@ -102,7 +102,7 @@ def test_the_built_in_texts(source: Path, tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-import llmjp_builder.quantize.calibration.sweep, tokenizers
+import llmjp_builder.quantize.calibration.layerwise, tokenizers
 from pathlib import Path
 from llmjp_builder.quantize.calibration import calibrate
 source, texts, store, n = *map(Path, sys.argv[1:4]), int(sys.argv[4])
@@ -224,6 +224,8 @@ def test_out_of_memory(
     def layer(*_: Any) -> None:
         torch.empty(1 << 60)  # what torch says when the system has no more
 
-    monkeypatch.setattr("llmjp_builder.quantize.calibration.weights.Weights.layer", layer)
+    monkeypatch.setattr(
+        "llmjp_builder.quantize.calibration.layer_weights.LayerWeights.read_layer", layer
+    )
     with pytest.raises(NotEnoughHostMemory):
         found(source, texts, tmp_path / "store")

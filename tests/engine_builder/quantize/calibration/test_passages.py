@@ -9,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmjp_builder.contracts.errors import BadTexts, BuilderError, MissingFile
-from llmjp_builder.quantize.calibration.passages import built_in, divide, passages
+from llmjp_builder.quantize.calibration.passages import (
+    read_built_in_passages,
+    read_passages,
+    split_passages,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,20 +32,20 @@ from llmjp_builder.quantize.calibration.passages import built_in, divide, passag
     ],
 )
 def test_division(text: str, expected: tuple[str, ...]) -> None:
-    assert divide(text) == expected
+    assert split_passages(text) == expected
 
 
 @given(st.lists(st.text("あa \n%", min_size=1), min_size=1))
 def test_what_is_divided_is_found_again(texts: list[str]) -> None:
     clean = [t.strip("\n") for t in texts]
     clean = [t for t in clean if t.strip() and "%%" not in t]
-    assert divide("\n%%\n".join([*clean, ""])) == tuple(clean)
+    assert split_passages("\n%%\n".join([*clean, ""])) == tuple(clean)
 
 
 def test_a_file(tmp_path: Path) -> None:
     file = tmp_path / "texts.txt"
     file.write_text("猫\n\n犬", encoding="utf-8")
-    assert passages(file) == ("猫", "犬")
+    assert read_passages(file) == ("猫", "犬")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +62,7 @@ def test_refused(tmp_path: Path, data: bytes, words: str) -> None:
     file = tmp_path / "texts.txt"
     file.write_bytes(data)
     with pytest.raises(BadTexts, match=words) as raised:
-        passages(file)
+        read_passages(file)
     assert str(file) in str(raised.value)
 
 
@@ -67,13 +71,13 @@ def test_absurdly_large(tmp_path: Path) -> None:
     with file.open("wb") as sparse:
         sparse.truncate((64 << 20) + 1)
     with pytest.raises(BadTexts, match="too many"):
-        passages(file)
+        read_passages(file)
 
 
 @pytest.mark.parametrize("name", ["missing.txt", "."])
 def test_no_such_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(MissingFile):
-        passages(tmp_path / name)
+        read_passages(tmp_path / name)
 
 
 @given(st.binary())
@@ -83,21 +87,21 @@ def test_any_bytes_are_divided_or_refused(
     file = tmp_path_factory.getbasetemp() / "any.txt"
     file.write_bytes(data)
     try:
-        found = passages(file)
+        found = read_passages(file)
     except BuilderError:
         return
     assert all(passage.strip() for passage in found)
 
 
 def test_the_built_in_texts_are_many_and_different() -> None:
-    found = built_in()
+    found = read_built_in_passages()
     assert len(found) >= 512
     assert len(set(found)) == len(found)
-    assert found == built_in()
+    assert found == read_built_in_passages()
 
 
 def test_the_built_in_texts_are_of_all_kinds() -> None:
-    found = built_in()
+    found = read_built_in_passages()
     assert sum("\n\n### 指示:\n" in p and p.endswith("</s>") for p in found) >= 128
     assert sum("def " in p or "{\n" in p for p in found) >= 16
     assert sum("|---" in p or "\t" in p or p.startswith("品名,") for p in found) >= 16

@@ -21,7 +21,7 @@ STORED = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 NORMS = ("input_layernorm", "post_attention_layernorm")
 
 
-class Weights:
+class LayerWeights:
     """A checkpoint's weights in one element type; its shapes were checked before."""
 
     def __init__(
@@ -34,28 +34,30 @@ class Weights:
         self._tensors, self._sources = tensors, sources
         self._dtype, self._device = dtype, device
 
-    def layer(self, index: int) -> dict[str, torch.Tensor]:
+    def read_layer(self, index: int) -> dict[str, torch.Tensor]:
         """A decoder layer's weights, by name within the layer."""
         names = (*LINEAR, *NORMS)
-        tensors = run_in_threads(self._whole, (_tensor_name(index, name) for name in names))
+        tensors = run_in_threads(
+            self._read_tensor, (_get_tensor_name(index, name) for name in names)
+        )
         return dict(zip(names, tensors, strict=True))
 
-    def embedded(self, ids: Sequence[int]) -> torch.Tensor:
+    def read_embeddings(self, ids: Sequence[int]) -> torch.Tensor:
         """[len(ids), d] on the host: only the rows that are asked for are read."""
         info = self._tensors[EMBEDDING]
         size = info.size // info.shape[0]
         different = sorted(set(ids))
-        rows = torch.stack([self._part(info, i * size, size) for i in different])
+        rows = torch.stack([self._read_part(info, i * size, size) for i in different])
         place = {token: row for row, token in enumerate(different)}
         return rows[[place[token] for token in ids]].to(self._dtype)
 
-    def _whole(self, name: str) -> torch.Tensor:
+    def _read_tensor(self, name: str) -> torch.Tensor:
         info = self._tensors[name]
-        return self._part(info, 0, info.size).view(info.shape).to(self._device, self._dtype)
+        return self._read_part(info, 0, info.size).view(info.shape).to(self._device, self._dtype)
 
-    def _part(self, info: TensorInfo, begin: int, size: int) -> torch.Tensor:
+    def _read_part(self, info: TensorInfo, begin: int, size: int) -> torch.Tensor:
         return torch.from_numpy(self._sources.read(info, begin, size)).view(STORED[info.dtype])
 
 
-def _tensor_name(index: int, name: str) -> str:
+def _get_tensor_name(index: int, name: str) -> str:
     return f"model.layers.{index}.{name}.weight"

@@ -20,7 +20,7 @@ from llmjp_builder.contracts.spec import Progress
 from llmjp_builder.convert.amax import Amax
 from llmjp_builder.convert.source_files import SourceFiles
 from llmjp_builder.progress import Reporter
-from llmjp_builder.quantize.calibration.weights import Weights
+from llmjp_builder.quantize.calibration.layer_weights import LayerWeights
 from tests.engine_builder.checkpoints import write_checkpoint
 from tests.engine_builder.quantize.calibration.models import MODEL, calibrated, drawn_texts, written
 from tests.engine_builder.quantize.modelopt import Case
@@ -46,16 +46,16 @@ class Died(Exception):
 def loading(monkeypatch: pytest.MonkeyPatch, *, dies_at: int | None = None) -> Iterator[list[int]]:
     """The indexes of the layers that are loaded; the process may die of one."""
     loaded: list[int] = []
-    load = Weights.layer
+    load = LayerWeights.read_layer
 
-    def layer(self: Weights, index: int) -> dict[str, torch.Tensor]:
+    def layer(self: LayerWeights, index: int) -> dict[str, torch.Tensor]:
         if index == dies_at:
             raise Died
         loaded.append(index)
         return load(self, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Weights, "layer", layer)
+        patch.setattr(LayerWeights, "read_layer", layer)
         yield loaded
 
 
@@ -139,16 +139,16 @@ def test_damaged_rows_count_for_nothing(
 def test_one_layer_is_in_memory_at_a_time(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load, alive, most = Weights.layer, weakref.WeakSet[torch.Tensor](), []
+    load, alive, most = LayerWeights.read_layer, weakref.WeakSet[torch.Tensor](), []
 
-    def layer(self: Weights, index: int) -> dict[str, torch.Tensor]:
+    def layer(self: LayerWeights, index: int) -> dict[str, torch.Tensor]:
         assert not alive, f"{len(alive)} weights of another layer at layer {index}"
         weights = load(self, index)
         alive.update(weights.values())
         most.append(len(alive))
         return weights
 
-    monkeypatch.setattr(Weights, "layer", layer)
+    monkeypatch.setattr(LayerWeights, "read_layer", layer)
     calibrated(source, tmp_path / "work", TEXTS)
     assert most == [9] * MODEL.layers
 
@@ -225,15 +225,15 @@ def test_float16_may_overflow_where_bfloat16_does_not(tmp_path: Path) -> None:
 
 def test_a_source_that_changes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = written(tmp_path / "hf")
-    load = Weights.layer
+    load = LayerWeights.read_layer
 
-    def layer(self: Weights, index: int) -> dict[str, torch.Tensor]:
+    def layer(self: LayerWeights, index: int) -> dict[str, torch.Tensor]:
         if index == 1:
             with (source / "model.safetensors").open("ab") as file:
                 file.write(b"x")
         return load(self, index)
 
-    monkeypatch.setattr(Weights, "layer", layer)
+    monkeypatch.setattr(LayerWeights, "read_layer", layer)
     with pytest.raises(SourceChanged):
         calibrated(source, tmp_path / "work", TEXTS)
     assert json.loads((tmp_path / "work" / "state.json").read_text())["layers_done"] == 1

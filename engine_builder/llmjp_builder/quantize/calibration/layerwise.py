@@ -21,9 +21,19 @@ from llmjp_builder.convert import fp8
 from llmjp_builder.convert.amax import Amax
 from llmjp_builder.convert.families.llama import LINEAR
 from llmjp_builder.convert.source_files import SourceFiles
-from llmjp_builder.quantize.calibration.decoder import KEYS, VALUES, DecoderLayer, Largest, Rotation
-from llmjp_builder.quantize.calibration.hidden import RowReader, Rows, RowWriter
-from llmjp_builder.quantize.calibration.weights import Weights
+from llmjp_builder.quantize.calibration.decoder import (
+    KEYS,
+    VALUES,
+    AmaxRecorder,
+    DecoderLayer,
+    RotaryEmbedding,
+)
+from llmjp_builder.quantize.calibration.hidden_states import (
+    HiddenStateReader,
+    HiddenStateShape,
+    HiddenStateWriter,
+)
+from llmjp_builder.quantize.calibration.layer_weights import LayerWeights
 from llmjp_builder.store.files import replace_atomically, require_free_space
 
 if TYPE_CHECKING:
@@ -48,7 +58,7 @@ _UNUSABLE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class CalibrationTask:
     """What is calibrated, and where the work is kept."""
 
     checkpoint: SourceCheckpoint
@@ -60,18 +70,18 @@ class Task:
     """A folder of this task alone: what is in it was left by an earlier run of the same."""
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> HiddenStateShape:
         """The form of what goes from layer to layer."""
         width = self.checkpoint.config.hidden_size
-        return Rows(len(self.tokens), width, getattr(torch, self.dtype))
+        return HiddenStateShape(len(self.tokens), width, getattr(torch, self.dtype))
 
-    def path(self, layers_done: int) -> Path:
+    def get_path(self, layers_done: int) -> Path:
         """The rows after so many layers."""
         return self.work / f"rows-{layers_done % 2}"
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
+class _LayerState:
     """What is known after some layers."""
 
     layers_done: int
@@ -79,7 +89,7 @@ class _State:
     amax: dict[str, float] = field(default_factory=dict)
     """By name; keys and values as `model.layers.0.self_attn.k`."""
 
-    def save(self, task: Task) -> None:
+    def save(self, task: CalibrationTask) -> None:
         document = {
             "layers_done": self.layers_done,
             "checksum": self.checksum,
@@ -89,14 +99,14 @@ class _State:
 
 
 @dataclass(frozen=True, slots=True)
-class _Model:
+class _LayerInputs:
     """What the layers are made of."""
 
-    weights: Weights
-    rotation: Rotation
+    weights: LayerWeights
+    rotary: RotaryEmbedding
 
 
-def sweep(task: Task, reporter: Reporter) -> Amax:
+def calibrate_layers(task: CalibrationTask, reporter: Reporter) -> Amax:
     """The amax of every linear layer's input, and of all keys and values.
 
     Goes on after the last layer that an earlier run of the same task finished.
@@ -110,36 +120,36 @@ def sweep(task: Task, reporter: Reporter) -> Amax:
         sources = SourceFiles(stack)
         tensors, dtype = task.checkpoint.tensors, task.rows.dtype
         like = torch.empty(0, dtype=dtype, device=task.device)
-        model = _Model(
-            Weights(tensors, sources, dtype, task.device),
-            Rotation.of(task.checkpoint.config, task.tokens.longest, like),
+        model = _LayerInputs(
+            LayerWeights(tensors, sources, dtype, task.device),
+            RotaryEmbedding.compute(task.checkpoint.config, task.tokens.longest, like),
         )
-        state = _found(task) or _embed(task, model.weights)
+        state = _load_state(task) or _embed_texts(task, model.weights)
         layers, size = task.checkpoint.config.num_layers, task.rows.size
         message = f"calibrating on {len(task.tokens.texts)} texts, {len(task.tokens):,} tokens"
         total, already = layers * size, state.layers_done * size
         reporter.begin(Step.CALIBRATE, total, message, already=already)
         while state.layers_done < layers:
-            state = _through_layer(task, state, model, reporter)
+            state = _run_layer(task, state, model, reporter)
             sources.require_unchanged()
             state.save(task)
         reporter.end()
-    return _amax(state)
+    return _collect_amax(state)
 
 
-def _found(task: Task) -> _State | None:
+def _load_state(task: CalibrationTask) -> _LayerState | None:
     """Where an earlier run stopped; None if it left nothing, or nothing whole."""
     layers = task.checkpoint.config.num_layers
     try:
         document = json.loads((task.work / _STATE).read_bytes())
-        state = _State(document["layers_done"], document["checksum"], document["amax"])
-        if state.amax.keys() != _names(state.layers_done):
+        state = _LayerState(document["layers_done"], document["checksum"], document["amax"])
+        if state.amax.keys() != _list_amax_names(state.layers_done):
             return None
         for name, value in state.amax.items():
-            _check(name, value, task)
+            _require_quantisable(name, value, task)
         if state.layers_done != layers:
             with ExitStack() as stack:
-                reader = RowReader(task.path(state.layers_done), task.rows, stack)
+                reader = HiddenStateReader(task.get_path(state.layers_done), task.rows, stack)
                 if state.layers_done > layers or reader.checksum() != state.checksum:
                     return None
     except _UNUSABLE:
@@ -147,45 +157,47 @@ def _found(task: Task) -> _State | None:
     return state
 
 
-def _names(num_layers: int) -> set[str]:
+def _list_amax_names(num_layers: int) -> set[str]:
     """Of every amax that so many layers have."""
     parts = (*LINEAR, KEYS, VALUES)
     return {f"model.layers.{i}.{name}" for i in range(num_layers) for name in parts}
 
 
-def _embed(task: Task, weights: Weights) -> _State:
+def _embed_texts(task: CalibrationTask, weights: LayerWeights) -> _LayerState:
     """The rows before the first layer."""
     require_free_space(task.work, 2 * task.rows.size)
     with ExitStack() as stack:
-        writer = RowWriter(task.path(0), task.rows, stack)
+        writer = HiddenStateWriter(task.get_path(0), task.rows, stack)
         for ids in task.tokens.texts:
-            writer.write(weights.embedded(ids))
-    state = _State(0, writer.checksum)
+            writer.write(weights.read_embeddings(ids))
+    state = _LayerState(0, writer.checksum)
     state.save(task)
     return state
 
 
-def _through_layer(task: Task, before: _State, model: _Model, reporter: Reporter) -> _State:
+def _run_layer(
+    task: CalibrationTask, before: _LayerState, model: _LayerInputs, reporter: Reporter
+) -> _LayerState:
     """All texts through the next layer; the last layer's output is of no use and not kept."""
-    index, largest = before.layers_done, Largest()
+    index, recorder = before.layers_done, AmaxRecorder()
     last = index + 1 == task.checkpoint.config.num_layers
-    layer = DecoderLayer(task.checkpoint.config, model.weights.layer(index))
+    layer = DecoderLayer(task.checkpoint.config, model.weights.read_layer(index))
     with ExitStack() as stack:
-        reader = RowReader(task.path(index), task.rows, stack)
-        writer = None if last else RowWriter(task.path(index + 1), task.rows, stack)
+        reader = HiddenStateReader(task.get_path(index), task.rows, stack)
+        writer = None if last else HiddenStateWriter(task.get_path(index + 1), task.rows, stack)
         for begin, end in task.tokens.spans:
             rows = reader.read(begin, end).to(task.device)
-            rows = layer(rows, model.rotation, largest)
+            rows = layer(rows, model.rotary, recorder)
             if writer is not None:
                 writer.write(rows)
             reporter.add((end - begin) * task.rows.row_bytes)
-    found = {f"model.layers.{index}.{name}": value for name, value in largest.numbers().items()}
+    found = {f"model.layers.{index}.{name}": value for name, value in recorder.to_dict().items()}
     for name, value in found.items():
-        _check(name, value, task)
-    return _State(index + 1, 0 if writer is None else writer.checksum, before.amax | found)
+        _require_quantisable(name, value, task)
+    return _LayerState(index + 1, 0 if writer is None else writer.checksum, before.amax | found)
 
 
-def _check(name: str, value: float, task: Task) -> None:
+def _require_quantisable(name: str, value: float, task: CalibrationTask) -> None:
     try:
         fp8.compute_scale(value)
     except fp8.NotQuantisable as exc:
@@ -195,7 +207,7 @@ def _check(name: str, value: float, task: Task) -> None:
         ) from exc
 
 
-def _amax(state: _State) -> Amax:
+def _collect_amax(state: _LayerState) -> Amax:
     """By modules: keys and values belong to the attention they are part of."""
     activations: dict[str, float] = {}
     kv: dict[str, dict[str, float]] = {}

@@ -29,7 +29,7 @@ _PIECE = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class HiddenStateShape:
     """The form of a file: one row per token."""
 
     num_rows: int
@@ -48,10 +48,10 @@ class Rows:
         return self.num_rows * self.row_bytes
 
 
-class RowReader:
+class HiddenStateReader:
     """Rows from a file, in any order."""
 
-    def __init__(self, path: Path, rows: Rows, stack: ExitStack) -> None:
+    def __init__(self, path: Path, rows: HiddenStateShape, stack: ExitStack) -> None:
         self._path, self._rows = path, rows
         with os_errors(path):
             self._descriptor = os.open(path, os.O_RDONLY)
@@ -82,10 +82,10 @@ class RowReader:
         return buffer
 
 
-class RowWriter:
+class HiddenStateWriter:
     """Rows into a file, in order, over whatever it held."""
 
-    def __init__(self, path: Path, rows: Rows, stack: ExitStack) -> None:
+    def __init__(self, path: Path, rows: HiddenStateShape, stack: ExitStack) -> None:
         self._path, self._rows = path, rows
         with os_errors(path, needed=rows.size):
             self._file = stack.enter_context(path.open("wb", buffering=0))
