@@ -75,9 +75,9 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def find_given_flags(context: typer.Context, names: list[str]) -> list[str]:
-    """Return the flags of those options that were given on the command line."""
-    flags = {param.name: param.opts[0] for param in context.command.params}
-    return [flags[name] for name in names if _is_given(context, name)]
+    """Return the flags of those options, and arguments' names, that were given."""
+    params = {param.name: param for param in context.command.params}
+    return [_get_flag(params[name]) for name in names if _is_given(context, name)]
 
 
 def read_default(cls: type, field: str) -> Any:
@@ -119,6 +119,12 @@ class _LiteralChoice(StrEnum):
 
 def _to_value(option: Any) -> Any:
     return option.value if isinstance(option, _LiteralChoice) else option
+
+
+def _get_flag(param: Any) -> str:
+    """Return `--flag` of an option, `SRC` of an argument."""
+    flag = str(param.opts[0])
+    return flag if flag.startswith("-") else str(param.metavar or flag).strip("[]")
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

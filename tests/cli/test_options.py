@@ -102,10 +102,12 @@ def draw(drawn: list[Any]) -> typer.Typer:
     def command(
         context: typer.Context,
         shape: Annotated[Shape, SHAPE],
+        pen: Annotated[str, typer.Argument(metavar="[PEN]", help="With what.")] = "pencil",
         times: Annotated[int, typer.Option(help="How often.")] = 1,
     ) -> None:
         """Draw."""
-        drawn.append((shape, times, find_given_flags(context, ["sides", "colour", "times"])))
+        names = ["sides", "colour", "times", "pen"]
+        drawn.append((shape, times, find_given_flags(context, names)))
 
     typed = typer.Typer()
     typed.command()(expand_groups(command))
@@ -119,6 +121,11 @@ def test_a_group_becomes_one_value(draw: typer.Typer, drawn: list[Any]) -> None:
     assert (shape, times) == (Shape(sides=4, colour="red"), 2)
     assert type(shape.colour) is str
     assert given == ["--sides", "--colour", "--times"]
+
+
+def test_what_is_given_is_named_as_it_is_typed(draw: typer.Typer, drawn: list[Any]) -> None:
+    assert CliRunner().invoke(draw, ["ink", "--sides", "3"]).exit_code == 0
+    assert drawn[0][2] == ["--sides", "PEN"]
 
 
 def test_what_is_not_given_is_the_fields_default(draw: typer.Typer, drawn: list[Any]) -> None:

@@ -71,7 +71,7 @@ def image(node_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> st
     """A server that answers `served` is on the node."""
     folder, name = tmp_path_factory.mktemp("image"), "localhost/llmjp-test-forward:1"
     (folder / "rootfs").mkdir()
-    source = Path(__file__).parents[1] / "e2e" / "cluster" / "pod.c"
+    source = Path(__file__).parents[1] / "hack" / "local_cluster" / "pod.c"
     subprocess.run(["cc", "-static", "-o", str(folder / "rootfs" / "pod"), str(source)], check=True)
     config = ImageConfig(entrypoint=("/pod",), user="65535:65535")
     image_archive(folder / "rootfs", name, config, folder / "pod.tar")

@@ -131,7 +131,7 @@ def test_what_cannot_be_used_is_refused_before_anything_starts(
 ) -> None:
     other = self_signed(tmp_path)
     for options, says in (
-        (("--tls-cert", certificate.certificate), "come together"),
+        (("--tls-cert", certificate.certificate), "need each other"),
         (("--tls-cert", certificate.certificate, "--tls-key", other.key), "not a certificate and"),
         (("--tls-cert", tmp_path / "none", "--tls-key", other.key), "is no file"),
     ):
