@@ -27,7 +27,9 @@ try:
     import aiohttp
     from kubernetes.aio import client, config
 except ModuleNotFoundError as error:
-    missing = "a cluster needs the package kubernetes: pip install 'llmjp-serving[cluster]'"
+    missing = (
+        "access to a cluster needs the package kubernetes: pip install 'llmjp-serving[cluster]'"
+    )
     raise Unsupported(missing) from error
 
 if TYPE_CHECKING:

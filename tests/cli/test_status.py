@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from llmjp_cli.cluster.status.advice import suggest_next_steps
 from llmjp_cli.cluster.status.fields import explain_waiting, format_age, format_line
 from llmjp_cli.cluster.status.overview import ModelOverview
 from llmjp_cli.cluster.status.screen import render_listing, render_screen
+from llmjp_cli.commands.doctor import diagnose_cluster
 from llmjp_cli.commands.status import show_status
 from llmjp_cli.console import format_duration
-from llmjp_client import ModelNotFound, kube
+from llmjp_client import ModelNotFound, Unsupported, kube
 from llmjp_operator.crd.definition import build_definition
 from llmjp_operator.names import CRD
 from tests.operator.objects import model
@@ -276,3 +279,15 @@ def test_nobody_answers(tmp_path: Path) -> None:
     assert isinstance(result.exception, kube.KubeApiUnreachable)
     result = CliRunner().invoke(APP, ["a", "--kubeconfig", str(tmp_path / "none")])
     assert isinstance(result.exception, kube.KubeconfigError)
+
+
+@pytest.mark.parametrize("command", [show_status, diagnose_cluster])
+def test_without_the_extra(command: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "llmjp_client.kube", raising=False)
+    monkeypatch.setitem(sys.modules, "kubernetes.aio", None)
+    app = typer.Typer()
+    app.command()(command)
+    result = CliRunner().invoke(app, [])
+    assert isinstance(result.exception, Unsupported)
+    assert result.exception.exit_code == 6
+    assert "pip install 'llmjp-serving[cluster]'" in str(result.exception)
