@@ -20,7 +20,7 @@ from llmjp_builder.convert.model_config import parse_model_config
 from llmjp_builder.quantize.activations import find_or_calibrate_amax, read_given_amax
 from llmjp_builder.quantize.calibration.passages import read_passages
 from llmjp_builder.quantize.unified import prepare_unified
-from llmjp_builder.sources.fetch import FetchedSource, fetch
+from llmjp_builder.sources.fetch import FetchedSource, fetch_source
 from llmjp_builder.sources.selection import CONFIG
 from llmjp_builder.store.files import read_json_object
 from llmjp_builder.store.hashing import Fingerprint
@@ -142,7 +142,7 @@ def _fetch(spec: BuildSpec, store: Store, access: SourceAccess, require: Require
             config = parse_model_config(read_json_object(path), str(path))
             require(render_checkpoint_config(config, resolve_layout(config, spec)))
 
-    return fetch(
+    return fetch_source(
         spec.source,
         store=store.root,
         token=access.token,

@@ -19,7 +19,7 @@ from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.amax import parse_amax
 from llmjp_builder.convert.conversion import prepare_ranks
 from llmjp_builder.convert.header import read_header
-from llmjp_builder.sources.selection import INDEX, needed_files
+from llmjp_builder.sources.selection import INDEX, select_files
 from llmjp_builder.tokenizer import find_tokenizer_files
 from tests.engine_builder.checkpoints import Tiny, add_tokenizer, with_header, write_checkpoint
 from tests.support.soak import count
@@ -221,7 +221,7 @@ def test_any_index(placed: Any, sharded: Path) -> None:
     with changed(sharded / INDEX, document):
         present = {path.name for path in sharded.iterdir()}
         refused_or_read(lambda: prepare_ranks(sharded, LayoutOptions()), len(document))
-        refused_or_read(lambda: needed_files(present, lambda: document, "here"), len(document))
+        refused_or_read(lambda: select_files(present, lambda: document, "here"), len(document))
 
 
 @SEVERAL

@@ -175,7 +175,7 @@ def _read_spec(context: typer.Context, file: Path | None) -> BuildSpec | None:
 
 def _build_spec(context: typer.Context, options: BuildOptions) -> BuildSpec:
     from llmjp_builder.contracts.spec import BuildSpec
-    from llmjp_builder.sources.resolve import parse_source
+    from llmjp_builder.sources.pinning import parse_source
 
     if options.source is None:
         raise typer.BadParameter("give SRC, the folder of a checkpoint, or --spec FILE")

@@ -42,8 +42,8 @@ def resolve_source(
     Example: llmjp resolve llm-jp/llm-jp-3-1.8b-instruct
     """
     from llmjp_builder.contracts.spec import Step, canonical_json
-    from llmjp_builder.sources.resolution import resolution_of
-    from llmjp_builder.sources.resolve import parse_source, pinned
+    from llmjp_builder.sources.pinning import parse_source, pin_source
+    from llmjp_builder.sources.resolution import make_resolution
     from llmjp_builder.sources.trust import trusting
     from llmjp_builder.store.hashing import HashCache
     from llmjp_builder.store.store import Store
@@ -55,7 +55,7 @@ def resolve_source(
         open_reporter() as report,
     ):
         checksums = locate_user_cache() / "hashes.json"
-        found = pinned(
+        found = pin_source(
             parse_source(source, hub.revision),
             endpoint=hub.endpoint,
             token=hub.read_token(),
@@ -64,5 +64,5 @@ def resolve_source(
             on_progress=report,
         )
         if termination_message is not None:
-            write_message(termination_message, resolution_of(found))
+            write_message(termination_message, make_resolution(found))
     typer.echo(canonical_json(found.resolved.to_json()))

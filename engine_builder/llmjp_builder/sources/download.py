@@ -1,7 +1,7 @@
-"""Files of a repository into a folder: several at once, resumed, every byte verified.
+"""Downloads of a repository's files: several at once, resumed, every byte verified.
 
-A file arrives as `<name>.partial` and takes its name when its SHA-256 was right and it was fsynced;
-whatever a killed download leaves is gone on with.
+A file arrives as `<name>.partial` and is renamed when its SHA-256 is right and it was fsynced; the
+next run resumes what a killed download leaves.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from llmjp_builder.contracts.errors import CorruptDownload
-from llmjp_builder.sources.http import TryAgain
-from llmjp_builder.sources.patience import patiently
+from llmjp_builder.sources.http import TransientFailure
+from llmjp_builder.sources.retries import retry
 from llmjp_builder.store.files import os_errors, require_free_space, sync_directory
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from llmjp_builder.contracts.spec import FileRecord
-    from llmjp_builder.sources.http import Reply
+    from llmjp_builder.sources.http import HubResponse
     from llmjp_builder.sources.hub import Hub
 
 CONNECTIONS = 4
@@ -37,12 +37,12 @@ _PIECE = 1 << 20
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-")
 
 
-class _Stopped(Exception):
-    """Another file failed, or the user interrupts: this one is left as it is."""
+class _DownloadStopped(Exception):
+    """Another file failed, or the user interrupted: this one is left as it is."""
 
 
-def bytes_missing(files: Mapping[str, FileRecord], folder: Path) -> int:
-    """How many bytes of `files` have not arrived in `folder` yet."""
+def count_missing_bytes(files: Mapping[str, FileRecord], folder: Path) -> int:
+    """Count the bytes of `files` that have not arrived in `folder` yet."""
     missing = 0
     for name, record in files.items():
         with os_errors(folder):
@@ -53,7 +53,7 @@ def bytes_missing(files: Mapping[str, FileRecord], folder: Path) -> int:
     return missing
 
 
-def download(
+def download_files(
     hub: Hub,
     repository: str,
     commit: str,
@@ -62,7 +62,7 @@ def download(
     folder: Path,
     on_bytes: Callable[[int], None],
 ) -> None:
-    """Brings `files` of a repository into `folder` and waits until they are safe there.
+    """Download `files` of a repository into `folder`; durable on return.
 
     Args:
         hub: where they are.
@@ -74,17 +74,17 @@ def download(
             when bytes had to be thrown away.
 
     Raises:
-        NotEnoughDisk: before anything is asked for, or later if somebody else fills the disk.
+        NotEnoughDisk: before any request, or later if somebody else fills the disk.
         CorruptDownload: a file is not what was announced; it was removed.
-        HubFailed: the hub is gone for too long; what has arrived is kept.
-        BuilderError: as the hub refuses (`refusal`).
+        HubFailed: the hub is unreachable for too long; partial downloads are kept.
+        BuilderError: as `hub_errors` says.
     """
-    require_free_space(folder, bytes_missing(files, folder))
+    require_free_space(folder, count_missing_bytes(files, folder))
     stop = threading.Event()
 
     def run(name: str) -> None:
         if not (folder / name).exists() and not stop.is_set():
-            _File(hub, repository, commit, name, files[name], folder, on_bytes, stop).bring()
+            _FileDownload(hub, repository, commit, name, files[name], folder, on_bytes, stop).run()
 
     with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="llmjp-download") as pool:
         # Small files first: what is refused at all is refused before gigabytes have arrived.
@@ -99,14 +99,14 @@ def download(
         error for future in futures if not future.cancelled() and (error := future.exception())
     ]
     for error in errors:
-        if not isinstance(error, _Stopped):
+        if not isinstance(error, _DownloadStopped):
             raise error
     sync_directory(folder)
 
 
 @dataclass(slots=True)
-class _File:
-    """One file on its way."""
+class _FileDownload:
+    """The download of one file."""
 
     hub: Hub
     repository: str
@@ -117,13 +117,13 @@ class _File:
     on_bytes: Callable[[int], None]
     stop: threading.Event
     began_at: int = 0
-    """Bytes that were there before; they are not counted as progress, however often they come."""
+    """Bytes that were there before; they never count as progress, even if downloaded again."""
     reported: int = 0
 
-    def bring(self) -> None:
-        """Download what is missing, verify the whole, give it its name."""
+    def run(self) -> None:
+        """Download what is missing, verify the whole, rename the file."""
         path = self.folder / f"{self.name}{_PARTIAL}"
-        with os_errors(path, needed=self.record.size), _Partial(path) as partial:
+        with os_errors(path, needed=self.record.size), _PartialFile(path) as partial:
             resumed = partial.size > 0
             self.began_at = min(partial.size, self.record.size)
             found = self._complete(partial)
@@ -141,59 +141,61 @@ class _File:
             partial.sync()
             path.rename(self.folder / self.name)
 
-    def _complete(self, partial: _Partial) -> str:
-        """The SHA-256 of the file once it has its length."""
+    def _complete(self, partial: _PartialFile) -> str:
+        """Download until the file has its length; return its SHA-256."""
         if partial.size > self.record.size:
             self._forget(partial)
         if partial.size < self.record.size:
-            patiently(
+            retry(
                 lambda: self._receive(partial),
                 f"{self.repository}: {self.name}",
-                patience=self.hub.patience,
+                retry_policy=self.hub.retry_policy,
                 wait=self._wait,
                 position=lambda: partial.size,
             )
         return partial.sha256
 
-    def _receive(self, partial: _Partial) -> None:
-        """One request: from where we are to the end, or to wherever the connection is cut."""
-        with self.hub.open(self.repository, self.commit, self.name, partial.size) as reply:
-            if partial.size and not _continues(reply, partial.size):
+    def _receive(self, partial: _PartialFile) -> None:
+        """Make one request, from the present length to the end or a lost connection."""
+        with self.hub.open_file(self.repository, self.commit, self.name, partial.size) as reply:
+            if partial.size and not _is_continuation(reply, partial.size):
                 self._forget(partial)
                 if reply.status == 206:
-                    raise TryAgain("the hub sends another part than the one asked for")
+                    raise TransientFailure("the hub sends another part than was requested")
             for chunk in reply.chunks:
                 if self.stop.is_set():
-                    raise _Stopped
+                    raise _DownloadStopped
                 partial.append(chunk)
                 self._report(partial)
                 if partial.size > self.record.size:
                     break  # too long to be it: the digest will say so
         if partial.size < self.record.size:
-            raise TryAgain(f"the connection ended at byte {partial.size:,} of {self.record.size:,}")
+            raise TransientFailure(
+                f"the connection ended at byte {partial.size:,} of {self.record.size:,}"
+            )
 
     def _wait(self, seconds: float) -> None:
         if self.stop.wait(seconds):
-            raise _Stopped
+            raise _DownloadStopped
 
-    def _forget(self, partial: _Partial) -> None:
+    def _forget(self, partial: _PartialFile) -> None:
         partial.restart()
         self._report(partial)
 
-    def _report(self, partial: _Partial) -> None:
+    def _report(self, partial: _PartialFile) -> None:
         new = max(0, min(partial.size, self.record.size) - self.began_at)
         self.on_bytes(new - self.reported)
         self.reported = new
 
 
-def _continues(reply: Reply, offset: int) -> bool:
-    """Whether the reply begins at `offset`; a server without ranges sends everything (200)."""
+def _is_continuation(reply: HubResponse, offset: int) -> bool:
+    """Return whether the response begins at `offset`; servers without ranges send all (200)."""
     begins = _CONTENT_RANGE.match(reply.headers.get("Content-Range", ""))
     return reply.status == 206 and begins is not None and int(begins[1]) == offset
 
 
-class _Partial:
-    """A file that grows, and the SHA-256 of what is in it."""
+class _PartialFile:
+    """A growing file, and the SHA-256 of its contents."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -218,17 +220,17 @@ class _Partial:
 
     @property
     def sha256(self) -> str:
-        """Of everything so far."""
+        """SHA-256 of everything so far."""
         return self._hash.hexdigest()
 
     def append(self, chunk: bytes) -> None:
-        """More of it."""
+        """Append a chunk."""
         self._file.write(chunk)
         self._hash.update(chunk)
         self.size += len(chunk)
 
     def restart(self) -> None:
-        """Nothing of it is any good."""
+        """Discard everything."""
         self._file.truncate(0)
         self._hash = hashlib.sha256()
         self.size = 0

@@ -31,11 +31,11 @@ _UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21})
 """OpenSSL's codes for a chain that ends at nobody who is trusted."""
 
 
-class TryAgain(Exception):
-    """A request failed in a way that passes: a connection cut, a busy server.
+class TransientFailure(Exception):
+    """A request failed, but a retry may succeed: connection lost, server overloaded.
 
     Attributes:
-        after_s: how long the server asks to wait, if it does.
+        after_s: seconds to wait, where the server asks for it.
     """
 
     def __init__(self, reason: str, after_s: float | None = None) -> None:
@@ -44,12 +44,12 @@ class TryAgain(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """A response whose body is still to be read."""
+class HubResponse:
+    """A response whose body is not read yet."""
 
     status: int
     headers: Mapping[str, str]
-    """Upper and lower case are the same."""
+    """Case-insensitive."""
     url: str
     """After redirects."""
     chunks: Iterator[bytes]
@@ -57,8 +57,8 @@ class Reply:
 
 
 @contextmanager
-def streamed_get(url: str, headers: Mapping[str, str], *, stall_s: float) -> Iterator[Reply]:
-    """The reply to a GET, whatever its status.
+def stream_get(url: str, headers: Mapping[str, str], *, stall_s: float) -> Iterator[HubResponse]:
+    """Yield the response to a GET, whatever its status.
 
     Args:
         url: absolute.
@@ -67,23 +67,23 @@ def streamed_get(url: str, headers: Mapping[str, str], *, stall_s: float) -> Ite
 
     Raises:
         TryAgain: the connection failed, was cut or stalled, here or while the block reads.
-        HubUntrusted: the server's certificate is not believed.
+        HubUntrusted: the server's certificate is not trusted.
         HubFailed: HF_HUB_OFFLINE forbids requests.
     """
     from huggingface_hub import get_session
 
     session: Any = get_session()
-    with translated():
+    with translated_http_errors():
         if hasattr(session, "build_request"):
             with session.stream(
                 "GET", url, headers=dict(headers), timeout=stall_s, follow_redirects=True
             ) as response:
-                yield Reply(
+                yield HubResponse(
                     response.status_code, response.headers, str(response.url), response.iter_bytes()
                 )
         else:
             with session.get(url, headers=dict(headers), timeout=stall_s, stream=True) as response:
-                yield Reply(
+                yield HubResponse(
                     response.status_code,
                     response.headers,
                     response.url,
@@ -92,12 +92,12 @@ def streamed_get(url: str, headers: Mapping[str, str], *, stall_s: float) -> Ite
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turns the HTTP library's failures inside the block into ours.
+def translated_http_errors() -> Iterator[None]:
+    """Translate the HTTP library's errors in the block to ours.
 
     Raises:
         TryAgain: the connection failed, was cut or stalled.
-        HubUntrusted: the server's certificate is not believed.
+        HubUntrusted: the server's certificate is not trusted.
         HubFailed: HF_HUB_OFFLINE forbids requests.
     """
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
@@ -105,46 +105,46 @@ def translated() -> Iterator[None]:
     try:
         yield
     except HfHubHTTPError:
-        raise  # an answer, not a failure of the transport
+        raise  # a response, not a transport error
     except OfflineModeIsEnabled as exc:
         raise HubFailed(
             "HF_HUB_OFFLINE forbids every request; unset it, or give a folder or a commit that "
             "is in the store"
         ) from exc
-    except _transport_errors() as exc:
-        if (cause := _disbelief(exc)) is not None:
-            raise _untrusted(cause, exc) from exc
+    except _list_transport_errors() as exc:
+        if (cause := _find_certificate_error(exc)) is not None:
+            raise _make_untrusted_error(cause, exc) from exc
         # Addresses of storage hosts carry signatures in their query.
-        said = re.sub(r"\?\S+", "?...", str(exc)) or "no answer"
-        raise TryAgain(f"{type(exc).__name__}: {said}") from exc
+        reason = re.sub(r"\?\S+", "?...", str(exc)) or "no answer"
+        raise TransientFailure(f"{type(exc).__name__}: {reason}") from exc
 
 
-def library() -> str:
-    """The name of huggingface_hub's HTTP library; empty for one that is not known here."""
+def detect_http_library() -> str:
+    """Return the name of huggingface_hub's HTTP library; empty for an unknown one."""
     from huggingface_hub import get_session
 
     owners = (owner.__module__.partition(".")[0] for owner in type(get_session()).__mro__)
     return next((name for name in owners if name in _LIBRARIES), "")
 
 
-def forget_session() -> None:
-    """The next request sees the environment as it is then: certificates, proxies."""
+def reset_session() -> None:
+    """Close the session, so that the next request reads certificates and proxies anew."""
     import huggingface_hub.utils
 
     reset = "close_session" if hasattr(huggingface_hub.utils, "close_session") else "reset_sessions"
     getattr(huggingface_hub.utils, reset)()
 
 
-def _transport_errors() -> tuple[type[Exception], ...]:
-    """The base classes of what huggingface_hub's HTTP library raises while it talks to a server."""
-    if not (name := library()):
+def _list_transport_errors() -> tuple[type[Exception], ...]:
+    """List the base classes of the HTTP library's transport errors."""
+    if not (name := detect_http_library()):
         return ()
     module = importlib.import_module(name)
     return (getattr(module, "RequestError", None) or module.RequestException,)
 
 
-def _disbelief(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    """What is behind an error, if it is a certificate."""
+def _find_certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """Return the certificate error behind an error, if there is one."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return error
@@ -152,7 +152,7 @@ def _disbelief(error: BaseException | None) -> ssl.SSLCertVerificationError | No
     return None
 
 
-def _untrusted(cause: ssl.SSLCertVerificationError, error: Exception) -> HubUntrusted:
+def _make_untrusted_error(cause: ssl.SSLCertVerificationError, error: Exception) -> HubUntrusted:
     url = urlsplit(str(getattr(getattr(error, "request", None), "url", "")))
     advice = (
         "; give the authority that signed it with --ca-file (caSecretRef of an LlmJpModel)"

@@ -1,6 +1,6 @@
-"""A hub that speaks the Hugging Face Hub's API: what a repository holds, and the bytes of a file.
+"""A hub with the Hugging Face Hub's API: listing a repository, and reading its files.
 
-The token is sent to the hub and goes nowhere else: not into messages, representations or files.
+The token is sent to the hub only: it appears in no message, representation or file.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from llmjp_builder.contracts.errors import (
     InvalidSpec,
     Unsupported,
 )
-from llmjp_builder.sources.http import TryAgain, streamed_get, translated
-from llmjp_builder.sources.patience import Patience, patiently
-from llmjp_builder.sources.refusal import Asked, refusal
+from llmjp_builder.sources.http import TransientFailure, stream_get, translated_http_errors
+from llmjp_builder.sources.hub_errors import HubRequest, translate_response
+from llmjp_builder.sources.retries import RetryPolicy, retry
 from llmjp_builder.store.downloads import is_commit
 from llmjp_builder.store.files import os_errors
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from llmjp_builder.sources.http import Reply
+    from llmjp_builder.sources.http import HubResponse
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -46,76 +46,76 @@ _MAX_SIZE = 1 << 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubFile:
-    """What the hub says of a file; exactly one of the two digests is known."""
+    """A file as the hub lists it; exactly one of the two digests is known."""
 
     size: int
     sha256: str | None
-    """Of a file in LFS."""
+    """For files in LFS."""
     blob_id: str | None
-    """Of a file that git holds: SHA-1 over git's header and the contents."""
+    """For files in git itself: SHA-1 over git's header and the contents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class RepositoryListing:
     """A repository at one commit."""
 
     repository: str
     commit: str
     names: tuple[str, ...]
-    """Of all files."""
+    """Names of all files."""
     files: Mapping[str, HubFile]
-    """Of those whose size and digest the hub says."""
+    """The files whose size and digest the hub tells, by name."""
 
     def __getitem__(self, name: str) -> HubFile:
-        """A file of `names`.
+        """Return a file of `names`.
 
         Raises:
-            HubFailed: the hub does not say its size and digest.
+            HubFailed: the hub does not tell its size and digest.
         """
         if name not in self.files:
             raise HubFailed(
-                f"{self.repository}: the hub does not say size and digest of {name}, "
-                "so that it could not be verified; use another endpoint"
+                f"{self.repository}: the hub does not tell size and digest of {name}, "
+                "so it cannot be verified; use another endpoint"
             )
         return self.files[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hub:
-    """A hub, and who asks it.
+    """A hub and the credentials to use it.
 
     Attributes:
         endpoint: its address; without one HF_ENDPOINT, or huggingface.co.
         token: for private and gated repositories; without one what huggingface_hub finds: HF_TOKEN,
             or the file that `hf auth login` writes.
-        patience: with it.
+        retry_policy: how often and how long failed requests are retried.
 
     Raises:
         InvalidSpec: the endpoint is not an address of a hub.
-        BadToken: the token has characters that none has.
+        BadToken: the token has characters that no token has.
     """
 
     endpoint: str = ""
     token: str | None = field(default=None, repr=False)
-    patience: Patience = field(default_factory=Patience)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
 
     def __post_init__(self) -> None:
         endpoint = self.endpoint or os.environ.get("HF_ENDPOINT", "") or DEFAULT_ENDPOINT
-        object.__setattr__(self, "endpoint", _checked_endpoint(endpoint))
-        object.__setattr__(self, "token", _checked_token(self.token or _token_of_the_user()))
+        object.__setattr__(self, "endpoint", _validate_endpoint(endpoint))
+        object.__setattr__(self, "token", _validate_token(self.token or _find_user_token()))
 
-    def listing(self, repository: str, revision: str | None) -> Listing:
-        """What a repository holds, at the commit that `revision` means now.
+    def list_files(self, repository: str, revision: str | None) -> RepositoryListing:
+        """List a repository's files at the commit that `revision` means now.
 
         Args:
             repository: `owner/name`.
             revision: a branch, tag or commit; None is the default branch.
 
         Raises:
-            BuilderError: as `refusal` says.
-            HubFailed: no answer, or none that can be understood.
+            BuilderError: as `translate_response` says.
+            HubFailed: no answer, or an unintelligible one.
         """
-        asked = self._asked(repository, revision or "main")
+        request = self._make_request(repository, revision or "main")
 
         def attempt() -> Any:
             from huggingface_hub import HfApi
@@ -123,30 +123,34 @@ class Hub:
 
             api = HfApi(endpoint=self.endpoint, token=self.token or False)
             try:
-                with translated():
+                with translated_http_errors():
                     return api.model_info(
                         repository,
                         revision=revision,
                         files_metadata=True,
-                        timeout=self.patience.stall_s,
+                        timeout=self.retry_policy.stall_s,
                     )
             except HfHubHTTPError as exc:
-                raise refusal(exc.response.status_code, exc.response.headers, asked) from exc
+                raise translate_response(
+                    exc.response.status_code, exc.response.headers, request
+                ) from exc
             except (ValueError, TypeError, KeyError, AttributeError) as exc:
                 raise HubFailed(
-                    f"{self.endpoint}: its answer about {repository} is not what a hub says "
+                    f"{self.endpoint}: its answer about {repository} is not that of a hub "
                     f"({type(exc).__name__}); is this the address of a hub?"
                 ) from exc
 
-        return _listing(repository, patiently(attempt, asked.what, patience=self.patience))
+        return _parse_listing(
+            repository, retry(attempt, request.subject, retry_policy=self.retry_policy)
+        )
 
-    def read(self, listing: Listing, name: str) -> bytes:
-        """The contents of a small file, verified.
+    def read_file(self, listing: RepositoryListing, name: str) -> bytes:
+        """Return the contents of a small file, verified.
 
         Raises:
             CorruptDownload: they are not what the listing says.
-            Unsupported: it is too large to be one of those that are read so.
-            BuilderError: as `refusal` says.
+            Unsupported: it is too large for any file but weights.
+            BuilderError: as `translate_response` says.
         """
         file = listing[name]
         if file.size > _MAX_IN_MEMORY:
@@ -157,18 +161,20 @@ class Hub:
 
         def attempt() -> bytes:
             data = bytearray()
-            with self.open(listing.repository, listing.commit, name) as reply:
+            with self.open_file(listing.repository, listing.commit, name) as reply:
                 for chunk in reply.chunks:
                     data += chunk
                     if len(data) > file.size:
                         break
             if len(data) < file.size:
-                raise TryAgain(f"the connection ended at byte {len(data):,} of {file.size:,}")
+                raise TransientFailure(
+                    f"the connection ended at byte {len(data):,} of {file.size:,}"
+                )
             return bytes(data)
 
-        data = patiently(attempt, f"{listing.repository}: {name}", patience=self.patience)
+        data = retry(attempt, f"{listing.repository}: {name}", retry_policy=self.retry_policy)
         expected = file.sha256 or file.blob_id
-        found = hashlib.sha256(data).hexdigest() if file.sha256 else git_blob_id(data)
+        found = hashlib.sha256(data).hexdigest() if file.sha256 else compute_git_blob_id(data)
         if found != expected:
             raise CorruptDownload(
                 f"{listing.repository}: {name} arrived damaged: expected digest {expected}, found "
@@ -177,12 +183,14 @@ class Hub:
         return data
 
     @contextmanager
-    def open(self, repository: str, commit: str, name: str, offset: int = 0) -> Iterator[Reply]:
-        """The bytes of a file from `offset` on (status 206), or all of them (200).
+    def open_file(
+        self, repository: str, commit: str, name: str, offset: int = 0
+    ) -> Iterator[HubResponse]:
+        """Open a file from `offset` on (status 206), or all of it (200).
 
         Raises:
             TryAgain: the hub is busy, or the connection failed, here or in the block.
-            BuilderError: as `refusal` says.
+            BuilderError: as `translate_response` says.
         """
         from huggingface_hub import hf_hub_url
 
@@ -192,16 +200,18 @@ class Hub:
             headers["Authorization"] = f"Bearer {self.token}"
         if offset:
             headers["Range"] = f"bytes={offset}-"
-        with streamed_get(url, headers, stall_s=self.patience.stall_s) as reply:
+        with stream_get(url, headers, stall_s=self.retry_policy.stall_s) as reply:
             if reply.status not in {200, 206}:
                 elsewhere = urlsplit(reply.url).netloc != urlsplit(self.endpoint).netloc
                 if elsewhere or reply.status == 416:
-                    raise TryAgain(f"its storage answers with status {reply.status}")
-                raise refusal(reply.status, reply.headers, self._asked(repository, commit, name))
+                    raise TransientFailure(f"its storage answers with status {reply.status}")
+                raise translate_response(
+                    reply.status, reply.headers, self._make_request(repository, commit, name)
+                )
             yield reply
 
-    def _asked(self, repository: str, revision: str, name: str | None = None) -> Asked:
-        return Asked(
+    def _make_request(self, repository: str, revision: str, name: str | None = None) -> HubRequest:
+        return HubRequest(
             endpoint=self.endpoint,
             repository=repository,
             revision=revision,
@@ -210,17 +220,17 @@ class Hub:
         )
 
 
-def git_blob_id(data: bytes) -> str:
-    """The name that git gives to a file's contents."""
+def compute_git_blob_id(data: bytes) -> str:
+    """Return git's id for a file's contents."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def read_token(path: Path) -> str:
-    """The token in a file, without the white space around it.
+    """Read the token in a file, without surrounding white space.
 
     Raises:
         MissingFile: there is no such file.
-        BadToken: what is in it is no token.
+        BadToken: its contents are no token.
     """
     with os_errors(path):
         text = path.read_text(encoding="utf-8", errors="replace").strip()
@@ -229,10 +239,10 @@ def read_token(path: Path) -> str:
     return text
 
 
-def _listing(repository: str, info: Any) -> Listing:
-    """`ModelInfo` of huggingface_hub, with every value checked that is used."""
+def _parse_listing(repository: str, info: Any) -> RepositoryListing:
+    """Parse huggingface_hub's `ModelInfo`; every value that is used is checked."""
     if not is_commit(info.sha):
-        raise HubFailed(f"{repository}: the hub does not say at which commit it is")
+        raise HubFailed(f"{repository}: the hub does not tell which commit it is at")
     files = {}
     for sibling in info.siblings or ():
         size, lfs, blob_id = sibling.size, sibling.lfs, sibling.blob_id
@@ -243,7 +253,7 @@ def _listing(repository: str, info: Any) -> Listing:
             files[sibling.rfilename] = HubFile(size=size, sha256=sha256, blob_id=None)
         elif lfs is None and isinstance(blob_id, str) and is_commit(blob_id):
             files[sibling.rfilename] = HubFile(size=size, sha256=None, blob_id=blob_id)
-    return Listing(
+    return RepositoryListing(
         repository=repository,
         commit=info.sha,
         names=tuple(sibling.rfilename for sibling in info.siblings or ()),
@@ -251,7 +261,7 @@ def _listing(repository: str, info: Any) -> Listing:
     )
 
 
-def _checked_endpoint(endpoint: str) -> str:
+def _validate_endpoint(endpoint: str) -> str:
     if not _ENDPOINT.fullmatch(endpoint):
         raise InvalidSpec(
             "endpoint: expected the address of a hub, https://HOST, without user name or password"
@@ -259,14 +269,14 @@ def _checked_endpoint(endpoint: str) -> str:
     return endpoint.rstrip("/")
 
 
-def _token_of_the_user() -> str | None:
+def _find_user_token() -> str | None:
     import huggingface_hub
 
     return huggingface_hub.get_token()
 
 
-def _checked_token(token: str | None) -> str | None:
-    """The token, if it can be sent: HTTP libraries quote one that cannot in their errors."""
+def _validate_token(token: str | None) -> str | None:
+    """Return the token if it can be sent: HTTP libraries quote one that cannot in their errors."""
     if token is not None and not _TOKEN.fullmatch(token):
         raise BadToken("the token has characters that no token has (white space?); check it")
     return token

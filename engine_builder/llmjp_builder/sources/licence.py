@@ -1,7 +1,7 @@
-"""Which licence a repository's weights are under, and whether somebody must accept it first.
+"""Licences of repositories' weights, and whether they must be accepted first.
 
-Pure: a table and two functions. The table says what was known when it was written; the
-repository's own page decides. What its rows follow: the `license` fields of the model cards on the
+Pure: a table and two functions. The table has what was known when it was written; the
+repository's own page decides. Sources of its rows: the `license` fields of the model cards on the
 hub, LICENSE of llm-jp-3-172b-beta1 and -instruct3, the gate texts of -beta1 and -instruct2, and for
 -beta2 and the base model the list of llm-jp/awesome-japanese-llm, as their texts could not be read.
 Where a text leaves it open, or was not read in full, `may_redistribute` is False.
@@ -16,7 +16,7 @@ from llmjp_builder.contracts.errors import LicenceNotAccepted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Licence:
+class LicenceTerms:
     """The terms that weights come with."""
 
     id: str
@@ -25,30 +25,30 @@ class Licence:
     url: str
     """Where the text is; empty where unknown."""
     needs_acceptance: bool
-    """Whether nothing is downloaded before somebody says that the terms are accepted."""
+    """Nothing is downloaded before somebody accepts the terms."""
     may_redistribute: bool
-    """Whether weights and what is made of them may be given on; False where that is unknown."""
+    """Weights and what is made of them may be redistributed; False where that is unknown."""
     notice: str = ""
-    """What whoever offers a service has to know or pass on; empty where nothing is known."""
+    """What a service operator has to know or pass on; empty where nothing is known."""
 
 
 _HUB = "https://huggingface.co/llm-jp"
 
-APACHE = Licence(
+APACHE = LicenceTerms(
     id="Apache-2.0",
     name="Apache License 2.0",
     url="https://www.apache.org/licenses/LICENSE-2.0",
     needs_acceptance=False,
     may_redistribute=True,
 )
-UNKNOWN = Licence(
+UNKNOWN = LicenceTerms(
     id="unknown",
     name="not in llmjp-serving's table; see the repository's page",
     url="",
     needs_acceptance=False,
     may_redistribute=False,
 )
-BETA1 = Licence(
+BETA1 = LicenceTerms(
     id="llm-jp-3-172b-beta1-tou",
     name="LLM-jp-3 172B beta1 Terms of Use",
     url=f"{_HUB}/llm-jp-3-172b-beta1/blob/main/LICENSE",
@@ -59,14 +59,14 @@ BETA1 = Licence(
         "redistribution and of the terms of use of every service; modifications must be stated."
     ),
 )
-BETA2 = Licence(
+BETA2 = LicenceTerms(
     id="llm-jp-3-172b-beta2-tou",
     name="LLM-jp-3 172B beta2 Terms of Use",
     url=f"{_HUB}/llm-jp-3-172b-beta2",
     needs_acceptance=True,
     may_redistribute=False,
 )
-INSTRUCT2 = Licence(
+INSTRUCT2 = LicenceTerms(
     id="llm-jp-3-172b-instruct2-tou",
     name="LLM-jp-3 172B instruct2 Terms of Use",
     url=f"{_HUB}/llm-jp-3-172b-instruct2",
@@ -77,7 +77,7 @@ INSTRUCT2 = Licence(
         "modified version may be redistributed, nor offered so that users obtain the model itself."
     ),
 )
-INSTRUCT3 = Licence(
+INSTRUCT3 = LicenceTerms(
     id="llm-jp-3-172b-instruct3-tou",
     name="llm-jp-3-172b-instruct3 License Agreement",
     url=f"{_HUB}/llm-jp-3-172b-instruct3/blob/main/LICENSE",
@@ -88,7 +88,7 @@ INSTRUCT3 = Licence(
         "derivatives: a quantised checkpoint or an engine may count as one."
     ),
 )
-BASE = Licence(
+BASE = LicenceTerms(
     id="llm-jp-3-172b-tou",
     name="LLM-jp-3 172B Terms of Use",
     url=f"{_HUB}/llm-jp-3-172b",
@@ -112,27 +112,27 @@ _TABLE = (
 """Patterns of `owner/name`, in lower case; the first that matches holds."""
 
 
-def licence_of(repository: str) -> Licence:
-    """The licence of a repository's weights; `UNKNOWN` where the table has none.
+def find_licence(repository: str) -> LicenceTerms:
+    """Find the licence of a repository's weights; `UNKNOWN` where the table has none.
 
     Args:
-        repository: `owner/name`, as the hub spells it or not: upper and lower case are the same.
+        repository: `owner/name`, case-insensitive.
     """
     name = repository.lower()
     return next((licence for pattern, licence in _TABLE if fnmatchcase(name, pattern)), UNKNOWN)
 
 
-def require_accepted(repository: str, accepted: str | None) -> Licence:
-    """The licence of a repository, if it may be used: it asks for nothing, or was accepted.
+def require_accepted(repository: str, accepted: str | None) -> LicenceTerms:
+    """Return the licence of a repository, or raise if it must still be accepted.
 
     Args:
         repository: `owner/name`.
-        accepted: the id of the licence that somebody accepts.
+        accepted: id of the licence that somebody accepts.
 
     Raises:
         LicenceNotAccepted: it needs acceptance, and `accepted` is not its id.
     """
-    licence = licence_of(repository)
+    licence = find_licence(repository)
     if licence.needs_acceptance and accepted != licence.id:
         instead = f"{accepted!r} was accepted, which is another one; " if accepted else ""
         raise LicenceNotAccepted(

@@ -11,9 +11,9 @@ from llmjp_builder.sources.selection import CONFIG
 from llmjp_builder.store.files import parse_json_object
 
 if TYPE_CHECKING:
-    from llmjp_builder.sources.resolve import Pinned
+    from llmjp_builder.sources.pinning import PinnedSource
 
-PLANNED_BY: Final = (
+PLANNING_KEYS: Final = (
     "architectures",
     "attention_bias",
     "dtype",
@@ -36,18 +36,18 @@ PLANNED_BY: Final = (
     "vocab_size",
 )
 """What `convert.model_config` reads; a test holds the two together."""
-_MOST: Final = 3000
+_MAX_BYTES: Final = 3000
 """Bytes of the JSON; a Job's termination message has room for 4096 in all."""
-_DEEPEST: Final = 8
+_MAX_DEPTH: Final = 8
 """Objects and lists within each other; the scaling of RoPE has three, for a kind of layer each."""
 
 
-def resolution_of(pinned: Pinned) -> Resolution:
-    """What a Job that resolves has to say.
+def make_resolution(pinned: PinnedSource) -> Resolution:
+    """Return the termination message of a resolve Job.
 
     Raises:
         Unsupported, BadConfig: config.json describes no model that can be built.
-        SourceChanged: config.json was written to after it was hashed.
+        SourceChanged: config.json was modified after it was hashed.
         BuilderError: config.json cannot be read.
     """
     resolved = pinned.resolved
@@ -56,26 +56,26 @@ def resolution_of(pinned: Pinned) -> Resolution:
     return Resolution(
         digest=resolved.digest,
         bytes=sum(record.size for record in resolved.files.values()),
-        config=planned_part(parse_json_object(pinned.read_config(), where), where),
+        config=extract_planning_config(parse_json_object(pinned.read_config(), where), where),
         revision=resolved.source.revision,
     )
 
 
-def planned_part(document: dict[str, Any], where: str) -> dict[str, Any]:
-    """What of a config.json says as much to `convert.model_config` as the whole (pure).
+def extract_planning_config(document: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the part of config.json that `convert.model_config` reads (pure).
 
     Raises:
         Unsupported, BadConfig: it describes no model that can be built.
     """
     parse_model_config(document, where)
-    part = {name: document[name] for name in PLANNED_BY if document.get(name) is not None}
-    if _is_deep(part, _DEEPEST):
+    part = {name: document[name] for name in PLANNING_KEYS if document.get(name) is not None}
+    if _is_deep(part, _MAX_DEPTH):
         raise BadConfig(f"{where}: its entries about the model's shape are nested too deeply")
     try:
         size = len(canonical_json(part).encode())
     except ValueError as exc:
         raise BadConfig(f"{where}: holds text that is none: {exc}") from exc
-    if size > _MOST:
+    if size > _MAX_BYTES:
         raise BadConfig(f"{where}: its entries about the model's shape are longer than any model's")
     return part
 

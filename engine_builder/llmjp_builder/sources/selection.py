@@ -1,4 +1,4 @@
-"""Which of a checkpoint's files a build reads. Pure: the same choice for folder and repository."""
+"""Selection of a checkpoint's files. Pure, and the same for folders and repositories."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 
-def needed_files(
+def select_files(
     present: Collection[str], read_index: Callable[[], bytes], where: str
 ) -> tuple[str, ...]:
-    """Names of the files of a checkpoint that a build reads: config, weights, tokenizer.
+    """Return the names of the files that a build reads: config, weights, tokenizer.
 
-    Everything else stays where it is: model cards, pickled or GGUF weights, other formats' folders.
+    Model cards, pickled or GGUF weights and other formats' folders are left out.
 
     Args:
         present: names of all files there, relative to the top.
@@ -40,10 +40,10 @@ def needed_files(
     if absent := [name for name in required if name not in present]:
         raise MissingFile(f"{where}: no {absent[0]}; a checkpoint to build from has {required}")
     optional = tuple(name for name in OPTIONAL if name in present)
-    return (CONFIG, *_weights(present, read_index, where), *REQUIRED, *optional)
+    return (CONFIG, *_select_weights(present, read_index, where), *REQUIRED, *optional)
 
 
-def _weights(
+def _select_weights(
     present: Collection[str], read_index: Callable[[], bytes], where: str
 ) -> tuple[str, ...]:
     match SINGLE in present, INDEX in present:
@@ -54,7 +54,7 @@ def _weights(
         case True, False:
             return (SINGLE,)
         case False, True:
-            shards = _shards(read_index(), f"{where}: {INDEX}")
+            shards = _parse_shards(read_index(), f"{where}: {INDEX}")
             if absent := [shard for shard in shards if shard not in present]:
                 raise MissingFile(
                     f"{where}: {INDEX} names {len(absent)} file(s) that are not there, "
@@ -71,8 +71,8 @@ def _weights(
             raise MissingFile(f"{where}: neither {SINGLE} nor {INDEX}: no weights to build from")
 
 
-def _shards(index: bytes, where: str) -> tuple[str, ...]:
-    """Names of the weight files that an index lists; each a plain name at the top."""
+def _parse_shards(index: bytes, where: str) -> tuple[str, ...]:
+    """Return the weight files that an index lists; each a plain name at the top."""
     try:
         document = json.loads(index)
     except (ValueError, RecursionError) as exc:

@@ -1,4 +1,4 @@
-"""Authorities of one's own, for a hub whose certificate no public authority signed."""
+"""Custom certificate authorities, for a hub whose certificate no public authority signed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from llmjp_builder.contracts.errors import BadInput
-from llmjp_builder.sources.http import forget_session, library
+from llmjp_builder.sources.http import detect_http_library, reset_session
 from llmjp_builder.store.files import os_errors
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ _CERTIFICATE: Final = re.compile(
 
 @contextmanager
 def trusting(file: Path | None) -> Iterator[None]:
-    """In the block the authorities in `file` are trusted besides those that are anyway.
+    """Trust the authorities in `file`, besides the default ones, while the block runs.
 
-    Both go into one temporary file that the environment names meanwhile: it is what all the HTTP
-    libraries read. The block must be entered by one thread alone.
+    Both go into one temporary file, named by environment variables that all the HTTP libraries
+    read. Only one thread at a time may enter the block.
 
     Args:
         file: in PEM form; None changes nothing.
@@ -51,32 +51,32 @@ def trusting(file: Path | None) -> Iterator[None]:
     if file is None:
         yield
         return
-    own = _authorities(file)
+    own = _read_authorities(file)
     before = {name: os.environ.get(name) for name in VARIABLES}
     with os_errors(Path(tempfile.gettempdir())):
         folder = tempfile.TemporaryDirectory(prefix="llmjp-ca-")
     with folder as place:
         bundle = Path(place) / "ca.crt"
         with os_errors(bundle):
-            bundle.write_bytes(_trusted_anyway() + b"\n" + own + b"\n")
+            bundle.write_bytes(_read_default_authorities() + b"\n" + own + b"\n")
         try:
             os.environ.update(dict.fromkeys(VARIABLES, str(bundle)))
-            forget_session()
+            reset_session()
             yield
         finally:
             for name, value in before.items():
                 os.environ.pop(name, None)
                 if value is not None:
                     os.environ[name] = value
-            forget_session()
+            reset_session()
 
 
-def _authorities(file: Path) -> bytes:
-    """The certificates in a file, without the words and keys that may stand around them."""
+def _read_authorities(file: Path) -> bytes:
+    """Read the certificates in a file, without text and keys around them."""
     with os_errors(file):
-        found = _certificates_in(file)
+        found = _extract_certificates(file)
     if not found:
-        raise BadInput(f"{file}: no certificate in PEM form, -----BEGIN CERTIFICATE-----, is in it")
+        raise BadInput(f"{file}: no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=found.decode())
     except ssl.SSLError as exc:
@@ -84,18 +84,18 @@ def _authorities(file: Path) -> bytes:
     return found
 
 
-def _trusted_anyway() -> bytes:
-    """What huggingface_hub's HTTP library trusts by itself."""
+def _read_default_authorities() -> bytes:
+    """Read the certificates that huggingface_hub's HTTP library trusts by default."""
     named = (os.environ.get(name) for name in (*VARIABLES, _FOLDER))
-    place = Path(next(filter(None, named), None) or _public())
+    place = Path(next(filter(None, named), None) or _find_public_authorities())
     with os_errors(place):
         files = sorted(place.iterdir()) if place.is_dir() else [place]
-        return b"\n".join(_certificates_in(path) for path in files if path.is_file())
+        return b"\n".join(_extract_certificates(path) for path in files if path.is_file())
 
 
-def _public() -> str:
-    """The file or folder of the public authorities: the system's, or a package's."""
-    if library() != "httpx2":
+def _find_public_authorities() -> str:
+    """Find the file or folder of the public authorities: the system's, or a package's."""
+    if detect_http_library() != "httpx2":
         import certifi
 
         return certifi.where()
@@ -104,5 +104,5 @@ def _public() -> str:
     return next(filter(os.path.exists, places), os.devnull)
 
 
-def _certificates_in(file: Path) -> bytes:
+def _extract_certificates(file: Path) -> bytes:
     return b"\n".join(_CERTIFICATE.findall(file.read_bytes()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.spec import Backend
-from llmjp_builder.sources.licence import licence_of
+from llmjp_builder.sources.licence import find_licence
 from llmjp_operator.decide.placement import find_storage_deadlock
 from llmjp_operator.decisions import Problem
 
@@ -30,7 +30,7 @@ def _check_licence(model: Model, _facts: Snapshot, _settings: Settings) -> Probl
     hub = model.spec.source.hugging_face
     if hub is None:
         return None
-    licence, accepted = licence_of(hub.repository), model.spec.licence.accepted
+    licence, accepted = find_licence(hub.repository), model.spec.licence.accepted
     if not licence.needs_acceptance or accepted == licence.id:
         return None
     instead = f" ({accepted} was accepted, which is another one)" if accepted else ""

@@ -101,7 +101,7 @@ def test_an_interrupted_download_is_gone_on_with(hub: Hub, tmp_path: Path) -> No
     spec = BuildSpec(source=Source(repository=REPOSITORY), endpoint=hub.endpoint)
     result = build(spec, store=tmp_path / "store", on_progress=seen.append)
     check_artefact(result.path)
-    began = next(p for p in seen if "are here already" in p.message)
+    began = next(p for p in seen if "are there already" in p.message)
     assert 0 < began.bytes_done < began.bytes_total
     assert (began.step, began.bytes_per_second) == ("fetch", 0.0)
 

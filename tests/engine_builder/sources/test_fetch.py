@@ -24,8 +24,8 @@ from llmjp_builder.contracts.errors import (
     Unsupported,
 )
 from llmjp_builder.contracts.spec import Progress, Source
-from llmjp_builder.sources.fetch import FetchedSource, fetch
-from llmjp_builder.sources.patience import Patience
+from llmjp_builder.sources.fetch import FetchedSource, fetch_source
+from llmjp_builder.sources.retries import RetryPolicy
 from tests.support.hub import Corrupt, Cut, Hang, Hub, Status, WholeAlways
 
 from .conftest import REPOSITORY, SHARDS, checkpoint, needed, write_files
@@ -34,14 +34,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REMOTE = Source(repository=REPOSITORY)
-AT_ONCE = Patience(tries=3, first_wait_s=0, stall_s=5)
+AT_ONCE = RetryPolicy(max_attempts=3, initial_delay_s=0, stall_s=5)
 FIRST = f"*/{SHARDS[0]}"
 PIECE = 1 << 14
 """Whatever HTTP library there is, so much of a body is kept when it is cut."""
 
 
 def _fetch(hub: Hub, store: Path, source: Source = REMOTE, **options: Any) -> FetchedSource:
-    return fetch(source, store=store, endpoint=hub.endpoint, **{"patience": AT_ONCE, **options})
+    return fetch_source(
+        source, store=store, endpoint=hub.endpoint, **{"retry_policy": AT_ONCE, **options}
+    )
 
 
 def _assert_whole(fetched: FetchedSource, store: Path) -> None:
@@ -103,7 +105,7 @@ def test_a_commit_in_the_store_needs_no_hub(hub: Hub, tmp_path: Path) -> None:
 def test_a_folder_is_used_where_it_is(tmp_path: Path) -> None:
     folder, store = tmp_path / "m", tmp_path / "s"
     write_files(folder, checkpoint())
-    fetched = fetch(Source(path=str(folder)), store=store)
+    fetched = fetch_source(Source(path=str(folder)), store=store)
     assert fetched.path == folder
     assert set(fetched.resolved.files) == set(needed())
     assert not (store / "sources").exists()
@@ -186,9 +188,9 @@ def test_a_hub_that_falls_silent(hub: Hub, tmp_path: Path) -> None:
     release = threading.Event()
     hub.fail(Hang(4 * PIECE, release), FIRST)
     seen: list[Progress] = []
-    patience = Patience(first_wait_s=0, stall_s=0.4)
+    retry_policy = RetryPolicy(initial_delay_s=0, stall_s=0.4)
     try:
-        fetched = _fetch(hub, tmp_path, patience=patience, on_progress=seen.append)
+        fetched = _fetch(hub, tmp_path, retry_policy=retry_policy, on_progress=seen.append)
     finally:
         release.set()
     _assert_whole(fetched, tmp_path)
@@ -202,10 +204,10 @@ def test_a_hub_that_falls_silent(hub: Hub, tmp_path: Path) -> None:
 def test_a_hub_that_stays_silent(hub: Hub, tmp_path: Path) -> None:
     release = threading.Event()
     hub.fail(Hang(0, release), FIRST, times=9)
-    patience = Patience(tries=2, first_wait_s=0, stall_s=0.2)
+    retry_policy = RetryPolicy(max_attempts=2, initial_delay_s=0, stall_s=0.2)
     try:
-        with pytest.raises(HubFailed, match="given up after 2 tries"):
-            _fetch(hub, tmp_path, patience=patience)
+        with pytest.raises(HubFailed, match="given up after 2 attempts"):
+            _fetch(hub, tmp_path, retry_policy=retry_policy)
     finally:
         release.set()
 
@@ -264,12 +266,12 @@ def test_two_at_once(hub: Hub, tmp_path: Path) -> None:
     def run(**options: Any) -> None:
         results.append(_fetch(hub, tmp_path, **options))
 
-    patience = Patience(stall_s=60, first_wait_s=0)
-    one = threading.Thread(target=run, kwargs={"patience": patience})
+    retry_policy = RetryPolicy(stall_s=60, initial_delay_s=0)
+    one = threading.Thread(target=run, kwargs={"retry_policy": retry_policy})
     one.start()
     while not hub.asked_for(FIRST):
         assert one.is_alive()
-    two = threading.Thread(target=run, kwargs={"patience": patience, "on_progress": second})
+    two = threading.Thread(target=run, kwargs={"retry_policy": retry_policy, "on_progress": second})
     two.start()
     assert waiting.wait(30)
     release.set()
@@ -350,7 +352,7 @@ def test_the_token_is_nowhere(
         if fault:
             hub.fail(fault, "*.safetensors", times=99)
         with caplog.at_level(logging.DEBUG), pytest.raises(error) as caught:
-            _fetch(hub, tmp_path, patience=Patience(tries=2, first_wait_s=0))
+            _fetch(hub, tmp_path, retry_policy=RetryPolicy(max_attempts=2, initial_delay_s=0))
     shown = [caplog.text, *capfd.readouterr()]
     shown += traceback.format_exception(caught.value)
     shown += [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]

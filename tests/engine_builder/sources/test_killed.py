@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.spec import Source
-from llmjp_builder.sources.fetch import fetch
+from llmjp_builder.sources.fetch import fetch_source
 from tests.support.hub import Hang, Hub
 
 from .conftest import REPOSITORY, SHARDS, needed
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _PROGRAM = """
 import sys
 from pathlib import Path
-from llmjp_builder.sources.fetch import fetch
+from llmjp_builder.sources.fetch import fetch_source
 from llmjp_builder.contracts.spec import Source
-fetch(Source(repository=sys.argv[1]), store=Path(sys.argv[2]), endpoint=sys.argv[3])
+fetch_source(Source(repository=sys.argv[1]), store=Path(sys.argv[2]), endpoint=sys.argv[3])
 """
 
 
@@ -40,7 +40,7 @@ def test_killed_while_downloading(hub: Hub, tmp_path: Path) -> None:
         release.set()
     assert not list(tmp_path.rglob("source.json"))
     assert not [path for path in (tmp_path / "sources").iterdir() if path.suffix != ".partial"]
-    fetched = fetch(Source(repository=REPOSITORY), store=tmp_path, endpoint=hub.endpoint)
+    fetched = fetch_source(Source(repository=REPOSITORY), store=tmp_path, endpoint=hub.endpoint)
     for name, data in needed().items():
         assert (fetched.path / name).read_bytes() == data
     begins = hub.asked_for(f"*/{SHARDS[0]}")[-1].range

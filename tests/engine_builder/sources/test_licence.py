@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmjp_builder.contracts.errors import LicenceNotAccepted
-from llmjp_builder.sources.licence import licence_of, require_accepted
+from llmjp_builder.sources.licence import find_licence, require_accepted
 
 
 @pytest.mark.parametrize(
@@ -30,18 +30,18 @@ from llmjp_builder.sources.licence import licence_of, require_accepted
     ],
 )
 def test_licence(repository: str, identifier: str) -> None:
-    assert licence_of(repository).id == identifier
+    assert find_licence(repository).id == identifier
 
 
 def test_own_terms_alone_need_acceptance() -> None:
     names = ("1.8b", "172b-alpha1", "172b-beta1", "172b-beta2", "172b", "172b-instruct3")
-    asked = [licence_of(f"llm-jp/llm-jp-3-{name}").needs_acceptance for name in names]
+    asked = [find_licence(f"llm-jp/llm-jp-3-{name}").needs_acceptance for name in names]
     assert asked == [False, False, True, True, True, True]
 
 
 def test_every_licence_that_needs_acceptance_can_be_read_somewhere() -> None:
     for name in ("172b-beta1", "172b-beta2", "172b", "172b-instruct2", "172b-instruct3"):
-        assert licence_of(f"llm-jp/llm-jp-3-{name}").url.startswith(
+        assert find_licence(f"llm-jp/llm-jp-3-{name}").url.startswith(
             "https://huggingface.co/llm-jp/"
         )
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from llmjp_builder.contracts.errors import BadConfig, BuilderError, SourceChanged, Unsupported
 from llmjp_builder.contracts.spec import Resolution, Source, canonical_json
 from llmjp_builder.convert.model_config import parse_model_config
-from llmjp_builder.sources.resolution import PLANNED_BY, planned_part, resolution_of
-from llmjp_builder.sources.resolve import pinned
+from llmjp_builder.sources.pinning import pin_source
+from llmjp_builder.sources.resolution import PLANNING_KEYS, extract_planning_config, make_resolution
 from llmjp_cli.termination import MAX_BYTES, render_message
 from tests.engine_builder.checkpoints import Tiny
 
@@ -57,7 +57,7 @@ def test_what_is_left_is_what_is_read() -> None:
         parse_model_config(document, "config.json")
         parse_model_config(watched := Watched(without), "config.json")
         read |= document.read | watched.read
-    assert sorted(read) == list(PLANNED_BY)
+    assert sorted(read) == list(PLANNING_KEYS)
 
 
 @pytest.mark.parametrize(
@@ -74,9 +74,9 @@ def test_what_is_left_is_what_is_read() -> None:
 )
 def test_it_means_the_same_model(change: dict[str, Any]) -> None:
     document = {**CONFIG, **change}
-    part = planned_part(document, "c")
+    part = extract_planning_config(document, "c")
     assert parse_model_config(part, "c") == parse_model_config(document, "c")
-    assert set(part) <= set(PLANNED_BY)
+    assert set(part) <= set(PLANNING_KEYS)
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def test_what_no_model_has_is_refused(
     change: dict[str, Any], error: type[BuilderError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        planned_part({**CONFIG, **change}, "config.json")
+        extract_planning_config({**CONFIG, **change}, "config.json")
 
 
 values = st.recursive(
@@ -114,10 +114,10 @@ values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(PLANNED_BY), values, max_size=3))
+@given(st.dictionaries(st.sampled_from(PLANNING_KEYS), values, max_size=3))
 def test_whatever_a_config_holds_the_message_fits(change: dict[str, Any]) -> None:
     try:
-        part = planned_part({**CONFIG, **change}, "config.json")
+        part = extract_planning_config({**CONFIG, **change}, "config.json")
     except (BadConfig, Unsupported):
         return
     found = Resolution(digest="d" * 20, bytes=1 << 60, config=part, revision="c" * 40)
@@ -128,33 +128,33 @@ def test_whatever_a_config_holds_the_message_fits(change: dict[str, Any]) -> Non
 
 def test_a_repository(hub: Hub) -> None:
     commit = hub.publish(REPOSITORY, files())
-    found = pinned(Source(repository=REPOSITORY), endpoint=hub.endpoint)
-    resolution = resolution_of(found)
+    found = pin_source(Source(repository=REPOSITORY), endpoint=hub.endpoint)
+    resolution = make_resolution(found)
     assert (resolution.revision, resolution.digest) == (commit, found.resolved.digest)
     assert resolution.bytes == sum(record.size for record in found.resolved.files.values())
-    assert resolution.config == planned_part(CONFIG, "c")
+    assert resolution.config == extract_planning_config(CONFIG, "c")
     assert len(hub.asked_for("/api/*")) == len(hub.asked_for("*/config.json")) == 1
 
 
 def test_a_folder(tmp_path: Path) -> None:
     write_files(tmp_path, files())
-    resolution = resolution_of(found := pinned(Source(path=str(tmp_path))))
+    resolution = make_resolution(found := pin_source(Source(path=str(tmp_path))))
     assert (resolution.revision, resolution.digest) == (None, found.resolved.digest)
-    assert resolution.config == planned_part(CONFIG, "c")
+    assert resolution.config == extract_planning_config(CONFIG, "c")
     assert Resolution.from_json(json.loads(canonical_json(resolution.to_json()))) == resolution
 
 
 def test_a_folder_that_changes_meanwhile(tmp_path: Path) -> None:
     write_files(tmp_path, files())
-    found = pinned(Source(path=str(tmp_path)))
+    found = pin_source(Source(path=str(tmp_path)))
     write_files(tmp_path, files({**CONFIG, "num_hidden_layers": 3}))
     with pytest.raises(SourceChanged):
-        resolution_of(found)
+        make_resolution(found)
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"\xff", b'{"rope_theta": NaN}', b"[" * 100_000])
 def test_what_is_no_json(text: bytes, hub: Hub) -> None:
     hub.publish(REPOSITORY, {**checkpoint(), "config.json": text})
-    found = pinned(Source(repository=REPOSITORY), endpoint=hub.endpoint)
+    found = pin_source(Source(repository=REPOSITORY), endpoint=hub.endpoint)
     with pytest.raises(BadConfig, match=f"{REPOSITORY}/config.json"):
-        resolution_of(found)
+        make_resolution(found)

@@ -18,7 +18,7 @@ from llmjp_builder.contracts.errors import (
 from llmjp_builder.contracts.spec import FileRecord
 from llmjp_builder.convert.checkpoint import read_checkpoint
 from llmjp_builder.sources import selection
-from llmjp_builder.sources.selection import needed_files
+from llmjp_builder.sources.selection import select_files
 from llmjp_builder.store.downloads import compute_content_digest
 
 from .conftest import SHARDS, checkpoint, needed, write_files
@@ -35,14 +35,14 @@ def _never() -> bytes:
 
 def test_only_what_a_build_reads() -> None:
     files = checkpoint()
-    names = needed_files(files, lambda: files[selection.INDEX], "here")
+    names = select_files(files, lambda: files[selection.INDEX], "here")
     assert sorted(names) == sorted(needed())
     assert len(names) == len(set(names))
 
 
 def test_a_single_weight_file() -> None:
     present = {"config.json", "model.safetensors", "extra.safetensors", *TOKENIZER, "README.md"}
-    names = needed_files(present, _never, "here")
+    names = select_files(present, _never, "here")
     assert set(names) == {"config.json", "model.safetensors", *TOKENIZER}
 
 
@@ -70,7 +70,7 @@ def test_the_same_files_as_the_converter_reads(tmp_path: Path) -> None:
         files[shard] = len(text).to_bytes(8, "little") + text + b"\0\0" * len(names)
     write_files(tmp_path, files)
     read = read_checkpoint(tmp_path).files
-    ours = needed_files(files, lambda: files[selection.INDEX], "here")
+    ours = select_files(files, lambda: files[selection.INDEX], "here")
     assert set(ours) == {*read, *tokenizer.REQUIRED, *tokenizer.OPTIONAL} & files.keys()
 
 
@@ -91,7 +91,7 @@ def test_the_same_files_as_the_converter_reads(tmp_path: Path) -> None:
 )
 def test_refused(present: set[str], error: type[BuilderError], words: str) -> None:
     with pytest.raises(error, match=words):
-        needed_files(present, _never, "here")
+        select_files(present, _never, "here")
 
 
 @pytest.mark.parametrize(
@@ -115,14 +115,14 @@ def test_refused(present: set[str], error: type[BuilderError], words: str) -> No
 def test_an_index_that_cannot_be_meant(index: bytes) -> None:
     present = {"config.json", selection.INDEX, "token", *TOKENIZER}
     with pytest.raises(BadConfig, match=selection.INDEX):
-        needed_files(present, lambda: index, "here")
+        select_files(present, lambda: index, "here")
 
 
 def test_a_shard_that_is_not_there() -> None:
     present = {"config.json", selection.INDEX, SHARDS[0], *TOKENIZER}
     index = json.dumps({"weight_map": {"a": SHARDS[0], "b": SHARDS[1]}}).encode()
     with pytest.raises(MissingFile, match=SHARDS[1]):
-        needed_files(present, lambda: index, "here")
+        select_files(present, lambda: index, "here")
 
 
 def test_digest_follows_names_and_contents_only() -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from llmjp_builder.contracts.errors import BadInput, HubUntrusted, MissingFile
 from llmjp_builder.contracts.spec import Source
-from llmjp_builder.sources.fetch import fetch
-from llmjp_builder.sources.http import library
-from llmjp_builder.sources.resolve import resolve
+from llmjp_builder.sources.fetch import fetch_source
+from llmjp_builder.sources.http import detect_http_library
+from llmjp_builder.sources.pinning import resolve_source
 from llmjp_builder.sources.trust import VARIABLES, trusting
 from tests.support.certificate import Certificate, self_signed, signed
 from tests.support.hub import Hub
@@ -66,7 +66,7 @@ def test_with_its_authority_a_hub_and_its_storage_are_believed(
     secure: Hub, authority: Certificate, tmp_path: Path
 ) -> None:
     with trusting(authority.certificate):
-        got = fetch(REMOTE, store=tmp_path / "store", endpoint=secure.endpoint)
+        got = fetch_source(REMOTE, store=tmp_path / "store", endpoint=secure.endpoint)
     assert (got.path / SHARDS[0]).read_bytes() == checkpoint()[SHARDS[0]]
     assert secure.asked_for("/storage/*")
 
@@ -74,14 +74,14 @@ def test_with_its_authority_a_hub_and_its_storage_are_believed(
 def test_without_it_neither_is(secure: Hub, authority: Certificate) -> None:
     for _ in range(2):
         with pytest.raises(HubUntrusted) as caught:
-            resolve(REMOTE, endpoint=secure.endpoint)
+            resolve_source(REMOTE, endpoint=secure.endpoint)
         assert str(caught.value).startswith(f"{secure.endpoint}: its certificate is not trusted: ")
         assert "--ca-file" in str(caught.value)
         assert not caught.value.retryable
         with trusting(authority.certificate):  # and no longer than the block lasts
-            resolve(REMOTE, endpoint=secure.endpoint)
+            resolve_source(REMOTE, endpoint=secure.endpoint)
     with trusting(None), pytest.raises(HubUntrusted):
-        resolve(REMOTE, endpoint=secure.endpoint)
+        resolve_source(REMOTE, endpoint=secure.endpoint)
 
 
 def test_the_storage_that_is_not_believed_is_named(
@@ -90,7 +90,7 @@ def test_the_storage_that_is_not_believed_is_named(
     with Hub(redirect=True, certificates=(server, stranger)) as hub:
         hub.publish(REPOSITORY, checkpoint())
         with trusting(authority.certificate), pytest.raises(HubUntrusted) as caught:
-            fetch(REMOTE, store=tmp_path / "store", endpoint=hub.endpoint)
+            fetch_source(REMOTE, store=tmp_path / "store", endpoint=hub.endpoint)
         assert str(caught.value).startswith(f"{hub.storage}: its certificate is not trusted")
         assert "secret" not in str(caught.value)
 
@@ -100,7 +100,7 @@ def test_a_certificate_for_another_name(place: Path, authority: Certificate) -> 
     with Hub(certificates=(other, other)) as hub:
         hub.publish(REPOSITORY, checkpoint())
         with trusting(authority.certificate), pytest.raises(HubUntrusted) as caught:
-            resolve(REMOTE, endpoint=hub.endpoint)
+            resolve_source(REMOTE, endpoint=hub.endpoint)
         assert "localhost" in str(caught.value)
         assert "--ca-file" not in str(caught.value), "that would not help"
 
@@ -120,14 +120,14 @@ def test_what_was_trusted_before_still_is(
     value = folder if named == "SSL_CERT_DIR" else folder / "one.pem"
     monkeypatch.setenv(named, str(value))
     with trusting(stranger.certificate):
-        resolve(REMOTE, endpoint=secure.endpoint)
+        resolve_source(REMOTE, endpoint=secure.endpoint)
 
 
 def test_public_authorities_are_in_the_bundle_and_it_goes_in_the_end(
     authority: Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     public = self_signed(tmp_path / "public").certificate
-    monkeypatch.setattr("llmjp_builder.sources.trust._public", lambda: str(public))
+    monkeypatch.setattr("llmjp_builder.sources.trust._find_public_authorities", lambda: str(public))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv(VARIABLES[1], "")
     with trusting(authority.certificate):
@@ -142,11 +142,11 @@ def test_public_authorities_are_in_the_bundle_and_it_goes_in_the_end(
 def test_the_image_of_the_builder_has_no_certifi(
     secure: Hub, authority: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if library() != "httpx2":
+    if detect_http_library() != "httpx2":
         pytest.skip("requests and httpx bring it")
     monkeypatch.setitem(sys.modules, "certifi", None)
     with trusting(authority.certificate):
-        resolve(REMOTE, endpoint=secure.endpoint)
+        resolve_source(REMOTE, endpoint=secure.endpoint)
 
 
 def test_words_and_keys_around_certificates_are_left_out(
@@ -156,7 +156,7 @@ def test_words_and_keys_around_certificates_are_left_out(
     text = authority.certificate.read_text()
     file.write_text(f"# 社内認証局\n{text}\n{authority.key.read_text()}", encoding="utf-8")
     with trusting(file):
-        resolve(REMOTE, endpoint=secure.endpoint)
+        resolve_source(REMOTE, endpoint=secure.endpoint)
         assert "PRIVATE" not in Path(os.environ[VARIABLES[0]]).read_text(encoding="ascii")
 
 

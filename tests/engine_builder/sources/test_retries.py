@@ -16,9 +16,13 @@ from llmjp_builder.contracts.errors import (
     MissingRepository,
     NotPermitted,
 )
-from llmjp_builder.sources.http import TryAgain, _transport_errors, translated
-from llmjp_builder.sources.patience import Patience, asked_wait_s, patiently
-from llmjp_builder.sources.refusal import Asked, refusal
+from llmjp_builder.sources.http import (
+    TransientFailure,
+    _list_transport_errors,
+    translated_http_errors,
+)
+from llmjp_builder.sources.hub_errors import HubRequest, translate_response
+from llmjp_builder.sources.retries import RetryPolicy, parse_retry_after, retry
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -39,19 +43,19 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     ],
 )
 def test_asked_wait(headers: dict[str, str], seconds: float | None) -> None:
-    assert asked_wait_s(headers, now=NOW) == seconds
+    assert parse_retry_after(headers, now=NOW) == seconds
 
 
 def test_addresses_of_storage_hosts_lose_their_query() -> None:
-    [error] = _transport_errors()
-    with pytest.raises(TryAgain) as caught, translated():
+    [error] = _list_transport_errors()
+    with pytest.raises(TransientFailure) as caught, translated_http_errors():
         raise error("no route (url: https://storage.test/file?signature=secret in vain)")
     assert "https://storage.test/file?... in vain" in str(caught.value)
 
 
 @given(st.text(max_size=40))
 def test_no_header_makes_it_fail(text: str) -> None:
-    seconds = asked_wait_s({"Retry-After": text, "RateLimit": text}, now=NOW)
+    seconds = parse_retry_after({"Retry-After": text, "RateLimit": text}, now=NOW)
     assert seconds is None or seconds >= 0
 
 
@@ -59,22 +63,27 @@ def test_waits_grow_and_end() -> None:
     waits: list[float] = []
 
     def attempt() -> None:
-        raise TryAgain("cut")
+        raise TransientFailure("cut")
 
-    with pytest.raises(HubFailed, match=r"thing: cut; given up after 4 tries"):
-        patiently(attempt, "thing", patience=Patience(tries=4, first_wait_s=2), wait=waits.append)
+    with pytest.raises(HubFailed, match=r"thing: cut; given up after 4 attempts"):
+        retry(
+            attempt,
+            "thing",
+            retry_policy=RetryPolicy(max_attempts=4, initial_delay_s=2),
+            wait=waits.append,
+        )
     assert waits == [2, 4, 8]
 
 
 def test_a_wait_that_is_asked_for_is_kept_if_bearable() -> None:
     waits: list[float] = []
-    answers = iter([TryAgain("busy", 7), TryAgain("busy", 301)])
+    answers = iter([TransientFailure("busy", 7), TransientFailure("busy", 301)])
 
     def attempt() -> None:
         raise next(answers)
 
-    with pytest.raises(HubFailed, match="301 s, which is more than the 300 s"):
-        patiently(attempt, "thing", patience=Patience(), wait=waits.append)
+    with pytest.raises(HubFailed, match="301 s, but at most 300 s are waited"):
+        retry(attempt, "thing", retry_policy=RetryPolicy(), wait=waits.append)
     assert waits == [7]
 
 
@@ -85,15 +94,15 @@ def test_progress_renews_the_patience() -> None:
         nonlocal done
         done += 1
         if done < 20:
-            raise TryAgain("cut")
+            raise TransientFailure("cut")
         return "here"
 
-    patience = Patience(tries=2, first_wait_s=0)
-    assert patiently(attempt, "thing", patience=patience, position=lambda: done) == "here"
+    retry_policy = RetryPolicy(max_attempts=2, initial_delay_s=0)
+    assert retry(attempt, "thing", retry_policy=retry_policy, position=lambda: done) == "here"
 
 
-def _asked(*, token: bool = True, name: str | None = None) -> Asked:
-    return Asked(
+def _asked(*, token: bool = True, name: str | None = None) -> HubRequest:
+    return HubRequest(
         endpoint="https://hub.test",
         repository="o/n",
         revision="main",
@@ -115,13 +124,17 @@ def _asked(*, token: bool = True, name: str | None = None) -> Asked:
         (404, "EntryNotFound", _asked(name="f"), MissingRepository, "o/n: f"),
         (418, "", _asked(), HubFailed, "418"),
         (302, "", _asked(), HubFailed, "302"),
-        (429, "", _asked(), TryAgain, "429"),
-        (503, "", _asked(name="f"), TryAgain, "503"),
+        (429, "", _asked(), TransientFailure, "429"),
+        (503, "", _asked(name="f"), TransientFailure, "503"),
     ],
 )
 def test_refusal(
-    status: int, code: str, asked: Asked, error: type[BuilderError | TryAgain], words: str
+    status: int,
+    code: str,
+    asked: HubRequest,
+    error: type[BuilderError | TransientFailure],
+    words: str,
 ) -> None:
-    found = refusal(status, {"X-Error-Code": code}, asked)
+    found = translate_response(status, {"X-Error-Code": code}, asked)
     assert type(found) is error
     assert words in str(found)

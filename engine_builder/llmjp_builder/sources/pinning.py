@@ -1,4 +1,6 @@
-"""Pins a source: which commit, which files, with size and SHA-256. Reads no weights from a hub.
+"""Pinning of sources: which commit, which files, with size and SHA-256.
+
+No weights are read from a hub.
 
 A folder and a repository that hold the same files have the same digest, and so give the same key.
 """
@@ -16,7 +18,7 @@ from llmjp_builder.contracts.spec import FileRecord, Source, Step
 from llmjp_builder.progress import Reporter
 from llmjp_builder.sources.hub import Hub
 from llmjp_builder.sources.licence import require_accepted
-from llmjp_builder.sources.selection import CONFIG, INDEX, needed_files
+from llmjp_builder.sources.selection import CONFIG, INDEX, select_files
 from llmjp_builder.store.downloads import ResolvedSource, compute_content_digest
 from llmjp_builder.store.files import os_errors
 from llmjp_builder.store.hashing import hash_files
@@ -31,16 +33,16 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Pinned:
-    """A source that was resolved just now."""
+class PinnedSource:
+    """A source that was just resolved."""
 
     resolved: ResolvedSource
     read_config: Callable[[], bytes]
-    """Its config.json, the one whose sum is in `resolved`; a hub is hardly ever asked again."""
+    """Return its config.json, as hashed in `resolved`; a second request is hardly ever needed."""
 
 
 def parse_source(text: str, revision: str | None = None) -> Source:
-    """The source that a person means: a folder if there is one of that name, else a repository.
+    """Parse a source from the command line: an existing folder, else a repository.
 
     Raises:
         MissingFile: neither a folder nor `owner/name`.
@@ -54,7 +56,7 @@ def parse_source(text: str, revision: str | None = None) -> Source:
     raise MissingFile(f"{text}: no such folder, and not a repository, which is OWNER/NAME")
 
 
-def resolve(
+def resolve_source(
     source: Source,
     *,
     endpoint: str | None = None,
@@ -63,10 +65,10 @@ def resolve(
     hash_cache: HashCache | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> ResolvedSource:
-    """What `source` is now.
+    """Resolve what `source` is now.
 
-    Of a repository only its listing is asked for, and the small files whose SHA-256 the hub does
-    not say (config and tokenizer); of a folder every file is hashed.
+    Of a repository, only the listing is requested, and the small files whose SHA-256 the hub does
+    not tell (config and tokenizer); of a folder, every file is hashed.
 
     Args:
         source: a folder or a repository.
@@ -77,13 +79,13 @@ def resolve(
         on_progress: called while files are hashed.
 
     Raises:
-        LicenceNotAccepted: before anything is asked for.
-        MissingRepository, GatedRepository, BadToken, HubFailed: as the hub answers.
+        LicenceNotAccepted: before any request.
+        MissingRepository, GatedRepository, BadToken, HubFailed: as the hub responds.
         CorruptDownload: a small file arrived damaged.
         MissingFile, BadConfig, BadTensors, Unsupported: no checkpoint to build from is there.
-        SourceChanged: a file of the folder was written to while it was hashed.
+        SourceChanged: a file of the folder was modified while it was hashed.
     """
-    return pinned(
+    return pin_source(
         source,
         endpoint=endpoint,
         token=token,
@@ -93,7 +95,7 @@ def resolve(
     ).resolved
 
 
-def pinned(
+def pin_source(
     source: Source,
     *,
     endpoint: str | None = None,
@@ -101,30 +103,30 @@ def pinned(
     accepted_licence: str | None = None,
     hash_cache: HashCache | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-) -> Pinned:
-    """What `source` is now, with the config.json that it has; see `resolve`."""
+) -> PinnedSource:
+    """Resolve `source` and give access to its config.json; see `resolve_source`."""
     if source.path is not None:
         folder = Path(source.path)
         found = resolve_folder(folder, hash_cache, Reporter(on_progress))
-        return Pinned(found, lambda: _config_in(folder, found))
+        return PinnedSource(found, lambda: _read_config(folder, found))
     assert source.repository is not None
     require_accepted(source.repository, accepted_licence)
-    return _pinned_repository(Hub(endpoint=endpoint or "", token=token), source)
+    return _pin_repository(Hub(endpoint=endpoint or "", token=token), source)
 
 
-def _config_in(folder: Path, found: ResolvedSource) -> bytes:
+def _read_config(folder: Path, found: ResolvedSource) -> bytes:
     path = folder / CONFIG
     with os_errors(path):
         data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != found.files[CONFIG].sha256:
-        raise SourceChanged(f"{path}: was written to after it was hashed; try again")
+        raise SourceChanged(f"{path}: was modified after it was hashed; try again")
     return data
 
 
 def resolve_folder(
     folder: Path, hash_cache: HashCache | None, reporter: Reporter
 ) -> ResolvedSource:
-    """A folder's files, hashed; see `resolve`."""
+    """Resolve a folder by hashing its files; see `resolve_source`."""
     if not folder.is_dir():
         raise MissingFile(f"{folder}: no such folder; expected a Hugging Face checkpoint there")
     with os_errors(folder):
@@ -134,7 +136,7 @@ def resolve_folder(
         with os_errors(folder / INDEX):
             return (folder / INDEX).read_bytes()
 
-    names = needed_files(present, read_index, str(folder))
+    names = select_files(present, read_index, str(folder))
     with os_errors(folder):
         total = sum((folder / name).stat().st_size for name in names)
     reporter.begin(Step.FETCH, total, f"hashing {folder}")
@@ -142,41 +144,41 @@ def resolve_folder(
     if hash_cache is not None:
         hash_cache.save()
     reporter.end()
-    return _resolved(Source(path=str(folder)), files)
+    return _make_resolved(Source(path=str(folder)), files)
 
 
 def resolve_repository(hub: Hub, source: Source) -> ResolvedSource:
-    """A repository's files at the commit of now; see `resolve`. The licence is the caller's."""
-    return _pinned_repository(hub, source).resolved
+    """Resolve a repository at its present commit; the caller has checked the licence."""
+    return _pin_repository(hub, source).resolved
 
 
-def _pinned_repository(hub: Hub, source: Source) -> Pinned:
+def _pin_repository(hub: Hub, source: Source) -> PinnedSource:
     repository = source.repository
     if repository is None or not _REPOSITORY.fullmatch(repository):
         raise InvalidSpec(f"source.repository: expected OWNER/NAME, found {repository!r}")
-    listing = hub.listing(repository, source.revision)
+    listing = hub.list_files(repository, source.revision)
     where = f"{repository} at {listing.commit[:12]}"
     kept: dict[str, bytes] = {}
 
     def read(name: str) -> bytes:
         if name not in kept:
-            kept[name] = hub.read(listing, name)
+            kept[name] = hub.read_file(listing, name)
         return kept[name]
 
     def record(name: str) -> FileRecord:
         file = listing[name]
         if file.sha256 is not None:
             return FileRecord(size=file.size, sha256=file.sha256)
-        contents = read(name) if name in {CONFIG, INDEX} else hub.read(listing, name)
+        contents = read(name) if name in {CONFIG, INDEX} else hub.read_file(listing, name)
         return FileRecord(size=len(contents), sha256=hashlib.sha256(contents).hexdigest())
 
-    names = needed_files(listing.names, lambda: read(INDEX), where)
-    resolved = _resolved(
+    names = select_files(listing.names, lambda: read(INDEX), where)
+    resolved = _make_resolved(
         Source(repository=repository, revision=listing.commit),
         {name: record(name) for name in names},
     )
-    return Pinned(resolved, lambda: read(CONFIG))
+    return PinnedSource(resolved, lambda: read(CONFIG))
 
 
-def _resolved(source: Source, files: Mapping[str, FileRecord]) -> ResolvedSource:
+def _make_resolved(source: Source, files: Mapping[str, FileRecord]) -> ResolvedSource:
     return ResolvedSource(source=source, digest=compute_content_digest(files), files=files)

@@ -24,12 +24,12 @@ from llmjp_builder.contracts.errors import (
 from llmjp_builder.contracts.spec import Progress, Source
 from llmjp_builder.sources.hub import Hub as Client
 from llmjp_builder.sources.hub import read_token
-from llmjp_builder.sources.patience import Patience
-from llmjp_builder.sources.resolve import (
+from llmjp_builder.sources.pinning import (
     parse_source,
-    resolve,
     resolve_repository,
+    resolve_source,
 )
+from llmjp_builder.sources.retries import RetryPolicy
 from llmjp_builder.store.downloads import ResolvedSource
 from llmjp_builder.store.hashing import HashCache
 from tests.support.hub import Corrupt, Cut, Hub, Status
@@ -39,12 +39,12 @@ from .conftest import REPOSITORY, SHARDS, checkpoint, needed, write_files
 if TYPE_CHECKING:
     from pathlib import Path
 
-AT_ONCE = Patience(first_wait_s=0, stall_s=5)
+AT_ONCE = RetryPolicy(initial_delay_s=0, stall_s=5)
 REMOTE = Source(repository=REPOSITORY)
 
 
 def test_a_repository(hub: Hub) -> None:
-    resolved = resolve(REMOTE, endpoint=hub.endpoint)
+    resolved = resolve_source(REMOTE, endpoint=hub.endpoint)
     commit = hub.repositories[REPOSITORY].branches["main"]
     assert resolved.source == Source(repository=REPOSITORY, revision=commit)
     found = {name: record.sha256 for name, record in resolved.files.items()}
@@ -55,34 +55,34 @@ def test_a_repository(hub: Hub) -> None:
 
 
 def test_no_weights_are_downloaded(hub: Hub) -> None:
-    resolve(REMOTE, endpoint=hub.endpoint)
+    resolve_source(REMOTE, endpoint=hub.endpoint)
     assert not hub.asked_for("*.safetensors")
     assert not hub.asked_for("*README*")
 
 
 def test_folder_and_repository_have_one_digest(hub: Hub, tmp_path: Path) -> None:
     write_files(tmp_path, checkpoint())
-    here = resolve(Source(path=str(tmp_path)))
-    there = resolve(REMOTE, endpoint=hub.endpoint)
+    here = resolve_source(Source(path=str(tmp_path)))
+    there = resolve_source(REMOTE, endpoint=hub.endpoint)
     assert (here.digest, here.files) == (there.digest, there.files)
 
 
 def test_the_pinned_commit_stays_what_it_was(hub: Hub) -> None:
-    before = resolve(REMOTE, endpoint=hub.endpoint)
+    before = resolve_source(REMOTE, endpoint=hub.endpoint)
     hub.publish(REPOSITORY, checkpoint() | {"config.json": b'{"changed": 1}'})
-    assert resolve(REMOTE, endpoint=hub.endpoint).digest != before.digest
-    assert resolve(before.source, endpoint=hub.endpoint) == before
+    assert resolve_source(REMOTE, endpoint=hub.endpoint).digest != before.digest
+    assert resolve_source(before.source, endpoint=hub.endpoint) == before
 
 
 @pytest.mark.parametrize("branch", ["v1.0", "feature/one", "refs/pr/7"])
 def test_other_revisions(hub: Hub, branch: str) -> None:
     commit = hub.publish(REPOSITORY, checkpoint() | {"config.json": b"{}"}, branch=branch)
     source = Source(repository=REPOSITORY, revision=branch)
-    assert resolve(source, endpoint=hub.endpoint).source.revision == commit
+    assert resolve_source(source, endpoint=hub.endpoint).source.revision == commit
 
 
 def test_json_both_ways(hub: Hub) -> None:
-    resolved = resolve(REMOTE, endpoint=hub.endpoint)
+    resolved = resolve_source(REMOTE, endpoint=hub.endpoint)
     assert ResolvedSource.from_json(resolved.to_json()) == resolved
     with pytest.raises(InvalidSpec, match="does not follow"):
         ResolvedSource.from_json(resolved.to_json() | {"digest": "0" * 20})
@@ -94,9 +94,9 @@ def test_licence_before_any_request(hub: Hub) -> None:
     repository = "llm-jp/llm-jp-3-172b-instruct3"
     hub.publish(repository, checkpoint())
     with pytest.raises(LicenceNotAccepted):
-        resolve(Source(repository=repository), endpoint=hub.endpoint)
+        resolve_source(Source(repository=repository), endpoint=hub.endpoint)
     assert not hub.requests
-    resolve(
+    resolve_source(
         Source(repository=repository),
         endpoint=hub.endpoint,
         accepted_licence="llm-jp-3-172b-instruct3-tou",
@@ -118,7 +118,7 @@ def test_access(
     with Hub(granted=granted) as hub:
         hub.publish(REPOSITORY, checkpoint(), access=access)  # type: ignore[arg-type]
         with pytest.raises(error, match=words) as caught:
-            resolve(REMOTE, endpoint=hub.endpoint, token=token)
+            resolve_source(REMOTE, endpoint=hub.endpoint, token=token)
         assert caught.value.exit_code == 5
         if error is GatedRepository:
             assert f"{hub.endpoint}/{REPOSITORY}" in str(caught.value)
@@ -128,17 +128,17 @@ def test_access(
 def test_the_right_token_opens_everything(access: str) -> None:
     with Hub() as hub:
         hub.publish(REPOSITORY, checkpoint(), access=access)  # type: ignore[arg-type]
-        assert resolve(REMOTE, endpoint=hub.endpoint, token="hf_right").files
+        assert resolve_source(REMOTE, endpoint=hub.endpoint, token="hf_right").files
 
 
 def test_the_users_own_token_is_found(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_right")
-    resolve(REMOTE, endpoint=hub.endpoint)
+    resolve_source(REMOTE, endpoint=hub.endpoint)
     assert {request.token for request in hub.requests} == {"hf_right"}
 
 
 def test_no_token_is_sent_where_there_is_none(hub: Hub) -> None:
-    resolve(REMOTE, endpoint=hub.endpoint)
+    resolve_source(REMOTE, endpoint=hub.endpoint)
     assert {request.token for request in hub.requests} == {None}
 
 
@@ -152,26 +152,26 @@ def test_no_token_is_sent_where_there_is_none(hub: Hub) -> None:
 )
 def test_not_there(hub: Hub, source: Source, words: str) -> None:
     with pytest.raises(MissingRepository, match=words) as caught:
-        resolve(source, endpoint=hub.endpoint, token="hf_right")
+        resolve_source(source, endpoint=hub.endpoint, token="hf_right")
     assert caught.value.exit_code == 3
 
 
 def test_endpoint_of_the_environment(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", f"{hub.endpoint}/")
-    assert resolve(REMOTE).source.repository == REPOSITORY
+    assert resolve_source(REMOTE).source.repository == REPOSITORY
 
 
 @pytest.mark.parametrize("endpoint", ["hub", "ftp://hub", "https://me:pass@hub", "https://a b"])
 def test_endpoints_that_are_none(endpoint: str) -> None:
     with pytest.raises(InvalidSpec, match="endpoint") as caught:
-        resolve(REMOTE, endpoint=endpoint)
+        resolve_source(REMOTE, endpoint=endpoint)
     assert "pass" not in str(caught.value).removesuffix("or password")
 
 
 @pytest.mark.parametrize("token", ["hf_a b", "hf_x\r\nX-Evil: 1", "hf_あ"])
 def test_tokens_that_cannot_be_sent_are_not_quoted(token: str) -> None:
     with pytest.raises(BadToken) as caught:
-        resolve(REMOTE, token=token)
+        resolve_source(REMOTE, token=token)
     assert token not in str(caught.value)
 
 
@@ -196,14 +196,14 @@ def test_a_busy_hub_is_waited_for(hub: Hub, match: str) -> None:
     hub.fail(Status(429, {"Retry-After": "0"}), match, times=2)
     hub.fail(Status(503), match, times=2)
     hub.fail(Cut(3), "*/config.json", times=1)
-    resolve_repository(Client(endpoint=hub.endpoint, patience=AT_ONCE), REMOTE)
+    resolve_repository(Client(endpoint=hub.endpoint, retry_policy=AT_ONCE), REMOTE)
     assert len(hub.asked_for(match)) >= 5
 
 
 def test_a_hub_that_asks_for_too_long_a_wait(hub: Hub) -> None:
     hub.fail(Status(429, {"Retry-After": "86400"}), "/api/*")
     with pytest.raises(HubFailed, match="86400 s") as caught:
-        resolve(REMOTE, endpoint=hub.endpoint)
+        resolve_source(REMOTE, endpoint=hub.endpoint)
     assert caught.value.retryable
     assert len(hub.requests) == 1
 
@@ -211,29 +211,31 @@ def test_a_hub_that_asks_for_too_long_a_wait(hub: Hub) -> None:
 def test_a_small_file_that_arrives_damaged(hub: Hub) -> None:
     hub.fail(Corrupt(1), "*/config.json")
     with pytest.raises(CorruptDownload, match=r"config\.json"):
-        resolve(REMOTE, endpoint=hub.endpoint)
+        resolve_source(REMOTE, endpoint=hub.endpoint)
 
 
 def test_nobody_answers() -> None:
     with Hub() as hub:
         gone = hub.endpoint
-    patience = Patience(tries=2, first_wait_s=0, stall_s=5)
-    with pytest.raises(HubFailed, match="given up after 2 tries"):
-        resolve_repository(Client(endpoint=gone, patience=patience), REMOTE)
+    retry_policy = RetryPolicy(max_attempts=2, initial_delay_s=0, stall_s=5)
+    with pytest.raises(HubFailed, match="given up after 2 attempts"):
+        resolve_repository(Client(endpoint=gone, retry_policy=retry_policy), REMOTE)
 
 
 def test_something_else_answers(hub: Hub) -> None:
     hub.fail(Status(200, {"Content-Type": "text/html"}), "/api/*", times=9)
     with pytest.raises(HubFailed):
-        resolve_repository(Client(endpoint=hub.endpoint, patience=Patience(tries=1)), REMOTE)
+        resolve_repository(
+            Client(endpoint=hub.endpoint, retry_policy=RetryPolicy(max_attempts=1)), REMOTE
+        )
 
 
 def test_offline_is_said(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported
     program = (
         "import sys\n"
-        "from llmjp_builder.sources.resolve import parse_source, resolve\n"
-        "resolve(parse_source(sys.argv[1]), endpoint=sys.argv[2])\n"
+        "from llmjp_builder.sources.pinning import parse_source, resolve_source\n"
+        "resolve_source(parse_source(sys.argv[1]), endpoint=sys.argv[2])\n"
     )
     command = [sys.executable, "-c", program, REPOSITORY, hub.endpoint]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -245,15 +247,15 @@ def test_folder_sums_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("llmjp_builder.store.hashing._SETTLED_NS", -1)
     folder, cache = tmp_path / "m", tmp_path / "hashes.json"
     write_files(folder, checkpoint())
-    first = resolve(Source(path=str(folder)), hash_cache=HashCache(cache))
+    first = resolve_source(Source(path=str(folder)), hash_cache=HashCache(cache))
     monkeypatch.setattr("llmjp_builder.store.hashing.compute_sha256", None)
-    assert resolve(Source(path=str(folder)), hash_cache=HashCache(cache)) == first
+    assert resolve_source(Source(path=str(folder)), hash_cache=HashCache(cache)) == first
 
 
 def test_folder_progress(tmp_path: Path) -> None:
     write_files(tmp_path, checkpoint())
     seen: list[Progress] = []
-    resolve(Source(path=str(tmp_path)), on_progress=seen.append)
+    resolve_source(Source(path=str(tmp_path)), on_progress=seen.append)
     assert seen[-1].percent == 100
     assert seen[-1].bytes_total == sum(len(data) for data in needed().values())
 
@@ -262,7 +264,7 @@ def test_a_folder_that_lacks_a_shard(tmp_path: Path) -> None:
     write_files(tmp_path, checkpoint())
     (tmp_path / SHARDS[1]).unlink()
     with pytest.raises(MissingFile, match=SHARDS[1]):
-        resolve(Source(path=str(tmp_path)))
+        resolve_source(Source(path=str(tmp_path)))
 
 
 def test_what_a_person_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,5 +285,5 @@ def test_neither_folder_nor_repository(text: str) -> None:
 
 def test_a_repository_name_from_json_is_checked(hub: Hub) -> None:
     with pytest.raises(InvalidSpec, match="OWNER/NAME"):
-        resolve(Source(repository="../../etc"), endpoint=hub.endpoint)
+        resolve_source(Source(repository="../../etc"), endpoint=hub.endpoint)
     assert not hub.requests
