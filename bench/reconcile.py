@@ -1,6 +1,6 @@
 """What the operator costs with 10, 100 and 1000 models: seconds, calls and memory.
 
-A real control plane without nodes, the operator as a process of its own, kubelets that are played;
+A real control plane without nodes, the operator as a process of its own, fake kubelets;
 everything is on this machine, API server and etcd too. For each number of models, on a cluster of
 its own: set up until all serve, restart until all were looked at again, then a quiet minute.
 
@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from e2e.played import PlayedKubelets  # noqa: E402
+from e2e.fake_kubelet import FakeKubelets  # noqa: E402
 from hack.local_cluster import Options, install, start  # noqa: E402
 from llmjp_operator.crd.definition import build_definition  # noqa: E402
 from llmjp_operator.names import API_VERSION, CRD, KIND  # noqa: E402
@@ -246,7 +246,7 @@ def phases(numbers: Numbers) -> Counter[str]:
 def point(kubectl: Kubectl, folder: Path, count: int) -> Point:
     (folder / "settings.json").write_text(json.dumps(SETTINGS))
     make(kubectl, count)
-    with PlayedKubelets(kubectl.kubeconfig), Process(kubectl, folder, "setup") as operator:
+    with FakeKubelets(kubectl.kubeconfig), Process(kubectl, folder, "setup") as operator:
 
         def serve() -> bool:
             numbers = operator.numbers()

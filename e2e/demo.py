@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from e2e.place import CHECKPOINT, MANIFEST, QUESTION, SOURCE, Place
-from e2e.stage import RELEASE, SYSTEM, Stage
+from e2e.harness.installation import RELEASE, SYSTEM, Installation
+from e2e.harness.namespace import CHECKPOINT, MANIFEST, QUESTION, SOURCE, ModelNamespace
 from hack.local_cluster import Options, existing, install, start
 from hack.local_cluster.errors import ClusterError
 from hack.local_images import ImagesMissing, load
@@ -50,11 +50,11 @@ def _show() -> None:
     theirs = existing(os.environ)
     helm = tools() / "helm"
     with _ours() if theirs is None else _theirs(theirs) as cluster:
-        stage = Stage(cluster, helm)
+        installation = Installation(cluster, helm)
         try:
-            _play(stage, ours=theirs is None)
+            _play(installation, ours=theirs is None)
         finally:
-            stage.close()
+            installation.close()
 
 
 @contextmanager
@@ -74,33 +74,33 @@ def _theirs(cluster: Cluster) -> Iterator[Cluster]:
     yield cluster
 
 
-def _play(stage: Stage, *, ours: bool) -> None:
+def _play(installation: Installation, *, ours: bool) -> None:
     _say(f"helm install {RELEASE} charts/llmjp-operator --namespace {SYSTEM}")
     if ours:
-        stage.install()
+        installation.install()
     else:
-        stage.install_from(os.environ[REGISTRY])
+        installation.install_from_registry(os.environ[REGISTRY])
     namespace = f"llmjp-demo-{secrets.token_hex(2)}"
-    stage.kubectl("create", "namespace", namespace)
-    place = Place(stage, stage.kubectl.within(namespace))
+    installation.kubectl("create", "namespace", namespace)
+    models = ModelNamespace(installation, installation.kubectl.within(namespace))
     try:
         if ours:
-            place.put_checkpoint()
+            models.put_checkpoint()
         else:
-            _send_checkpoint(place)
+            _send_checkpoint(models)
         _say(f"kubectl apply -f manifests/{MANIFEST.name}")
         model: dict[str, Any] = yaml.safe_load(MANIFEST.read_text(encoding="utf-8"))
         if ours:
-            place.apply(model)
+            models.apply(model)
         else:
-            place.kubectl.apply(model)
-        _watch(place)
-        _talk(place)
+            models.kubectl.apply(model)
+        _watch(models)
+        _talk(models)
     finally:
-        stage.kubectl("delete", "namespace", namespace, "--wait=false")
+        installation.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
-def _watch(place: Place) -> None:
+def _watch(models: ModelNamespace) -> None:
     """One line for every phase, until it serves."""
     began, shown = time.monotonic(), ""
 
@@ -114,14 +114,14 @@ def _watch(place: Place) -> None:
             shown = phase
         return bool(phase == "Serving")
 
-    place.wait_for("Serving", seen)
-    print(place.kubectl("get", "ljm"), end="")
+    models.wait_for("Serving", seen)
+    print(models.kubectl("get", "ljm"), end="")
 
 
-def _talk(place: Place) -> None:
+def _talk(models: ModelNamespace) -> None:
     _say(f'Client.from_resource("{NAME}")')
-    config = str(place.kubectl.kubeconfig)
-    with Client.from_resource(NAME, namespace=place.namespace, kubeconfig=config) as client:
+    config = str(models.kubectl.kubeconfig)
+    with Client.from_resource(NAME, namespace=models.name, kubeconfig=config) as client:
         print(f"  > {QUESTION}\n  ", end="")
         with client.stream([{"role": "user", "content": QUESTION}], top_k=1) as stream:
             for chunk in stream:
@@ -129,7 +129,7 @@ def _talk(place: Place) -> None:
         print()
 
 
-def _send_checkpoint(place: Place) -> None:
+def _send_checkpoint(models: ModelNamespace) -> None:
     """Onto a volume of the cluster's own, through a pod that does nothing else."""
     claim = {
         "apiVersion": "v1",
@@ -140,11 +140,11 @@ def _send_checkpoint(place: Place) -> None:
             "resources": {"requests": {"storage": "1Gi"}},
         },
     }
-    pod = place.sender(SOURCE)
-    place.kubectl.apply(claim, pod)
-    place.kubectl.wait("pod/sender", "condition=Ready", timeout_s=100)
-    place.kubectl("cp", str(CHECKPOINT), "sender:/volume/checkpoint")
-    place.kubectl("delete", "pod", "sender", "--grace-period=1")
+    pod = models.render_sender_pod(SOURCE)
+    models.kubectl.apply(claim, pod)
+    models.kubectl.wait("pod/sender", "condition=Ready", timeout_s=100)
+    models.kubectl("cp", str(CHECKPOINT), "sender:/volume/checkpoint")
+    models.kubectl("delete", "pod", "sender", "--grace-period=1")
 
 
 def _say(what: str) -> None:

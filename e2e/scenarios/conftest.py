@@ -1,4 +1,4 @@
-"""The stage that scenarios on a real node share, and a place on it for each."""
+"""The installation that scenarios on a real node share, and a namespace in it for each."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2e.fixtures import start_or_skip
-from e2e.place import Place
-from e2e.stage import Stage
+from e2e.harness.installation import Installation
+from e2e.harness.namespace import ModelNamespace
 from hack.local_cluster import Options
 from hack.local_images import IMAGES, ImagesMissing, load
 from scripts.chart_files import NoHelm, tools
@@ -21,47 +21,47 @@ pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="session")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A node of its own with all images, and the operator installed from its chart."""
     try:
         helm = tools() / "helm"
     except NoHelm as exc:
         pytest.skip(str(exc))
-    with start_or_skip("node", Options(logs=tmp_path_factory.mktemp("stage"))) as cluster:
+    with start_or_skip("node", Options(logs=tmp_path_factory.mktemp("installation"))) as cluster:
         try:
             load(cluster, IMAGES)
         except ImagesMissing as exc:
             pytest.skip(str(exc))
-        scene = Stage(cluster, helm)
+        installed = Installation(cluster, helm)
         try:
-            scene.install()
-            yield scene
+            installed.install()
+            yield installed
             cluster.check()
         finally:
-            scene.close()
+            installed.close()
 
 
 @pytest.fixture
-def place(stage: Stage) -> Iterator[Place]:
+def models(installation: Installation) -> Iterator[ModelNamespace]:
     """A namespace with the example model on a volume."""
-    name = f"scene-{secrets.token_hex(3)}"
-    stage.kubectl("create", "namespace", name)
-    place = Place(stage, stage.kubectl.within(name))
-    place.put_checkpoint()
+    name = f"scenario-{secrets.token_hex(3)}"
+    installation.kubectl("create", "namespace", name)
+    models = ModelNamespace(installation, installation.kubectl.within(name))
+    models.put_checkpoint()
     try:
-        yield place
+        yield models
     except BaseException:
-        print(place.story())
+        print(models.collect_diagnostics())
         raise
     finally:
-        stage.kubectl("delete", "namespace", name, "--wait=false")
+        installation.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """A scenario that fails shows what the cluster knew."""
     report = yield
-    scene = item.funcargs.get("place") if isinstance(item, pytest.Function) else None
-    if report.when == "call" and report.failed and isinstance(scene, Place):  # type: ignore[attr-defined]
-        report.sections.append(("cluster", scene.story()))  # type: ignore[attr-defined]
+    used = item.funcargs.get("models") if isinstance(item, pytest.Function) else None
+    if report.when == "call" and report.failed and isinstance(used, ModelNamespace):  # type: ignore[attr-defined]
+        report.sections.append(("cluster", used.collect_diagnostics()))  # type: ignore[attr-defined]
     return report

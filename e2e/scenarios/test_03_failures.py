@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from e2e.place import ANSWER, QUESTION
+from e2e.harness.namespace import ANSWER, QUESTION
 from llmjp_client import Client
 
 if TYPE_CHECKING:
-    from e2e.place import Place
+    from e2e.harness.namespace import ModelNamespace
 
 pytestmark = pytest.mark.cluster
 
@@ -56,49 +56,49 @@ NEVER = "http://127.0.0.1:9"
     ],
 )
 def test_a_build_that_fails_changes_nothing_and_says_why(
-    place: Place, spec: dict[str, Any], reason: str, code: str
+    models: ModelNamespace, spec: dict[str, Any], reason: str, code: str
 ) -> None:
-    place.apply(place.tiny())
-    old = place.wait_for_phase("Serving")["engine"]["active"]
+    models.apply(models.render_example())
+    old = models.wait_for_phase("Serving")["engine"]["active"]
 
-    place.change("llmjp-tiny-cpu", spec)
-    condition = place.wait_for_reason("EngineReady", reason)
+    models.patch_spec("llmjp-tiny-cpu", spec)
+    condition = models.wait_for_reason("EngineReady", reason)
     assert f"({code})" in condition["message"]
-    status = place.status()
+    status = models.get_status()
     assert status["phase"] == "Degraded"
     assert status["engine"]["active"] == old
     assert status["build"]["failure"]["code"] == code
-    with Client(place.address()) as client:
+    with Client(models.get_address()) as client:
         reply = client.chat([{"role": "user", "content": QUESTION}], top_k=1)
         assert reply.text == ANSWER
 
-    place.replace(place.tiny())
-    place.wait_for_phase("Serving")
+    models.replace(models.render_example())
+    models.wait_for_phase("Serving")
 
 
-def test_an_engine_that_does_not_load_stops_the_rollout(place: Place) -> None:
-    place.apply(place.tiny())
-    old = place.wait_for_phase("Serving")["engine"]["active"]
+def test_an_engine_that_does_not_load_stops_the_rollout(models: ModelNamespace) -> None:
+    models.apply(models.render_example())
+    old = models.wait_for_phase("Serving")["engine"]["active"]
 
-    place.change("llmjp-tiny-cpu", {"engine": {"tensorParallel": 2}})
-    new = place.wait_for_phase("Serving")["engine"]["active"]
-    artefact = place.store() / "artefacts" / old
+    models.patch_spec("llmjp-tiny-cpu", {"engine": {"tensorParallel": 2}})
+    new = models.wait_for_phase("Serving")["engine"]["active"]
+    artefact = models.get_store_folder() / "artefacts" / old
     shutil.move(artefact / "rank0.safetensors", artefact / "hidden")
 
-    place.change("llmjp-tiny-cpu", {"engine": {"tensorParallel": 1}})
-    condition = place.wait_for_reason("Progressing", "RollingOut")
-    place.wait_for(
+    models.patch_spec("llmjp-tiny-cpu", {"engine": {"tensorParallel": 1}})
+    condition = models.wait_for_reason("Progressing", "RollingOut")
+    models.wait_for(
         "the pod's own words",
         lambda s: any("rank0.safetensors" in c["message"] for c in s["conditions"]),
     )
-    condition = place.condition("Progressing")
+    condition = models.get_condition("Progressing")
     assert "is missing" in condition["message"]
-    assert place.status()["engine"]["active"] == new
-    with Client(place.address()) as client:
+    assert models.get_status()["engine"]["active"] == new
+    with Client(models.get_address()) as client:
         reply = client.chat([{"role": "user", "content": QUESTION}], top_k=1)
         assert reply.text == ANSWER
 
     # Mended: the file is back, and the rollout goes on by itself.
     shutil.move(artefact / "hidden", artefact / "rank0.safetensors")
-    place.wait_for_phase("Serving")
-    assert place.status()["engine"]["active"] == old
+    models.wait_for_phase("Serving")
+    assert models.get_status()["engine"]["active"] == old

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from e2e.place import ANSWER, QUESTION
+from e2e.harness.namespace import ANSWER, QUESTION
 from llmjp_client import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from e2e.place import Place
+    from e2e.harness.namespace import ModelNamespace
 
 pytestmark = pytest.mark.cluster
 
@@ -36,93 +36,93 @@ FAILURES = (
 
 
 @pytest.fixture
-def gpus(place: Place) -> Iterator[None]:
+def gpus(models: ModelNamespace) -> Iterator[None]:
     """The node shows 4 H100."""
-    place.stage.cluster.pretend_gpus(4, product=H100, compute_capability="9.0")
+    models.installation.cluster.pretend_gpus(4, product=H100, compute_capability="9.0")
     yield
-    place.stage.cluster.pretend_gpus(0, product=H100, compute_capability="9.0")
+    models.installation.cluster.pretend_gpus(0, product=H100, compute_capability="9.0")
 
 
-def engine(place: Place, **changes: Any) -> dict[str, Any]:
+def engine(models: ModelNamespace, **changes: Any) -> dict[str, Any]:
     wanted = {"backend": "tensorrt", "tensorParallel": 2, "maxBatchSize": 8, "maxSeqLen": 512}
-    return place.tiny(engine=wanted, hardware={"gpuProduct": H100}, **changes)
+    return models.render_example(engine=wanted, hardware={"gpuProduct": H100}, **changes)
 
 
 @pytest.mark.usefixtures("gpus")
-def test_an_engine_is_built_and_served_on_two_gpus(place: Place) -> None:
-    place.apply(engine(place))
-    status = place.wait_for_phase("Serving")
+def test_an_engine_is_built_and_served_on_two_gpus(models: ModelNamespace) -> None:
+    models.apply(engine(models))
+    status = models.wait_for_phase("Serving")
     assert status["engine"]["computeCapability"] == "9.0"
     assert status["engine"]["trtllmVersion"] == "1.2.1"
 
     # Build and serving each had two GPUs, of the kind that was asked for.
-    [build] = place.kubectl.get("pods", "--selector=app.kubernetes.io/component=build")["items"]
-    [pod] = place.serving_pods()
+    [build] = models.kubectl.get("pods", "--selector=app.kubernetes.io/component=build")["items"]
+    [pod] = models.list_serving_pods()
     for one in (build, pod):
         assert one["spec"]["nodeSelector"]["nvidia.com/gpu.product"] == H100
         assert one["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
 
-    with Client(place.address()) as client:
+    with Client(models.get_address()) as client:
         reply = client.chat([{"role": "user", "content": QUESTION}], top_k=1)
         assert reply.text == ANSWER
 
-    artefact = place.store() / "artefacts" / status["engine"]["key"]
+    artefact = models.get_store_folder() / "artefacts" / status["engine"]["key"]
     assert {path.name for path in artefact.glob("*.engine")} == {"rank0.engine", "rank1.engine"}
 
 
 @pytest.mark.usefixtures("gpus")
-def test_every_class_of_compiler_failure_is_told(place: Place) -> None:
+def test_every_class_of_compiler_failure_is_told(models: ModelNamespace) -> None:
     """One after another; each time the annotation asks for another attempt with nothing changed."""
-    folder = place.stage.volume(place.kubectl, "llmjp-tiny-cpu-store")
+    folder = models.installation.create_volume(models.kubectl, "llmjp-tiny-cpu-store")
     order = folder / ".stand-in-failure"
     for i, (failure, code, retryable) in enumerate(FAILURES):
         order.write_text(failure)
         if i == 0:
-            place.kubectl.apply(engine(place, build={"backoffLimit": 0}))
+            models.kubectl.apply(engine(models, build={"backoffLimit": 0}))
         else:
-            retry(place, failure)
-        told = place.wait_for_failure(code)
+            retry(models, failure)
+        told = models.wait_for_failure(code)
         assert told["phase"] == "Failed"
         assert told["build"]["failure"]["step"] == "compile"
         assert told["build"]["failure"]["retryable"] is retryable
-        condition = place.condition("EngineReady")
+        condition = models.get_condition("EngineReady")
         assert condition["reason"] == "BuildFailed"
         assert f"({code})" in condition["message"]
 
     order.unlink()
-    retry(place, "mended")
-    place.wait_for_phase("Serving")
+    retry(models, "mended")
+    models.wait_for_phase("Serving")
 
 
-def retry(place: Place, word: str) -> None:
+def retry(models: ModelNamespace, word: str) -> None:
     """What the condition tells people to do."""
     annotation = f"serving.llmjp.dev/retry={word}"
-    place.kubectl("annotate", "--overwrite", "ljm/llmjp-tiny-cpu", annotation)
+    models.kubectl("annotate", "--overwrite", "ljm/llmjp-tiny-cpu", annotation)
 
 
 @pytest.mark.usefixtures("gpus")
-def test_an_engine_for_another_gpu_never_reaches_a_pod(place: Place) -> None:
-    place.apply(engine(place))
-    old = place.wait_for_phase("Serving")["engine"]["active"]
+def test_an_engine_for_another_gpu_never_reaches_a_pod(models: ModelNamespace) -> None:
+    models.apply(engine(models))
+    old = models.wait_for_phase("Serving")["engine"]["active"]
 
     # Nodes are replaced by newer ones, whose label says the same product.
-    place.stage.cluster.pretend_gpus(4, product=H100, compute_capability="10.0")
-    place.change("llmjp-tiny-cpu", {"engine": {"maxBatchSize": 4}})
-    condition = place.wait_for_reason("EngineReady", "Incompatible")
+    models.installation.cluster.pretend_gpus(4, product=H100, compute_capability="10.0")
+    models.patch_spec("llmjp-tiny-cpu", {"engine": {"maxBatchSize": 4}})
+    condition = models.wait_for_reason("EngineReady", "Incompatible")
     assert "compute capability 9.0" in condition["message"]
     assert "has 10.0" in condition["message"]
-    status = place.status()
+    status = models.get_status()
     assert status["engine"]["key"] != old
-    assert keys_of_pods(place) == {old}
+    assert keys_of_pods(models) == {old}
     assert (status["phase"], status["engine"]["active"]) == ("Degraded", old)
 
     # The right ones are back, and the rollout goes on by itself.
-    place.stage.cluster.pretend_gpus(4, product=H100, compute_capability="9.0")
-    status = place.wait_for_phase("Serving")
+    models.installation.cluster.pretend_gpus(4, product=H100, compute_capability="9.0")
+    status = models.wait_for_phase("Serving")
     assert status["engine"]["active"] == status["engine"]["key"] != old
 
 
-def keys_of_pods(place: Place) -> set[str]:
+def keys_of_pods(models: ModelNamespace) -> set[str]:
     """Of the engines that pods serve, or are to serve."""
-    pods = place.serving_pods()
+    pods = models.list_serving_pods()
     return {pod["metadata"]["labels"]["serving.llmjp.dev/key"] for pod in pods}

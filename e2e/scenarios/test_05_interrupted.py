@@ -1,6 +1,6 @@
 """The operator is killed at each of its writes, and its API server misbehaves: it all converges.
 
-On a control plane without nodes, where kubelets are played (e2e/played.py).
+On a control plane without nodes, with fake kubelets (e2e/fake_kubelet.py).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from e2e.faults import Faults, between, kubeconfig, operator
-from e2e.place import OBJECTS, made
-from e2e.played import PlayedKubelets
+from e2e.api_faults import ApiFaults, faulty_api_server, start_operator, write_kubeconfig
+from e2e.fake_kubelet import FakeKubelets
+from e2e.harness.namespace import OBJECTS, list_made_objects
 from hack.local_cluster.kubectl import wait_until
 from llmjp_operator.crd.definition import build_definition
 from llmjp_operator.names import CRD
@@ -46,13 +46,13 @@ class Bad:
     """A namespace whose operator sees its API server through a bad network."""
 
     kubectl: Kubectl
-    faults: Faults
+    faults: ApiFaults
     folder: Path
     config: Path
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.process = operator(self.folder, self.config, self.kubectl.namespace)
+        self.process = start_operator(self.folder, self.config, self.kubectl.namespace)
         self.faults.victim = self.process.pid
 
     def stop(self) -> None:
@@ -65,7 +65,7 @@ class Bad:
         self.settles("made")
         self._changes(2)
         self._changes(1)
-        return made(self.kubectl, OBJECTS)
+        return list_made_objects(self.kubectl, OBJECTS)
 
     def _changes(self, ranks: int) -> None:
         patch = f'{{"spec":{{"engine":{{"tensorParallel":{ranks}}}}}}}'
@@ -87,14 +87,14 @@ class Bad:
 
 
 @contextmanager
-def bad(plane: Cluster, folder: Path, faults: Faults) -> Iterator[Bad]:
+def bad(plane: Cluster, folder: Path, faults: ApiFaults) -> Iterator[Bad]:
     """With a model that nobody has looked at yet."""
     name = f"bad-{secrets.token_hex(3)}"
     plane.kubectl("create", "namespace", name)
     kubectl = plane.kubectl.within(name)
     kubectl.apply(MODEL)
-    with between(plane.kubectl, faults) as address:
-        case = Bad(kubectl, faults, folder, kubeconfig(folder, address))
+    with faulty_api_server(plane.kubectl, faults) as address:
+        case = Bad(kubectl, faults, folder, write_kubeconfig(folder, address))
         try:
             case.start()
             yield case
@@ -107,14 +107,14 @@ def bad(plane: Cluster, folder: Path, faults: Faults) -> Iterator[Bad]:
 def plane(control_plane: Cluster) -> Iterator[Cluster]:
     control_plane.kubectl.apply(build_definition())
     control_plane.kubectl.wait(f"crd/{CRD}", "condition=Established")
-    with PlayedKubelets(control_plane.kubeconfig):
+    with FakeKubelets(control_plane.kubeconfig):
         yield control_plane
 
 
 @pytest.fixture(scope="module")
 def undisturbed(plane: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], int]:
     """What is there in the end, and how many writes it took."""
-    faults = Faults()
+    faults = ApiFaults()
     with bad(plane, tmp_path_factory.mktemp("undisturbed"), faults) as case:
         return case.story(), len(faults.writes)
 
@@ -133,7 +133,7 @@ def test_killed_at_its_writes(
     for moment in moments:
         folder = tmp_path / str(moment)
         folder.mkdir()
-        faults = Faults(kill_after=moment)
+        faults = ApiFaults(kill_after=moment)
         with bad(plane, folder, faults) as case:
             assert case.story() == expected, f"killed at write {moment}"
         killed += faults.kill_after is None
@@ -143,7 +143,7 @@ def test_killed_at_its_writes(
     assert killed > 0.8 * len(moments)
 
 
-def builds(faults: Faults) -> int:
+def builds(faults: ApiFaults) -> int:
     """Build Jobs that were made: applied, and not known before."""
     return len({w for w in faults.writes if w.startswith("PATCH") and "/jobs/ljm-build-" in w})
 
@@ -161,7 +161,7 @@ def test_an_api_server_that_misbehaves(
     plane: Cluster, undisturbed: tuple[list[str], int], tmp_path: Path, faults: dict[str, Any]
 ) -> None:
     expected, _ = undisturbed
-    with bad(plane, tmp_path, Faults(**faults)) as case:
+    with bad(plane, tmp_path, ApiFaults(**faults)) as case:
         assert case.story() == expected
         assert builds(case.faults) == 2
 
@@ -171,7 +171,7 @@ def test_a_watch_that_kopf_gives_up(
 ) -> None:
     """The process ends, even where kopf gets stuck; the next one goes on where it was."""
     expected, _ = undisturbed
-    with bad(plane, tmp_path, Faults(refused=True)) as case:
+    with bad(plane, tmp_path, ApiFaults(refused=True)) as case:
         for _ in range(4):
             process = case.process
             assert process is not None
@@ -184,12 +184,12 @@ def test_a_watch_that_kopf_gives_up(
 
 def test_the_definition_goes_and_comes_back(plane: Cluster, tmp_path: Path) -> None:
     """All models go with it, and what was made for them; the operator stays, and sees new ones."""
-    with bad(plane, tmp_path, Faults()) as case:
+    with bad(plane, tmp_path, ApiFaults()) as case:
         case.settles("made")
         plane.kubectl("delete", "crd", CRD, "--timeout=60s")
 
         def collected() -> tuple[bool, object]:
-            left = made(case.kubectl, "deployments,jobs")
+            left = list_made_objects(case.kubectl, "deployments,jobs")
             return not left, left
 
         wait_until("all is gone", collected)

@@ -1,4 +1,4 @@
-"""`from_resource` from outside: a real gRPC server, behind an API server that is played."""
+"""`from_resource` from outside: a real gRPC server, behind a fake API server."""
 
 from __future__ import annotations
 

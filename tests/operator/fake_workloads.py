@@ -1,6 +1,6 @@
 """The Job and Deployment controllers and all kubelets, in memory: they do their part at once.
 
-What pods come to is a script's decision, as with `e2e.played`.
+What pods come to is a script's decision, as with `e2e.fake_kubelet`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from e2e.played import well
+from e2e.fake_kubelet import succeed
 from llmjp_operator.names import KEY_LABEL, POD_DIGEST
 from llmjp_operator.observe.parsing import parse_job, parse_pod
 from llmjp_operator.observe.snapshot import ObjectRef
@@ -34,7 +34,7 @@ class FakeWorkloads:
     """Everything that turns Jobs and Deployments into pods, and pods into results."""
 
     server: FakeApiServer
-    script: Script = well
+    script: Script = succeed
     jobs: dict[str, Object] = field(default_factory=dict)
     """Every Job that was ever seen, by uid."""
 
@@ -115,6 +115,6 @@ def only(component: str, status: Object) -> Script:
     def script(pod: Object) -> Object | None:
         if pod["metadata"]["labels"]["app.kubernetes.io/component"] == component:
             return status
-        return well(pod)
+        return succeed(pod)
 
     return script

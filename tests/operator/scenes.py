@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from e2e.played import ENGINE, TINY
+from e2e.fake_kubelet import ENGINE, TINY
 from llmjp_builder.contracts.spec import Built, Failure, Kind, Resolution, Step
 from llmjp_operator.api import Model, Status, parse_model
 from llmjp_operator.observe.snapshot import (

@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from e2e.played import well
+from e2e.fake_kubelet import succeed
 from llmjp_operator.act.controller import Controller
 from llmjp_operator.act.initial_list import fill_cache
 from llmjp_operator.act.kopf_watch import KINDS, make_model_handler, make_object_handler
@@ -57,7 +57,7 @@ class Simulation:
         self,
         changes: Object | None = None,
         *,
-        script: Script = well,
+        script: Script = succeed,
         settings: Settings = SETTINGS,
     ) -> None:
         self.now = NOW

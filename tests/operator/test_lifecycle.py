@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from e2e.played import built, digest, ended, well
+from e2e.fake_kubelet import hash_text, make_artefact, make_ended_status, succeed
 from llmjp_builder.contracts.spec import Failure
 from llmjp_operator.api import Phase
 from llmjp_operator.names import KIND
@@ -24,7 +24,7 @@ def tp(ranks: int) -> Object:
 
 
 def failing(failure: Failure) -> Any:
-    return only("build", ended(failure.to_json(), 3))
+    return only("build", make_ended_status(failure.to_json(), 3))
 
 
 def served(**values: Any) -> Simulation:
@@ -75,7 +75,7 @@ def test_a_change_is_built_beside_what_serves_and_then_takes_over() -> None:
     assert world.phase == Phase.BUILDING
     assert world.status.engine.active == old
     assert world.reason("Available") == "PodsReady"
-    world.workloads.script = well
+    world.workloads.script = succeed
     world.settle()
     assert world.phase == Phase.SERVING
     assert world.status.engine.previous == old
@@ -109,7 +109,7 @@ def test_another_revision_of_the_source_is_another_build() -> None:
 def test_the_old_pods_can_be_scaled_while_a_new_engine_is_built() -> None:
     world = served()
     world.workloads.script = lambda pod: (
-        well(pod) if "serving" in pod["metadata"]["labels"].values() else None
+        succeed(pod) if "serving" in pod["metadata"]["labels"].values() else None
     )
     old = world.status.engine.active
     world.edit({**tp(2), "serving": {"replicas": 3}})
@@ -136,7 +136,7 @@ def test_a_failed_build_leaves_the_old_engine_and_says_why(retryable: bool) -> N
     assert world.status.build.failure.code == "compile_failed"
     assert len(build_names(world)) == (5 if retryable else 2)
     assert [e["type"] for e in world.server.events if e["reason"] == "BuildFailed"] == ["Warning"]
-    world.workloads.script = well
+    world.workloads.script = succeed
     world.edit()
     world.settle()
     assert world.phase == Phase.SERVING
@@ -156,9 +156,9 @@ def test_a_failure_that_passes_is_tried_again() -> None:
 
     def script(pod: Object) -> Object | None:
         if pod["metadata"]["labels"]["app.kubernetes.io/component"] != "build":
-            return well(pod)
+            return succeed(pod)
         calls.append(1)
-        return ended(a_failure().to_json(), 3) if len(calls) < 3 else well(pod)
+        return make_ended_status(a_failure().to_json(), 3) if len(calls) < 3 else succeed(pod)
 
     world = Simulation(script=script)
     world.settle()
@@ -169,7 +169,7 @@ def test_a_failure_that_passes_is_tried_again() -> None:
 def test_an_annotation_tries_again_what_failed_for_good() -> None:
     world = Simulation(script=failing(a_failure("gated_repository", retryable=False)))
     world.settle()
-    world.workloads.script = well
+    world.workloads.script = succeed
     world.edit(retry="now")
     world.settle()
     assert world.phase == Phase.SERVING
@@ -178,7 +178,7 @@ def test_an_annotation_tries_again_what_failed_for_good() -> None:
 def broken(pod: Object, key: str) -> Object | None:
     if pod["metadata"]["labels"].get("serving.llmjp.dev/key") == key:
         return {"phase": "Running"}
-    return well(pod)
+    return succeed(pod)
 
 
 def key_of(world: Simulation, ranks: int) -> str:
@@ -200,7 +200,7 @@ def test_an_engine_that_does_not_load_leaves_the_old_pods() -> None:
     assert world.phase == Phase.DEGRADED
     assert world.status.engine.active == old
     assert world.reason("Progressing") == "RolloutStalled"
-    world.workloads.script = well
+    world.workloads.script = succeed
     world.edit()
     world.settle()
     assert world.phase == Phase.SERVING
@@ -223,7 +223,7 @@ def test_without_a_gpu_to_spare_the_old_engine_comes_back() -> None:
     writes = world.writes
     world.step()
     assert world.writes == writes, "it does not go back and forth"
-    world.workloads.script = well
+    world.workloads.script = succeed
     world.edit({**tp(4), **SCARCE})
     world.settle()
     assert world.phase == Phase.SERVING
@@ -285,14 +285,16 @@ def test_nothing_is_collected_after_a_rollback() -> None:
         world.settle()
     started = {ref for ref in world.objects if ref.kind == "Pod"}
     world.workloads.script = lambda pod: (
-        well(pod) if ObjectRef("Pod", pod["metadata"]["name"]) in started else {"phase": "Running"}
+        succeed(pod)
+        if ObjectRef("Pod", pod["metadata"]["name"]) in started
+        else {"phase": "Running"}
     )
     keeps_one = {"storage": {"keepEngines": 1}}
     world.edit(with_seq_len(500, **keeps_one))
     world.settle()
     assert world.reason("Progressing") == "RolledBack"
     assert not world.all_jobs("collect")
-    world.workloads.script = well
+    world.workloads.script = succeed
     world.edit(with_seq_len(400, **keeps_one))
     world.settle()
     assert [arguments(job)[-1] for job in world.all_jobs("collect")] == [oldest]
@@ -388,5 +390,5 @@ def test_an_operator_that_survives_no_write_still_gets_there(chapter: str) -> No
 def test_the_stand_in_builds_another_key_for_another_spec() -> None:
     pod = {"metadata": {"annotations": {"serving.llmjp.dev/build-spec": "{}"}}}
     with pytest.raises(KeyError):
-        built(pod)
-    assert digest("a") != digest("b")
+        make_artefact(pod)
+    assert hash_text("a") != hash_text("b")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from e2e.played import ended, well
+from e2e.fake_kubelet import make_ended_status, succeed
 from llmjp_operator.act import controller
 from llmjp_operator.act.snapshots import FORGET_S, NODES_EVERY_S
 from llmjp_operator.api import Phase
@@ -48,13 +48,13 @@ def a_node(gpus: int = 8, capability: str = "9.0") -> Object:
 def only_resolving(pod: Object) -> Object | None:
     """Sources are pinned; nothing is built."""
     component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
-    return well(pod) if component == "resolve" else None
+    return succeed(pod) if component == "resolve" else None
 
 
 def building(pod: Object) -> Object | None:
     """Builds run and do not end."""
     component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
-    return {"phase": "Running"} if component == "build" else well(pod)
+    return {"phase": "Running"} if component == "build" else succeed(pod)
 
 
 def told(world: Simulation, reason: str) -> list[str]:
@@ -157,12 +157,12 @@ def test_the_progress_of_builds_that_are_over_is_forgotten() -> None:
 def killed(pod: Object) -> Object | None:
     """Builds are killed for their memory."""
     if pod["metadata"]["labels"]["app.kubernetes.io/component"] != "build":
-        return well(pod)
+        return succeed(pod)
     return out_of_memory()
 
 
 def out_of_memory() -> Object:
-    status = ended("", 137)
+    status = make_ended_status("", 137)
     status["containerStatuses"][0]["state"]["terminated"]["reason"] = "OOMKilled"
     return status
 
@@ -393,7 +393,7 @@ def test_a_build_that_two_models_need_is_made_once_and_outlives_the_first() -> N
     world.server.discard(ObjectRef("LlmJpModel", "a"))
     world.run_for(5)
     assert [job.name for job in world.jobs if job.component == "build"] == [build.name]
-    world.workloads.script = well
+    world.workloads.script = succeed
     world.settle()
     assert world.status_of("b").phase == Phase.SERVING
     assert len(world.all_jobs("build")) == 1
@@ -411,7 +411,7 @@ def test_a_model_that_is_not_understood_says_so_and_recovers() -> None:
 
 
 def test_results_that_cannot_be_read_are_failures() -> None:
-    world = Simulation(script=lambda pod: ended("not JSON"))
+    world = Simulation(script=lambda pod: make_ended_status("not JSON"))
     world.run_for(5)
     failure = world.status.build.failure
     assert failure is not None

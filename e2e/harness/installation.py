@@ -1,4 +1,4 @@
-"""What scenarios play on: a real node with the project's images, and the operator from its chart.
+"""The operator, installed from its chart on a real node with the project's images.
 
 Volumes are folders of this machine, as the node has no provisioner; images are on the node already.
 """
@@ -29,26 +29,29 @@ SYSTEM: Final = "llmjp-system"
 RELEASE: Final = "llmjp-operator"
 CHART: Final = ROOT / "charts" / "llmjp-operator"
 USER: Final = 10001
-"""Of our pods; a folder does not get its owner from fsGroup."""
+"""User id of our pods; fsGroup does not change the owner of a hostPath."""
 READY_S: Final = 240.0
-"""From a spec to pods that answer, on two busy cores."""
+"""Seconds from a spec to pods that answer, on two busy cores."""
 
 
-def image(name: str) -> Object:
-    """An image that is on the node, as the chart's values name it."""
+def render_image_values(name: str) -> Object:
+    """Return an image that is on the node, as the chart's values name it."""
     path, _, tag = reference(name).partition(":")
     registry, _, repository = path.partition("/")
     return {"registry": registry, "repository": repository, "tag": tag}
 
 
-def values(**changes: Any) -> Object:
-    """Of the chart: our images, never pulled."""
-    gpu = image("llmjp-gpu-stand-in")
+def render_chart_values(**changes: Any) -> Object:
+    """Return values for the chart: our images, never pulled."""
+    gpu = render_image_values("llmjp-gpu-stand-in")
     return {
         "imagePullPolicy": "Never",
-        "image": image("llmjp-operator"),
+        "image": render_image_values("llmjp-operator"),
         "images": {
-            "cpu": {"builder": image("llmjp-builder"), "runtime": image("llmjp-runtime")},
+            "cpu": {
+                "builder": render_image_values("llmjp-builder"),
+                "runtime": render_image_values("llmjp-runtime"),
+            },
             "1.2.1": {"builder": gpu, "runtime": gpu},
         },
         "resyncSeconds": 20,
@@ -57,21 +60,23 @@ def values(**changes: Any) -> Object:
 
 
 @dataclass
-class Stage:
-    """One cluster with the operator in it."""
+class Installation:
+    """A cluster with the operator in it."""
 
     cluster: Cluster
     helm: Path
-    folders: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="llmjp-stage-")))
-    """Where volumes are."""
+    volumes_folder: Path = field(
+        default_factory=lambda: Path(tempfile.mkdtemp(prefix="llmjp-e2e-"))
+    )
+    """Folder with one folder for each volume."""
 
     @property
     def kubectl(self) -> Kubectl:
-        """With the rights of an administrator."""
+        """Client with the rights of an administrator."""
         return self.cluster.kubectl
 
     def run_helm(self, *arguments: str, given: Object | None = None) -> str:
-        """What helm prints; `given` are values."""
+        """Run helm with `given` as values; return what it prints."""
         command = [str(self.helm), f"--kubeconfig={self.kubectl.kubeconfig}", *arguments]
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             if given is not None:
@@ -86,47 +91,50 @@ class Stage:
         return done.stdout
 
     def install(self, **changes: Any) -> None:
-        """`helm install`, and the operator runs."""
+        """Run `helm install`, and wait for the operator."""
         self.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}})
         self.run_helm(
             *("upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM),
             *("--wait", "--timeout", "60s"),
-            given=values(**changes),
+            given=render_chart_values(**changes),
         )
 
     def uninstall(self) -> None:
-        """`helm uninstall`, and no pod of the operator is left."""
+        """Run `helm uninstall`, and wait until no pod of the operator is left."""
         self.run_helm("uninstall", RELEASE, "--namespace", SYSTEM, "--wait", "--timeout", "60s")
-        wait_until("the operator is gone", lambda: (not self.operators(), self.operators()))
+        wait_until(
+            "the operator is gone",
+            lambda: (not self.list_operator_pods(), self.list_operator_pods()),
+        )
 
-    def operators(self) -> dict[str, Object]:
-        """The operator's pods by name."""
+    def list_operator_pods(self) -> dict[str, Object]:
+        """Return the operator's pods by name."""
         label = f"--selector=app.kubernetes.io/name={RELEASE}"
         found = self.kubectl.within(SYSTEM).get("pods", label)["items"]
         return {pod["metadata"]["name"]: pod for pod in found}
 
     def kill_operator(self) -> None:
-        """SIGKILL to its processes, as the kernel does when memory runs out."""
-        [pod] = self.operators().values()
+        """Send SIGKILL to its processes, as the kernel does when memory runs out."""
+        [pod] = self.list_operator_pods().values()
         uid = pod["metadata"]["uid"]
         victims = [process for process in _processes_of(uid) if process != os.getpid()]
         assert victims, f"no process of pod {uid}"
         for victim in victims:
             os.kill(victim, signal.SIGKILL)
 
-    def install_from(self, registry: str) -> None:
-        """The same with images that the cluster pulls: the chart's own names, in that registry."""
+    def install_from_registry(self, registry: str) -> None:
+        """Install with images that the cluster pulls: the chart's own names, in that registry."""
         self.run_helm(
             *("upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM),
             *("--create-namespace", "--wait", "--timeout", "180s"),
             given={"registry": registry},
         )
 
-    def volume(
+    def create_volume(
         self, kubectl: Kubectl, claim: str, size: str = "1Gi", *, make: bool = False
     ) -> Path:
-        """A folder that the claim of that name gets; `make` also makes the claim."""
-        folder = self.folders / f"{kubectl.namespace}-{claim}"
+        """Return the folder behind a new volume for a claim; `make` also makes the claim."""
+        folder = self.volumes_folder / f"{kubectl.namespace}-{claim}"
         folder.mkdir(parents=True)
         shutil.chown(folder, USER, USER)
         name = f"{kubectl.namespace}-{claim}"
@@ -161,11 +169,11 @@ class Stage:
 
     def close(self) -> None:
         """Remove the volumes' folders."""
-        shutil.rmtree(self.folders, ignore_errors=True)
+        shutil.rmtree(self.volumes_folder, ignore_errors=True)
 
 
 def _processes_of(uid: str) -> list[int]:
-    """Processes of a pod's containers but for the one that holds its network."""
+    """Return the operator's processes in a pod, without the one that holds its network."""
     found = []
     for group in Path("/proc").glob("[0-9]*/cgroup"):
         with contextlib.suppress(OSError):  # it ended meanwhile
@@ -175,7 +183,7 @@ def _processes_of(uid: str) -> list[int]:
     return found
 
 
-def own(folder: Path) -> None:
+def give_to_pods(folder: Path) -> None:
     """Give a folder's contents to our pods."""
     for path in (folder, *folder.rglob("*")):
         shutil.chown(path, USER, USER)

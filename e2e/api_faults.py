@@ -1,4 +1,4 @@
-"""A bad network between the operator and its API server: errors, cut watches, and a knife.
+"""A faulty API server for the operator: errors, cut watches, and kills at its writes.
 
 An HTTP proxy before `kubectl proxy`, which speaks to the API server with an administrator's rights.
 """
@@ -35,8 +35,8 @@ REASONS: Final = {409: "Conflict", 410: "Expired", 429: "TooManyRequests", 500: 
 
 
 @dataclass
-class Faults:
-    """What goes wrong. May be changed at any time."""
+class ApiFaults:
+    """Faults to inject. May be changed at any time."""
 
     errors: tuple[int, ...] = ()
     """Statuses that every `every`-th call gets, in turn, instead of an answer."""
@@ -44,28 +44,28 @@ class Faults:
     watch_s: float | None = None
     """Watches are cut after so long, without a word."""
     expired: bool = False
-    """Watches that go on from somewhere are told that it is too old."""
+    """Watches that resume from a version are told that it is too old."""
     refused: bool = False
-    """Watches are refused with 410 before they begin, which no API server does and kopf ends of."""
+    """Watches are refused with 410 before they begin, which ends kopf; no API server does that."""
     kill_after: int | None = None
     """The process is killed when so many writes have reached the API server."""
     writes: list[str] = field(default_factory=list)
     """Method and path of every write that reached it, but the Lease's."""
     victim: int = 0
-    """Process id of who is killed."""
+    """Process id of the operator."""
     _calls: Iterator[int] = field(default_factory=itertools.count)
     _errors: Iterator[int] = field(default_factory=itertools.count)
 
     def next_error(self) -> int | None:
-        """The status that a call gets instead of an answer."""
+        """Return the status that a call gets instead of an answer; None for none."""
         if not self.errors or next(self._calls) % self.every:
             return None
         return self.errors[next(self._errors) % len(self.errors)]
 
 
 @contextmanager
-def between(kubectl: Kubectl, faults: Faults) -> Iterator[str]:
-    """Address of an API server behind a bad network, for as long as the block lasts."""
+def faulty_api_server(kubectl: Kubectl, faults: ApiFaults) -> Iterator[str]:
+    """Yield the address of an API server with faults, for as long as the block lasts."""
     straight = subprocess.Popen(
         kubectl.command("proxy", "--port=0", "--reject-paths=^$"),
         env=environment(os.environ),
@@ -85,7 +85,7 @@ def between(kubectl: Kubectl, faults: Faults) -> Iterator[str]:
 @dataclass
 class _Proxy:
     upstream: str
-    faults: Faults
+    faults: ApiFaults
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         watch = request.query.get("watch") in {"true", "1"}
@@ -153,7 +153,7 @@ def _status(code: int) -> Object:
 
 
 async def _expired(request: web.Request) -> web.StreamResponse:
-    """As the API server says it: an event in a stream that has begun well.
+    """Answer as the API server does: an ERROR event in a stream that began well.
 
     kubernetes/kubernetes, staging/src/k8s.io/apiserver/pkg/storage/cacher/cacher.go, `Watch`.
     """
@@ -204,8 +204,8 @@ def _served(proxy: _Proxy) -> Iterator[str]:
         thread.join(timeout=30)
 
 
-def kubeconfig(folder: Path, address: str) -> Path:
-    """A kubeconfig for an address without TLS and without credentials."""
+def write_kubeconfig(folder: Path, address: str) -> Path:
+    """Write a kubeconfig for an address without TLS and without credentials."""
     path = folder / "kubeconfig"
     document = {
         "apiVersion": "v1",
@@ -229,8 +229,8 @@ SETTINGS: Final = {
 }
 
 
-def operator(folder: Path, config: Path, namespace: str) -> subprocess.Popen[bytes]:
-    """An operator for one namespace, as a process of this machine; its log is in the folder."""
+def start_operator(folder: Path, config: Path, namespace: str) -> subprocess.Popen[bytes]:
+    """Start an operator for one namespace, as a process of this machine; it logs to the folder."""
     settings = folder / "settings.json"
     settings.write_text(json.dumps(SETTINGS), encoding="utf-8")
     environ = {

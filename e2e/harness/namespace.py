@@ -1,4 +1,4 @@
-"""One namespace of the stage: models, their pods, and questions about them."""
+"""A namespace with models in it: apply them, change them, wait for what they become."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from e2e.stage import READY_S, USER, own
+from e2e.harness.installation import READY_S, USER, give_to_pods
 from hack.local_cluster.errors import KubectlFailed
 from hack.local_cluster.kubectl import wait_until
 from hack.local_images.recipes import ROOT
@@ -18,54 +18,54 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from e2e.stage import Stage
+    from e2e.harness.installation import Installation
     from hack.local_cluster import Kubectl
 
 Object = dict[str, Any]
 
 SOURCE: Final = "llmjp-tiny"
-"""The claim with the checkpoint."""
+"""Name of the claim with the checkpoint."""
 CHECKPOINT: Final = ROOT / "examples" / "tiny-model" / "checkpoint"
 MANIFEST: Final = ROOT / "manifests" / "llmjp-tiny-cpu.yaml"
 OBJECTS: Final = (
     "deployments,jobs,services,serviceaccounts,poddisruptionbudgets,"
     "networkpolicies.networking.k8s.io,persistentvolumeclaims,configmaps"
 )
-"""What the operator makes itself."""
+"""Kinds that the operator makes itself."""
 WITH_PODS: Final = f"{OBJECTS},replicasets,pods"
-"""And what Kubernetes makes of that."""
+"""Those, and what Kubernetes makes of them."""
 QUESTION: Final = "日本の首都はどこですか。"
 ANSWER: Final = "日本の首都は東京です。"
 
 
-def made(kubectl: Kubectl, kinds: str = WITH_PODS) -> list[str]:
-    """What is there of any model, as Kind/name."""
+def list_made_objects(kubectl: Kubectl, kinds: str = WITH_PODS) -> list[str]:
+    """Return the objects of all models, as Kind/name."""
     found = kubectl.get(kinds, "--selector=app.kubernetes.io/managed-by=llmjp-operator")["items"]
     return sorted(f"{o['kind']}/{o['metadata']['name']}" for o in found)
 
 
 @dataclass
-class Place:
-    """A namespace."""
+class ModelNamespace:
+    """One namespace."""
 
-    stage: Stage
+    installation: Installation
     kubectl: Kubectl
 
     @property
-    def namespace(self) -> str:
-        """Its name."""
+    def name(self) -> str:
+        """Name of the namespace."""
         return self.kubectl.namespace
 
     def put_checkpoint(self) -> Path:
-        """The example model's checkpoint on the claim `llmjp-tiny`; the volume's folder."""
-        folder = self.stage.volume(self.kubectl, SOURCE, make=True)
+        """Put the example checkpoint on the claim `llmjp-tiny`; return the volume's folder."""
+        folder = self.installation.create_volume(self.kubectl, SOURCE, make=True)
         shutil.copytree(CHECKPOINT, folder / "checkpoint")
-        own(folder)
+        give_to_pods(folder)
         return folder
 
-    def sender(self, claim: str) -> Object:
-        """A pod that holds a volume for `kubectl cp`."""
-        system = self.stage.kubectl.within("llmjp-system")
+    def render_sender_pod(self, claim: str) -> Object:
+        """Return a pod that mounts a volume for `kubectl cp`."""
+        system = self.installation.kubectl.within("llmjp-system")
         image = system(
             "get", "deployment/llmjp-operator", "--output=jsonpath={..containers[0].image}"
         )
@@ -96,8 +96,8 @@ class Place:
             },
         }
 
-    def tiny(self, name: str = "llmjp-tiny-cpu", **changes: Any) -> Object:
-        """The manifest of the example model, with changes to parts of its spec."""
+    def render_example(self, name: str = "llmjp-tiny-cpu", **changes: Any) -> Object:
+        """Return the manifest of the example model, with changes to parts of its spec."""
         model: Object = yaml.safe_load(MANIFEST.read_text(encoding="utf-8"))
         model["metadata"]["name"] = name
         model["spec"]["serving"]["drainSeconds"] = 20
@@ -109,42 +109,42 @@ class Place:
         return model
 
     def apply(self, *objects: Object) -> None:
-        """`kubectl apply --server-side`; stores get a volume when a model first names them."""
+        """Apply objects; stores get a volume when a model first names them."""
         for model in objects:
             if model["kind"] == "LlmJpModel" and "size" in model["spec"]["storage"]:
                 claim = f"{model['metadata']['name']}-store"
-                if not (self.stage.folders / f"{self.namespace}-{claim}").exists():
-                    self.stage.volume(self.kubectl, claim)
+                if not (self.installation.volumes_folder / f"{self.name}-{claim}").exists():
+                    self.installation.create_volume(self.kubectl, claim)
         self.kubectl.apply(*objects)
 
-    def store(self, name: str = "llmjp-tiny-cpu") -> Path:
-        """The folder behind a model's store."""
-        return self.stage.folders / f"{self.namespace}-{name}-store"
+    def get_store_folder(self, name: str = "llmjp-tiny-cpu") -> Path:
+        """Return the folder behind a model's store."""
+        return self.installation.volumes_folder / f"{self.name}-{name}-store"
 
-    def change(self, name: str, spec: Object) -> None:
-        """`kubectl patch`: a part of the spec is edited."""
+    def patch_spec(self, name: str, spec: Object) -> None:
+        """Edit a part of the spec, with `kubectl patch`."""
         patch = json.dumps({"spec": spec})
         self.kubectl("patch", "ljm", name, "--type=merge", f"--patch={patch}")
 
     def replace(self, model: Object) -> None:
-        """`kubectl replace`: the whole spec is edited."""
-        version = self.model(model["metadata"]["name"])["metadata"]["resourceVersion"]
+        """Replace the whole spec, with `kubectl replace`."""
+        version = self.get_model(model["metadata"]["name"])["metadata"]["resourceVersion"]
         metadata = {**model["metadata"], "resourceVersion": version}
         text = json.dumps({**model, "metadata": metadata})
         self.kubectl("replace", "--filename=-", stdin=text)
 
-    def model(self, name: str = "llmjp-tiny-cpu") -> Object:
-        """The model as it is."""
+    def get_model(self, name: str = "llmjp-tiny-cpu") -> Object:
+        """Return the model as it is."""
         return self.kubectl.get("ljm", name)
 
-    def status(self, name: str = "llmjp-tiny-cpu") -> Object:
-        """What the operator says of it."""
-        found: Object = self.model(name).get("status") or {}
+    def get_status(self, name: str = "llmjp-tiny-cpu") -> Object:
+        """Return the model's status."""
+        found: Object = self.get_model(name).get("status") or {}
         return found
 
-    def condition(self, kind: str, name: str = "llmjp-tiny-cpu") -> Object:
-        """One of its conditions."""
-        conditions = self.status(name).get("conditions") or ()
+    def get_condition(self, kind: str, name: str = "llmjp-tiny-cpu") -> Object:
+        """Return one of its conditions; empty where there is none."""
+        conditions = self.get_status(name).get("conditions") or ()
         return next((c for c in conditions if c["type"] == kind), {})
 
     def wait_for(
@@ -154,12 +154,12 @@ class Place:
         name: str = "llmjp-tiny-cpu",
         timeout_s: float = READY_S,
     ) -> Object:
-        """Until the status shows it, and is about the present spec; the status."""
+        """Wait until the status shows it for the present spec; return the status."""
         last: Object = {}
 
         def look() -> tuple[bool, object]:
             nonlocal last
-            model = self.model(name)
+            model = self.get_model(name)
             last = model.get("status") or {}
             current = last.get("observedGeneration") == model["metadata"]["generation"]
             return current and seen(last), last
@@ -168,11 +168,11 @@ class Place:
         return last
 
     def wait_for_phase(self, phase: str, name: str = "llmjp-tiny-cpu") -> Object:
-        """Until it is in that phase; the status."""
+        """Wait for a phase; return the status."""
         return self.wait_for(f"phase {phase}", lambda s: s.get("phase") == phase, name)
 
     def wait_for_reason(self, kind: str, reason: str, name: str = "llmjp-tiny-cpu") -> Object:
-        """Until a condition has that reason; the condition."""
+        """Wait until a condition has a reason; return the condition."""
 
         def seen(status: Object) -> bool:
             return any(
@@ -180,10 +180,10 @@ class Place:
             )
 
         self.wait_for(f"{kind} {reason}", seen, name)
-        return self.condition(kind, name)
+        return self.get_condition(kind, name)
 
     def wait_for_failure(self, code: str, name: str = "llmjp-tiny-cpu") -> Object:
-        """Until the build failed in that way; the status."""
+        """Wait until the build failed with a code; return the status."""
 
         def seen(status: Object) -> bool:
             failure = (status.get("build") or {}).get("failure") or {}
@@ -191,25 +191,25 @@ class Place:
 
         return self.wait_for(f"failure {code}", seen, name)
 
-    def jobs(self, component: str = "build") -> dict[str, str]:
-        """The uids of Jobs of that kind, by name."""
+    def list_jobs(self, component: str = "build") -> dict[str, str]:
+        """Return the uids of Jobs of that kind, by name."""
         label = f"app.kubernetes.io/component={component}"
         found = self.kubectl.get("jobs", f"--selector={label}")["items"]
         return {job["metadata"]["name"]: job["metadata"]["uid"] for job in found}
 
-    def serving_pods(self) -> list[Object]:
-        """Pods that serve, or are to serve, or end."""
+    def list_serving_pods(self) -> list[Object]:
+        """Return pods that serve, will serve, or are ending."""
         selector = "--selector=app.kubernetes.io/component=serving"
         pods: list[Object] = self.kubectl.get("pods", selector)["items"]
         return pods
 
-    def address(self, name: str = "llmjp-tiny-cpu") -> str:
-        """Of the Service's gRPC port, as this machine reaches it."""
+    def get_address(self, name: str = "llmjp-tiny-cpu") -> str:
+        """Return the address of the Service's gRPC port, as this machine reaches it."""
         service = self.kubectl.get("service", name)
         return f"{service['spec']['clusterIP']}:8001"
 
-    def story(self) -> str:
-        """Everything that tells why something did not happen."""
+    def collect_diagnostics(self) -> str:
+        """Return everything that tells why something did not happen."""
         asked = (
             ("get", "ljm,pods,jobs,pvc", "--output=wide"),
             ("get", "ljm", "--output=yaml"),
@@ -223,7 +223,7 @@ class Place:
             except KubectlFailed as exc:
                 parts.append(str(exc))
         try:
-            system = self.stage.kubectl.within("llmjp-system")
+            system = self.installation.kubectl.within("llmjp-system")
             parts.append(system("logs", "deploy/llmjp-operator", "--tail=60"))
         except KubectlFailed as exc:
             parts.append(str(exc))

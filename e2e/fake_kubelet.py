@@ -1,7 +1,7 @@
-"""A stand-in for kubelets: pods of ours end or become ready as a script says, and nothing runs.
+"""A fake kubelet: our pods end or become ready as a script decides, and nothing runs.
 
 For clusters without nodes, where the API server and its controllers are real. A pod that is on no
-node is removed at once when it is deleted, so that this need not be played.
+node is removed at once when it is deleted, so that needs no fake.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ TINY: Final = {
 """config.json of the example model, as far as planning reads it."""
 
 
-def ended(message: Object | str, exit_code: int = 0, container: str = "builder") -> Object:
-    """Status of a pod whose container ended."""
+def make_ended_status(
+    message: Object | str, exit_code: int = 0, container: str = "builder"
+) -> Object:
+    """Return the status of a pod whose container ended."""
     text = message if isinstance(message, str) else json.dumps(message)
     reason = "Completed" if exit_code == 0 else "Error"
     terminated = {"exitCode": exit_code, "reason": reason, "message": text}
@@ -52,8 +54,8 @@ def ended(message: Object | str, exit_code: int = 0, container: str = "builder")
     }
 
 
-def ready(container: str = "triton") -> Object:
-    """Status of a pod that serves."""
+def make_ready_status(container: str = "triton") -> Object:
+    """Return the status of a pod that serves."""
     return {
         "phase": "Running",
         "conditions": [{"type": t, "status": "True"} for t in ("Ready", "ContainersReady")],
@@ -66,35 +68,35 @@ def _container(name: str, state: Object, *, ready: bool) -> Object:
         "name": name,
         "ready": ready,
         "restartCount": 0,
-        "image": "played",
-        "imageID": "played",
+        "image": "fake",
+        "imageID": "fake",
         "state": state,
     }
 
 
-def digest(text: str) -> str:
-    """20 hex digits that stand for a text."""
+def hash_text(text: str) -> str:
+    """Return 20 hex digits that stand for a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def resolution(pod: Object) -> Object:
-    """What resolving comes to: another digest for another source."""
+def make_resolution(pod: Object) -> Object:
+    """Return what a resolve pod reports: another digest for another source."""
     asked = " ".join(pod["spec"]["containers"][0]["args"][:4])
     return {
-        "digest": digest(asked),
+        "digest": hash_text(asked),
         "bytes": 11_000_000,
         "config": TINY,
-        "revision": digest(asked) * 2,
+        "revision": hash_text(asked) * 2,
     }
 
 
-def built(pod: Object) -> Object:
-    """What building comes to: another key for another spec."""
+def make_artefact(pod: Object) -> Object:
+    """Return what a build pod reports: another key for another spec."""
     text = pod["metadata"]["annotations"][BUILD_SPEC]
     spec = json.loads(text)
     engine = spec["backend"] == "tensorrt"
     return {
-        "key": digest(text),
+        "key": hash_text(text),
         "kind": {"tensorrt": "engine", "torch": "ranks"}.get(spec["backend"], "unified"),
         "cache_hit": False,
         "bytes": 11_000_000,
@@ -112,29 +114,29 @@ ENGINE: Final = {
 }
 
 
-def well(pod: Object) -> Object | None:
-    """Everything goes well, at once."""
+def succeed(pod: Object) -> Object | None:
+    """Return the next status of a pod if everything goes well, at once."""
     match pod["metadata"]["labels"].get(COMPONENT):
         case "resolve":
-            return ended(resolution(pod))
+            return make_ended_status(make_resolution(pod))
         case "build":
-            return ended(built(pod))
+            return make_ended_status(make_artefact(pod))
         case "collect":
-            return ended("")
+            return make_ended_status("")
         case "serving":
-            return ready()
+            return make_ready_status()
         case _:
             return None
 
 
 @dataclass
-class PlayedKubelets:
-    """Plays `script` to all pods of ours, from entering the block to leaving it."""
+class FakeKubelets:
+    """Sets the statuses of all our pods by `script`, from entering the block to leaving it."""
 
     kubeconfig: Path
-    script: Callable[[Object], Object | None] = well
+    script: Callable[[Object], Object | None] = succeed
     """The status a pod should have next; None leaves it as it is. May be changed at any time."""
-    played: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
     """Component and name of every pod whose status was set, in order."""
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -153,13 +155,13 @@ class PlayedKubelets:
             pods = client.CoreV1Api(api)
             while not self._stop.is_set():
                 with suppress(client.ApiException, aiohttp.ClientError, TimeoutError):
-                    await self._look(pods)
+                    await self._list_and_watch(pods)
 
-    async def _look(self, pods: Any) -> None:
-        """List and watch for a second; the list repeats what a script could not say before."""
+    async def _list_and_watch(self, pods: Any) -> None:
+        """List and watch for a second; the list asks the script again about pods it left alone."""
         listed = await pods.list_pod_for_all_namespaces(label_selector=OURS)
         for item in listed.items:
-            await self._play(pods, pods.api_client.sanitize_for_serialization(item))
+            await self._update(pods, pods.api_client.sanitize_for_serialization(item))
         async with watch.Watch() as events:
             async for event in events.stream(
                 pods.list_pod_for_all_namespaces,
@@ -168,9 +170,9 @@ class PlayedKubelets:
                 timeout_seconds=1,
             ):
                 if event["type"] in {"ADDED", "MODIFIED"}:
-                    await self._play(pods, event["raw_object"])
+                    await self._update(pods, event["raw_object"])
 
-    async def _play(self, pods: Any, pod: Object) -> None:
+    async def _update(self, pods: Any, pod: Object) -> None:
         status = pod.get("status") or {}
         if status.get("phase") in {"Succeeded", "Failed"} or "deletionTimestamp" in pod["metadata"]:
             return
@@ -183,11 +185,11 @@ class PlayedKubelets:
             await pods.patch_namespaced_pod_status(
                 metadata["name"], metadata["namespace"], {"status": wanted}
             )
-            self.played.append(f"{component} {metadata['name']}")
+            self.updated.append(f"{component} {metadata['name']}")
 
 
 def _shows(status: Object, wanted: Object) -> bool:
-    """Whether a pod has that status already, as far as scripts care."""
+    """Return whether a pod has that status already, as far as scripts care."""
     if status.get("phase") != wanted.get("phase"):
         return False
     kept = {c["name"]: c.get("state", {}).keys() for c in status.get("containerStatuses") or ()}
