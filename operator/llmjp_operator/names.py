@@ -18,7 +18,7 @@ CRD: Final = f"{PLURAL}.{GROUP}"
 FIELD_MANAGER: Final = "llmjp-operator"
 """Owns every field that the operator applies."""
 OWNERS_MANAGER: Final = "llmjp-operator-owners"
-"""Owns the ownerReferences that are added to a Job which another model asked for first."""
+"""Owns the ownerReferences that are added to a Job which another model created first."""
 LEASE: Final = "llmjp-operator"
 """Name of the Lease that the leader holds."""
 

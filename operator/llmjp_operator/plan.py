@@ -174,7 +174,7 @@ def _explain(plan: ReconcilePlan, snapshot: Snapshot) -> Iterator[str]:
     for removal in plan.remove:
         yield f"remove {removal.ref}: {removal.reason}"
     for notice in plan.notices:
-        yield f"tell {notice.reason}"
+        yield f"post event {notice.reason}"
 
 
 def _ref(obj: Object) -> ObjectRef:

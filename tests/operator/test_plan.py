@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
+from llmjp_operator import plan as plan_page
 from llmjp_operator.api import Model
 from llmjp_operator.plan import ReconcilePlan, plan_reconcile
+from llmjp_operator.render.serving import render_deployment
+from tests.operator.objects import Object
 from tests.operator.scenes import NOW, SETTINGS, a_job, a_model, facts
 from tests.operator.simulation import Simulation
 
@@ -41,14 +46,24 @@ def test_a_failed_job_makes_room_for_the_next_attempt() -> None:
     assert f"remove Job/{name}: the next attempt takes its name" in plan.details
 
 
-def test_a_quiet_reconcile_writes_nothing() -> None:
+def test_a_quiet_reconcile_writes_nothing_and_renders_the_deployment_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = Simulation()
     world.settle()
     controller = world.operator.controller
     model = controller.cache.models["ns", "a"]
     assert isinstance(model, Model)
     snapshot = asyncio.run(controller.snapshots.take(model))
+    rendered = []
+
+    def render(*arguments: Any, **options: Any) -> Object:
+        rendered.append(render_deployment(*arguments, **options))
+        return rendered[-1]
+
+    monkeypatch.setattr(plan_page, "render_deployment", render)
     plan = plan_reconcile(model, snapshot, SETTINGS)
+    assert len(rendered) == 1
     assert plan.details == ()
     assert (plan.record, plan.apply, plan.remove_first, plan.remove) == (None, (), (), ())
     assert plan.status == model.status

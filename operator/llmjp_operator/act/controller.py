@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from llmjp_operator.act.plan_writer import PlanWriter
-from llmjp_operator.act.snapshots import AppliedDigests, SnapshotReader
+from llmjp_operator.act.snapshot_reader import AppliedDigests, SnapshotReader
 from llmjp_operator.api import Model, Spec, Status, decode
 from llmjp_operator.errors import ApiRefused, OperatorError
 from llmjp_operator.plan import plan_reconcile

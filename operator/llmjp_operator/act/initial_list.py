@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from llmjp_operator.observe.cache import Key, ObjectCache
 
 CHUNK: Final = 50
-"""Objects of a kind that are asked for at once, and are in memory at once: with 200, the process is
-a fifth larger afterwards, and not faster."""
+"""Objects per page of a list, which are in memory at once: with 200, the process is a fifth larger
+afterwards, and not faster."""
 
 
 class ObjectLister(Protocol):
@@ -41,7 +41,7 @@ async def fill_cache(
 ) -> None:
     """List all models and all objects of ours, then queue every model.
 
-    A list that fails is asked for again, those before it are not: where every third call fails, ten
+    A list that fails is tried again, those before it are not: where every third call fails, ten
     lists in a row hardly ever succeed.
 
     Args:

@@ -129,7 +129,7 @@ def find_in_cluster_login(environ: Mapping[str, str], account: Path) -> kopf.Con
 
 
 class _NoDiffs(kopf.DiffBaseStorage):
-    """No diffs: nobody asks what has changed in an object, and kopf would copy it twice to know."""
+    """No diffs: they are not used, and kopf would copy every object twice for them."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
         return kopf.BodyEssence()

@@ -58,14 +58,14 @@ class Election:
         Raises:
             ApiRefused, ApiUnreachable: it is not known.
         """
-        found = await self.leases.get("Lease", self.namespace, LEASE)
+        lease = await self.leases.get("Lease", self.namespace, LEASE)
         try:
-            if found is None:
+            if lease is None:
                 await self.leases.create(_make_lease(self.namespace, self.identity, self.lease_s))
                 return True
-            if not self._is_free(found, now):
+            if not self._is_free(lease, now):
                 return False
-            await self.leases.replace(_with_holder(found, self.identity, self.lease_s))
+            await self.leases.replace(_with_holder(lease, self.identity, self.lease_s))
         except ApiRefused as exc:
             if exc.status == 409:  # somebody was faster
                 return False
@@ -82,9 +82,9 @@ class Election:
     async def release(self) -> None:
         """Hand the Lease over, so that the next candidate need not wait for it to run out."""
         with suppress(ApiRefused, ApiUnreachable):
-            found = await self.leases.get("Lease", self.namespace, LEASE)
-            if found is not None and found["spec"].get("holderIdentity") == self.identity:
-                await self.leases.replace(_with_holder(found, "", 1))
+            lease = await self.leases.get("Lease", self.namespace, LEASE)
+            if lease is not None and lease["spec"].get("holderIdentity") == self.identity:
+                await self.leases.replace(_with_holder(lease, "", 1))
 
 
 def _make_lease(namespace: str, identity: str, lease_s: float) -> Object:
@@ -123,7 +123,9 @@ async def lead(settings: Settings, leases: Leases, act: Callable[[], Awaitable[N
     election = Election(leases, settings.namespace, settings.identity, rules.lease_seconds)
     clock = asyncio.get_running_loop().time
     while not await _try_once(election, clock(), rules.retry_seconds):  # noqa: ASYNC110
-        await asyncio.sleep(rules.retry_seconds)  # as the others do, who tell nobody
+        await asyncio.sleep(
+            rules.retry_seconds
+        )  # polled: a Lease that is released is not announced
     acting = asyncio.ensure_future(act())
     renewed = clock()
     try:

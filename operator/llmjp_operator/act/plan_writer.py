@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from llmjp_operator.act.api_client import Cluster
-    from llmjp_operator.act.snapshots import AppliedDigests
+    from llmjp_operator.act.snapshot_reader import AppliedDigests
     from llmjp_operator.api import Model, Status
     from llmjp_operator.observe.cache import ObjectCache
     from llmjp_operator.plan import ReconcilePlan, Removal

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FIRST_S: Final = 15.0
-"""What is deleted between our initial list and kopf's is reported by nobody: the first is soon."""
+"""The first is soon: deletions between our initial list and kopf's reach no watch."""
 
 
 async def resync_periodically(

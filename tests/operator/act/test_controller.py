@@ -8,7 +8,7 @@ import pytest
 
 from e2e.fake_kubelet import make_ended_status, succeed
 from llmjp_operator.act import controller
-from llmjp_operator.act.snapshots import FORGET_S, NODES_EVERY_S
+from llmjp_operator.act.snapshot_reader import FORGET_S, NODES_EVERY_S
 from llmjp_operator.api import Phase
 from llmjp_operator.decide.requeue import POLL_EVERY_S, PROGRESS_EVERY_S
 from llmjp_operator.errors import ApiRefused, ApiUnreachable
