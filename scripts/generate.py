@@ -34,7 +34,7 @@ CONTRACTS: tuple[type, ...] = (
 def schemas() -> dict[str, str]:
     """The contracts' schemas, by path in the repository."""
     return {
-        f"{SCHEMAS}/{contract.__name__}.json": spec.pretty_json(build_contract_schema(contract))
+        f"{SCHEMAS}/{contract.__name__}.json": spec.to_pretty_json(build_contract_schema(contract))
         for contract in CONTRACTS
     }
 

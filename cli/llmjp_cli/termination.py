@@ -27,14 +27,14 @@ MAX_BYTES = 4096
 
 def render_message(result: Built | Failure | Resolution) -> str:
     """Return a contract as JSON that fits (pure); a failure's text is cut if need be."""
-    from llmjp_builder.contracts.spec import Failure, canonical_json
+    from llmjp_builder.contracts.spec import Failure, to_canonical_json
 
     if isinstance(result, Failure):
         return _shorten_to_fit(
             result.message,
-            lambda message: canonical_json(replace(result, message=message).to_json()),
+            lambda message: to_canonical_json(replace(result, message=message).to_json()),
         )
-    return canonical_json(result.to_json())
+    return to_canonical_json(result.to_json())
 
 
 def write_message(file: Path | None, result: Built | Failure | Resolution) -> None:
@@ -94,9 +94,9 @@ def reporting_failures(file: Path | None, step: Callable[[], Step]) -> Iterator[
 
 
 def _build_terminated() -> Exception:
-    from llmjp_builder.contracts.errors import Terminated
+    from llmjp_builder.contracts.errors import BuildTerminated
 
-    return Terminated("terminated before it was finished; the next run resumes from here")
+    return BuildTerminated("terminated before it was finished; the next run resumes from here")
 
 
 @contextmanager

@@ -171,7 +171,7 @@ class _Compiler:
         """Detect GPU and versions of this machine.
 
         Raises:
-            Unsupported: no GPU, or no TensorRT-LLM.
+            UnsupportedRequest: no GPU, or no TensorRT-LLM.
         """
         return cls(spec, detect_gpus(), detect_versions())
 

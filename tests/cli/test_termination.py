@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from llmjp_builder.contracts.errors import BadArtefact, HubFailed
-from llmjp_builder.contracts.errors import Terminated as AskedToEnd
+from llmjp_builder.contracts.errors import BuildTerminated as AskedToEnd
 from llmjp_builder.contracts.spec import Failure, Step
 from llmjp_cli.termination import (
     MAX_BYTES,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmjp_builder.contracts.errors import Unsupported
+from llmjp_builder.contracts.errors import UnsupportedRequest
 from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.layout import resolve_layout
 from llmjp_builder.planning.gpus import GPU_TYPES, GpuType
@@ -27,7 +27,7 @@ def accepted(size: str, *, fp8: bool) -> tuple[int, ...]:
             resolve_layout(
                 config, LayoutOptions(tensor_parallel=tp, quantization="fp8" if fp8 else "none")
             )
-        except Unsupported:
+        except UnsupportedRequest:
             continue
         possible.append(tp)
     return tuple(possible)

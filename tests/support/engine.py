@@ -15,7 +15,7 @@ from llmjp_builder.contracts.spec import (
     KeyInputs,
     Kind,
     Manifest,
-    pretty_json,
+    to_pretty_json,
 )
 from llmjp_runtime.executor.tensorrt.model_config import ENGINE_BACKEND
 from llmjp_runtime.server.installation import HOME_VARIABLE, find_triton, prepare_backends
@@ -67,7 +67,7 @@ def engine_artefact(
     folder.mkdir(parents=True)
     checkpoint = json.loads((ranks / "config.json").read_text())
     config = engine_config(tp=tp, vocab_size=checkpoint["vocab_size"], **changes)
-    (folder / "config.json").write_text(pretty_json(config))
+    (folder / "config.json").write_text(to_pretty_json(config))
     for rank in range(tp):
         stand_in = {"checkpoint": str(ranks), "broken": broken}
         (folder / f"rank{rank}.engine").write_text(json.dumps(stand_in))
@@ -103,7 +103,7 @@ def engine_artefact(
         versions={},
         checkpoint_key=manifest.key,
     )
-    (folder / "manifest.json").write_text(pretty_json(made.to_json()))
+    (folder / "manifest.json").write_text(to_pretty_json(made.to_json()))
     return folder
 
 

@@ -41,7 +41,7 @@ def resolve_source(
 
     Example: llmjp resolve llm-jp/llm-jp-3-1.8b-instruct
     """
-    from llmjp_builder.contracts.spec import Step, canonical_json
+    from llmjp_builder.contracts.spec import Step, to_canonical_json
     from llmjp_builder.sources.pinning import parse_source, pin_source
     from llmjp_builder.sources.resolution import make_resolution
     from llmjp_builder.sources.trust import trusting
@@ -65,4 +65,4 @@ def resolve_source(
         )
         if termination_message is not None:
             write_message(termination_message, make_resolution(found))
-    typer.echo(canonical_json(found.resolved.to_json()))
+    typer.echo(to_canonical_json(found.resolved.to_json()))

@@ -46,8 +46,8 @@ def decide_engine_inputs(
         versions: of TensorRT-LLM and TensorRT.
 
     Raises:
-        InvalidSpec, Unsupported, UnsupportedGpu: no such engine can be built; the message names
-            every obstacle.
+        InvalidSpec, UnsupportedRequest, UnsupportedGpu: no such engine can be built; the
+            message names every obstacle.
     """
     options = decide_options(spec, parse_compiler_model(document, "config.json"), gpu)
     options.require_accepted()

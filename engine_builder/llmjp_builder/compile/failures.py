@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.errors import (
+    AccessDenied,
     BuilderError,
     CheckpointRejected,
     CompileFailed,
@@ -23,7 +24,6 @@ from llmjp_builder.contracts.errors import (
     NotEnoughDisk,
     NotEnoughGpuMemory,
     NotEnoughHostMemory,
-    NotPermitted,
     UnsupportedGpu,
     VersionMismatch,
 )
@@ -88,7 +88,7 @@ _SYMPTOMS = (
     ),
     _make_symptom(
         r"\[Errno (?:1|13|30)\]|Permission denied",
-        NotPermitted,
+        AccessDenied,
         "the operating system denies access",
     ),
     _make_symptom(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmjp_builder.contracts.errors import BadConfig, Unsupported
+from llmjp_builder.contracts.errors import BadConfig, UnsupportedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,18 +56,18 @@ def parse_compiler_model(document: Mapping[str, Any], where: str) -> CompilerMod
 
     Raises:
         BadConfig: a field is missing or of another type.
-        Unsupported: another architecture or quantisation than the builder compiles.
+        UnsupportedRequest: another architecture or quantisation than the builder compiles.
     """
     architecture = _get_text(document, "architecture", where)
     if architecture != "LlamaForCausalLM":
-        raise Unsupported(
+        raise UnsupportedRequest(
             f"{where}: architecture {architecture}; only LlamaForCausalLM can be compiled"
         )
     mapping = _get_object(document, "mapping", where)
     quantization = _get_object(document, "quantization", where)
     for name in ("quant_algo", "kv_cache_quant_algo"):
         if quantization.get(name) not in {None, "FP8"}:
-            raise Unsupported(
+            raise UnsupportedRequest(
                 f"{where}: quantization.{name} is {quantization[name]!r}; expected null or FP8"
             )
     heads = _get_size(document, "num_attention_heads", where)

@@ -50,8 +50,8 @@ class CompileOptions:
         """Raise unless an engine can be built with these options.
 
         Raises:
-            InvalidSpec, Unsupported, UnsupportedGpu: it cannot; the message names every obstacle,
-                and the first one decides the class.
+            InvalidSpec, UnsupportedRequest, UnsupportedGpu: it cannot; the message names every
+                obstacle, and the first one decides the class.
         """
         refused = [finding for finding in self.findings if finding.refusal is not None]
         if refused and refused[0].refusal is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from llmjp_builder.compile.option_table import DISABLE, ENABLE
 from llmjp_builder.contracts.defaults import FP8_MULTIPLE
-from llmjp_builder.contracts.errors import Unsupported, UnsupportedGpu
+from llmjp_builder.contracts.errors import UnsupportedGpu, UnsupportedRequest
 
 if TYPE_CHECKING:
     from llmjp_builder.compile.model import CompilerModel
@@ -68,7 +68,9 @@ def check_widths(review: OptionReview) -> None:
     for name, width, can_pad in model.list_widths(model.tensor_parallel):
         if model.weights_fp8 and width % FP8_MULTIPLE:
             review.refuse(
-                "tensor_parallel", _describe_fp8_remedy(model, name, width, can_pad), Unsupported
+                "tensor_parallel",
+                _describe_fp8_remedy(model, name, width, can_pad),
+                UnsupportedRequest,
             )
         elif not model.weights_fp8 and 2 * width % _ROW_BYTES:
             review.warn(

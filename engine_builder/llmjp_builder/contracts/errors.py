@@ -20,16 +20,16 @@
     |-- NotEnoughDisk                 4          not_enough_disk
     |-- NotEnoughGpuMemory            4          not_enough_gpu_memory
     |-- NotEnoughHostMemory           4          not_enough_host_memory
-    |-- NotPermitted                  5          not_permitted
+    |-- AccessDenied                  5          not_permitted
     |   |-- LicenceNotAccepted                   licence_not_accepted
     |   |-- GatedRepository                      gated_repository
     |   `-- BadToken                             bad_token
-    |-- Unsupported                   6          unsupported
+    |-- UnsupportedRequest            6          unsupported
     |   |-- GpuMissing                           gpu_missing
     |   |-- UnsupportedGpu                       unsupported_gpu
     |   |-- CompilerMissing                      compiler_missing
     |   `-- VersionMismatch                      version_mismatch
-    |-- Terminated                    143        terminated
+    |-- BuildTerminated               143        terminated
     `-- CompileFailed                 1          compile_failed
         |-- CompileKilled                        compile_killed
         `-- CompileTimedOut                      compile_timed_out
@@ -65,7 +65,7 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-class Terminated(BuilderError):
+class BuildTerminated(BuilderError):
     """The process was asked to stop; nothing is wrong with its work."""
 
     exit_code = 143
@@ -198,57 +198,57 @@ class NotEnoughHostMemory(BuilderError):
     code = "not_enough_host_memory"
 
 
-class NotPermitted(BuilderError):
+class AccessDenied(BuilderError):
     """Access is denied: by the operating system, a hub, or a model's terms."""
 
     exit_code = 5
     code = "not_permitted"
 
 
-class LicenceNotAccepted(NotPermitted):
+class LicenceNotAccepted(AccessDenied):
     """The model has its own terms, and they were not accepted."""
 
     code = "licence_not_accepted"
 
 
-class GatedRepository(NotPermitted):
+class GatedRepository(AccessDenied):
     """The hub gives the files only to accounts that were granted access."""
 
     code = "gated_repository"
 
 
-class BadToken(NotPermitted):
+class BadToken(AccessDenied):
     """The hub rejects the access token, or needs one and has none."""
 
     code = "bad_token"
 
 
-class Unsupported(BuilderError):
+class UnsupportedRequest(BuilderError):
     """A valid request that this builder cannot serve."""
 
     exit_code = 6
     code = "unsupported"
 
 
-class GpuMissing(Unsupported):
+class GpuMissing(UnsupportedRequest):
     """Compiling needs a working NVIDIA GPU; there is none."""
 
     code = "gpu_missing"
 
 
-class UnsupportedGpu(Unsupported):
+class UnsupportedGpu(UnsupportedRequest):
     """These GPUs cannot run the requested engine."""
 
     code = "unsupported_gpu"
 
 
-class CompilerMissing(Unsupported):
+class CompilerMissing(UnsupportedRequest):
     """TensorRT-LLM, or its `trtllm-build`, is not installed here."""
 
     code = "compiler_missing"
 
 
-class VersionMismatch(Unsupported):
+class VersionMismatch(UnsupportedRequest):
     """TensorRT-LLM, TensorRT and the driver do not fit each other, or not the request."""
 
     code = "version_mismatch"

@@ -32,7 +32,7 @@ Dtype = Literal["bfloat16", "float16"]
 
 
 class Kind(StrEnum):
-    """What an artefact holds."""
+    """Kinds of artefacts, by their contents."""
 
     RANKS = "ranks"
     """A TensorRT-LLM checkpoint, one file per rank."""
@@ -43,7 +43,7 @@ class Kind(StrEnum):
 
 
 class Backend(StrEnum):
-    """What will serve the artefact."""
+    """Backends that serve artefacts."""
 
     TORCH = "torch"
     TENSORRT = "tensorrt"
@@ -113,7 +113,7 @@ class Source(_Contract):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayoutOptions(_Contract):
-    """How a checkpoint's tensors are stored and divided over ranks, as asked for."""
+    """Requested storage of a checkpoint's tensors and their division over ranks."""
 
     dtype: Literal["auto", "bfloat16", "float16"] = "auto"
     """`auto` is the checkpoint's own; float32 becomes float16, as in TensorRT-LLM's converter."""
@@ -203,7 +203,7 @@ class KeyInputs(_Contract):
     @property
     def key(self) -> str:
         """Name of the artefact: 20 hex digits of SHA-256 over the canonical JSON."""
-        return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:20]
+        return hashlib.sha256(to_canonical_json(self.to_json()).encode()).hexdigest()[:20]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,13 +349,13 @@ class Failure(_Contract):
         return cls(code="internal", step=step, message=message, retryable=False)
 
 
-def canonical_json(value: object) -> str:
+def to_canonical_json(value: object) -> str:
     """Return JSON with sorted keys and no white space: equal values, equal text."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
 
 
-def pretty_json(value: object) -> str:
+def to_pretty_json(value: object) -> str:
     """Return indented JSON for people: equal values, equal text, a newline at the end."""
     return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmjp_builder.contracts.errors import BadConfig
-from llmjp_builder.contracts.spec import canonical_json
+from llmjp_builder.contracts.spec import to_canonical_json
 from llmjp_builder.convert import fp8
 from llmjp_builder.store.files import read_json_object
 
@@ -52,7 +52,7 @@ class Amax:
     def digest_scales(self, scales: Iterable[ScaleRule]) -> str:
         """SHA-256 over everything that `scales` take from here, and over nothing else."""
         numbers = {" ".join(scale.amax_of): float(self.compute_scale(scale)) for scale in scales}
-        return hashlib.sha256(canonical_json(numbers).encode()).hexdigest()
+        return hashlib.sha256(to_canonical_json(numbers).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """The document that `parse_amax` reads."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmjp_builder.contracts.errors import BadConfig, BadTensors, MissingFile, Unsupported
+from llmjp_builder.contracts.errors import BadConfig, BadTensors, MissingFile, UnsupportedRequest
 from llmjp_builder.convert.header import TensorInfo, read_header
 from llmjp_builder.convert.model_config import ModelConfig, parse_model_config
 from llmjp_builder.store.files import os_errors, read_json_object
@@ -40,7 +40,7 @@ def read_checkpoint(folder: Path) -> SourceCheckpoint:
         BadConfig: config.json or the index is malformed.
         BadHeader: a weight file cannot be believed.
         BadTensors: shards and index disagree.
-        Unsupported: another architecture, or weights in another format than safetensors.
+        UnsupportedRequest: another architecture, or weights in another format than safetensors.
     """
     with os_errors(folder):
         is_folder = folder.is_dir()
@@ -64,7 +64,9 @@ def read_checkpoint(folder: Path) -> SourceCheckpoint:
             folder=folder, config=config, tensors=tensors, files=(CONFIG, INDEX, *shards)
         )
     if pickled is not None:
-        raise Unsupported(f"{pickled}: only safetensors are read; save the model as safetensors")
+        raise UnsupportedRequest(
+            f"{pickled}: only safetensors are read; save the model as safetensors"
+        )
     raise MissingFile(f"{folder}: neither {SINGLE} nor {INDEX}: no weights to convert")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmjp_builder.contracts.spec import Kind, Step, pretty_json
+from llmjp_builder.contracts.spec import Kind, Step, to_pretty_json
 from llmjp_builder.convert.checkpoint import SourceCheckpoint, read_checkpoint
 from llmjp_builder.convert.checkpoint_config import render_checkpoint_config
 from llmjp_builder.convert.layout import Layout, resolve_layout
@@ -69,7 +69,7 @@ def prepare_ranks(source: Path, options: LayoutOptions) -> Conversion:
 
     Raises:
         BadInput: the checkpoint is damaged or does not fit its config.json.
-        Unsupported: another architecture, or one that cannot be divided so.
+        UnsupportedRequest: another architecture, or one that cannot be divided so.
         InvalidSpec: the options contradict each other.
     """
     checkpoint = read_checkpoint(source)
@@ -105,7 +105,7 @@ def write_conversion(
     require_free_space(directory, conversion.plan.size + extra + _METADATA_BYTES)
     execute_plan(conversion.plan, directory, on_bytes, amax)
     for name, document in conversion.documents.items():
-        write_durably(directory / name, pretty_json(document).encode())
+        write_durably(directory / name, to_pretty_json(document).encode())
     for name in conversion.copied:
         with os_errors(folder / name):
             data = (folder / name).read_bytes()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from llmjp_builder.contracts.defaults import FP8_MULTIPLE, MAX_RANKS
-from llmjp_builder.contracts.errors import InvalidSpec, Unsupported
+from llmjp_builder.contracts.errors import InvalidSpec, UnsupportedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,7 +60,7 @@ def resolve_layout(config: ModelConfig, options: LayoutOptions) -> Layout:
 
     Raises:
         InvalidSpec: the options contradict each other, whatever the model.
-        Unsupported: this model cannot be divided so; the message names what is possible.
+        UnsupportedRequest: this model cannot be divided so; the message names what is possible.
     """
     check_options(options)
     tp, pp, sharding = (
@@ -69,13 +69,15 @@ def resolve_layout(config: ModelConfig, options: LayoutOptions) -> Layout:
         options.embedding_sharding_dim,
     )
     if tp * pp > MAX_RANKS:
-        raise Unsupported(
+        raise UnsupportedRequest(
             f"tensor parallel {tp} x pipeline parallel {pp} = {tp * pp} ranks; "
             f"at most {MAX_RANKS} are supported"
         )
     _check_tensor_parallel(config, tp, sharding)
     if pp > config.num_layers:
-        raise Unsupported(f"pipeline parallel {pp}: the model has only {config.num_layers} layers")
+        raise UnsupportedRequest(
+            f"pipeline parallel {pp}: the model has only {config.num_layers} layers"
+        )
     fp8 = options.quantization == "fp8"
     if fp8:
         require_fp8_widths(config, tp, pp, options.pad_intermediate)
@@ -115,7 +117,7 @@ def require_fp8_widths(config: ModelConfig, tp: int, pp: int, pad_intermediate: 
     cuBLASLt wants both widths of an FP8 matrix to be multiples of 16.
 
     Raises:
-        Unsupported: the message names what to do instead.
+        UnsupportedRequest: the message names what to do instead.
     """
     heads, kv_heads = config.num_heads // tp, max(1, config.num_kv_heads // tp)
     fixed = {
@@ -125,14 +127,14 @@ def require_fp8_widths(config: ModelConfig, tp: int, pp: int, pad_intermediate: 
     }
     for name, width in fixed.items():
         if width % FP8_MULTIPLE:
-            raise Unsupported(
+            raise UnsupportedRequest(
                 f"FP8 at tensor parallel {tp}: the {name} is {width} per rank, "
                 f"no multiple of {FP8_MULTIPLE}"
             )
     width = config.intermediate_size // tp
     padded = width + -width % max(1, pad_intermediate)
     if padded % FP8_MULTIPLE and pad_intermediate != 1:
-        raise Unsupported(
+        raise UnsupportedRequest(
             f"FP8 at tensor parallel {tp}: intermediate_size {config.intermediate_size} is "
             f"{padded} per rank, no multiple of {FP8_MULTIPLE}; "
             f"use --pad-intermediate {FP8_MULTIPLE}{_suggest_division(config, tp, pp)}"
@@ -169,6 +171,6 @@ def _check_tensor_parallel(config: ModelConfig, tp: int, sharding: int | None) -
             for n in range(1, min(config.num_heads, MAX_RANKS) + 1)
             if not any(_list_obstacles(config, n, sharding))
         )
-        raise Unsupported(
+        raise UnsupportedRequest(
             f"tensor parallel {tp}: {'; '.join(obstacles)}; possible here: {', '.join(possible)}"
         )

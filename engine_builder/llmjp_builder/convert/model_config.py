@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmjp_builder.contracts.errors import BadConfig, Unsupported
+from llmjp_builder.contracts.errors import BadConfig, UnsupportedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +57,7 @@ def parse_model_config(document: Mapping[str, Any], where: str) -> ModelConfig:
         where: the file's path, for messages.
 
     Raises:
-        Unsupported: another architecture, or a variant of Llama that is not converted.
+        UnsupportedRequest: another architecture, or a variant of Llama that is not converted.
         BadConfig: a value is missing, mistyped or impossible.
     """
     architecture = _parse_architecture(document, where)
@@ -130,7 +130,7 @@ def _parse_architecture(document: Mapping[str, Any], where: str) -> str:
         case [str(name)] if name in SUPPORTED_ARCHITECTURES:
             return name
         case found:
-            raise Unsupported(
+            raise UnsupportedRequest(
                 f"{where}: architectures is {found!r}; supported: "
                 f"{', '.join(SUPPORTED_ARCHITECTURES)} (all dense llm-jp-3 models)"
             )
@@ -139,11 +139,13 @@ def _parse_architecture(document: Mapping[str, Any], where: str) -> str:
 def _refuse_variants(document: Mapping[str, Any], where: str) -> None:
     for key in ("attention_bias", "mlp_bias"):
         if document.get(key) is not None and document[key] is not False:
-            raise Unsupported(f"{where}: {key} is {document[key]!r}; only models without biases")
+            raise UnsupportedRequest(
+                f"{where}: {key} is {document[key]!r}; only models without biases"
+            )
     if (activation := document.get("hidden_act", "silu")) != "silu":
-        raise Unsupported(f"{where}: hidden_act is {activation!r}; only silu is converted")
+        raise UnsupportedRequest(f"{where}: hidden_act is {activation!r}; only silu is converted")
     if document.get("quantization_config") is not None:
-        raise Unsupported(
+        raise UnsupportedRequest(
             f"{where}: quantization_config is set; start from the unquantised checkpoint"
         )
 
@@ -184,4 +186,6 @@ def _parse_stored_dtype(document: Mapping[str, Any], where: str) -> str | None:
         case None | "bfloat16" | "float16" | "float32" as known:
             return known
         case other:
-            raise Unsupported(f"{where}: dtype is {other!r}; supported: bfloat16, float16, float32")
+            raise UnsupportedRequest(
+                f"{where}: dtype is {other!r}; supported: bfloat16, float16, float32"
+            )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmjp_builder.contracts.codec import encode
-from llmjp_builder.contracts.errors import NotEnoughGpuMemory, Unsupported, UnsupportedGpu
+from llmjp_builder.contracts.errors import NotEnoughGpuMemory, UnsupportedGpu, UnsupportedRequest
 from llmjp_builder.convert.layout import Layout, resolve_dtype
 from llmjp_builder.planning.divisions import (
     Division,
@@ -71,12 +71,12 @@ class CapacityPlan:
         """Raise where nothing can be served by this plan.
 
         Raises:
-            Unsupported: the model cannot be divided as requested.
+            UnsupportedRequest: the model cannot be divided as requested.
             UnsupportedGpu: none of the GPUs can run it.
             NotEnoughGpuMemory: no GPU has room for the weights and one full sequence.
         """
         if not self.divisions:
-            raise Unsupported(f"{self.model}: {self.refused[0].reason}")
+            raise UnsupportedRequest(f"{self.model}: {self.refused[0].reason}")
         if all(gpu.refusal for gpu in self.gpus):
             raise UnsupportedGpu(f"{self.model}: {self.gpus[0].refusal}")
         if not any(fit.sequences for gpu in self.gpus for fit in gpu.fits):

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.defaults import MAX_RANKS
-from llmjp_builder.contracts.errors import Unsupported
-from llmjp_builder.contracts.spec import LayoutOptions
+from llmjp_builder.contracts.errors import UnsupportedRequest
 from llmjp_builder.convert.layout import Layout, resolve_layout
 from llmjp_builder.planning.host import BuildNeeds, estimate_build_needs
 from llmjp_builder.planning.kv_cache import compute_bytes_per_token_on_rank
@@ -112,19 +111,8 @@ def _list_candidates(config: ModelConfig, request: PlanRequest) -> Iterator[tupl
 def _try_layout(config: ModelConfig, request: PlanRequest, tp: int, pp: int) -> Layout | str:
     """Return the checked layout, or the reason why there is none."""
     try:
-        found = resolve_layout(
-            config,
-            LayoutOptions(
-                dtype=request.dtype,
-                tensor_parallel=tp,
-                pipeline_parallel=pp,
-                embedding_sharding_dim=request.embedding_sharding_dim,
-                quantization=request.quantization,
-                kv_cache=request.kv_cache,
-                pad_intermediate=request.pad_intermediate,
-            ),
-        )
-    except Unsupported as refusal:
+        found = resolve_layout(config, request.get_layout_options(tp, pp))
+    except UnsupportedRequest as refusal:
         return str(refusal)
     return found
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmjp_builder.contracts.errors import InvalidSpec
+from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.planning.gpus import GPU_TYPES, GpuType
 
 _MAX_PER_NODE = 256
@@ -51,6 +52,18 @@ class PlanRequest:
             raise InvalidSpec(f"gpus_per_node: at most {_MAX_PER_NODE}, not {self.gpus_per_node}")
         if not self.gpus:
             raise InvalidSpec("gpus: name at least one")
+
+    def get_layout_options(self, tensor_parallel: int, pipeline_parallel: int) -> LayoutOptions:
+        """Return the options of a build divided so."""
+        return LayoutOptions(
+            dtype=self.dtype,
+            quantization=self.quantization,
+            kv_cache=self.kv_cache,
+            tensor_parallel=tensor_parallel,
+            pipeline_parallel=pipeline_parallel,
+            pad_intermediate=self.pad_intermediate,
+            embedding_sharding_dim=self.embedding_sharding_dim,
+        )
 
     @property
     def searches(self) -> bool:

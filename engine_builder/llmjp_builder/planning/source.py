@@ -23,7 +23,7 @@ def read_model(folder: Path) -> PlannedModel:
 
     Raises:
         BadInput: there is no config.json, or something there is damaged or incomplete.
-        Unsupported: another architecture.
+        UnsupportedRequest: another architecture.
     """
     with os_errors(folder):
         is_folder = folder.is_dir()

@@ -51,7 +51,7 @@ def prepare_unified(source: Path, options: LayoutOptions) -> Conversion:
 
     Raises:
         BadInput: the checkpoint is damaged or does not fit its config.json.
-        Unsupported: another architecture.
+        UnsupportedRequest: another architecture.
         InvalidSpec: FP8 keys and values without FP8 weights.
     """
     checkpoint = read_checkpoint(source)

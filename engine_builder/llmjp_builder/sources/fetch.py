@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmjp_builder.contracts.spec import Step, name_download, pretty_json
+from llmjp_builder.contracts.spec import Step, name_download, to_pretty_json
 from llmjp_builder.progress import Reporter
 from llmjp_builder.sources.download import count_missing_bytes, download_files
 from llmjp_builder.sources.hub import Hub
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from llmjp_builder.contracts.spec import FileRecord, Progress, Source
-    from llmjp_builder.sources.retries import RetryPolicy
+    from llmjp_builder.sources.retries import HubRetryPolicy
     from llmjp_builder.store.downloads import ResolvedSource
 
 
@@ -49,7 +49,7 @@ def fetch_source(
     accepted_licence: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     remember_hashes: bool = True,
-    retry_policy: RetryPolicy | None = None,
+    retry_policy: HubRetryPolicy | None = None,
     accept: Callable[[Path], None] | None = None,
 ) -> FetchedSource:
     """Fetch the files of `source`, each with its SHA-256; a repository is downloaded once.
@@ -122,7 +122,7 @@ def _download(
         with os_errors(work):
             work.mkdir(exist_ok=True)
         _bring(hub, resolved, work, reporter, accept=accept)
-        write_durably(work / SOURCE_NAME, pretty_json(resolved.to_json()).encode())
+        write_durably(work / SOURCE_NAME, to_pretty_json(resolved.to_json()).encode())
         sync_directory(work)
         with os_errors(target):
             work.rename(target)

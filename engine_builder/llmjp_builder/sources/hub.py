@@ -18,11 +18,11 @@ from llmjp_builder.contracts.errors import (
     CorruptDownload,
     HubFailed,
     InvalidSpec,
-    Unsupported,
+    UnsupportedRequest,
 )
 from llmjp_builder.sources.http import TransientFailure, stream_get, translated_http_errors
 from llmjp_builder.sources.hub_errors import HubRequest, translate_response
-from llmjp_builder.sources.retries import RetryPolicy, retry
+from llmjp_builder.sources.retries import HubRetryPolicy, retry
 from llmjp_builder.store.downloads import is_commit
 from llmjp_builder.store.files import os_errors
 
@@ -97,7 +97,7 @@ class Hub:
 
     endpoint: str = ""
     token: str | None = field(default=None, repr=False)
-    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
+    retry_policy: HubRetryPolicy = field(default_factory=HubRetryPolicy)
 
     def __post_init__(self) -> None:
         endpoint = self.endpoint or os.environ.get("HF_ENDPOINT", "") or DEFAULT_ENDPOINT
@@ -149,12 +149,12 @@ class Hub:
 
         Raises:
             CorruptDownload: they are not what the listing says.
-            Unsupported: it is too large for any file but weights.
+            UnsupportedRequest: it is too large for any file but weights.
             BuilderError: as `translate_response` says.
         """
         file = listing[name]
         if file.size > _MAX_IN_MEMORY:
-            raise Unsupported(
+            raise UnsupportedRequest(
                 f"{listing.repository}: {name} has {file.size:,} bytes; only weights may be so "
                 "large"
             )

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.errors import (
+    AccessDenied,
     BadToken,
     GatedRepository,
     HubFailed,
     MissingRepository,
-    NotPermitted,
 )
 from llmjp_builder.sources.http import TransientFailure
 from llmjp_builder.sources.retries import parse_retry_after
@@ -61,7 +61,7 @@ def translate_response(
         TryAgain: the hub is busy or ill.
         GatedRepository: access has to be asked for, on the page that the message names.
         BadToken: the token is wrong, or one is needed.
-        NotPermitted: the token may not read this.
+        AccessDenied: the token may not read this.
         MissingRepository: no such repository, revision or file.
         HubFailed: anything else.
     """
@@ -74,7 +74,7 @@ def translate_response(
         case 401:
             return BadToken(_describe_unknown_token(request))
         case 403:
-            return NotPermitted(
+            return AccessDenied(
                 f"{request.subject}: {request.endpoint} forbids reading it; the token needs "
                 "read access to this repository"
             )

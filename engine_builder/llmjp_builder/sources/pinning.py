@@ -33,7 +33,7 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
-class PinnedSource:
+class SourcePin:
     """A source that was just resolved."""
 
     resolved: ResolvedSource
@@ -82,7 +82,7 @@ def resolve_source(
         LicenceNotAccepted: before any request.
         MissingRepository, GatedRepository, BadToken, HubFailed: as the hub responds.
         CorruptDownload: a small file arrived damaged.
-        MissingFile, BadConfig, BadTensors, Unsupported: no checkpoint to build from is there.
+        MissingFile, BadConfig, BadTensors, UnsupportedRequest: it holds no checkpoint.
         SourceChanged: a file of the folder was modified while it was hashed.
     """
     return pin_source(
@@ -103,12 +103,12 @@ def pin_source(
     accepted_licence: str | None = None,
     hash_cache: HashCache | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-) -> PinnedSource:
+) -> SourcePin:
     """Resolve `source` and give access to its config.json; see `resolve_source`."""
     if source.path is not None:
         folder = Path(source.path)
         found = resolve_folder(folder, hash_cache, Reporter(on_progress))
-        return PinnedSource(found, lambda: _read_config(folder, found))
+        return SourcePin(found, lambda: _read_config(folder, found))
     assert source.repository is not None
     require_accepted(source.repository, accepted_licence)
     return _pin_repository(Hub(endpoint=endpoint or "", token=token), source)
@@ -152,7 +152,7 @@ def resolve_repository(hub: Hub, source: Source) -> ResolvedSource:
     return _pin_repository(hub, source).resolved
 
 
-def _pin_repository(hub: Hub, source: Source) -> PinnedSource:
+def _pin_repository(hub: Hub, source: Source) -> SourcePin:
     repository = source.repository
     if repository is None or not _REPOSITORY.fullmatch(repository):
         raise InvalidSpec(f"source.repository: expected OWNER/NAME, found {repository!r}")
@@ -177,7 +177,7 @@ def _pin_repository(hub: Hub, source: Source) -> PinnedSource:
         Source(repository=repository, revision=listing.commit),
         {name: record(name) for name in names},
     )
-    return PinnedSource(resolved, lambda: read(CONFIG))
+    return SourcePin(resolved, lambda: read(CONFIG))
 
 
 def _make_resolved(source: Source, files: Mapping[str, FileRecord]) -> ResolvedSource:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_builder.contracts.errors import BadConfig
-from llmjp_builder.contracts.spec import Resolution, canonical_json
+from llmjp_builder.contracts.spec import Resolution, to_canonical_json
 from llmjp_builder.convert.model_config import parse_model_config
 from llmjp_builder.sources.selection import CONFIG
 from llmjp_builder.store.files import parse_json_object
 
 if TYPE_CHECKING:
-    from llmjp_builder.sources.pinning import PinnedSource
+    from llmjp_builder.sources.pinning import SourcePin
 
 PLANNING_KEYS: Final = (
     "architectures",
@@ -42,11 +42,11 @@ _MAX_DEPTH: Final = 8
 """Objects and lists within each other; the scaling of RoPE has three, for a kind of layer each."""
 
 
-def make_resolution(pinned: PinnedSource) -> Resolution:
+def make_resolution(pinned: SourcePin) -> Resolution:
     """Return the termination message of a resolve Job.
 
     Raises:
-        Unsupported, BadConfig: config.json describes no model that can be built.
+        UnsupportedRequest, BadConfig: config.json describes no model that can be built.
         SourceChanged: config.json was modified after it was hashed.
         BuilderError: config.json cannot be read.
     """
@@ -65,14 +65,14 @@ def extract_planning_config(document: dict[str, Any], where: str) -> dict[str, A
     """Return the part of config.json that `convert.model_config` reads (pure).
 
     Raises:
-        Unsupported, BadConfig: it describes no model that can be built.
+        UnsupportedRequest, BadConfig: it describes no model that can be built.
     """
     parse_model_config(document, where)
     part = {name: document[name] for name in PLANNING_KEYS if document.get(name) is not None}
     if _is_deep(part, _MAX_DEPTH):
         raise BadConfig(f"{where}: its entries about the model's shape are nested too deeply")
     try:
-        size = len(canonical_json(part).encode())
+        size = len(to_canonical_json(part).encode())
     except ValueError as exc:
         raise BadConfig(f"{where}: holds text that is none: {exc}") from exc
     if size > _MAX_BYTES:

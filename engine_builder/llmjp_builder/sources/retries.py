@@ -21,7 +21,7 @@ _EXHAUSTED = re.compile(r'"\w+"\s*;\s*r=0\s*;\s*t=(\d+)')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+class HubRetryPolicy:
     """Limits of retrying; the defaults give up on a hub that stays down after minutes."""
 
     max_attempts: int = 6
@@ -63,7 +63,7 @@ def retry(
     attempt: Callable[[], _Result],
     subject: str,
     *,
-    retry_policy: RetryPolicy,
+    retry_policy: HubRetryPolicy,
     wait: Callable[[float], None] = time.sleep,
     position: Callable[[], int] = lambda: 0,
 ) -> _Result:

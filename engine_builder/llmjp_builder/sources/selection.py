@@ -6,7 +6,7 @@ import json
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from llmjp_builder.contracts.errors import BadConfig, BadTensors, MissingFile, Unsupported
+from llmjp_builder.contracts.errors import BadConfig, BadTensors, MissingFile, UnsupportedRequest
 from llmjp_builder.tokenizer import OPTIONAL, REQUIRED
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def select_files(
         MissingFile: a file without which no artefact can be built is not there.
         BadConfig: the index is malformed.
         BadTensors: both a single weight file and an index are there.
-        Unsupported: the weights are in another format.
+        UnsupportedRequest: the weights are in another format.
     """
     required = (CONFIG, *REQUIRED)
     if absent := [name for name in required if name not in present]:
@@ -64,7 +64,7 @@ def _select_weights(
         case _:
             other = sorted(name for name in present if name.endswith((".bin", ".gguf", ".pth")))
             if other:
-                raise Unsupported(
+                raise UnsupportedRequest(
                     f"{where}: has {other[0]}, but only safetensors are read; "
                     "save the model as safetensors"
                 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.contracts.codec import decode, encode
 from llmjp_builder.contracts.errors import BadArtefact, BuilderError, InvalidSpec
-from llmjp_builder.contracts.spec import FileRecord, Source, canonical_json
+from llmjp_builder.contracts.spec import FileRecord, Source, to_canonical_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +62,7 @@ def is_commit(revision: str | None) -> bool:
 
 def compute_content_digest(files: Mapping[str, FileRecord]) -> str:
     """Return 20 hex digits that stand for names and contents of files, wherever they are."""
-    contents = canonical_json({name: record.sha256 for name, record in files.items()})
+    contents = to_canonical_json({name: record.sha256 for name, record in files.items()})
     return hashlib.sha256(contents.encode()).hexdigest()[:20]
 
 

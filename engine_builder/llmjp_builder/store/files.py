@@ -14,12 +14,12 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.contracts.errors import (
+    AccessDenied,
     BadConfig,
     BuilderError,
     DiskFailed,
     MissingFile,
     NotEnoughDisk,
-    NotPermitted,
     OutputExists,
 )
 
@@ -47,7 +47,7 @@ def translate_os_error(error: OSError, path: Path, *, needed: int = 0) -> Builde
     if error.errno in _FULL:
         return _make_disk_full_error(path, needed)
     if error.errno in _DENIED:
-        return NotPermitted(f"{path}: {reason}; the user running this needs access to it")
+        return AccessDenied(f"{path}: {reason}; the user running this needs access to it")
     if error.errno in _ABSENT:
         return MissingFile(f"{path}: {reason}")
     return DiskFailed(f"{path}: {reason}")
@@ -91,7 +91,7 @@ def get_regular_file_size(path: Path) -> int:
 
     Raises:
         MissingFile: it does not exist or is a folder, pipe or device.
-        NotPermitted: it cannot be reached.
+        AccessDenied: it cannot be reached.
     """
     with os_errors(path):
         info = path.stat()

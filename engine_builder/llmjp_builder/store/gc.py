@@ -121,7 +121,7 @@ def collect_garbage(
         now: the present.
 
     Raises:
-        NotPermitted: the store cannot be written to.
+        AccessDenied: the store cannot be written to.
     """
     with ExitStack() as stack:
         if not dry_run and root.is_dir():

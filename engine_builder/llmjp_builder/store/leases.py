@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote
 
 from llmjp_builder.contracts.codec import decode, encode
 from llmjp_builder.contracts.errors import BuilderError, InvalidSpec, MissingFile
-from llmjp_builder.contracts.spec import canonical_json
+from llmjp_builder.contracts.spec import to_canonical_json
 from llmjp_builder.store.files import os_errors, replace_atomically
 from llmjp_builder.store.locks import locked
 
@@ -84,7 +84,7 @@ def record_lease(
 
     Raises:
         InvalidSpec: not a name of an item, or too long a user.
-        NotPermitted: the store cannot be written to.
+        AccessDenied: the store cannot be written to.
     """
     lease = Lease(user=user, at=time.time() if now is None else now, expires=expires, label=label)
     path = _get_lease_path(store, name, user)
@@ -94,7 +94,7 @@ def record_lease(
     with locked(get_lease_lock(store, name), on_wait=lambda: None, shared=True):
         with os_errors(path):
             path.parent.mkdir(exist_ok=True)
-        replace_atomically(path, canonical_json(encode(lease)).encode())
+        replace_atomically(path, to_canonical_json(encode(lease)).encode())
 
 
 def release_lease(

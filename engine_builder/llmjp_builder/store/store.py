@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.errors import BadArtefact, MissingFile, NotEnoughDisk
-from llmjp_builder.contracts.spec import MANIFEST_NAME, Manifest, pretty_json
+from llmjp_builder.contracts.spec import MANIFEST_NAME, Manifest, to_pretty_json
 from llmjp_builder.store.files import os_errors, sync_directory, write_durably
 from llmjp_builder.store.hashing import HashCache, hash_files
 from llmjp_builder.store.leases import get_lease_lock
@@ -96,7 +96,7 @@ class Store:
 
     def finish(self, work: Path) -> None:
         """Mark the work folder as finished: every file but the manifest is durable and final."""
-        sizes = pretty_json(_measure_files(work)).encode()
+        sizes = to_pretty_json(_measure_files(work)).encode()
         write_durably(partial := work.with_name(f"{work.name}.finishing"), sizes)
         with os_errors(work):
             partial.rename(_get_mark(work))
@@ -115,7 +115,7 @@ class Store:
 
         A damaged artefact of the same key is replaced.
         """
-        write_durably(work / MANIFEST_NAME, pretty_json(manifest.to_json()).encode())
+        write_durably(work / MANIFEST_NAME, to_pretty_json(manifest.to_json()).encode())
         sync_directory(work)
         path = self.get_path(manifest.key)
         with os_errors(path):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from llmjp_builder.contracts.constraints import Length, Matches
-from llmjp_builder.contracts.spec import canonical_json
+from llmjp_builder.contracts.spec import to_canonical_json
 from llmjp_operator.api.field_types import CelRule, DataKey, ObjectName
 from llmjp_operator.names import compute_digest
 
@@ -118,7 +118,7 @@ class CheckpointSource:
         elif volume is not None:
             reference = {"claim": volume.claim_name, "path": volume.path}
         given = {name: value for name, value in reference.items() if value is not None}
-        return compute_digest(canonical_json(given))
+        return compute_digest(to_canonical_json(given))
 
     def __post_init__(self) -> None:
         if (self.hugging_face is None) == (self.persistent_volume_claim is None):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmjp_builder.contracts.spec import BuildSpec, Kind, Source, canonical_json
+from llmjp_builder.contracts.spec import BuildSpec, Kind, Source, to_canonical_json
 from llmjp_operator.decisions import BuildRequest
 from llmjp_operator.names import CALIBRATION_FILE, SOURCE_FOLDER, compute_digest
 from llmjp_operator.runtimes import RUNTIMES
@@ -38,7 +38,7 @@ def make_request(model: Model, resolution: Resolution, calibration: str | None) 
         runtime = RUNTIMES[model.spec.runtime.version]
         decisive["gpu_product"] = model.spec.hardware.gpu_product
         decisive["tensorrt_llm"], decisive["tensorrt"] = runtime.tensorrt_llm, runtime.tensorrt
-    return BuildRequest(digest=compute_digest(canonical_json(decisive)), spec=spec)
+    return BuildRequest(digest=compute_digest(to_canonical_json(decisive)), spec=spec)
 
 
 def _make_build_spec(spec: Spec, resolution: Resolution) -> BuildSpec:

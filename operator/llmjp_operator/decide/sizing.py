@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from llmjp_builder.contracts.errors import BuilderError, UnsupportedGpu
-from llmjp_builder.contracts.spec import Backend, Kind, canonical_json
+from llmjp_builder.contracts.spec import Backend, Kind, to_canonical_json
 from llmjp_builder.convert.model_config import parse_model_config
 from llmjp_builder.planning.capacity import plan_capacity
 from llmjp_builder.planning.fit import FitVerdict
@@ -36,7 +36,9 @@ _CUDA_BYTES: Final = 2 * _GIB
 
 def estimate_resources(spec: Spec, resolution: Resolution) -> ResourceEstimate:
     """Return the needs of a model whose source is pinned."""
-    return _estimate(_SizedSpec.of(spec), canonical_json(dict(resolution.config)), resolution.bytes)
+    return _estimate(
+        _SizedSpec.of(spec), to_canonical_json(dict(resolution.config)), resolution.bytes
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from llmjp_builder.contracts.spec import canonical_json
+from llmjp_builder.contracts.spec import to_canonical_json
 from llmjp_operator.names import compute_digest
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def compute_object_digest(obj: Mapping[str, Any]) -> str:
         for name, value in obj.items()
         if name not in {"apiVersion", "kind", "metadata", "status"}
     }
-    return compute_digest(canonical_json(_sort({**rest, "metadata": metadata})))
+    return compute_digest(to_canonical_json(_sort({**rest, "metadata": metadata})))
 
 
 def _select(value: Any, fields: Mapping[str, Any]) -> Any:
@@ -101,5 +101,5 @@ def _sort(value: Any) -> Any:
     if isinstance(value, list):
         items = [_sort(item) for item in value]
         objects = all(isinstance(item, dict) for item in items)
-        return sorted(items, key=canonical_json) if objects else items
+        return sorted(items, key=to_canonical_json) if objects else items
     return value

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from llmjp_builder.contracts.codec import decode as decode_contract
 from llmjp_builder.contracts.codec import encode as encode_contract
 from llmjp_builder.contracts.errors import BuilderError
-from llmjp_builder.contracts.spec import Built, Failure, Resolution, canonical_json
+from llmjp_builder.contracts.spec import Built, Failure, Resolution, to_canonical_json
 from llmjp_operator.api import decode, encode
 from llmjp_operator.api.engine import Engine, Hardware, RuntimeChoice  # noqa: TC001 - likewise
 from llmjp_operator.errors import OperatorError
@@ -138,7 +138,7 @@ class StoreRecord:
             (HISTORY, history),
         )
         return {
-            f"{prefix}{name}": canonical_json(encode_contract(value))
+            f"{prefix}{name}": to_canonical_json(encode_contract(value))
             for prefix, values in parts
             for name, value in sorted(values.items())
         }

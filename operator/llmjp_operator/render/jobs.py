@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from llmjp_builder.contracts.spec import canonical_json
+from llmjp_builder.contracts.spec import to_canonical_json
 from llmjp_operator.decisions import RESOLVE_LIMIT_S, RESOLVE_MEMORY
 from llmjp_operator.names import (
     ATTEMPT,
@@ -164,7 +164,7 @@ def render_build_job(
         limit_s=model.spec.build.active_deadline_seconds,
         attempt=attempt,
         gpus=gpus,
-        annotations={BUILD_SPEC: canonical_json(request.spec.to_json())},
+        annotations={BUILD_SPEC: to_canonical_json(request.spec.to_json())},
     )
     return _render_job(model, settings, pod, single_node=single_node)
 

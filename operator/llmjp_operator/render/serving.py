@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_builder.contracts.defaults import GRPC_PORT, HEALTH_PORT, HTTP_PORT, METRICS_PORT
-from llmjp_builder.contracts.spec import Backend, canonical_json
+from llmjp_builder.contracts.spec import Backend, to_canonical_json
 from llmjp_operator.names import (
     COMPONENT,
     FAILED_ROLLOUT,
@@ -80,7 +80,7 @@ def render_deployment(
         _render_template(model, built, settings, host_memory_bytes, single_node=single_node),
         serving.pod_template,
     )
-    annotations = {POD_DIGEST: compute_digest(canonical_json(template))}
+    annotations = {POD_DIGEST: compute_digest(to_canonical_json(template))}
     if failed_rollout:
         annotations[FAILED_ROLLOUT] = failed_rollout
     surge = serving.max_surge

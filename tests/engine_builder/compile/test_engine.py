@@ -14,6 +14,7 @@ from llmjp_builder.compile import gpu as gpu_module
 from llmjp_builder.compile.gpu import Gpu
 from llmjp_builder.compile.timing_cache import locate_timing_cache
 from llmjp_builder.contracts.errors import (
+    AccessDenied,
     BuilderError,
     CheckpointRejected,
     CompileFailed,
@@ -26,9 +27,8 @@ from llmjp_builder.contracts.errors import (
     NotEnoughDisk,
     NotEnoughGpuMemory,
     NotEnoughHostMemory,
-    NotPermitted,
-    Unsupported,
     UnsupportedGpu,
+    UnsupportedRequest,
     VersionMismatch,
 )
 from llmjp_builder.contracts.spec import LayoutOptions
@@ -166,7 +166,7 @@ FAILURES: dict[str, tuple[type[BuilderError], str]] = {
     "gpu_memory_of_torch": (NotEnoughGpuMemory, "20.00 GiB"),
     "host_memory": (NotEnoughHostMemory, "std::bad_alloc"),
     "disk": (NotEnoughDisk, "No space left on device"),
-    "permission": (NotPermitted, "Permission denied"),
+    "permission": (AccessDenied, "Permission denied"),
     "unsupported_gpu": (UnsupportedGpu, "SM 130"),
     "no_gpu": (GpuMissing, "No CUDA GPUs"),
     "driver": (VersionMismatch, "driver version is insufficient"),
@@ -296,7 +296,7 @@ def test_refused_before_anything_starts(place: Place, monkeypatch: pytest.Monkey
     monkeypatch.setenv("LLMJP_STANDIN_FAILURE", "hang")
     with pytest.raises(InvalidSpec, match="gemm_plugin"):
         place.compile("bf16_tp1", wanted=spec(options={"gemm_plugin": "fp8"}))
-    with pytest.raises(Unsupported, match="intermediate_size is 24 per rank"):
+    with pytest.raises(UnsupportedRequest, match="intermediate_size is 24 per rank"):
         place.compile("fp8_tp4_kvdup")
     with pytest.raises(NotEnoughGpuMemory, match="NVIDIA-H100"):
         place.compile("bf16_tp1", gpu=replace(H100, memory_bytes=1000))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from llmjp_builder.compile.failures import CompilerExit, classify_failure
 from llmjp_builder.contracts.errors import (
+    AccessDenied,
     BuilderError,
     CheckpointRejected,
     CompileFailed,
@@ -21,7 +22,6 @@ from llmjp_builder.contracts.errors import (
     NotEnoughDisk,
     NotEnoughGpuMemory,
     NotEnoughHostMemory,
-    NotPermitted,
     UnsupportedGpu,
     VersionMismatch,
 )
@@ -54,8 +54,8 @@ def make_exit(
          NotEnoughHostMemory),
         ("OSError: [Errno 28] No space left on device: 'engine/rank0.engine'", NotEnoughDisk),
         ("OSError: [Errno 122] Disk quota exceeded", NotEnoughDisk),
-        ("PermissionError: [Errno 13] Permission denied: 'engine'", NotPermitted),
-        ("OSError: [Errno 30] Read-only file system", NotPermitted),
+        ("PermissionError: [Errno 13] Permission denied: 'engine'", AccessDenied),
+        ("OSError: [Errno 30] Read-only file system", AccessDenied),
         ("[E] API Usage Error (Target GPU SM 120 is not supported by this TensorRT release.)",
          UnsupportedGpu),
         ("CUDA error: no kernel image is available for execution on the device", UnsupportedGpu),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmjp_builder.compile.model import parse_compiler_model
-from llmjp_builder.contracts.errors import BadConfig, Unsupported
+from llmjp_builder.contracts.errors import BadConfig, UnsupportedRequest
 from tests.support.shared import shared
 
 
@@ -54,9 +54,9 @@ def test_positions_with_rope_scaling(scaling: dict[str, Any] | None, positions: 
 @pytest.mark.parametrize(
     ("change", "kind", "names"),
     [
-        ({"architecture": "MixtralForCausalLM"}, Unsupported, "MixtralForCausalLM"),
-        ({"quantization": {"quant_algo": "W4A16_AWQ"}}, Unsupported, "W4A16_AWQ"),
-        ({"quantization": {"kv_cache_quant_algo": "INT8"}}, Unsupported, "INT8"),
+        ({"architecture": "MixtralForCausalLM"}, UnsupportedRequest, "MixtralForCausalLM"),
+        ({"quantization": {"quant_algo": "W4A16_AWQ"}}, UnsupportedRequest, "W4A16_AWQ"),
+        ({"quantization": {"kv_cache_quant_algo": "INT8"}}, UnsupportedRequest, "INT8"),
         ({"quantization": None}, BadConfig, "quantization"),
         ({"mapping": {"tp_size": 0, "pp_size": 1}}, BadConfig, "tp_size"),
         ({"mapping": []}, BadConfig, "mapping"),

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llmjp_builder.compile.options import decide_options
-from llmjp_builder.contracts.errors import BuilderError, InvalidSpec, Unsupported, UnsupportedGpu
+from llmjp_builder.contracts.errors import (
+    BuilderError,
+    InvalidSpec,
+    UnsupportedGpu,
+    UnsupportedRequest,
+)
 from tests.engine_builder.compile.samples import A100, BF16, FP8, FP8_172B_TP8, H100, L40S, T4, spec
 
 if TYPE_CHECKING:
@@ -26,17 +31,24 @@ FP8_TP2 = replace(FP8, tensor_parallel=2)
         (FP8, A100, {}, "quantization", UnsupportedGpu, "FP8 needs 8.9"),
         (BF16, T4, {}, "dtype", UnsupportedGpu, "bfloat16 needs 8.0"),
         (replace(BF16, kv_fp8=True), H100, {}, "kv_cache", InvalidSpec, "KV cache reuse"),
-        (FP8_172B_TP8, H100, {}, "tensor_parallel", Unsupported, "intermediate_size is 4808"),
-        (FP8_172B_TP8, H100, {}, "tensor_parallel", Unsupported, "pad_intermediate 16"),
         (
             FP8_172B_TP8,
             H100,
             {},
             "tensor_parallel",
-            Unsupported,
+            UnsupportedRequest,
+            "intermediate_size is 4808",
+        ),
+        (FP8_172B_TP8, H100, {}, "tensor_parallel", UnsupportedRequest, "pad_intermediate 16"),
+        (
+            FP8_172B_TP8,
+            H100,
+            {},
+            "tensor_parallel",
+            UnsupportedRequest,
             "tensor parallel 4 with pipeline parallel 2",
         ),
-        (replace(FP8, hidden_size=2056), H100, {}, "tensor_parallel", Unsupported, "2056"),
+        (replace(FP8, hidden_size=2056), H100, {}, "tensor_parallel", UnsupportedRequest, "2056"),
         (BF16, H100, {"remove_input_padding": False}, "remove_input_padding", InvalidSpec, ""),
         (BF16, H100, {"gpt_attention_plugin": "disable"}, "gpt_attention_plugin", InvalidSpec, ""),
         (BF16, H100, {"gpt_attention_plugin": "float16"}, "gpt_attention_plugin", InvalidSpec, ""),

@@ -23,7 +23,7 @@ from llmjp_builder.contracts.spec import (
     Progress,
     Source,
     Step,
-    canonical_json,
+    to_canonical_json,
 )
 
 INPUTS = KeyInputs(
@@ -75,7 +75,7 @@ MANIFEST = Manifest(
 def test_json_gives_the_value_back(
     value: BuildSpec | Manifest | Progress | Failure | KeyInputs,
 ) -> None:
-    text = canonical_json(value.to_json())
+    text = to_canonical_json(value.to_json())
     assert type(value).from_json(json.loads(text)) == value
 
 

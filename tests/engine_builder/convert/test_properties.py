@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from llmjp_builder.contracts.errors import Unsupported
+from llmjp_builder.contracts.errors import UnsupportedRequest
 from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.conversion import Conversion, convert_checkpoint, prepare_ranks
 from llmjp_builder.convert.execution import execute_plan
@@ -149,7 +149,7 @@ def test_a_layout_is_refused_exactly_where_it_is_impossible(model: Tiny, wanted:
             resolve_layout(config, LayoutOptions(**wanted.options())).world == wanted.tp * wanted.pp
         )
         return
-    with pytest.raises(Unsupported) as caught:
+    with pytest.raises(UnsupportedRequest) as caught:
         resolve_layout(config, LayoutOptions(**wanted.options()))
     assert caught.value.exit_code == 6
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from llmjp_builder.contracts.errors import (
+    AccessDenied,
     LicenceNotAccepted,
-    NotPermitted,
     SourceChanged,
-    Unsupported,
+    UnsupportedRequest,
 )
 from llmjp_builder.contracts.spec import Backend, BuildSpec, Progress, Source
 from llmjp_builder.pipeline import BuildResult, build
@@ -79,7 +79,7 @@ def test_terms_are_asked_for_before_anything(hub: Hub, tmp_path: Path) -> None:
 def test_what_the_model_does_not_allow_is_said_before_its_weights_are_asked_for(
     backend: Backend, hub: Hub, tmp_path: Path
 ) -> None:
-    with pytest.raises(Unsupported, match="it does not divide 4 attention heads"):
+    with pytest.raises(UnsupportedRequest, match="it does not divide 4 attention heads"):
         built(hub, tmp_path / "store", backend=backend, tensor_parallel=3)
     assert hub.asked_for("*.safetensors") == []
 
@@ -95,7 +95,7 @@ def test_a_downloaded_source_serves_the_next_build(hub: Hub, tmp_path: Path) -> 
 
 def test_an_interrupted_download_is_gone_on_with(hub: Hub, tmp_path: Path) -> None:
     hub.fail(Status(403), "*/model-00002-of-00002.safetensors")
-    with pytest.raises(NotPermitted):
+    with pytest.raises(AccessDenied):
         built(hub, tmp_path / "store")
     seen: list[Progress] = []
     spec = BuildSpec(source=Source(repository=REPOSITORY), endpoint=hub.endpoint)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from llmjp_builder.contracts.errors import Terminated
+from llmjp_builder.contracts.errors import BuildTerminated
 from llmjp_builder.contracts.spec import (
     Built,
     Failure,
@@ -211,7 +211,7 @@ def test_asked_to_end_during_a_step(
         if progress.step == step and words in progress.message:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Terminated), reporting_failures(said, lambda: seen[-1].step):
+    with pytest.raises(BuildTerminated), reporting_failures(said, lambda: seen[-1].step):
         build(spec, store=store, on_progress=ask)
     failure = failure_in(said)
     assert (failure.code, failure.step, failure.retryable) == ("terminated", step, True)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from llmjp_builder.contracts.errors import Unsupported
+from llmjp_builder.contracts.errors import UnsupportedRequest
 from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert import planner as conversion
 from llmjp_builder.convert.amax import Amax
@@ -127,7 +127,7 @@ def test_bytes_are_those_a_conversion_plans(
         divided = resolve_layout(
             config, LayoutOptions(quantization=quantization, kv_cache=kv_cache, **options)
         )
-    except Unsupported:
+    except UnsupportedRequest:
         assume(False)
     tensors = {
         name: TensorInfo(name, model.dtype, shape, Path("f"), 0, math.prod(shape) * 2)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llmjp_builder.contracts.errors import InvalidSpec, Unsupported
+from llmjp_builder.contracts.errors import InvalidSpec, UnsupportedRequest
 from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.conversion import convert_checkpoint, prepare_ranks
 from llmjp_builder.convert.conversion_plan import ConversionPlan
@@ -42,7 +42,7 @@ def planned(model: Tiny, **options: Any) -> tuple[ConversionPlan, Layout]:
 
 @pytest.mark.parametrize("model", [MODEL_172B, SCALED_DOWN])
 def test_what_fp8_does_not_take_is_refused_with_ways_out(model: Tiny) -> None:
-    with pytest.raises(Unsupported) as caught:
+    with pytest.raises(UnsupportedRequest) as caught:
         resolve_layout(config_of(model), LayoutOptions(tensor_parallel=8, quantization="fp8"))
     assert caught.value.exit_code == 6
     message = str(caught.value)
@@ -52,12 +52,12 @@ def test_what_fp8_does_not_take_is_refused_with_ways_out(model: Tiny) -> None:
 
 def test_no_way_out_is_named_that_does_not_exist() -> None:
     model = Tiny(hidden=32, inter=24, layers=3, heads=8, kv_heads=8, head_size=16)
-    with pytest.raises(Unsupported, match=r"use --pad-intermediate 16$"):
+    with pytest.raises(UnsupportedRequest, match=r"use --pad-intermediate 16$"):
         resolve_layout(config_of(model), LayoutOptions(tensor_parallel=2, quantization="fp8"))
 
 
 def test_padding_that_does_not_help_is_refused() -> None:
-    with pytest.raises(Unsupported, match="4809 per rank"):
+    with pytest.raises(UnsupportedRequest, match="4809 per rank"):
         resolve_layout(
             config_of(MODEL_172B),
             LayoutOptions(tensor_parallel=8, quantization="fp8", pad_intermediate=7),
@@ -91,7 +91,7 @@ def test_the_172b_model_fits_where_the_message_says() -> None:
 def test_other_widths(change: dict[str, Any], what: str) -> None:
     shape = {"hidden": 32, "inter": 256, "heads": 8, "kv_heads": 8, "head_size": 16}
     config = config_of(Tiny(**(shape | change)))
-    with pytest.raises(Unsupported, match=what):
+    with pytest.raises(UnsupportedRequest, match=what):
         resolve_layout(
             config, LayoutOptions(tensor_parallel=8, quantization="fp8", pad_intermediate=1)
         )

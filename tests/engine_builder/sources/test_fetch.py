@@ -21,11 +21,11 @@ from llmjp_builder.contracts.errors import (
     HubFailed,
     LicenceNotAccepted,
     NotEnoughDisk,
-    Unsupported,
+    UnsupportedRequest,
 )
 from llmjp_builder.contracts.spec import Progress, Source
 from llmjp_builder.sources.fetch import FetchedSource, fetch_source
-from llmjp_builder.sources.retries import RetryPolicy
+from llmjp_builder.sources.retries import HubRetryPolicy
 from tests.support.hub import Corrupt, Cut, Hang, Hub, Status, WholeAlways
 
 from .conftest import REPOSITORY, SHARDS, checkpoint, needed, write_files
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REMOTE = Source(repository=REPOSITORY)
-AT_ONCE = RetryPolicy(max_attempts=3, initial_delay_s=0, stall_s=5)
+AT_ONCE = HubRetryPolicy(max_attempts=3, initial_delay_s=0, stall_s=5)
 FIRST = f"*/{SHARDS[0]}"
 PIECE = 1 << 14
 """Whatever HTTP library there is, so much of a body is kept when it is cut."""
@@ -80,9 +80,9 @@ def test_what_config_json_does_not_allow_is_refused_before_weights(
 ) -> None:
     def refuse(folder: Path) -> None:
         assert (folder / "config.json").read_bytes() == checkpoint()["config.json"]
-        raise Unsupported("not this one")
+        raise UnsupportedRequest("not this one")
 
-    with pytest.raises(Unsupported, match="not this one"):
+    with pytest.raises(UnsupportedRequest, match="not this one"):
         _fetch(hub, tmp_path, accept=refuse)
     assert not hub.asked_for("*.safetensors")
     _assert_whole(_fetch(hub, tmp_path), tmp_path)
@@ -188,7 +188,7 @@ def test_a_hub_that_falls_silent(hub: Hub, tmp_path: Path) -> None:
     release = threading.Event()
     hub.fail(Hang(4 * PIECE, release), FIRST)
     seen: list[Progress] = []
-    retry_policy = RetryPolicy(initial_delay_s=0, stall_s=0.4)
+    retry_policy = HubRetryPolicy(initial_delay_s=0, stall_s=0.4)
     try:
         fetched = _fetch(hub, tmp_path, retry_policy=retry_policy, on_progress=seen.append)
     finally:
@@ -204,7 +204,7 @@ def test_a_hub_that_falls_silent(hub: Hub, tmp_path: Path) -> None:
 def test_a_hub_that_stays_silent(hub: Hub, tmp_path: Path) -> None:
     release = threading.Event()
     hub.fail(Hang(0, release), FIRST, times=9)
-    retry_policy = RetryPolicy(max_attempts=2, initial_delay_s=0, stall_s=0.2)
+    retry_policy = HubRetryPolicy(max_attempts=2, initial_delay_s=0, stall_s=0.2)
     try:
         with pytest.raises(HubFailed, match="given up after 2 attempts"):
             _fetch(hub, tmp_path, retry_policy=retry_policy)
@@ -266,7 +266,7 @@ def test_two_at_once(hub: Hub, tmp_path: Path) -> None:
     def run(**options: Any) -> None:
         results.append(_fetch(hub, tmp_path, **options))
 
-    retry_policy = RetryPolicy(stall_s=60, initial_delay_s=0)
+    retry_policy = HubRetryPolicy(stall_s=60, initial_delay_s=0)
     one = threading.Thread(target=run, kwargs={"retry_policy": retry_policy})
     one.start()
     while not hub.asked_for(FIRST):
@@ -352,7 +352,7 @@ def test_the_token_is_nowhere(
         if fault:
             hub.fail(fault, "*.safetensors", times=99)
         with caplog.at_level(logging.DEBUG), pytest.raises(error) as caught:
-            _fetch(hub, tmp_path, retry_policy=RetryPolicy(max_attempts=2, initial_delay_s=0))
+            _fetch(hub, tmp_path, retry_policy=HubRetryPolicy(max_attempts=2, initial_delay_s=0))
     shown = [caplog.text, *capfd.readouterr()]
     shown += traceback.format_exception(caught.value)
     shown += [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]

@@ -29,7 +29,7 @@ from llmjp_builder.sources.pinning import (
     resolve_repository,
     resolve_source,
 )
-from llmjp_builder.sources.retries import RetryPolicy
+from llmjp_builder.sources.retries import HubRetryPolicy
 from llmjp_builder.store.downloads import ResolvedSource
 from llmjp_builder.store.hashing import HashCache
 from tests.support.hub import Corrupt, Cut, Hub, Status
@@ -39,7 +39,7 @@ from .conftest import REPOSITORY, SHARDS, checkpoint, needed, write_files
 if TYPE_CHECKING:
     from pathlib import Path
 
-AT_ONCE = RetryPolicy(initial_delay_s=0, stall_s=5)
+AT_ONCE = HubRetryPolicy(initial_delay_s=0, stall_s=5)
 REMOTE = Source(repository=REPOSITORY)
 
 
@@ -217,7 +217,7 @@ def test_a_small_file_that_arrives_damaged(hub: Hub) -> None:
 def test_nobody_answers() -> None:
     with Hub() as hub:
         gone = hub.endpoint
-    retry_policy = RetryPolicy(max_attempts=2, initial_delay_s=0, stall_s=5)
+    retry_policy = HubRetryPolicy(max_attempts=2, initial_delay_s=0, stall_s=5)
     with pytest.raises(HubFailed, match="given up after 2 attempts"):
         resolve_repository(Client(endpoint=gone, retry_policy=retry_policy), REMOTE)
 
@@ -226,7 +226,7 @@ def test_something_else_answers(hub: Hub) -> None:
     hub.fail(Status(200, {"Content-Type": "text/html"}), "/api/*", times=9)
     with pytest.raises(HubFailed):
         resolve_repository(
-            Client(endpoint=hub.endpoint, retry_policy=RetryPolicy(max_attempts=1)), REMOTE
+            Client(endpoint=hub.endpoint, retry_policy=HubRetryPolicy(max_attempts=1)), REMOTE
         )
 
 

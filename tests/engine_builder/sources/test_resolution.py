@@ -9,8 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmjp_builder.contracts.errors import BadConfig, BuilderError, SourceChanged, Unsupported
-from llmjp_builder.contracts.spec import Resolution, Source, canonical_json
+from llmjp_builder.contracts.errors import (
+    BadConfig,
+    BuilderError,
+    SourceChanged,
+    UnsupportedRequest,
+)
+from llmjp_builder.contracts.spec import Resolution, Source, to_canonical_json
 from llmjp_builder.convert.model_config import parse_model_config
 from llmjp_builder.sources.pinning import pin_source
 from llmjp_builder.sources.resolution import PLANNING_KEYS, extract_planning_config, make_resolution
@@ -96,8 +101,8 @@ def nested(depth: int) -> dict[str, Any]:
         ({"rope_scaling": {**LINEAR, "x": nested(400)}}, BadConfig, "nested too deeply"),
         ({"rope_scaling": {**LINEAR, "\ud800": 1}}, BadConfig, "text that is none"),
         ({"hidden_size": 10**4000}, BadConfig, "hidden_size must be"),
-        ({"architectures": ["x" * 100_000]}, Unsupported, "architectures"),
-        ({"quantization_config": {"a": 1}}, Unsupported, "quantization_config"),
+        ({"architectures": ["x" * 100_000]}, UnsupportedRequest, "architectures"),
+        ({"quantization_config": {"a": 1}}, UnsupportedRequest, "quantization_config"),
     ],
 )
 def test_what_no_model_has_is_refused(
@@ -118,7 +123,7 @@ values = st.recursive(
 def test_whatever_a_config_holds_the_message_fits(change: dict[str, Any]) -> None:
     try:
         part = extract_planning_config({**CONFIG, **change}, "config.json")
-    except (BadConfig, Unsupported):
+    except (BadConfig, UnsupportedRequest):
         return
     found = Resolution(digest="d" * 20, bytes=1 << 60, config=part, revision="c" * 40)
     text = render_message(found)
@@ -141,7 +146,7 @@ def test_a_folder(tmp_path: Path) -> None:
     resolution = make_resolution(found := pin_source(Source(path=str(tmp_path))))
     assert (resolution.revision, resolution.digest) == (None, found.resolved.digest)
     assert resolution.config == extract_planning_config(CONFIG, "c")
-    assert Resolution.from_json(json.loads(canonical_json(resolution.to_json()))) == resolution
+    assert Resolution.from_json(json.loads(to_canonical_json(resolution.to_json()))) == resolution
 
 
 def test_a_folder_that_changes_meanwhile(tmp_path: Path) -> None:

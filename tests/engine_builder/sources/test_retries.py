@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmjp_builder.contracts.errors import (
+    AccessDenied,
     BadToken,
     BuilderError,
     GatedRepository,
     HubFailed,
     MissingRepository,
-    NotPermitted,
 )
 from llmjp_builder.sources.http import (
     TransientFailure,
@@ -22,7 +22,7 @@ from llmjp_builder.sources.http import (
     translated_http_errors,
 )
 from llmjp_builder.sources.hub_errors import HubRequest, translate_response
-from llmjp_builder.sources.retries import RetryPolicy, parse_retry_after, retry
+from llmjp_builder.sources.retries import HubRetryPolicy, parse_retry_after, retry
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -69,7 +69,7 @@ def test_waits_grow_and_end() -> None:
         retry(
             attempt,
             "thing",
-            retry_policy=RetryPolicy(max_attempts=4, initial_delay_s=2),
+            retry_policy=HubRetryPolicy(max_attempts=4, initial_delay_s=2),
             wait=waits.append,
         )
     assert waits == [2, 4, 8]
@@ -83,7 +83,7 @@ def test_a_wait_that_is_asked_for_is_kept_if_bearable() -> None:
         raise next(answers)
 
     with pytest.raises(HubFailed, match="301 s, but at most 300 s are waited"):
-        retry(attempt, "thing", retry_policy=RetryPolicy(), wait=waits.append)
+        retry(attempt, "thing", retry_policy=HubRetryPolicy(), wait=waits.append)
     assert waits == [7]
 
 
@@ -97,7 +97,7 @@ def test_progress_renews_the_patience() -> None:
             raise TransientFailure("cut")
         return "here"
 
-    retry_policy = RetryPolicy(max_attempts=2, initial_delay_s=0)
+    retry_policy = HubRetryPolicy(max_attempts=2, initial_delay_s=0)
     assert retry(attempt, "thing", retry_policy=retry_policy, position=lambda: done) == "here"
 
 
@@ -118,7 +118,7 @@ def _asked(*, token: bool = True, name: str | None = None) -> HubRequest:
         (401, "RepoNotFound", _asked(token=False), BadToken, "private"),
         (401, "GatedRepo", _asked(token=False), GatedRepository, "https://hub.test/o/n"),
         (403, "GatedRepo", _asked(), GatedRepository, "https://hub.test/o/n"),
-        (403, "", _asked(), NotPermitted, "read access"),
+        (403, "", _asked(), AccessDenied, "read access"),
         (404, "RepoNotFound", _asked(), MissingRepository, "no such repository"),
         (404, "RevisionNotFound", _asked(), MissingRepository, "'main'"),
         (404, "EntryNotFound", _asked(name="f"), MissingRepository, "o/n: f"),

@@ -13,7 +13,7 @@ from llmjp_builder.contracts.errors import (
     BadTensors,
     BuilderError,
     MissingFile,
-    Unsupported,
+    UnsupportedRequest,
 )
 from llmjp_builder.contracts.spec import FileRecord
 from llmjp_builder.convert.checkpoint import read_checkpoint
@@ -80,8 +80,8 @@ def test_the_same_files_as_the_converter_reads(tmp_path: Path) -> None:
         ({"model.safetensors", *TOKENIZER}, MissingFile, "config.json"),
         ({"config.json", "model.safetensors"}, MissingFile, "tokenizer.json"),
         ({"config.json", *TOKENIZER}, MissingFile, "no weights"),
-        ({"config.json", "pytorch_model.bin", *TOKENIZER}, Unsupported, "pytorch_model.bin"),
-        ({"config.json", "x.gguf", *TOKENIZER}, Unsupported, "x.gguf"),
+        ({"config.json", "pytorch_model.bin", *TOKENIZER}, UnsupportedRequest, "pytorch_model.bin"),
+        ({"config.json", "x.gguf", *TOKENIZER}, UnsupportedRequest, "x.gguf"),
         (
             {"config.json", selection.SINGLE, selection.INDEX, *TOKENIZER},
             BadTensors,

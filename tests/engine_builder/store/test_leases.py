@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmjp_builder.contracts.errors import InvalidSpec, MissingFile, NotPermitted
+from llmjp_builder.contracts.errors import AccessDenied, InvalidSpec, MissingFile
 from llmjp_builder.store.leases import (
     SKEW_S,
     Lease,
@@ -137,7 +137,7 @@ class TestRenewed:
         self, artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(*_: object, **__: object) -> None:
-            raise NotPermitted("read-only")
+            raise AccessDenied("read-only")
 
         monkeypatch.setattr("llmjp_builder.store.leases.record_lease", refuse)
         with renewed_lease(artefact, "me"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmjp_builder.contracts.spec import Step, canonical_json
+from llmjp_builder.contracts.spec import Step, to_canonical_json
 from llmjp_operator.api import Status
 from llmjp_operator.api.status import BuildStatus
 from llmjp_operator.decide.job_results import (
@@ -36,7 +36,7 @@ from tests.operator.scenes import (
 
 MODEL = a_model()
 ASKED = MODEL.spec.source.reference_digest
-FAILURE = canonical_json(a_failure().to_json())
+FAILURE = to_canonical_json(a_failure().to_json())
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ FAILURE = canonical_json(a_failure().to_json())
             {},
             {
                 "termination": said(
-                    canonical_json(a_failure("bad_config", retryable=False).to_json()), 3
+                    to_canonical_json(a_failure("bad_config", retryable=False).to_json()), 3
                 )
             },
             "bad_config",
@@ -153,7 +153,7 @@ def test_logs_are_needed_of_builds_that_ended_without_a_word() -> None:
         return bool(list(find_unexplained_builds(seen)))
 
     killed = a_pod(termination=said("", 137, "OOMKilled"))
-    built = a_pod(termination=said(canonical_json(an_artefact().to_json())))
+    built = a_pod(termination=said(to_canonical_json(an_artefact().to_json())))
     assert needed(killed)
     assert needed(None)
     assert not needed(a_pod(termination=said(FAILURE, 3))), "it said so itself"
@@ -168,7 +168,7 @@ def resolved(**values: Any) -> tuple[Any, Any]:
     job = a_job(
         make_resolve_job_name("a", ASKED), MODEL, component="resolve", succeeded=True, **values
     )
-    return job, a_pod(job=job.uid, termination=said(canonical_json(FOUND.to_json())))
+    return job, a_pod(job=job.uid, termination=said(to_canonical_json(FOUND.to_json())))
 
 
 def test_a_pinned_source_is_recorded_with_its_model() -> None:
@@ -252,7 +252,7 @@ def test_an_annotation_tries_again_once() -> None:
     asking = a_model(retry="2")
     assert find_next_attempt(hopeless, "r", asking) == (1, 0.0)
     job = a_job("b", asking, request="r", failed=True)
-    pod = a_pod(job=job.uid, termination=said(canonical_json(hopeless.failure.to_json()), 5))
+    pod = a_pod(job=job.uid, termination=said(to_canonical_json(hopeless.failure.to_json()), 5))
     now = facts(asking, record=StoreRecord(failed={"r": hopeless}), jobs={"b": job}, pods=(pod,))
     assert find_next_attempt(absorb_job_results(asking, now).failed["r"], "r", asking) is None
 

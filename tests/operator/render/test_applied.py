@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hack.local_cluster import Cluster, Kubectl
-from llmjp_builder.contracts.spec import canonical_json
+from llmjp_builder.contracts.spec import to_canonical_json
 from llmjp_operator.api import Model, parse_model
 from llmjp_operator.names import FIELD_MANAGER
 from llmjp_operator.observe.managed_fields import compute_object_digest, extract_owned_fields
@@ -62,7 +62,7 @@ def differences(asked: Any, kept: Any, path: str) -> Iterator[str]:
         for name in sorted(asked.keys() | kept.keys()):
             yield from differences(asked.get(name), kept.get(name), f"{path}.{name}")
     elif isinstance(asked, list) and isinstance(kept, list) and len(asked) == len(kept):
-        ordered = [sorted(items, key=canonical_json) for items in (asked, kept)]
+        ordered = [sorted(items, key=to_canonical_json) for items in (asked, kept)]
         for i, (one, other) in enumerate(zip(*ordered, strict=True)):
             yield from differences(one, other, f"{path}[{i}]")
     elif asked != kept:

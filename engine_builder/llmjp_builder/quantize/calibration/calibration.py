@@ -22,9 +22,9 @@ from llmjp_builder.contracts.errors import (
     MissingFile,
     NotEnoughGpuMemory,
     NotEnoughHostMemory,
-    Unsupported,
+    UnsupportedRequest,
 )
-from llmjp_builder.contracts.spec import LayoutOptions, Step, canonical_json, pretty_json
+from llmjp_builder.contracts.spec import LayoutOptions, Step, to_canonical_json, to_pretty_json
 from llmjp_builder.convert.amax import Amax, read_amax
 from llmjp_builder.convert.conversion import prepare_ranks
 from llmjp_builder.convert.planner import FAMILIES
@@ -68,7 +68,7 @@ class CalibrationInputs:
     @property
     def key(self) -> str:
         """The calibration's name: 20 hex digits of SHA-256 over the canonical JSON."""
-        return hashlib.sha256(canonical_json(asdict(self)).encode()).hexdigest()[:20]
+        return hashlib.sha256(to_canonical_json(asdict(self)).encode()).hexdigest()[:20]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def calibrate(
         InvalidSpec: `max_tokens` is not positive, or beyond what the model takes.
         NotEnoughGpuMemory, NotEnoughHostMemory: one layer and one text do not fit.
         NotEnoughDisk: what goes from layer to layer does not fit into the store, twice.
-        Unsupported: CUDA was asked for and there is none, or the model has scaled RoPE.
+        UnsupportedRequest: CUDA was asked for and there is none, or the model has scaled RoPE.
         BuilderError: the checkpoint is damaged or unsupported (see `prepare_ranks`).
     """
     conversion = prepare_ranks(source, LayoutOptions(dtype=dtype))
@@ -143,7 +143,7 @@ def _resolve_max_tokens(checkpoint: SourceCheckpoint, max_tokens: int | None) ->
     """Tokens per text, of a model that can be computed here."""
     positions, scaling = checkpoint.config.max_position_embeddings, checkpoint.config.rope_scaling
     if scaling is not None:
-        raise Unsupported(
+        raise UnsupportedRequest(
             f"{checkpoint.folder}: rope_scaling {scaling!r} is not computed here; "
             "calibrate elsewhere and give the result with --activation-amax"
         )
@@ -160,7 +160,7 @@ def _resolve_device(wanted: Device) -> Literal["cpu", "cuda"]:
 
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
-        raise Unsupported("device cuda: torch finds no GPU that works; use cpu or auto")
+        raise UnsupportedRequest("device cuda: torch finds no GPU that works; use cpu or auto")
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
@@ -190,7 +190,7 @@ def _find_or_compute(wanted: _CalibrationJob, store: Path, reporter: Reporter) -
             found = _compute_amax(wanted, path, reporter)
             _publish(found, wanted.inputs, path)
         shutil.rmtree(_get_work_folder(path), ignore_errors=True)
-    digest = hashlib.sha256(canonical_json(found.to_json()).encode()).hexdigest()
+    digest = hashlib.sha256(to_canonical_json(found.to_json()).encode()).hexdigest()
     return CalibrationResult(found, digest, path)
 
 
@@ -248,8 +248,8 @@ def _publish(amax: Amax, inputs: CalibrationInputs, path: Path) -> None:
         "inputs": asdict(inputs),
         "versions": {"torch": torch.__version__},
     }
-    write_durably(result / "calibration.json", pretty_json(described).encode())
-    write_durably(result / "amax.json", pretty_json(amax.to_json()).encode())
+    write_durably(result / "calibration.json", to_pretty_json(described).encode())
+    write_durably(result / "amax.json", to_pretty_json(amax.to_json()).encode())
     sync_directory(result)
     with os_errors(path):
         shutil.rmtree(path, ignore_errors=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from llmjp_builder.contracts.errors import BadTensors, BuilderError
-from llmjp_builder.contracts.spec import Step, pretty_json
+from llmjp_builder.contracts.spec import Step, to_pretty_json
 from llmjp_builder.convert import fp8
 from llmjp_builder.convert.amax import Amax
 from llmjp_builder.convert.families.llama import LINEAR
@@ -95,7 +95,7 @@ class _LayerState:
             "checksum": self.checksum,
             "amax": self.amax,
         }
-        replace_atomically(task.work / _STATE, pretty_json(document).encode())
+        replace_atomically(task.work / _STATE, to_pretty_json(document).encode())
 
 
 @dataclass(frozen=True, slots=True)

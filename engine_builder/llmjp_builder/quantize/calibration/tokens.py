@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.errors import BadConfig, BadTexts
-from llmjp_builder.contracts.spec import canonical_json
+from llmjp_builder.contracts.spec import to_canonical_json
 from llmjp_builder.store.files import get_regular_file_size
 from llmjp_builder.tokenizer import find_tokenizer_files
 
@@ -43,7 +43,7 @@ class Tokens:
     @property
     def digest(self) -> str:
         """SHA-256 over all of it."""
-        return hashlib.sha256(canonical_json(self.texts).encode()).hexdigest()
+        return hashlib.sha256(to_canonical_json(self.texts).encode()).hexdigest()
 
 
 def tokenise(folder: Path, config: ModelConfig, passages: Iterable[str], limit: int) -> Tokens:

@@ -21,7 +21,7 @@ from llmjp_builder.contracts.errors import (
     InvalidSpec,
     MissingFile,
     NotEnoughHostMemory,
-    Unsupported,
+    UnsupportedRequest,
 )
 from llmjp_builder.contracts.spec import Progress, Step
 from llmjp_builder.quantize.calibration import CalibrationResult, calibrate
@@ -182,7 +182,12 @@ def no_tokenizer_but_json(source: Path) -> None:
     [
         (without("tokenizer.json"), {}, MissingFile, "no tokenizer.json"),
         (no_tokenizer_but_json, {}, BadConfig, "cannot use it"),
-        (changed(vocab_size=41, rope_scaling={"rope_type": "yarn"}), {}, Unsupported, "yarn"),
+        (
+            changed(vocab_size=41, rope_scaling={"rope_type": "yarn"}),
+            {},
+            UnsupportedRequest,
+            "yarn",
+        ),
         (nothing, {"max_tokens": 0}, InvalidSpec, "1 to 64"),
         (nothing, {"max_tokens": 65}, InvalidSpec, "not 65"),
         (nothing, {"texts": Path("missing.txt")}, MissingFile, "missing.txt"),
@@ -214,7 +219,7 @@ def test_texts_without_tokens(source: Path, tmp_path: Path, texts: Path) -> None
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_cuda_without_a_gpu(source: Path, texts: Path, tmp_path: Path) -> None:
-    with pytest.raises(Unsupported, match="no GPU"):
+    with pytest.raises(UnsupportedRequest, match="no GPU"):
         calibrate(source, texts=texts, store=tmp_path / "store", device="cuda")
 
 
