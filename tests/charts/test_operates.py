@@ -17,7 +17,7 @@ from hack.local_cluster import Kubectl, wait_until
 from hack.local_cluster.kubectl import environment
 from llmjp_operator.names import CRD, LEASE
 from tests.charts.charts import Releases
-from tests.operator.objects import model
+from tests.operator.model_bodies import make_model_body
 
 pytestmark = pytest.mark.cluster
 
@@ -66,7 +66,7 @@ def refusals(log: Path) -> list[str]:
 
 def reach_resolving(place: Kubectl) -> None:
     """A new model gets as far as it can where no pod runs: its source is being resolved."""
-    place.apply(model(name="served"))
+    place.apply(make_model_body(name="served"))
 
     def look() -> tuple[bool, Any]:
         status = place.get("ljm", "served").get("status", {})

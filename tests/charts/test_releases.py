@@ -13,7 +13,7 @@ from hack.local_cluster import Kubectl, wait_until
 from llmjp_operator.names import CRD, PLURAL
 from scripts.chart_files import CHART
 from tests.charts.charts import Releases
-from tests.operator.objects import model
+from tests.operator.model_bodies import make_model_body
 from tests.support.shared import ROOT
 
 pytestmark = pytest.mark.cluster
@@ -45,7 +45,7 @@ def columns(kubectl: Kubectl) -> int:
 def created(kubectl: Kubectl) -> str:
     """uid of a model, once the API server serves its kind."""
     kubectl.wait(f"crd/{CRD}", "condition=Established")
-    [stored] = kubectl.apply(model(name="kept"))
+    [stored] = kubectl.apply(make_model_body(name="kept"))
     uid: str = stored["metadata"]["uid"]
     return uid
 

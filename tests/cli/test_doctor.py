@@ -20,7 +20,7 @@ from llmjp_cli.cluster.doctor.models import check_models, list_references
 from llmjp_cli.commands.doctor import diagnose_cluster
 from llmjp_operator.crd.definition import build_definition
 from llmjp_operator.names import CRD
-from tests.operator.objects import model
+from tests.operator.model_bodies import make_model_body
 
 Object = dict[str, Any]
 
@@ -243,7 +243,7 @@ def test_the_runtime_class() -> None:
 
 
 def a_model(changes: Object | None = None, phase: str = "Serving") -> Object:
-    body = model(changes)
+    body = make_model_body(changes)
     body["metadata"] |= {"namespace": "ns", "uid": "u", "generation": 1}
     return {**body, "status": {"phase": phase}}
 
@@ -335,7 +335,7 @@ def cluster(control_plane: Cluster, namespace: Kubectl) -> Iterator[Kubectl]:
         "node/doctor-gpus", {**status, "capacity": status["allocatable"]}
     )
     secret = {"huggingFace": {"tokenSecretRef": {"name": "token"}}}
-    namespace.apply(model({"source": secret}))
+    namespace.apply(make_model_body({"source": secret}))
     yield namespace
     control_plane.kubectl("delete", "node", "doctor-gpus")
 

@@ -26,7 +26,7 @@ from llmjp_cli.console import format_duration
 from llmjp_client import ModelNotFound, Unsupported, kube
 from llmjp_operator.crd.definition import build_definition
 from llmjp_operator.names import CRD
-from tests.operator.objects import model
+from tests.operator.model_bodies import make_model_body
 
 Object = dict[str, Any]
 
@@ -45,7 +45,7 @@ def claim(kind: str, value: str, reason: str, message: str = "") -> Object:
 
 
 def a_model(phase: str = "", *claims: Object, name: str = "a", **status: Any) -> Object:
-    found = model(name=name)
+    found = make_model_body(name=name)
     found["metadata"] |= {"namespace": "ns", "generation": 1, "creationTimestamp": BEGAN}
     if phase:
         said = {"phase": phase, "observedGeneration": 1, "conditions": list(claims), **status}
@@ -216,7 +216,7 @@ def llmjp(kubectl: Kubectl, *arguments: str) -> Result:
 def models(control_plane: Cluster, namespace: Kubectl) -> Kubectl:
     control_plane.kubectl.apply(build_definition())
     control_plane.kubectl.wait(f"crd/{CRD}", "condition=Established")
-    namespace.apply(model(name="a"), model(name="b"))
+    namespace.apply(make_model_body(name="a"), make_model_body(name="b"))
     return namespace
 
 

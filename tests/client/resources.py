@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.operator.objects import model
+from tests.operator.model_bodies import make_model_body
 
 Object = dict[str, Any]
 HOST = "a.mine.svc"
@@ -34,6 +34,6 @@ SERVES = said("Serving", condition("Available", "True"), endpoint=ENDPOINT, sele
 
 
 def resource(status: Object | None, tls: str = "") -> Object:
-    found = model({"serving": {"tls": {"secretName": tls}}} if tls else None)
+    found = make_model_body({"serving": {"tls": {"secretName": tls}}} if tls else None)
     found["metadata"] |= {"generation": 1, "resourceVersion": "1"}
     return found if status is None else {**found, "status": status}

@@ -14,7 +14,7 @@ from llmjp_client import Client, ModelNotServed
 from llmjp_operator.crd.definition import build_definition
 from llmjp_operator.names import CRD
 from tests.client.resources import SERVES, Object, condition, said
-from tests.operator.objects import model
+from tests.operator.model_bodies import make_model_body
 
 pytestmark = pytest.mark.cluster
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.cluster
 def applied(cluster: Cluster, namespace: Kubectl) -> None:
     cluster.kubectl.apply(build_definition())
     cluster.kubectl.wait(f"crd/{CRD}", "condition=Established")
-    namespace.apply(model(name="a"))
+    namespace.apply(make_model_body(name="a"))
 
 
 def test_blocked(control_plane: Cluster, namespace: Kubectl) -> None:

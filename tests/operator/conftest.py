@@ -12,7 +12,7 @@ import pytest
 from hack.local_cluster import Cluster
 from llmjp_operator.crd.definition import build_definition
 from llmjp_operator.names import API_VERSION, CRD, PLURAL
-from tests.operator.objects import Object
+from tests.operator.model_bodies import Object
 from tests.support.api_server import Answer, ApiServer, api_server
 
 

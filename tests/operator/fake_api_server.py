@@ -14,7 +14,7 @@ from typing import Any
 from llmjp_operator.errors import ApiRefused
 from llmjp_operator.names import FIELD_MANAGER
 from llmjp_operator.observe.snapshot import ObjectRef
-from tests.operator.objects import Object, merged
+from tests.operator.model_bodies import Object, merge_patch
 
 NAMESPACE = "ns"
 _UNVERSIONED = ("resourceVersion", "generation", "uid", "managedFields")
@@ -184,7 +184,7 @@ class FakeApiServer:
         applied[manager] = wanted
         whole = dict(wanted)
         if len(applied) > 1:
-            whole = functools.reduce(merged, applied.values())
+            whole = functools.reduce(merge_patch, applied.values())
         whole["metadata"] = dict(whole["metadata"])
         owners = {
             owner["uid"]: owner

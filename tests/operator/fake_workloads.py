@@ -14,7 +14,7 @@ from llmjp_operator.names import KEY_LABEL, POD_DIGEST
 from llmjp_operator.observe.parsing import parse_job, parse_pod
 from llmjp_operator.observe.snapshot import ObjectRef
 from tests.operator.fake_api_server import FakeApiServer
-from tests.operator.objects import Object
+from tests.operator.model_bodies import Object
 
 Script = Callable[[Object], Object | None]
 """The status that a pod has next; None leaves it as it is."""

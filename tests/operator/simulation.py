@@ -24,10 +24,10 @@ from llmjp_operator.observe.cache import Key, ObjectCache
 from llmjp_operator.observe.parsing import parse_job
 from llmjp_operator.observe.snapshot import ObjectRef, ObservedJob
 from llmjp_operator.settings import Settings
+from tests.operator.factories import NOW, SETTINGS, TORCH
 from tests.operator.fake_api_server import NAMESPACE, FakeApiServer, Killed, WatchEvent
 from tests.operator.fake_workloads import FakeWorkloads, Script
-from tests.operator.objects import Object, model
-from tests.operator.scenes import NOW, SETTINGS, TORCH
+from tests.operator.model_bodies import Object, make_model_body
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ class Simulation:
 
     def edit(self, changes: Object | None = None, name: str = "a", *, retry: str = "") -> None:
         """Apply a model, as a user would: the smallest of backend torch, with changes."""
-        body = model({**TORCH, **(changes or {})}, name)
+        body = make_model_body({**TORCH, **(changes or {})}, name)
         if retry:
             body["metadata"]["annotations"] = {RETRY: retry}
         known = self.objects.get(ObjectRef(KIND, name))

@@ -11,7 +11,7 @@ from llmjp_operator.names import FIELD_MANAGER, OWNERS_MANAGER
 from llmjp_operator.observe.managed_fields import compute_object_digest, extract_owned_fields
 from llmjp_operator.observe.snapshot import ObjectRef
 from tests.operator.fake_api_server import NAMESPACE, FakeApiServer
-from tests.operator.objects import Object, model
+from tests.operator.model_bodies import Object, make_model_body
 from tests.operator.simulation import Simulation
 
 
@@ -77,17 +77,17 @@ def test_owners_of_two_managers_are_one_list() -> None:
 
 def test_a_status_is_another_resource() -> None:
     server = FakeApiServer()
-    body = model() | {"status": {"phase": "Serving"}}
+    body = make_model_body() | {"status": {"phase": "Serving"}}
     with pytest.raises(ApiRefused):
         apply(server, body, status=True)
-    server.put(model())
+    server.put(make_model_body())
     stored = apply(server, body, status=True)
     assert (stored["status"], stored["metadata"]["generation"]) == ({"phase": "Serving"}, 1)
 
 
 def test_an_object_is_removed_by_its_uid_and_takes_what_it_owns_along() -> None:
     server = FakeApiServer()
-    owner = server.put(model())["metadata"]["uid"]
+    owner = server.put(make_model_body())["metadata"]["uid"]
     apply(server, a_service(ownerReferences=[{"uid": owner}]))
     asyncio.run(server.delete("LlmJpModel", NAMESPACE, "a", "another"))
     assert len(server.stored) == 2

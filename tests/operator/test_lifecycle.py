@@ -13,9 +13,9 @@ from llmjp_builder.contracts.spec import Failure
 from llmjp_operator.api import Phase
 from llmjp_operator.names import KIND
 from llmjp_operator.observe.snapshot import ObjectRef
+from tests.operator.factories import SETTINGS, make_failure
 from tests.operator.fake_workloads import JOB_UID, only
-from tests.operator.objects import Object
-from tests.operator.scenes import SETTINGS, a_failure
+from tests.operator.model_bodies import Object
 from tests.operator.simulation import Simulation
 
 
@@ -126,7 +126,7 @@ def test_the_old_pods_can_be_scaled_while_a_new_engine_is_built() -> None:
 def test_a_failed_build_leaves_the_old_engine_and_says_why(retryable: bool) -> None:
     world = served()
     old = world.status.engine.active
-    world.workloads.script = failing(a_failure("compile_failed", retryable=retryable))
+    world.workloads.script = failing(make_failure("compile_failed", retryable=retryable))
     world.edit(tp(2))
     world.settle()
     assert world.phase == Phase.DEGRADED
@@ -143,7 +143,7 @@ def test_a_failed_build_leaves_the_old_engine_and_says_why(retryable: bool) -> N
 
 
 def test_a_first_build_that_fails_for_good_is_failed() -> None:
-    world = Simulation(script=failing(a_failure("bad_config", retryable=False)))
+    world = Simulation(script=failing(make_failure("bad_config", retryable=False)))
     world.settle()
     assert world.phase == Phase.FAILED
     assert "kubectl annotate" in next(
@@ -158,7 +158,7 @@ def test_a_failure_that_passes_is_tried_again() -> None:
         if pod["metadata"]["labels"]["app.kubernetes.io/component"] != "build":
             return succeed(pod)
         calls.append(1)
-        return make_ended_status(a_failure().to_json(), 3) if len(calls) < 3 else succeed(pod)
+        return make_ended_status(make_failure().to_json(), 3) if len(calls) < 3 else succeed(pod)
 
     world = Simulation(script=script)
     world.settle()
@@ -167,7 +167,7 @@ def test_a_failure_that_passes_is_tried_again() -> None:
 
 
 def test_an_annotation_tries_again_what_failed_for_good() -> None:
-    world = Simulation(script=failing(a_failure("gated_repository", retryable=False)))
+    world = Simulation(script=failing(make_failure("gated_repository", retryable=False)))
     world.settle()
     world.workloads.script = succeed
     world.edit(retry="now")

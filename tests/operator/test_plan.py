@@ -11,17 +11,17 @@ from llmjp_operator import plan as plan_page
 from llmjp_operator.api import Model
 from llmjp_operator.plan import ReconcilePlan, plan_reconcile
 from llmjp_operator.render.serving import render_deployment
-from tests.operator.objects import Object
-from tests.operator.scenes import NOW, SETTINGS, a_job, a_model, facts
+from tests.operator.factories import NOW, SETTINGS, make_job, make_model, make_snapshot
+from tests.operator.model_bodies import Object
 from tests.operator.simulation import Simulation
 
 
 def plan_for(model: Model, **values: Any) -> ReconcilePlan:
-    return plan_reconcile(model, facts(model, **values), SETTINGS)
+    return plan_reconcile(model, make_snapshot(model, **values), SETTINGS)
 
 
 def test_what_is_missing_is_explained() -> None:
-    plan = plan_for(a_model())
+    plan = plan_for(make_model())
     assert plan.details[:2] == (
         "apply ServiceAccount/a: missing",
         "apply NetworkPolicy/a-build: missing",
@@ -30,16 +30,16 @@ def test_what_is_missing_is_explained() -> None:
 
 
 def test_a_job_that_nobody_waits_for_is_explained() -> None:
-    model = a_model()
-    stale = a_job("ljm-build-before", model, request="r")
+    model = make_model()
+    stale = make_job("ljm-build-before", model, request="r")
     plan = plan_for(model, jobs={stale.name: stale})
     assert "remove Job/ljm-build-before: no model waits for it" in plan.details
 
 
 def test_a_failed_job_makes_room_for_the_next_attempt() -> None:
-    model = a_model()
+    model = make_model()
     name = next(obj["metadata"]["name"] for obj in plan_for(model).apply if obj["kind"] == "Job")
-    failed = a_job(name, model, failed=True, finished_at=NOW - 60)
+    failed = make_job(name, model, failed=True, finished_at=NOW - 60)
     first = plan_for(model, jobs={name: failed})
     assert first.record is not None, "the failure is counted"
     plan = plan_for(model, now=NOW + 60, record=first.record, jobs={name: failed})

@@ -15,7 +15,7 @@ from llmjp_operator.errors import ApiRefused, ApiUnreachable
 from llmjp_operator.names import MODEL_LABEL
 from llmjp_operator.observe.snapshot import ObjectRef
 from tests.operator.fake_workloads import only
-from tests.operator.objects import Object
+from tests.operator.model_bodies import Object
 from tests.operator.simulation import Simulation
 
 H100 = "NVIDIA-H100-80GB-HBM3"

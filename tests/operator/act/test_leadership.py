@@ -12,8 +12,8 @@ import pytest
 from llmjp_operator.act.leadership import Election, lead
 from llmjp_operator.errors import ApiRefused, ApiUnreachable
 from llmjp_operator.settings import LeaderElection, Settings
-from tests.operator.objects import Object
-from tests.operator.scenes import SETTINGS
+from tests.operator.factories import SETTINGS
+from tests.operator.model_bodies import Object
 
 LEASE_S = 15.0
 

@@ -14,7 +14,7 @@ from llmjp_operator.act.resync import resync_once, resync_periodically
 from llmjp_operator.act.work_queue import WorkQueue
 from llmjp_operator.errors import ApiRefused, ApiUnreachable, OperatorError
 from llmjp_operator.observe.cache import Key, ObjectCache
-from tests.operator.objects import Object
+from tests.operator.model_bodies import Object
 from tests.operator.observe.test_cache import SHARED, a_model, an_object
 
 KINDS = ("Service", "Job")

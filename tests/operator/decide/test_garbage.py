@@ -10,14 +10,20 @@ from llmjp_builder.contracts.spec import Built, Kind, name_download
 from llmjp_operator.api import Model
 from llmjp_operator.decide.garbage import find_garbage
 from llmjp_operator.observe.store_record import PinnedSource, ServedArtefact, StoreRecord
-from tests.operator.scenes import FOUND, a_model, an_artefact, facts, serving_pod
+from tests.operator.factories import (
+    FOUND,
+    make_artefact,
+    make_model,
+    make_serving_pod,
+    make_snapshot,
+)
 
 OLD, NEW = "a" * 20, "b" * 20
 CHECKPOINT, DOWNLOAD = "c" * 20, name_download("e" * 20)
 
 
 def engine(key: str, *made_from: str) -> Built:
-    return an_artefact(key, kind=Kind.ENGINE, made_from=made_from)
+    return make_artefact(key, kind=Kind.ENGINE, made_from=made_from)
 
 
 def record(of: Model, *builts: Built) -> StoreRecord:
@@ -34,7 +40,7 @@ def record(of: Model, *builts: Built) -> StoreRecord:
     )
 
 
-KEEPS_ONE = a_model({"storage": {"size": "1Gi", "keepEngines": 1}})
+KEEPS_ONE = make_model({"storage": {"size": "1Gi", "keepEngines": 1}})
 
 
 @pytest.mark.parametrize(
@@ -55,7 +61,7 @@ def test_what_goes_with_an_old_engine(
     old: tuple[str, ...], new: tuple[str, ...], gone: set[str]
 ) -> None:
     found = record(KEEPS_ONE, engine(OLD, *old), engine(NEW, *new))
-    assert find_garbage(facts(KEEPS_ONE, record=found), found) == tuple(sorted(gone))
+    assert find_garbage(make_snapshot(KEEPS_ONE, record=found), found) == tuple(sorted(gone))
 
 
 def test_the_source_that_is_pinned_stays() -> None:
@@ -63,21 +69,23 @@ def test_the_source_that_is_pinned_stays() -> None:
     found = record(KEEPS_ONE, engine(OLD, name_download(FOUND.digest)), engine(NEW))
     pinned = PinnedSource(asked="x", uid=KEEPS_ONE.uid, found=FOUND)
     found = replace(found, sources={KEEPS_ONE.name: pinned})
-    assert find_garbage(facts(KEEPS_ONE, record=found), found) == (OLD,)
+    assert find_garbage(make_snapshot(KEEPS_ONE, record=found), found) == (OLD,)
 
 
 def test_what_a_pod_has_mounted_stays_with_all_of_it() -> None:
     found = record(KEEPS_ONE, engine(OLD, DOWNLOAD), engine(NEW))
-    seen = facts(KEEPS_ONE, record=found, pods=(serving_pod(OLD),))
+    seen = make_snapshot(KEEPS_ONE, record=found, pods=(make_serving_pod(OLD),))
     assert find_garbage(seen, found) == ()
 
 
 def test_another_model_of_the_store_may_need_it() -> None:
-    other = a_model({"storage": {"existingClaim": "a-store", "size": None, "keepEngines": 1}}, "b")
+    other = make_model(
+        {"storage": {"existingClaim": "a-store", "size": None, "keepEngines": 1}}, "b"
+    )
     mine = record(KEEPS_ONE, engine(OLD, CHECKPOINT), engine(NEW))
     theirs = record(other, engine("d" * 20, CHECKPOINT))
     found = StoreRecord(
         artefacts={**mine.artefacts, **theirs.artefacts}, history={**mine.history, **theirs.history}
     )
-    seen = facts(KEEPS_ONE, record=found, sharing=(KEEPS_ONE, other))
+    seen = make_snapshot(KEEPS_ONE, record=found, sharing=(KEEPS_ONE, other))
     assert find_garbage(seen, found) == (OLD,)

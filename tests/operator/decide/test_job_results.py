@@ -21,51 +21,56 @@ from llmjp_operator.decide.job_results import (
 )
 from llmjp_operator.names import make_resolve_job_name
 from llmjp_operator.observe.store_record import StoreRecord, make_source_entry
-from tests.operator.scenes import (
+from tests.operator.factories import (
     FOUND,
     NOW,
-    a_failure,
-    a_job,
-    a_model,
-    a_pod,
-    an_artefact,
-    facts,
-    failed,
-    said,
+    make_artefact,
+    make_failed_attempts,
+    make_failure,
+    make_job,
+    make_model,
+    make_pod,
+    make_snapshot,
+    make_termination,
 )
 
-MODEL = a_model()
+MODEL = make_model()
 ASKED = MODEL.spec.source.reference_digest
-FAILURE = to_canonical_json(a_failure().to_json())
+FAILURE = to_canonical_json(make_failure().to_json())
 
 
 @pytest.mark.parametrize(
     ("job", "pod", "code", "retryable"),
     [
-        ({}, {"termination": said(FAILURE, 3)}, "hub_failed", True),
+        ({}, {"termination": make_termination(FAILURE, 3)}, "hub_failed", True),
         (
             {},
             {
-                "termination": said(
-                    to_canonical_json(a_failure("bad_config", retryable=False).to_json()), 3
+                "termination": make_termination(
+                    to_canonical_json(make_failure("bad_config", retryable=False).to_json()), 3
                 )
             },
             "bad_config",
             False,
         ),
-        ({}, {"termination": said("", 137, "OOMKilled")}, "not_enough_host_memory", False),
-        ({}, {"termination": said("Killed", 137), "evicted": True}, "pod_lost", True),
-        ({}, {"termination": said("a\nTraceback: b", 1)}, "internal", True),
+        (
+            {},
+            {"termination": make_termination("", 137, "OOMKilled")},
+            "not_enough_host_memory",
+            False,
+        ),
+        ({}, {"termination": make_termination("Killed", 137), "evicted": True}, "pod_lost", True),
+        ({}, {"termination": make_termination("a\nTraceback: b", 1)}, "internal", True),
         ({"failure_reason": "DeadlineExceeded"}, {}, "deadline_exceeded", True),
         (
             {"failure_reason": "DeadlineExceeded"},
-            {"termination": said("", 143)},
+            {"termination": make_termination("", 143)},
             "deadline_exceeded",
             True,
         ),
         (
             {"failure_reason": "DeadlineExceeded"},
-            {"termination": said(FAILURE, 143)},
+            {"termination": make_termination(FAILURE, 143)},
             "hub_failed",
             True,
         ),
@@ -75,8 +80,10 @@ FAILURE = to_canonical_json(a_failure().to_json())
 def test_why_a_job_failed(
     job: dict[str, Any], pod: dict[str, Any] | None, code: str, retryable: bool
 ) -> None:
-    ended = a_job("j", MODEL, failed=True, **job)
-    found = find_failure(ended, None if pod is None else a_pod(**pod), now=NOW, step=Step.COMPILE)
+    ended = make_job("j", MODEL, failed=True, **job)
+    found = find_failure(
+        ended, None if pod is None else make_pod(**pod), now=NOW, step=Step.COMPILE
+    )
     assert found is not None
     reported = code in {"hub_failed", "bad_config"}
     step = Step.FETCH if reported else Step.COMPILE
@@ -84,13 +91,16 @@ def test_why_a_job_failed(
 
 
 def test_a_pod_that_was_not_seen_yet_is_waited_for() -> None:
-    job = a_job("j", MODEL, failed=True, finished_at=NOW - 1)
-    for pod in (None, a_pod()):
+    job = make_job("j", MODEL, failed=True, finished_at=NOW - 1)
+    for pod in (None, make_pod()):
         assert find_failure(job, pod, now=NOW, step=Step.FETCH) is None
 
 
 def test_the_last_line_of_a_pod_that_says_nothing_in_our_form_is_told() -> None:
-    job, pod = a_job("j", MODEL, failed=True), a_pod(termination=said("one\ntwo\n", 1))
+    job, pod = (
+        make_job("j", MODEL, failed=True),
+        make_pod(termination=make_termination("one\ntwo\n", 1)),
+    )
     found = find_failure(job, pod, now=NOW, step=Step.FETCH)
     assert found is not None
     assert found.message.endswith("two")
@@ -98,10 +108,10 @@ def test_the_last_line_of_a_pod_that_says_nothing_in_our_form_is_told() -> None:
 
 WAYS_TO_END: dict[str, tuple[dict[str, Any], Any]] = {
     "deadline": ({"failure_reason": "DeadlineExceeded"}, None),
-    "memory": ({}, a_pod(termination=said("", 137, "OOMKilled"))),
-    "evicted": ({}, a_pod(termination=said("", 137), evicted=True)),
+    "memory": ({}, make_pod(termination=make_termination("", 137, "OOMKilled"))),
+    "evicted": ({}, make_pod(termination=make_termination("", 137), evicted=True)),
     "lost": ({}, None),
-    "crashed": ({}, a_pod(termination=said("", 139))),
+    "crashed": ({}, make_pod(termination=make_termination("", 139))),
 }
 
 
@@ -109,7 +119,7 @@ WAYS_TO_END: dict[str, tuple[dict[str, Any], Any]] = {
 @pytest.mark.parametrize("request_", ["", "r"], ids=["resolve", "build"])
 def test_advice_names_fields_that_exist_and_matter(way: str, request_: str) -> None:
     job, pod = WAYS_TO_END[way]
-    ended = a_job("j", MODEL, failed=True, request=request_, **job)
+    ended = make_job("j", MODEL, failed=True, request=request_, **job)
     found = find_failure(ended, pod, now=NOW, step=Step.FETCH)
     assert found is not None
     fields = re.findall(r"\bspec(?:\.\w+)+", found.message)
@@ -124,23 +134,25 @@ KNOWN_FIELDS = {"build.activeDeadlineSeconds", "build.resources.limits.memory"}
 
 
 def ended_build(**values: Any) -> Any:
-    return a_job("b", MODEL, **{"request": "r", "failed": True, "finished_at": NOW - 99, **values})
+    return make_job(
+        "b", MODEL, **{"request": "r", "failed": True, "finished_at": NOW - 99, **values}
+    )
 
 
 def test_the_step_is_what_the_log_of_the_build_ended_with() -> None:
     job = ended_build()
-    seen = facts(MODEL, jobs={"b": job}, last_steps={job.uid: Step.COMPILE})
+    seen = make_snapshot(MODEL, jobs={"b": job}, last_steps={job.uid: Step.COMPILE})
     assert absorb_job_results(MODEL, seen).failed["r"].failure.step is Step.COMPILE
 
 
 def test_without_its_log_the_step_is_what_a_status_remembers() -> None:
     """Of any model that waits for the build; the operator may have been restarted since."""
     status = Status(build=BuildStatus(job="b", step=Step.CONVERT))
-    waits, other = a_model(name="b", status=status), a_model(name="c")
-    seen = facts(MODEL, jobs={"b": ended_build()}, sharing=(MODEL, other, waits))
+    waits, other = make_model(name="b", status=status), make_model(name="c")
+    seen = make_snapshot(MODEL, jobs={"b": ended_build()}, sharing=(MODEL, other, waits))
     assert absorb_job_results(MODEL, seen).failed["r"].failure.step is Step.CONVERT
-    of_another_job = a_model(status=Status(build=BuildStatus(job="x", step=Step.CONVERT)))
-    seen = facts(MODEL, jobs={"b": ended_build()}, sharing=(of_another_job,))
+    of_another_job = make_model(status=Status(build=BuildStatus(job="x", step=Step.CONVERT)))
+    seen = make_snapshot(MODEL, jobs={"b": ended_build()}, sharing=(of_another_job,))
     assert absorb_job_results(MODEL, seen).failed["r"].failure.step is Step.FETCH
 
 
@@ -149,116 +161,136 @@ def test_logs_are_needed_of_builds_that_ended_without_a_word() -> None:
         job = ended_build(**values)
         pods = () if pod is None else (replace(pod, job=job.uid),)
         known = StoreRecord() if record is None else record
-        seen = facts(MODEL, record=known, jobs={"b": job}, pods=pods)
+        seen = make_snapshot(MODEL, record=known, jobs={"b": job}, pods=pods)
         return bool(list(find_unexplained_builds(seen)))
 
-    killed = a_pod(termination=said("", 137, "OOMKilled"))
-    built = a_pod(termination=said(to_canonical_json(an_artefact().to_json())))
+    killed = make_pod(termination=make_termination("", 137, "OOMKilled"))
+    built = make_pod(termination=make_termination(to_canonical_json(make_artefact().to_json())))
     assert needed(killed)
     assert needed(None)
-    assert not needed(a_pod(termination=said(FAILURE, 3))), "it said so itself"
+    assert not needed(make_pod(termination=make_termination(FAILURE, 3))), "it said so itself"
     assert not needed(built, failed=False, succeeded=True)
     assert not needed(killed, failed=False), "it runs"
-    assert not needed(killed, StoreRecord(artefacts={"r": an_artefact()}))
-    assert not needed(killed, StoreRecord(failed={"r": failed("r", job="job-b")})), "it is recorded"
+    assert not needed(killed, StoreRecord(artefacts={"r": make_artefact()}))
+    assert not needed(killed, StoreRecord(failed={"r": make_failed_attempts("r", job="job-b")})), (
+        "it is recorded"
+    )
     assert not needed(killed, request=""), "a resolve Job has one step"
 
 
 def resolved(**values: Any) -> tuple[Any, Any]:
-    job = a_job(
+    job = make_job(
         make_resolve_job_name("a", ASKED), MODEL, component="resolve", succeeded=True, **values
     )
-    return job, a_pod(job=job.uid, termination=said(to_canonical_json(FOUND.to_json())))
+    return job, make_pod(
+        job=job.uid, termination=make_termination(to_canonical_json(FOUND.to_json()))
+    )
 
 
 def test_a_pinned_source_is_recorded_with_its_model() -> None:
     job, pod = resolved()
-    record = absorb_job_results(MODEL, facts(MODEL, jobs={job.name: job}, pods=(pod,)))
+    record = absorb_job_results(MODEL, make_snapshot(MODEL, jobs={job.name: job}, pods=(pod,)))
     pinned = record.sources["a"]
     assert (pinned.found, pinned.asked, pinned.uid) == (FOUND, ASKED, MODEL.uid)
 
 
 def test_another_model_of_the_same_name_pins_anew() -> None:
     job, pod = resolved()
-    before = absorb_job_results(MODEL, facts(MODEL, jobs={job.name: job}, pods=(pod,)))
-    later = a_model(uid="another")
-    job = a_job(job.name, later, succeeded=True, uid="job-2")
-    pod = a_pod(job="job-2", termination=pod.termination)
-    now = facts(later, record=before, jobs={job.name: job}, pods=(pod,))
+    before = absorb_job_results(MODEL, make_snapshot(MODEL, jobs={job.name: job}, pods=(pod,)))
+    later = make_model(uid="another")
+    job = make_job(job.name, later, succeeded=True, uid="job-2")
+    pod = make_pod(job="job-2", termination=pod.termination)
+    now = make_snapshot(later, record=before, jobs={job.name: job}, pods=(pod,))
     assert absorb_job_results(later, now).sources["a"].uid == "another"
 
 
 def test_a_failure_is_counted_once() -> None:
-    job = a_job("b", MODEL, request="r", failed=True, attempt=2)
-    pod = a_pod(job=job.uid, termination=said(FAILURE, 3))
-    first = absorb_job_results(MODEL, facts(MODEL, jobs={"b": job}, pods=(pod,)))
+    job = make_job("b", MODEL, request="r", failed=True, attempt=2)
+    pod = make_pod(job=job.uid, termination=make_termination(FAILURE, 3))
+    first = absorb_job_results(MODEL, make_snapshot(MODEL, jobs={"b": job}, pods=(pod,)))
     again = absorb_job_results(
-        MODEL, facts(MODEL, now=NOW + 99, record=first, jobs={"b": job}, pods=(pod,))
+        MODEL, make_snapshot(MODEL, now=NOW + 99, record=first, jobs={"b": job}, pods=(pod,))
     )
     assert again == first
     assert first.failed["r"].attempts == 2
 
 
 def test_the_pod_of_an_earlier_job_of_the_name_does_not_count() -> None:
-    job = a_job("b", MODEL, request="r", succeeded=True, finished_at=NOW)
-    old = a_pod(job="job-before", termination=said(FAILURE, 3))
-    assert absorb_job_results(MODEL, facts(MODEL, jobs={"b": job}, pods=(old,))) == StoreRecord()
+    job = make_job("b", MODEL, request="r", succeeded=True, finished_at=NOW)
+    old = make_pod(job="job-before", termination=make_termination(FAILURE, 3))
+    assert (
+        absorb_job_results(MODEL, make_snapshot(MODEL, jobs={"b": job}, pods=(old,)))
+        == StoreRecord()
+    )
 
 
 def test_a_built_artefact_ends_its_failures() -> None:
-    job = a_job("b", MODEL, request="r", succeeded=True)
-    pod = a_pod(job=job.uid, termination=said(json.dumps(an_artefact().to_json())))
-    before = StoreRecord(failed={"r": failed("r"), make_source_entry("a"): failed(ASKED)})
-    record = absorb_job_results(MODEL, facts(MODEL, record=before, jobs={"b": job}, pods=(pod,)))
-    assert record.artefacts == {"r": an_artefact()}
+    job = make_job("b", MODEL, request="r", succeeded=True)
+    pod = make_pod(job=job.uid, termination=make_termination(json.dumps(make_artefact().to_json())))
+    before = StoreRecord(
+        failed={"r": make_failed_attempts("r"), make_source_entry("a"): make_failed_attempts(ASKED)}
+    )
+    record = absorb_job_results(
+        MODEL, make_snapshot(MODEL, record=before, jobs={"b": job}, pods=(pod,))
+    )
+    assert record.artefacts == {"r": make_artefact()}
     assert list(record.failed) == [make_source_entry("a")]
 
 
 def test_a_success_without_its_message_is_a_failure_that_may_pass() -> None:
-    job = a_job("b", MODEL, request="r", succeeded=True, finished_at=NOW - 60)
-    record = absorb_job_results(MODEL, facts(MODEL, jobs={"b": job}))
+    job = make_job("b", MODEL, request="r", succeeded=True, finished_at=NOW - 60)
+    record = absorb_job_results(MODEL, make_snapshot(MODEL, jobs={"b": job}))
     assert record.failed["r"].failure.code == "pod_lost"
 
 
 def test_the_first_try_is_due_at_once() -> None:
     assert find_next_attempt(None, "r", MODEL) == (1, 0.0)
-    assert find_next_attempt(failed("something else"), "r", MODEL) == (1, 0.0)
+    assert find_next_attempt(make_failed_attempts("something else"), "r", MODEL) == (1, 0.0)
 
 
 @pytest.mark.parametrize(("attempts", "pause"), [(1, 10), (2, 20), (3, 40)])
 def test_pauses_grow(attempts: int, pause: float) -> None:
-    assert find_next_attempt(failed("r", attempts=attempts), "r", MODEL) == (
+    assert find_next_attempt(make_failed_attempts("r", attempts=attempts), "r", MODEL) == (
         attempts + 1,
         NOW + pause,
     )
 
 
 def test_a_pause_has_a_limit() -> None:
-    patient = a_model({"build": {"backoffLimit": 20}})
-    assert find_next_attempt(failed("r", attempts=15), "r", patient) == (16, NOW + 600)
+    patient = make_model({"build": {"backoffLimit": 20}})
+    assert find_next_attempt(make_failed_attempts("r", attempts=15), "r", patient) == (
+        16,
+        NOW + 600,
+    )
 
 
 def test_nothing_is_tried_more_often_than_the_spec_allows() -> None:
-    assert find_next_attempt(failed("r", attempts=4), "r", MODEL) is None
+    assert find_next_attempt(make_failed_attempts("r", attempts=4), "r", MODEL) is None
 
 
 def test_what_cannot_pass_is_not_tried_again() -> None:
-    hopeless = failed("r", failure=a_failure("bad_config", retryable=False))
+    hopeless = make_failed_attempts("r", failure=make_failure("bad_config", retryable=False))
     assert find_next_attempt(hopeless, "r", MODEL) is None
 
 
 def test_an_annotation_tries_again_once() -> None:
-    hopeless = failed("r", failure=a_failure("gated_repository", retryable=False))
-    asking = a_model(retry="2")
+    hopeless = make_failed_attempts("r", failure=make_failure("gated_repository", retryable=False))
+    asking = make_model(retry="2")
     assert find_next_attempt(hopeless, "r", asking) == (1, 0.0)
-    job = a_job("b", asking, request="r", failed=True)
-    pod = a_pod(job=job.uid, termination=said(to_canonical_json(hopeless.failure.to_json()), 5))
-    now = facts(asking, record=StoreRecord(failed={"r": hopeless}), jobs={"b": job}, pods=(pod,))
+    job = make_job("b", asking, request="r", failed=True)
+    pod = make_pod(
+        job=job.uid, termination=make_termination(to_canonical_json(hopeless.failure.to_json()), 5)
+    )
+    now = make_snapshot(
+        asking, record=StoreRecord(failed={"r": hopeless}), jobs={"b": job}, pods=(pod,)
+    )
     assert find_next_attempt(absorb_job_results(asking, now).failed["r"], "r", asking) is None
 
 
 def test_models_that_share_a_build_do_not_make_each_other_try_again() -> None:
-    one, other = a_model(retry="1"), a_model(name="b")
-    hopeless = failed("r", failure=a_failure("bad_config", retryable=False), retries=("1",))
+    one, other = make_model(retry="1"), make_model(name="b")
+    hopeless = make_failed_attempts(
+        "r", failure=make_failure("bad_config", retryable=False), retries=("1",)
+    )
     assert find_next_attempt(hopeless, "r", one) is None
     assert find_next_attempt(hopeless, "r", other) is None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from llmjp_operator.decide.sizing import estimate_resources
-from tests.operator.objects import Object
-from tests.operator.scenes import FOUND, a_model
+from tests.operator.factories import FOUND, make_model
+from tests.operator.model_bodies import Object
 
 MIB = 1 << 20
 
 
 def serving_bytes(**engine: object) -> int:
     fields: Object = {"backend": "torch", "maxSeqLen": 512, **engine}
-    needed = estimate_resources(a_model({"engine": fields}).spec, FOUND).serving_memory_bytes
+    needed = estimate_resources(make_model({"engine": fields}).spec, FOUND).serving_memory_bytes
     assert needed is not None
     return needed
 

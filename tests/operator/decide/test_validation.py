@@ -11,21 +11,21 @@ from llmjp_operator.decide.placement import find_build_deadlock, find_incompatib
 from llmjp_operator.decide.validation import find_problem
 from llmjp_operator.observe.snapshot import CalibrationTexts, ObservedClaim
 from llmjp_operator.settings import Settings
-from tests.operator.objects import Object
-from tests.operator.scenes import (
+from tests.operator.factories import (
     SETTINGS,
-    a_deployment,
-    a_model,
-    a_node,
-    an_artefact,
-    engine_model,
-    facts,
+    make_artefact,
+    make_deployment,
+    make_engine_model,
+    make_model,
+    make_node,
+    make_snapshot,
 )
+from tests.operator.model_bodies import Object
 
 
 def reason(changes: Object, settings: Settings = SETTINGS, **values: Any) -> tuple[str, str]:
-    model = engine_model(changes)
-    found = find_problem(model, facts(model, **values), settings)
+    model = make_engine_model(changes)
+    found = find_problem(model, make_snapshot(model, **values), settings)
     return ("", "") if found is None else (found.reason, found.message)
 
 
@@ -113,7 +113,7 @@ def once(**serving: Any) -> Object:
     ],
 )
 def test_pods_that_share_a_node_must_fit_on_it(serving: Object, gpus: int, expected: str) -> None:
-    found, message = reason(once(**serving), nodes=(a_node(gpus=gpus),))
+    found, message = reason(once(**serving), nodes=(make_node(gpus=gpus),))
     assert (found == "StorageWouldDeadlock") is bool(expected)
     assert expected in message
 
@@ -124,15 +124,15 @@ def test_nothing_is_said_of_nodes_that_nobody_may_see() -> None:
 
 def test_a_volume_for_many_nodes_deadlocks_nowhere() -> None:
     many = {"serving": {"replicas": 9}}
-    assert reason(many, nodes=(a_node(gpus=1),)) == ("", "")
+    assert reason(many, nodes=(make_node(gpus=1),)) == ("", "")
 
 
 @pytest.mark.parametrize(("gpus", "refused"), [(1, True), (2, False)])
 def test_a_build_beside_serving_must_fit_on_the_node(gpus: int, refused: bool) -> None:
-    model = engine_model(once(replicas=1, maxSurge=0))
-    now = facts(model, nodes=(a_node(gpus=gpus),), deployment=a_deployment())
+    model = make_engine_model(once(replicas=1, maxSurge=0))
+    now = make_snapshot(model, nodes=(make_node(gpus=gpus),), deployment=make_deployment())
     assert (find_build_deadlock(model, now) is not None) is refused
-    assert find_build_deadlock(model, facts(model, nodes=(a_node(gpus=gpus),))) is None
+    assert find_build_deadlock(model, make_snapshot(model, nodes=(make_node(gpus=gpus),))) is None
 
 
 FITS = {
@@ -157,12 +157,12 @@ def test_engines_that_would_not_load(
     built_for: dict[str, str], node: dict[str, str], expected: str | None
 ) -> None:
     found = find_incompatibility(
-        engine_model().spec, an_artefact(**built_for), (a_node(labels=node),)
+        make_engine_model().spec, make_artefact(**built_for), (make_node(labels=node),)
     )
     assert found is None if expected is None else expected in (found or "")
 
 
 def test_torch_needs_no_images_for_gpus() -> None:
-    model = a_model()
+    model = make_model()
     settings = replace(SETTINGS, images={"cpu": SETTINGS.images["cpu"]})
-    assert find_problem(model, facts(model), settings) is None
+    assert find_problem(model, make_snapshot(model), settings) is None

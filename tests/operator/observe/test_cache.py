@@ -8,13 +8,13 @@ from llmjp_operator.api import Model
 from llmjp_operator.names import make_store_id
 from llmjp_operator.observe.cache import InvalidResource, ObjectCache
 from llmjp_operator.observe.snapshot import ObjectRef
-from tests.operator.objects import Object, model
+from tests.operator.model_bodies import Object, make_model_body
 
 SHARED = {"storage": {"size": None, "existingClaim": "shared"}}
 
 
 def a_model(name: str, version: int = 1, changes: Object | None = None) -> Object:
-    body = model(changes, name)
+    body = make_model_body(changes, name)
     body["metadata"] |= {"namespace": "ns", "uid": f"uid-{name}", "resourceVersion": str(version)}
     return body
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmjp_operator.observe.managed_fields import compute_object_digest, extract_owned_fields
-from tests.operator.objects import Object
+from tests.operator.model_bodies import Object
 
 US = "llmjp-operator"
 

@@ -14,7 +14,7 @@ from llmjp_operator.observe.parsing import (
     parse_pod,
 )
 from llmjp_operator.observe.snapshot import ObservedClaim, Termination
-from tests.operator.objects import Object
+from tests.operator.model_bodies import Object
 
 LABELS = {
     "app.kubernetes.io/component": "serving",

@@ -18,8 +18,14 @@ from llmjp_operator.decisions import GarbageDecision
 from llmjp_operator.observe.store_record import PinnedSource, StoreRecord
 from llmjp_operator.render import jobs, network, service, serving, storage
 from llmjp_operator.settings import Network, Settings
-from tests.operator.objects import Object, model
-from tests.operator.scenes import FOUND, SETTINGS, an_artefact, an_engine, failed
+from tests.operator.factories import (
+    FOUND,
+    SETTINGS,
+    make_artefact,
+    make_engine,
+    make_failed_attempts,
+)
+from tests.operator.model_bodies import Object, make_model_body
 from tests.operator.test_manifests import SAMPLES, load, size_of
 
 RESOURCES = {
@@ -164,19 +170,19 @@ WIDE = replace(
 )
 
 
-def cases() -> Iterator[Any]:
+def list_samples() -> Iterator[Any]:
     for path in SAMPLES:
         yield pytest.param(load(path), SETTINGS, id=path.stem)
-    yield pytest.param(model(EVERYTHING, "everything"), WIDE, id="everything")
+    yield pytest.param(make_model_body(EVERYTHING, "everything"), WIDE, id="everything")
     bare = replace(SETTINGS, network=Network(enabled=False))
-    yield pytest.param(model({"engine": {"backend": "torch"}}, "torch"), bare, id="torch")
+    yield pytest.param(make_model_body({"engine": {"backend": "torch"}}, "torch"), bare, id="torch")
     volume = {"huggingFace": None, "persistentVolumeClaim": {"claimName": "c", "path": "a/b/"}}
     shared = {"size": None, "existingClaim": "shared"}
     spec = {"source": volume, "storage": shared, "engine": {"backend": "pytorch"}}
-    yield pytest.param(model(spec, "shared"), SETTINGS, id="shared")
+    yield pytest.param(make_model_body(spec, "shared"), SETTINGS, id="shared")
 
 
-def resolution(of: Model) -> Resolution:
+def make_sample_resolution(of: Model) -> Resolution:
     """What the source is, with the shapes that decide how much memory is asked for."""
     size = size_of(of.spec)
     if size is None:
@@ -195,7 +201,7 @@ def resolution(of: Model) -> Resolution:
     return replace(FOUND, config=config, bytes=int(float(size[:-1]) * 2e9))
 
 
-def artefact(of: Model, found: Resolution) -> Built:
+def make_sample_artefact(of: Model, found: Resolution) -> Built:
     """What a build of it would have made."""
     engine = of.spec.engine
     kind = engine.backend.kind
@@ -205,21 +211,21 @@ def artefact(of: Model, found: Resolution) -> Built:
         "pipeline_parallel": 1 if kind is Kind.UNIFIED else engine.pipeline_parallel,
     }
     if kind is Kind.ENGINE:
-        return an_engine(gpu_product=of.spec.hardware.gpu_product, **values)
-    return an_artefact(kind=kind, **values)
+        return make_engine(gpu_product=of.spec.hardware.gpu_product, **values)
+    return make_artefact(kind=kind, **values)
 
 
-def read(body: Object) -> Model:
+def parse_sample(body: Object) -> Model:
     """The model as the operator sees it, with what the API server adds."""
     metadata = {**body["metadata"], "namespace": "ns", "uid": "uid-1", "generation": 1}
     return parse_model({**body, "metadata": metadata})
 
 
-def desired(of: Model, settings: Settings) -> list[Object]:
+def render_all_objects(of: Model, settings: Settings) -> list[Object]:
     """All objects of a model, whatever the time at which each is made."""
     single_node = of.spec.storage.made_with == "ReadWriteOnce"
-    found = resolution(of)
-    built, rolled_back = artefact(of, found), of.spec.serving.max_surge == 0
+    found = make_sample_resolution(of)
+    built, rolled_back = make_sample_artefact(of, found), of.spec.serving.max_surge == 0
     texts = "c" * 20 if of.spec.engine.calibration is not None else None
     request, needs = make_request(of, found, texts), estimate_resources(of.spec, found)
     record = StoreRecord(
@@ -227,7 +233,7 @@ def desired(of: Model, settings: Settings) -> list[Object]:
             of.name: PinnedSource(asked=of.spec.source.reference_digest, uid=of.uid, found=found)
         },
         artefacts={request.digest: built},
-        failed={"f" * 20: failed("f" * 20)} if rolled_back else {},
+        failed={"f" * 20: make_failed_attempts("f" * 20)} if rolled_back else {},
     )
     old = ("k" * 20,)
     garbage = GarbageDecision(remove=old, job=name_collect_job(of, old))

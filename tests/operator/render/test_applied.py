@@ -20,10 +20,10 @@ from llmjp_operator.names import FIELD_MANAGER
 from llmjp_operator.observe.managed_fields import compute_object_digest, extract_owned_fields
 from llmjp_operator.render import serving
 from llmjp_operator.settings import Settings
-from tests.operator.objects import Object, model
+from tests.operator.factories import SETTINGS, TORCH, make_artefact
+from tests.operator.model_bodies import Object, make_model_body
 from tests.operator.render.overlays import OVERLAYS
-from tests.operator.render.samples import cases, desired
-from tests.operator.scenes import SETTINGS, TORCH, an_artefact
+from tests.operator.render.samples import list_samples, render_all_objects
 
 pytestmark = pytest.mark.cluster
 
@@ -69,22 +69,22 @@ def differences(asked: Any, kept: Any, path: str) -> Iterator[str]:
         yield f"{path}: {asked!r} was kept as {kept!r}"
 
 
-@pytest.mark.parametrize(("body", "settings"), list(cases()))
+@pytest.mark.parametrize(("body", "settings"), list(list_samples()))
 def test_what_is_applied_reads_back(
     restricted: Kubectl, tmp_path: Path, body: Object, settings: Settings
 ) -> None:
-    wanted = desired(stored(copy.deepcopy(body), restricted), settings)
+    wanted = render_all_objects(stored(copy.deepcopy(body), restricted), settings)
     for asked, found in zip(wanted, apply(restricted, wanted, tmp_path), strict=True):
         kept = extract_owned_fields(found, FIELD_MANAGER)
         same = compute_object_digest(asked) == compute_object_digest(kept)
         assert same, "\n".join(differences(asked["spec"], kept["spec"], asked["kind"]))
 
 
-@pytest.mark.parametrize(("body", "settings"), list(cases()))
+@pytest.mark.parametrize(("body", "settings"), list(list_samples()))
 def test_pods_are_restricted(
     restricted: Kubectl, tmp_path: Path, body: Object, settings: Settings
 ) -> None:
-    wanted = desired(stored(copy.deepcopy(body), restricted), settings)
+    wanted = render_all_objects(stored(copy.deepcopy(body), restricted), settings)
     accounts = [obj for obj in wanted if obj["kind"] == "ServiceAccount"]
     apply(restricted, accounts, tmp_path)
     templates = [obj["spec"]["template"] for obj in wanted if obj["kind"] in {"Deployment", "Job"}]
@@ -115,12 +115,12 @@ def laid(
 ) -> dict[str, tuple[Object, Object]]:
     """Deployments with every overlay: as they were asked for, and as they are stored."""
     bodies = [
-        model({**TORCH, "serving": {"podTemplate": overlay}}, f"overlay-{i}")
+        make_model_body({**TORCH, "serving": {"podTemplate": overlay}}, f"overlay-{i}")
         for i, overlay in enumerate(OVERLAYS.values())
     ]
     wanted = [
         serving.render_deployment(
-            parse_model(body), an_artefact(), SETTINGS, host_memory_bytes=None, single_node=True
+            parse_model(body), make_artefact(), SETTINGS, host_memory_bytes=None, single_node=True
         )
         for body in restricted.apply(*bodies)
     ]
@@ -158,9 +158,11 @@ def test_containers_change_places(restricted: Kubectl, tmp_path: Path) -> None:
     for names in (["z", "a"], ["a", "z"]):
         first = [{"name": name, "image": name} for name in names]
         overlay = {"spec": {"initContainers": first}}
-        of = stored(model({**TORCH, "serving": {"podTemplate": overlay}}, "places"), restricted)
+        of = stored(
+            make_model_body({**TORCH, "serving": {"podTemplate": overlay}}, "places"), restricted
+        )
         made = serving.render_deployment(
-            of, an_artefact(), SETTINGS, host_memory_bytes=None, single_node=False
+            of, make_artefact(), SETTINGS, host_memory_bytes=None, single_node=False
         )
         [found] = apply(restricted, [made], tmp_path)
         assert compute_object_digest(made) == compute_object_digest(

@@ -21,9 +21,9 @@ from llmjp_operator.api.codec import list_api_fields
 from llmjp_operator.names import HEADLESS_SUFFIX
 from llmjp_operator.observe.managed_fields import compute_object_digest
 from llmjp_operator.runtimes import RUNTIMES
-from tests.operator.objects import Object, merged, model
-from tests.operator.render.samples import desired, read
-from tests.operator.scenes import SETTINGS
+from tests.operator.factories import SETTINGS
+from tests.operator.model_bodies import Object, make_model_body, merge_patch
+from tests.operator.render.samples import parse_sample, render_all_objects
 
 TOLERATION = {"key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute"}
 CONTAINER: Object = {"name": "other", "image": "other:1"}
@@ -190,8 +190,8 @@ def changed(spec: Object, path: str, value: Any) -> Object:
 def roles(spec: Object) -> dict[str, tuple[str, str]]:
     """Name and digest of every object, by what it is there for; of the record, whose it is."""
     found = {}
-    body = {**model(name="m"), "spec": spec}
-    for obj in desired(read(body), SETTINGS):
+    body = {**make_model_body(name="m"), "spec": spec}
+    for obj in render_all_objects(parse_sample(body), SETTINGS):
         kind, component = obj["kind"], obj["metadata"]["labels"]["app.kubernetes.io/component"]
         name = obj["metadata"]["name"]
         role = {
@@ -209,7 +209,7 @@ def roles(spec: Object) -> dict[str, tuple[str, str]]:
 @pytest.mark.parametrize("path", list(ROWS))
 def test_what_a_field_changes(path: str) -> None:
     value, expected, besides = ROWS[path]
-    spec = merged(model(BASE)["spec"], besides)
+    spec = merge_patch(make_model_body(BASE)["spec"], besides)
     before, after = roles(spec), roles(changed(spec, path, value))
     differing = {
         role for role in before.keys() | after.keys() if before.get(role) != after.get(role)
@@ -223,7 +223,7 @@ def test_every_field_is_here() -> None:
 
 @pytest.mark.parametrize(("path", "value"), [("build.backoffLimit", 7), ("storage.keepEngines", 7)])
 def test_what_changes_nothing(path: str, value: int) -> None:
-    spec = model(BASE)["spec"]
+    spec = make_model_body(BASE)["spec"]
     assert roles(changed(spec, path, value)) == roles(spec)
 
 

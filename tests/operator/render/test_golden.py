@@ -14,8 +14,8 @@ import yaml
 
 from llmjp_operator.act.kopf_watch import KINDS
 from llmjp_operator.settings import Settings
-from tests.operator.objects import Object
-from tests.operator.render.samples import cases, desired, read
+from tests.operator.model_bodies import Object
+from tests.operator.render.samples import list_samples, parse_sample, render_all_objects
 from tests.support.shared import ROOT
 
 FOLDER = ROOT / "tests" / "operator" / "golden" / "objects"
@@ -32,10 +32,10 @@ def printed(objects: list[Object]) -> str:
 
 @pytest.mark.parametrize(
     ("name", "body", "settings"),
-    [pytest.param(c.id, *c.values, id=c.id) for c in cases() if c.id in REVIEWED],
+    [pytest.param(c.id, *c.values, id=c.id) for c in list_samples() if c.id in REVIEWED],
 )
 def test_current(name: str, body: Object, settings: Settings) -> None:
-    made = printed(desired(read(body), settings))
+    made = printed(render_all_objects(parse_sample(body), settings))
     path = FOLDER / f"{name}.yaml"
     if os.environ.get("UPDATE_GOLDEN") == "1":
         path.write_text(made, "utf-8")

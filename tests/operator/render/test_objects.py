@@ -15,8 +15,15 @@ from llmjp_operator.names import MODEL_LABEL, STORE_LABEL, make_store_id
 from llmjp_operator.observe.store_record import StoreRecord
 from llmjp_operator.render import jobs, network, service, serving, storage
 from llmjp_operator.settings import Network
-from tests.operator.objects import Object
-from tests.operator.scenes import FOUND, SETTINGS, a_model, an_artefact, an_engine, engine_model
+from tests.operator.factories import (
+    FOUND,
+    SETTINGS,
+    make_artefact,
+    make_engine,
+    make_engine_model,
+    make_model,
+)
+from tests.operator.model_bodies import Object
 
 GIB = 1 << 30
 GPU = "nvidia.com/gpu"
@@ -26,7 +33,7 @@ SHARED = {"size": None, "existingClaim": "shared"}
 
 def a_deployment(model: Model, **values: Any) -> Object:
     engine = model.spec.engine.backend.value == "tensorrt"
-    built = values.pop("built", an_engine() if engine else an_artefact())
+    built = values.pop("built", make_engine() if engine else make_artefact())
     options: dict[str, Any] = {"host_memory_bytes": 4 * GIB, "single_node": False, **values}
     return serving.render_deployment(model, built, SETTINGS, **options)
 
@@ -65,13 +72,13 @@ def value(arguments: list[str], name: str) -> str:
     [(1, {"maxSurge": 1, "maxUnavailable": 0}), (0, {"maxSurge": 0, "maxUnavailable": 1})],
 )
 def test_surge(surge: int, rolling: Object) -> None:
-    made = a_deployment(a_model({"serving": {"maxSurge": surge}}))
+    made = a_deployment(make_model({"serving": {"maxSurge": surge}}))
     assert made["spec"]["strategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}
 
 
 def test_larger_artefacts_may_start_longer() -> None:
     small, large = (
-        a_deployment(a_model(), built=an_artefact(bytes=size)) for size in (0, 345_000_000_000)
+        a_deployment(make_model(), built=make_artefact(bytes=size)) for size in (0, 345_000_000_000)
     )
     assert small["spec"]["progressDeadlineSeconds"] == 390
     assert large["spec"]["progressDeadlineSeconds"] == 390 + 3450
@@ -83,20 +90,20 @@ def test_larger_artefacts_may_start_longer() -> None:
 
 
 def test_images_for_gpus_take_longer_to_pull() -> None:
-    one = a_deployment(a_model(), built=an_artefact(bytes=0))
-    other = a_deployment(engine_model(), built=an_engine(bytes=0))
+    one = a_deployment(make_model(), built=make_artefact(bytes=0))
+    other = a_deployment(make_engine_model(), built=make_engine(bytes=0))
     waits = [made["spec"]["progressDeadlineSeconds"] for made in (one, other)]
     assert waits == [390, 630]
 
 
 def test_a_pod_has_time_to_drain() -> None:
-    made = a_deployment(a_model({"serving": {"drainSeconds": 300}}))
+    made = a_deployment(make_model({"serving": {"drainSeconds": 300}}))
     assert pod(made)["terminationGracePeriodSeconds"] == 345
     assert main(made)["lifecycle"]["preStop"]["exec"]["command"][-1] == "300"
 
 
 def test_the_artefact_cannot_be_written() -> None:
-    made = a_deployment(a_model(), built=an_artefact("x" * 20))
+    made = a_deployment(make_model(), built=make_artefact("x" * 20))
     [mount] = [m for m in main(made)["volumeMounts"] if m["name"] == "store"]
     assert (mount["subPath"], mount["readOnly"]) == (f"artefacts/{'x' * 20}", True)
 
@@ -105,11 +112,11 @@ def test_only_the_model_changes_its_pods() -> None:
     digests = [
         serving.get_pod_digest(a_deployment(model, **values))
         for model, values in (
-            (a_model(), {}),
-            (a_model({"serving": {"replicas": 7, "maxSurge": 0}}), {}),
-            (a_model(), {"failed_rollout": "x"}),
-            (a_model({"serving": {"maxQueue": 1}}), {}),
-            (a_model(), {"built": an_artefact("y" * 20)}),
+            (make_model(), {}),
+            (make_model({"serving": {"replicas": 7, "maxSurge": 0}}), {}),
+            (make_model(), {"failed_rollout": "x"}),
+            (make_model({"serving": {"maxQueue": 1}}), {}),
+            (make_model(), {"built": make_artefact("y" * 20)}),
         )
     ]
     assert digests[0] == digests[1] == digests[2]
@@ -127,15 +134,15 @@ def test_only_the_model_changes_its_pods() -> None:
 def test_the_server_gets_what_its_backend_reads(
     changes: Object, there: list[str], missing: list[str]
 ) -> None:
-    found = serving.render_arguments(a_model({"engine": changes}).spec, an_artefact())
+    found = serving.render_arguments(make_model({"engine": changes}).spec, make_artefact())
     assert found[:2] == ["serve", "/artefact"]
-    assert value(found, "--max-batch-size") == str(a_model().spec.engine.max_batch_size)
+    assert value(found, "--max-batch-size") == str(make_model().spec.engine.max_batch_size)
     assert set(there) <= set(found)
     assert not set(missing) & set(found)
 
 
 def test_several_gpus() -> None:
-    made = a_deployment(engine_model({"engine": {"backend": "tensorrt", "tensorParallel": 4}}))
+    made = a_deployment(make_engine_model({"engine": {"backend": "tensorrt", "tensorParallel": 4}}))
     assert main(made)["resources"]["limits"][GPU] == "4"
     assert {"name": "OMPI_MCA_plm_rsh_agent"} in main(made)["env"]
     assert pod(made)["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
@@ -145,25 +152,25 @@ def test_several_gpus() -> None:
 
 
 def test_no_gpu() -> None:
-    made = a_deployment(a_model())
+    made = a_deployment(make_model())
     assert GPU not in main(made)["resources"]["requests"]
     assert "nodeSelector" not in pod(made)
     assert "tolerations" not in pod(made)
 
 
 def test_encryption() -> None:
-    model = a_model({"serving": {"tls": {"secretName": "t"}}})
+    model = make_model({"serving": {"tls": {"secretName": "t"}}})
     made = a_deployment(model)
     assert value(main(made)["args"], "--tls-cert") == "/etc/llmjp/tls/tls.crt"
     ports = [p["name"] for p in service.render_services(model)[0]["spec"]["ports"]]
     assert ports == ["grpc", "metrics"]
-    assert [p["name"] for p in service.render_services(a_model())[0]["spec"]["ports"]] == [
+    assert [p["name"] for p in service.render_services(make_model())[0]["spec"]["ports"]] == [
         *("grpc", "http", "metrics"),
     ]
 
 
 def test_pods_of_one_store_on_one_node() -> None:
-    made = a_deployment(a_model({"storage": SHARED}), single_node=True)
+    made = a_deployment(make_model({"storage": SHARED}), single_node=True)
     [rule] = pod(made)["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert rule["labelSelector"]["matchLabels"] == {STORE_LABEL: make_store_id("shared")}
     labels = made["spec"]["template"]["metadata"]["labels"]
@@ -172,7 +179,7 @@ def test_pods_of_one_store_on_one_node() -> None:
 
 @pytest.mark.parametrize("kind", ["resolve", "build", "collect"])
 def test_jobs_are_not_retried_by_kubernetes(kind: str) -> None:
-    model = a_model()
+    model = make_model()
     made = {
         "resolve": jobs.render_resolve_job(model, SETTINGS, attempt=2, single_node=False),
         "build": a_build(model, attempt=2),
@@ -194,7 +201,7 @@ def test_a_hub_is_resolved_without_the_store() -> None:
         "caSecretRef": {"name": "c"},
     }
     changes = {"source": {"huggingFace": hub}, "licence": {"accepted": "x"}}
-    made = jobs.render_resolve_job(a_model(changes), SETTINGS, attempt=1, single_node=True)
+    made = jobs.render_resolve_job(make_model(changes), SETTINGS, attempt=1, single_node=True)
     found = main(made)["args"]
     assert found[:2] == ["resolve", "o/n"]
     pairs = {"--revision": "v1", "--endpoint": "https://mirror", "--accept-licence": "x"}
@@ -208,7 +215,7 @@ def test_a_hub_is_resolved_without_the_store() -> None:
 
 def test_a_volume_is_resolved_with_the_store() -> None:
     made = jobs.render_resolve_job(
-        a_model({"source": VOLUME}), SETTINGS, attempt=1, single_node=True
+        make_model({"source": VOLUME}), SETTINGS, attempt=1, single_node=True
     )
     assert main(made)["args"][:4] == ["resolve", "/source/a/b", "--store", "/store"]
     assert "affinity" in pod(made)
@@ -217,7 +224,7 @@ def test_a_volume_is_resolved_with_the_store() -> None:
 
 
 def test_a_build_reads_its_spec_from_a_file() -> None:
-    model = a_model()
+    model = make_model()
     made = a_build(model)
     annotations = made["spec"]["template"]["metadata"]["annotations"]
     assert '"tensor_parallel":1' in annotations["serving.llmjp.dev/build-spec"]
@@ -226,42 +233,42 @@ def test_a_build_reads_its_spec_from_a_file() -> None:
 
 
 def test_the_memory_of_a_build() -> None:
-    found = main(a_build(a_model(), needs=ResourceEstimate(memory_bytes=4 * GIB)))["resources"]
+    found = main(a_build(make_model(), needs=ResourceEstimate(memory_bytes=4 * GIB)))["resources"]
     assert (found["requests"]["memory"], found["limits"]["memory"]) == ("4Gi", "6Gi")
 
 
 def test_what_is_collected() -> None:
-    one = a_collection(a_model(), "x", "y")
+    one = a_collection(make_model(), "x", "y")
     assert main(one)["args"][-2:] == ["x", "y"]
-    other = a_collection(a_model(), "x")
+    other = a_collection(make_model(), "x")
     assert one["metadata"]["name"] != other["metadata"]["name"]
 
 
 @pytest.mark.parametrize("on_delete", ["Retain", "Delete"])
 def test_a_store_goes_with_its_model_if_it_is_to(on_delete: str) -> None:
-    model = a_model({"storage": {"onDelete": on_delete}})
+    model = make_model({"storage": {"onDelete": on_delete}})
     for made in (storage.render_claim(model), storage.render_record(model, StoreRecord())):
         assert made is not None
         assert ("ownerReferences" in made["metadata"]) is (on_delete == "Delete")
 
 
 def test_a_shared_store_is_nobodys() -> None:
-    model = a_model({"storage": SHARED})
+    model = make_model({"storage": SHARED})
     assert storage.render_claim(model) is None
     made = storage.render_record(model, StoreRecord())
-    other = storage.render_record(a_model({"storage": SHARED}, "b"), StoreRecord())
+    other = storage.render_record(make_model({"storage": SHARED}, "b"), StoreRecord())
     assert made == other
     assert MODEL_LABEL not in made["metadata"]["labels"]
 
 
 def test_without_policies() -> None:
     settings = replace(SETTINGS, network=Network(enabled=False))
-    assert network.render_serving_policy(a_model(), settings) is None
-    assert network.render_builder_policy(a_model(), settings) is None
+    assert network.render_serving_policy(make_model(), settings) is None
+    assert network.render_builder_policy(make_model(), settings) is None
 
 
 def test_servers_reach_nobody() -> None:
-    made = network.render_serving_policy(a_model(), SETTINGS)
+    made = network.render_serving_policy(make_model(), SETTINGS)
     assert made is not None
     assert made["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert "egress" not in made["spec"]
@@ -282,7 +289,7 @@ def test_servers_reach_nobody() -> None:
 )
 def test_builds_reach_their_hub(endpoint: str | None, ports: list[int]) -> None:
     hub = {"repository": "o/n", **({"endpoint": endpoint} if endpoint else {})}
-    made = network.render_builder_policy(a_model({"source": {"huggingFace": hub}}), SETTINGS)
+    made = network.render_builder_policy(make_model({"source": {"huggingFace": hub}}), SETTINGS)
     assert made is not None
     assert "ingress" not in made["spec"]
     dns, out = made["spec"]["egress"]
@@ -306,21 +313,21 @@ def test_builds_reach_their_hub(endpoint: str | None, ports: list[int]) -> None:
 def test_ranges_that_builds_may_not_reach(cidrs: tuple[str, ...], reached: Any) -> None:
     """The API server takes no exception as large as its range."""
     settings = replace(SETTINGS, network=Network(cluster_cidrs=cidrs))
-    made = network.render_builder_policy(a_model(), settings)
+    made = network.render_builder_policy(make_model(), settings)
     assert made is not None
     found = [rule["to"] for rule in made["spec"]["egress"] if "to" in rule]
     assert found == ([] if reached is None else [[{"ipBlock": block} for block in reached]])
 
 
 def test_builds_of_a_volume_reach_only_names() -> None:
-    made = network.render_builder_policy(a_model({"source": VOLUME}), SETTINGS)
+    made = network.render_builder_policy(make_model({"source": VOLUME}), SETTINGS)
     assert made is not None
     assert len(made["spec"]["egress"]) == 1
 
 
 def test_a_headless_service_finds_every_pod() -> None:
     wanted = {"type": "LoadBalancer", "annotations": {"x": "y"}}
-    one, each = service.render_services(a_model({"serving": {"service": wanted}}))
+    one, each = service.render_services(make_model({"serving": {"service": wanted}}))
     assert (one["spec"]["type"], one["metadata"]["annotations"]) == ("LoadBalancer", {"x": "y"})
     assert each["spec"]["clusterIP"] == "None"
     assert "annotations" not in each["metadata"]
@@ -328,6 +335,6 @@ def test_a_headless_service_finds_every_pod() -> None:
 
 
 def test_pods_that_do_not_answer_hinder_no_drain() -> None:
-    made = service.render_disruption_budget(a_model())
+    made = service.render_disruption_budget(make_model())
     assert made["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     assert made["spec"]["maxUnavailable"] == 1

@@ -15,10 +15,10 @@ from llmjp_operator.api.pod_template import PodTemplate
 from llmjp_operator.render import serving
 from llmjp_operator.render.overlay import apply_overlay
 from llmjp_operator.render.pods import render_container_security
-from tests.operator.objects import Object, model
+from tests.operator.factories import SETTINGS, TORCH, make_artefact
+from tests.operator.model_bodies import Object, make_model_body
 from tests.operator.render.overlays import HEADERS, HTTP, OVERLAYS, REQUIRED
-from tests.operator.render.samples import read
-from tests.operator.scenes import SETTINGS, TORCH, an_artefact
+from tests.operator.render.samples import parse_sample
 
 
 def ours() -> Object:
@@ -108,9 +108,9 @@ def test_lists_without_a_key_are_replaced() -> None:
 def whole(name: str) -> Object:
     """The pod template of a model with that overlay."""
     changes = {"serving": {"podTemplate": OVERLAYS[name]}}
-    of = read(model({**TORCH, **changes}))
+    of = parse_sample(make_model_body({**TORCH, **changes}))
     made = serving.render_deployment(
-        of, an_artefact(), SETTINGS, host_memory_bytes=None, single_node=True
+        of, make_artefact(), SETTINGS, host_memory_bytes=None, single_node=True
     )
     template: Object = made["spec"]["template"]
     return template

@@ -19,11 +19,16 @@ from llmjp_operator.observe.managed_fields import compute_object_digest
 from llmjp_operator.render.pods import render_container_security
 from llmjp_operator.render.quantities import normalize_quantity
 from llmjp_operator.settings import Settings
-from tests.operator.objects import Object, merged, model
-from tests.operator.render.samples import cases, desired, read, resolution
-from tests.operator.scenes import SETTINGS
+from tests.operator.factories import SETTINGS
+from tests.operator.model_bodies import Object, make_model_body, merge_patch
+from tests.operator.render.samples import (
+    list_samples,
+    make_sample_resolution,
+    parse_sample,
+    render_all_objects,
+)
 
-every_model = pytest.mark.parametrize(("body", "settings"), list(cases()))
+every_model = pytest.mark.parametrize(("body", "settings"), list(list_samples()))
 
 LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -50,7 +55,7 @@ def ours(template: Object) -> Object:
 
 @every_model
 def test_names(body: Object, settings: Settings) -> None:
-    check_names(desired(read(body), settings))
+    check_names(render_all_objects(parse_sample(body), settings))
 
 
 def check_names(objects: list[Object]) -> None:
@@ -78,13 +83,15 @@ CLAIMS = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", fullmatch=True)
 def test_any_name_will_do(name: str, claim: str) -> None:
     assert len(name) <= MAX_MODEL_NAME
     storage = {"size": None, "existingClaim": claim}
-    check_names(desired(read(model({"storage": storage}, name)), SETTINGS))
+    check_names(
+        render_all_objects(parse_sample(make_model_body({"storage": storage}, name)), SETTINGS)
+    )
 
 
 @every_model
 def test_whose_an_object_is(body: Object, settings: Settings) -> None:
-    of = read(body)
-    for obj in desired(of, settings):
+    of = parse_sample(body)
+    for obj in render_all_objects(of, settings):
         metadata = obj["metadata"]
         assert metadata["labels"][MANAGED_BY] == OPERATOR
         assert len(metadata["labels"]["app.kubernetes.io/component"]) > 0
@@ -98,7 +105,7 @@ def test_whose_an_object_is(body: Object, settings: Settings) -> None:
 
 @every_model
 def test_selectors_find_their_pods_and_no_others(body: Object, settings: Settings) -> None:
-    objects = desired(read(body), settings)
+    objects = render_all_objects(parse_sample(body), settings)
     labels = {obj["metadata"]["name"]: t["metadata"]["labels"] for obj, t in pods(objects)}
     for obj in objects:
         spec = obj.get("spec", {})
@@ -127,15 +134,19 @@ def test_a_deployments_selector_never_changes(body: Object, settings: Settings) 
     variants: list[Object] = [{}, {"engine": {"maxBatchSize": 3}}, {"serving": {"maxQueue": 7}}]
     selectors = []
     for changes in variants:
-        changed = {**body, "spec": merged(body["spec"], changes)}
-        [made] = [o for o in desired(read(changed), settings) if o["kind"] == "Deployment"]
+        changed = {**body, "spec": merge_patch(body["spec"], changes)}
+        [made] = [
+            o
+            for o in render_all_objects(parse_sample(changed), settings)
+            if o["kind"] == "Deployment"
+        ]
         selectors.append(made["spec"]["selector"])
     assert selectors == [selectors[0]] * len(variants)
 
 
 @every_model
 def test_mounts_and_volumes(body: Object, settings: Settings) -> None:
-    for _, template in pods(desired(read(body), settings)):
+    for _, template in pods(render_all_objects(parse_sample(body), settings)):
         named = [volume["name"] for volume in template["spec"]["volumes"]]
         mounted = [m for c in containers(template) for m in c.get("volumeMounts", ())]
         assert len(set(named)) == len(named)
@@ -148,7 +159,7 @@ def test_mounts_and_volumes(body: Object, settings: Settings) -> None:
 
 @every_model
 def test_files_in_arguments_are_on_volumes(body: Object, settings: Settings) -> None:
-    for _, template in pods(desired(read(body), settings)):
+    for _, template in pods(render_all_objects(parse_sample(body), settings)):
         mounts = [m["mountPath"] for m in ours(template)["volumeMounts"]]
         for argument in ours(template)["args"]:
             if argument.startswith("/") and argument != "/dev/termination-log":
@@ -157,7 +168,7 @@ def test_files_in_arguments_are_on_volumes(body: Object, settings: Settings) -> 
 
 @every_model
 def test_pods_are_confined(body: Object, settings: Settings) -> None:
-    for _, template in pods(desired(read(body), settings)):
+    for _, template in pods(render_all_objects(parse_sample(body), settings)):
         spec = template["spec"]
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False
@@ -172,7 +183,7 @@ def test_pods_are_confined(body: Object, settings: Settings) -> None:
 
 @every_model
 def test_the_artefact_is_read_only(body: Object, settings: Settings) -> None:
-    for obj, template in pods(desired(read(body), settings)):
+    for obj, template in pods(render_all_objects(parse_sample(body), settings)):
         for volume in template["spec"]["volumes"]:
             if volume["name"] == "source" or (volume["name"], obj["kind"]) == (
                 *("store", "Deployment"),
@@ -182,10 +193,10 @@ def test_the_artefact_is_read_only(body: Object, settings: Settings) -> None:
 
 @every_model
 def test_secrets_are_seen_where_they_are_needed_only(body: Object, settings: Settings) -> None:
-    of = read(body)
+    of = parse_sample(body)
     hub = of.spec.source.hugging_face
     token = None if hub is None or hub.token_secret_ref is None else hub.token_secret_ref.name
-    for obj, template in pods(desired(of, settings)):
+    for obj, template in pods(render_all_objects(of, settings)):
         component = obj["metadata"]["labels"]["app.kubernetes.io/component"]
         secrets = {
             v["secret"]["secretName"] for v in template["spec"]["volumes"] if "secret" in v
@@ -201,7 +212,7 @@ def test_secrets_are_seen_where_they_are_needed_only(body: Object, settings: Set
 
 @every_model
 def test_ports_have_names_that_exist(body: Object, settings: Settings) -> None:
-    objects = desired(read(body), settings)
+    objects = render_all_objects(parse_sample(body), settings)
     [(_, template)] = [(o, t) for o, t in pods(objects) if o["kind"] == "Deployment"]
     ports = {port["name"]: port["containerPort"] for port in ours(template)["ports"]}
     for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -210,14 +221,14 @@ def test_ports_have_names_that_exist(body: Object, settings: Settings) -> None:
         if obj["kind"] == "Service":
             for port in obj["spec"]["ports"]:
                 assert ports[port["targetPort"]] == port["port"]
-        if obj["kind"] == "NetworkPolicy" and obj["metadata"]["name"] == read(body).name:
+        if obj["kind"] == "NetworkPolicy" and obj["metadata"]["name"] == parse_sample(body).name:
             open_ports = {p["port"] for rule in obj["spec"]["ingress"] for p in rule["ports"]}
             assert open_ports == {ports[name] for name in ("grpc", "http", "metrics")}
 
 
 @every_model
 def test_quantities_are_spelled_as_they_are_kept(body: Object, settings: Settings) -> None:
-    for _, template in pods(desired(read(body), settings)):
+    for _, template in pods(render_all_objects(parse_sample(body), settings)):
         for container in containers(template):
             for sizes in container.get("resources", {}).values():
                 for size in sizes.values():
@@ -236,7 +247,7 @@ def test_nothing_says_nothing(body: Object, settings: Settings) -> None:
         for i, item in enumerate(value) if isinstance(value, list) else ():
             look(item, f"{path}[{i}]")
 
-    for obj in desired(read(body), settings):
+    for obj in render_all_objects(parse_sample(body), settings):
         look(obj, obj["kind"])
 
 
@@ -244,12 +255,12 @@ def test_nothing_says_nothing(body: Object, settings: Settings) -> None:
 def test_the_same_again(body: Object, settings: Settings) -> None:
     """Also where the spec's maps come in another order; and nobody's values are changed."""
     before = copy.deepcopy(body)
-    once = desired(read(body), settings)
-    again = desired(read(turned(body)), settings)
+    once = render_all_objects(parse_sample(body), settings)
+    again = render_all_objects(parse_sample(turned(body)), settings)
     assert [compute_object_digest(obj) for obj in once] == [
         compute_object_digest(obj) for obj in again
     ]
-    assert json.dumps(once) == json.dumps(desired(read(body), settings))
+    assert json.dumps(once) == json.dumps(render_all_objects(parse_sample(body), settings))
     assert body == before
 
 
@@ -275,7 +286,7 @@ def test_objects_share_nothing(body: Object, settings: Settings) -> None:
         for i, item in enumerate(value) if isinstance(value, list) else ():
             look(item, f"{path}[{i}]")
 
-    objects = desired(read(body), settings)
+    objects = render_all_objects(parse_sample(body), settings)
     for obj in objects:
         look(obj, f"{obj['kind']} {obj['metadata']['name']}")
 
@@ -296,8 +307,10 @@ def parts(value: Any) -> Iterator[Any]:
 
 @every_model
 def test_a_rollout_has_its_time(body: Object, settings: Settings) -> None:
-    of = read(body)
-    [(made, template)] = [p for p in pods(desired(of, settings)) if p[0]["kind"] == "Deployment"]
+    of = parse_sample(body)
+    [(made, template)] = [
+        p for p in pods(render_all_objects(of, settings)) if p[0]["kind"] == "Deployment"
+    ]
     probe, arguments = ours(template)["startupProbe"], ours(template)["args"]
     allowed = probe["failureThreshold"] * probe["periodSeconds"]
     server = int(arguments[arguments.index("--start-timeout") + 1])
@@ -310,13 +323,13 @@ def test_a_rollout_has_its_time(body: Object, settings: Settings) -> None:
 def test_pods_ask_for_the_gpus_of_their_division_and_for_no_others(
     body: Object, settings: Settings
 ) -> None:
-    of = read(body)
+    of = parse_sample(body)
     engine, product = of.spec.engine, of.spec.hardware.gpu_product
     division = engine.tensor_parallel * engine.pipeline_parallel
     serving = division if engine.backend is not Backend.TORCH else int(product is not None)
     building = division if engine.backend.kind is Kind.ENGINE else 0
     wanted = {"serving": serving, "build": building}
-    for obj, template in pods(desired(of, settings)):
+    for obj, template in pods(render_all_objects(of, settings)):
         gpus = wanted.get(obj["metadata"]["labels"]["app.kubernetes.io/component"], 0)
         sizes = ours(template)["resources"]
         for size in ("requests", "limits"):
@@ -327,7 +340,7 @@ def test_pods_ask_for_the_gpus_of_their_division_and_for_no_others(
 
 @every_model
 def test_pods_that_use_gpus_run_images_of_the_runtime(body: Object, settings: Settings) -> None:
-    for obj, template in pods(desired(read(body), settings)):
+    for obj, template in pods(render_all_objects(parse_sample(body), settings)):
         component = obj["metadata"]["labels"]["app.kubernetes.io/component"]
         gpus = "nvidia.com/gpu" in ours(template)["resources"].get("limits", {})
         image = "runtime" if component == "serving" else "builder"
@@ -338,11 +351,11 @@ def test_pods_that_use_gpus_run_images_of_the_runtime(body: Object, settings: Se
 def test_memory_is_what_the_estimate_needs_unless_the_spec_says_it(
     body: Object, settings: Settings
 ) -> None:
-    of = read(body)
-    needs = estimate_resources(of.spec, resolution(of))
+    of = parse_sample(body)
+    needs = estimate_resources(of.spec, make_sample_resolution(of))
     estimates = {"build": needs.memory_bytes, "serving": needs.serving_memory_bytes}
     given = {"build": of.spec.build.resources, "serving": of.spec.serving.resources}
-    for obj, template in pods(desired(of, settings)):
+    for obj, template in pods(render_all_objects(of, settings)):
         component = obj["metadata"]["labels"]["app.kubernetes.io/component"]
         if component in estimates and given[component].requests is None:
             needed = estimates[component]
@@ -358,8 +371,10 @@ def as_bytes(quantity: str) -> int:
 
 def test_the_cases_have_every_optional_object() -> None:
     kinds = {
-        case.id: {o["kind"] for o in desired(read(case.values[0]), case.values[1])}
-        for case in cases()
+        case.id: {
+            o["kind"] for o in render_all_objects(parse_sample(case.values[0]), case.values[1])
+        }
+        for case in list_samples()
     }
     assert "NetworkPolicy" not in kinds["torch"]
     assert "PersistentVolumeClaim" not in kinds["shared"]

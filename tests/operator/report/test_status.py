@@ -17,17 +17,17 @@ from llmjp_operator.observe.store_record import PinnedSource, StoreRecord
 from llmjp_operator.plan import plan_reconcile
 from llmjp_operator.render.serving import get_pod_digest
 from llmjp_operator.report.status import build_endpoint, build_hindered_status, build_invalid_status
-from tests.operator.scenes import (
+from tests.operator.factories import (
     FOUND,
     NOW,
     SETTINGS,
-    a_deployment,
-    a_job,
-    a_model,
-    an_artefact,
-    facts,
-    said,
-    serving_pod,
+    make_artefact,
+    make_deployment,
+    make_job,
+    make_model,
+    make_serving_pod,
+    make_snapshot,
+    make_termination,
 )
 
 KEY = "k" * 20
@@ -42,20 +42,20 @@ def known(model: Model) -> StoreRecord:
                 asked=model.spec.source.reference_digest, uid=model.uid, found=FOUND
             )
         },
-        artefacts={request.digest: an_artefact(KEY)},
+        artefacts={request.digest: make_artefact(KEY)},
         history={model.name: (to_served_artefact(model, KEY),)},
     )
 
 
 def pods_of(model: Model) -> str:
-    plan = plan_reconcile(model, facts(model, record=known(model)), SETTINGS)
+    plan = plan_reconcile(model, make_snapshot(model, record=known(model)), SETTINGS)
     return next(get_pod_digest(obj) for obj in plan.apply if obj["kind"] == "Deployment")
 
 
 def look(model: Model, live: Any = None, **values: Any) -> Snapshot:
     """What is there once the model is built."""
-    deployment = None if live is None else a_deployment(**{"pods": pods_of(model), **live})
-    return facts(model, **{"record": known(model), "deployment": deployment, **values})
+    deployment = None if live is None else make_deployment(**{"pods": pods_of(model), **live})
+    return make_snapshot(model, **{"record": known(model), "deployment": deployment, **values})
 
 
 def status_of(model: Model, seen: Snapshot) -> Status:
@@ -87,13 +87,13 @@ NONE = {"replicas": 0, "updated": 0, "ready": 0, "available": 0}
     ],
 )
 def test_phases_of_a_rollout(live: Any, phase: Phase, reason: str) -> None:
-    model = a_model()
+    model = make_model()
     found = status_of(model, look(model, live))
     assert (found.phase, condition(found, "Progressing").reason) == (phase, reason)
 
 
 def test_a_pod_that_is_lost_degrades() -> None:
-    model = a_model({"serving": {"replicas": 2}})
+    model = make_model({"serving": {"replicas": 2}})
     model = replace(model, status=Status(engine=EngineStatus(active=KEY)))
     live = {"wanted": 2, "replicas": 2, "updated": 2, "ready": 1, "available": 1}
     assert status_of(model, look(model, live)).phase is Phase.DEGRADED
@@ -109,7 +109,7 @@ def test_a_pod_that_is_lost_degrades() -> None:
     ],
 )
 def test_available(changes: Any, live: Any, holds: str, reason: str) -> None:
-    model = a_model(changes)
+    model = make_model(changes)
     found = condition(status_of(model, look(model, live)), "Available")
     assert (found.status, found.reason) == (holds, reason)
 
@@ -117,58 +117,68 @@ def test_available(changes: Any, live: Any, holds: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("pod", "words"),
     [
-        (serving_pod(KEY, ready=False, waiting="ErrImagePull: 404"), "cannot start: ErrImagePull"),
         (
-            serving_pod(KEY, ready=False, restarts=1, termination=said('{"message": "no GPU"}', 4)),
+            make_serving_pod(KEY, ready=False, waiting="ErrImagePull: 404"),
+            "cannot start: ErrImagePull",
+        ),
+        (
+            make_serving_pod(
+                KEY,
+                ready=False,
+                restarts=1,
+                termination=make_termination('{"message": "no GPU"}', 4),
+            ),
             "ended with exit code 4: no GPU",
         ),
         (
-            serving_pod(KEY, ready=False, restarts=1, termination=said("a\n b", 1)),
+            make_serving_pod(
+                KEY, ready=False, restarts=1, termination=make_termination("a\n b", 1)
+            ),
             "ended with exit code 1: a b",
         ),
         (
-            serving_pod(KEY, ready=False, restarts=1, termination=said("", 137)),
+            make_serving_pod(KEY, ready=False, restarts=1, termination=make_termination("", 137)),
             "ended with exit code 137: it said nothing",
         ),
-        (serving_pod(KEY, ready=False, deleting=True, waiting="x"), "pods are starting"),
+        (make_serving_pod(KEY, ready=False, deleting=True, waiting="x"), "pods are starting"),
     ],
     ids=["image", "json", "text", "silent", "going"],
 )
 def test_why_no_pod_is_ready(pod: Any, words: str) -> None:
-    model = a_model()
+    model = make_model()
     found = status_of(model, look(model, {"ready": 0}, pods=(pod,)))
     assert words in condition(found, "Available").message
 
 
 def test_downtime_is_announced() -> None:
-    model = a_model({"serving": {"maxSurge": 0}})
+    model = make_model({"serving": {"maxSurge": 0}})
     found = condition(status_of(model, look(model, {"pods": "older"})), "Progressing")
     assert found.reason == "Downtime"
 
 
 def test_a_spec_that_cannot_be_carried_out() -> None:
-    model = a_model({"engine": {"backend": "vllm"}})
-    found = status_of(model, facts(model))
+    model = make_model({"engine": {"backend": "vllm"}})
+    found = status_of(model, make_snapshot(model))
     assert found.phase is Phase.BLOCKED
     assert condition(found, "Accepted").reason == "BackendNotServed"
     assert condition(found, "EngineReady").status == "Unknown"
 
 
 def test_a_running_build_is_measured() -> None:
-    model = a_model()
+    model = make_model()
     record = replace(known(model), artefacts={}, history={})
-    waiting = status_of(model, facts(model, record=record))
+    waiting = status_of(model, make_snapshot(model, record=record))
     assert (waiting.phase, waiting.build.percent) == (Phase.BUILDING, None)
     assert waiting.build.job is not None
-    job = a_job(waiting.build.job, model, request=make_request(model, FOUND, None).digest)
+    job = make_job(waiting.build.job, model, request=make_request(model, FOUND, None).digest)
     progress = Progress(step=Step.CONVERT, percent=41.9, eta_seconds=-3.0)
-    seen = facts(model, record=record, jobs={job.name: job}, progress=progress)
+    seen = make_snapshot(model, record=record, jobs={job.name: job}, progress=progress)
     build = status_of(model, seen).build
     assert (build.step, build.percent, build.eta_seconds) == (Step.CONVERT, 41, 0)
 
 
 def test_a_condition_keeps_the_time_of_its_change() -> None:
-    model = a_model()
+    model = make_model()
     first = status_of(model, look(model, {}))
     model = replace(model, status=first, generation=2)
     later = replace(look(model, {}), now=NOW + 60)
@@ -181,11 +191,11 @@ def test_a_condition_keeps_the_time_of_its_change() -> None:
 
 
 def test_the_engine_before() -> None:
-    model = a_model()
+    model = make_model()
     record = known(model)
     history = (to_served_artefact(model, "o" * 20), to_served_artefact(model, KEY))
     record = replace(record, history={"a": history})
-    pods = (serving_pod(KEY),)
+    pods = (make_serving_pod(KEY),)
     model = replace(model, status=Status(engine=EngineStatus(active="o" * 20)))
     found = status_of(model, look(model, {}, record=record, pods=pods)).engine
     assert (found.active, found.previous) == (KEY, "o" * 20)
@@ -195,25 +205,25 @@ def test_the_engine_before() -> None:
 
 
 def test_the_endpoint() -> None:
-    assert build_endpoint(a_model()).http == "a.ns.svc:8000"
-    locked = build_endpoint(a_model({"serving": {"tls": {"secretName": "t"}}}))
+    assert build_endpoint(make_model()).http == "a.ns.svc:8000"
+    locked = build_endpoint(make_model({"serving": {"tls": {"secretName": "t"}}}))
     assert (locked.grpc, locked.http) == ("a.ns.svc:8001", "")
 
 
 def test_a_refused_spec_keeps_what_was_said() -> None:
-    model = a_model()
+    model = make_model()
     model = replace(model, status=status_of(model, look(model, {})))
     found = build_invalid_status(model, "spec.engine: no", NOW)
     assert found.phase is Phase.DEGRADED, "pods answer"
     assert [c.type for c in found.conditions] == [c.type for c in model.status.conditions]
     assert condition(found, "Accepted").reason == "InvalidSpec"
-    assert build_invalid_status(a_model(), "no", NOW).phase is Phase.BLOCKED
+    assert build_invalid_status(make_model(), "no", NOW).phase is Phase.BLOCKED
     again = build_invalid_status(replace(model, status=found), "spec.engine: no", NOW + 60)
     assert encode(again) == encode(found), "the same is not written again"
 
 
 def test_what_the_api_server_refuses_is_said() -> None:
-    model = a_model()
+    model = make_model()
     found = build_hindered_status(model, status_of(model, look(model, {})), "quota", NOW)
     told = condition(found, "Progressing")
     assert (told.status, told.reason, told.message) == ("False", "Hindered", "quota")

@@ -1,4 +1,4 @@
-"""Models and clusters to decide about, as short as tests want to write them."""
+"""Values to decide about: models, observed objects, results of Jobs; tests say what matters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llmjp_operator.observe.snapshot import (
 )
 from llmjp_operator.observe.store_record import FailedAttempts, StoreRecord
 from llmjp_operator.settings import Images, Settings
-from tests.operator.objects import Object, model
+from tests.operator.model_bodies import Object, make_model_body
 
 NOW = 1_800_000_000.0
 SETTINGS = Settings(
@@ -33,29 +33,29 @@ FOUND = Resolution(digest="d" * 20, bytes=11_000_000, config=TINY, revision="0" 
 TORCH: Object = {"engine": {"backend": "torch", "maxSeqLen": 512}, "hardware": None}
 
 
-def a_model(
+def make_model(
     changes: Object | None = None, name: str = "a", *, status: Status | None = None, **other: Any
 ) -> Model:
-    """A model of backend torch unless the changes say something else."""
-    body = model({**TORCH, **(changes or {})}, name)
+    """Return a model of backend torch, with changes to its spec."""
+    body = make_model_body({**TORCH, **(changes or {})}, name)
     body["metadata"] |= {"namespace": "ns", "uid": f"uid-{name}", "generation": 1}
     return replace(parse_model(body), status=status or Status(), **other)
 
 
-def engine_model(changes: Object | None = None, name: str = "a", **other: Any) -> Model:
-    """A model of backend tensorrt."""
+def make_engine_model(changes: Object | None = None, name: str = "a", **other: Any) -> Model:
+    """Return a model of backend tensorrt."""
     hardware = {"gpuProduct": "NVIDIA-H100-80GB-HBM3"}
     base: Object = {"engine": {"backend": "tensorrt", "maxSeqLen": 512}, "hardware": hardware}
-    return a_model(base | (changes or {}), name, **other)
+    return make_model(base | (changes or {}), name, **other)
 
 
-def facts(of: Model, **values: Any) -> Snapshot:
-    """Nothing is there but the model itself, unless `values` say so."""
+def make_snapshot(of: Model, **values: Any) -> Snapshot:
+    """Return a snapshot in which there is nothing but the model, and `values`."""
     return Snapshot(**{"now": NOW, "sharing": (of,), "record": StoreRecord(), **values})
 
 
-def a_job(name: str, of: Model, **values: Any) -> ObservedJob:
-    """A Job that runs."""
+def make_job(name: str, of: Model, **values: Any) -> ObservedJob:
+    """Return a Job that runs."""
     defaults: dict[str, Any] = {
         "name": name,
         "uid": f"job-{name}",
@@ -73,8 +73,8 @@ def a_job(name: str, of: Model, **values: Any) -> ObservedJob:
     return ObservedJob(**defaults | values)
 
 
-def a_pod(name: str = "p", **values: Any) -> ObservedPod:
-    """A pod of a Job that runs."""
+def make_pod(name: str = "p", **values: Any) -> ObservedPod:
+    """Return a running pod of a Job."""
     defaults: dict[str, Any] = {
         "name": name,
         "component": "build",
@@ -93,13 +93,13 @@ def a_pod(name: str = "p", **values: Any) -> ObservedPod:
     return ObservedPod(**defaults | values)
 
 
-def serving_pod(key: str, name: str = "s", **values: Any) -> ObservedPod:
-    """A ready pod that serves an artefact."""
-    return a_pod(name, **{"component": "serving", "key": key, "ready": True, **values})
+def make_serving_pod(key: str, name: str = "s", **values: Any) -> ObservedPod:
+    """Return a ready pod that serves an artefact."""
+    return make_pod(name, **{"component": "serving", "key": key, "ready": True, **values})
 
 
-def said(message: str, exit_code: int = 0, reason: str = "") -> Termination:
-    """How a container ended."""
+def make_termination(message: str, exit_code: int = 0, reason: str = "") -> Termination:
+    """Return how a container ended."""
     return Termination(
         exit_code=exit_code,
         reason=reason or ("Completed" if exit_code == 0 else "Error"),
@@ -107,19 +107,21 @@ def said(message: str, exit_code: int = 0, reason: str = "") -> Termination:
     )
 
 
-def a_failure(code: str = "hub_failed", *, retryable: bool = True) -> Failure:
-    """A builder's last words."""
+def make_failure(code: str = "hub_failed", *, retryable: bool = True) -> Failure:
+    """Return the failure that a builder reports."""
     return Failure(code=code, step=Step.FETCH, message="no answer", retryable=retryable)
 
 
-def failed(asked: str, *, attempts: int = 1, at: float = NOW, **values: Any) -> FailedAttempts:
-    """A recorded failure."""
-    defaults: dict[str, Any] = {"failure": a_failure(), "job": "job-before"}
+def make_failed_attempts(
+    asked: str, *, attempts: int = 1, at: float = NOW, **values: Any
+) -> FailedAttempts:
+    """Return failed attempts as the record has them."""
+    defaults: dict[str, Any] = {"failure": make_failure(), "job": "job-before"}
     return FailedAttempts(asked=asked, attempts=attempts, at=at, **defaults | values)
 
 
-def an_artefact(key: str = "k" * 20, **values: Any) -> Built:
-    """A checkpoint."""
+def make_artefact(key: str = "k" * 20, **values: Any) -> Built:
+    """Return a checkpoint."""
     defaults: dict[str, Any] = {
         "kind": Kind.RANKS,
         "cache_hit": False,
@@ -130,13 +132,13 @@ def an_artefact(key: str = "k" * 20, **values: Any) -> Built:
     return Built(key=key, **defaults | values)
 
 
-def an_engine(key: str = "e" * 20, **values: Any) -> Built:
-    """An engine for an H100."""
-    return an_artefact(key, **{"kind": Kind.ENGINE, **ENGINE, **values})
+def make_engine(key: str = "e" * 20, **values: Any) -> Built:
+    """Return an engine for an H100."""
+    return make_artefact(key, **{"kind": Kind.ENGINE, **ENGINE, **values})
 
 
-def a_deployment(**values: Any) -> ObservedDeployment:
-    """One pod wanted, one there and ready."""
+def make_deployment(**values: Any) -> ObservedDeployment:
+    """Return a Deployment with one pod wanted, and one ready."""
     defaults: dict[str, Any] = {
         "observed": True,
         "key": "k" * 20,
@@ -152,8 +154,8 @@ def a_deployment(**values: Any) -> ObservedDeployment:
     return ObservedDeployment(**defaults | values)
 
 
-def a_node(name: str = "n", gpus: int = 8, **values: Any) -> ObservedNode:
-    """A node with H100s, as GPU feature discovery labels it."""
+def make_node(name: str = "n", gpus: int = 8, **values: Any) -> ObservedNode:
+    """Return a node with H100s, as GPU feature discovery labels it."""
     labels = {
         "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
         "nvidia.com/gpu.compute.major": "9",

@@ -9,10 +9,10 @@ import pytest
 
 from llmjp_operator.crd.definition import build_definition
 from llmjp_operator.names import MAX_MODEL_NAME
-from tests.operator.cases import Case
 from tests.operator.conftest import Models
-from tests.operator.objects import model
-from tests.operator.rules_table import CASES
+from tests.operator.crd.rule_case import RuleCase
+from tests.operator.crd.rule_cases import CASES
+from tests.operator.model_bodies import make_model_body
 from tests.support.api_server import Cause
 
 pytestmark = pytest.mark.cluster
@@ -28,35 +28,37 @@ NO_SERVICE = (
 NAMES = (("a" * 47, TOO_LONG), ("llm.jp", NO_SERVICE), ("3-7b", NO_SERVICE))
 
 
-def of(case: Case) -> str:
+def of(case: RuleCase) -> str:
     return f"{case.path.removeprefix('spec.')}: {case.sentence[:40]}"
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.before is None], ids=of)
-def test_a_rule(models: Models, case: Case) -> None:
-    accepted = models.create(model(case.accepted))
+def test_a_rule(models: Models, case: RuleCase) -> None:
+    accepted = models.create(make_model_body(case.accepted))
     assert accepted.status == 201, accepted.causes
 
-    refused = models.create(model(case.refused))
+    refused = models.create(make_model_body(case.refused))
     assert refused.causes == [Cause(case.path, case.sentence)]
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.before is not None], ids=of)
-def test_a_rule_about_changes(models: Models, case: Case, request: pytest.FixtureRequest) -> None:
-    before = model(case.before, name=f"changing-{CASES.index(case)}")
+def test_a_rule_about_changes(
+    models: Models, case: RuleCase, request: pytest.FixtureRequest
+) -> None:
+    before = make_model_body(case.before, name=f"changing-{CASES.index(case)}")
     assert models.create(before, dry_run=False).status == 201
 
-    accepted = models.replace({**before, "spec": model(case.accepted)["spec"]})
+    accepted = models.replace({**before, "spec": make_model_body(case.accepted)["spec"]})
     assert accepted.status == 200, accepted.causes
 
-    refused = models.replace({**before, "spec": model(case.refused)["spec"]})
+    refused = models.replace({**before, "spec": make_model_body(case.refused)["spec"]})
     assert refused.causes == [Cause(case.path, case.sentence)]
 
 
 @pytest.mark.parametrize(("name", "sentence"), NAMES)
 def test_a_name(models: Models, name: str, sentence: str) -> None:
-    assert models.create(model(name="a" * MAX_MODEL_NAME)).status == 201
-    assert models.create(model(name=name)).causes == [Cause("metadata.name", sentence)]
+    assert models.create(make_model_body(name="a" * MAX_MODEL_NAME)).status == 201
+    assert models.create(make_model_body(name=name)).causes == [Cause("metadata.name", sentence)]
 
 
 def test_every_rule_has_its_examples() -> None:
@@ -86,7 +88,7 @@ def test_every_rule_is_a_sentence_on_one_line() -> None:
     ],
 )
 def test_a_value_out_of_range(models: Models, changes: dict[str, Any], cause: str) -> None:
-    refused = models.create(model(changes))
+    refused = models.create(make_model_body(changes))
     assert refused.status == 422
     assert cause in refused.causes[0].message
 
@@ -102,7 +104,7 @@ def test_a_value_out_of_range(models: Models, changes: dict[str, Any], cause: st
     ],
 )
 def test_an_unknown_field(models: Models, changes: dict[str, Any]) -> None:
-    refused = models.create(model(changes))
+    refused = models.create(make_model_body(changes))
     assert refused.status == 400
     assert "unknown field" in refused.body["message"]
     assert leaf(changes) in refused.body["message"]
@@ -110,7 +112,7 @@ def test_an_unknown_field(models: Models, changes: dict[str, Any]) -> None:
 
 def test_all_problems_are_told_at_once(models: Models) -> None:
     broken = {"engine": {"kvCache": "fp8", "padIntermediate": 8}, "hardware": None}
-    assert [cause.field for cause in models.create(model(broken)).causes] == [
+    assert [cause.field for cause in models.create(make_model_body(broken)).causes] == [
         "spec.hardware.gpuProduct",
         "spec.engine.kvCache",
         "spec.engine.padIntermediate",

@@ -1,13 +1,13 @@
-"""The rules of `spec.serving`: what each says, what passes it, what breaks nothing but it."""
+"""The rules of `spec.serving`, likewise."""
 
 from __future__ import annotations
 
-from tests.operator.cases import (
+from tests.operator.crd.rule_case import (
     ACCOUNT,
     GPU,
     HOST,
     RESTRICTED,
-    Case,
+    RuleCase,
     container,
     engine,
     pod,
@@ -15,26 +15,26 @@ from tests.operator.cases import (
 )
 
 SERVING = (
-    Case(
+    RuleCase(
         "spec.serving.resources.limits",
         GPU,
         serving(resources={"limits": {"memory": "64Gi"}}),
         serving(resources={"limits": {"nvidia.com/gpu": 8}}),
     ),
-    Case(
+    RuleCase(
         "spec.serving.kvCacheFraction",
         "backend torch sizes its KV cache by maxBatchSize and maxSeqLen: leave kvCacheFraction out",
         serving(kvCacheFraction=0.8),
         engine(backend="torch") | serving(kvCacheFraction=0.8),
     ),
-    Case(
+    RuleCase(
         "spec.serving.tls.secretName",
         "must be the name of a Secret, or empty",
         serving(tls={"secretName": ""}),
         serving(tls={"secretName": "TLS"}),
     ),
     *(
-        Case(
+        RuleCase(
             f"spec.serving.podTemplate.metadata.{kind}",
             "keys of serving.llmjp.dev and app.kubernetes.io are the operator's",
             serving(podTemplate={"metadata": {kind: {"example.com/team": "ml"}}}),
@@ -42,27 +42,27 @@ SERVING = (
         )
         for kind in ("labels", "annotations")
     ),
-    Case(
+    RuleCase(
         "spec.serving.podTemplate.spec.containers[0]",
         "the container triton takes env, envFrom and volumeMounts only: the rest is the operator's "
         "(its resources are spec.serving.resources)",
         container(env=[{"name": "NCCL_DEBUG", "value": "INFO"}]),
         container(image="example.com/mine"),
     ),
-    Case(
+    RuleCase(
         "spec.serving.podTemplate.spec.containers[0].securityContext",
         f"securityContext {RESTRICTED}",
         pod(containers=[{"name": "proxy", "image": "example.com/proxy", "resources": {}}]),
         container(securityContext={"privileged": True}),
     ),
-    Case(
+    RuleCase(
         "spec.serving.podTemplate.spec.volumes[0].hostPath",
         f"hostPath {HOST}",
         pod(volumes=[{"name": "certificates", "secret": {"secretName": "ca"}}]),
         pod(volumes=[{"name": "root", "hostPath": {"path": "/"}}]),
     ),
     *(
-        Case(
+        RuleCase(
             f"spec.serving.podTemplate.spec.{name}",
             f"{name} {reason}",
             pod(priorityClassName="high", affinity={"nodeAffinity": {}}, runtimeClassName="nvidia"),
@@ -88,7 +88,7 @@ SERVING = (
         )
     ),
     *(
-        Case(
+        RuleCase(
             f"spec.serving.podTemplate.spec.securityContext.{name}",
             f"{name} {RESTRICTED}",
             pod(securityContext={"fsGroup": 1000, "fsGroupChangePolicy": "OnRootMismatch"}),

@@ -11,8 +11,8 @@ from hack.local_cluster import Cluster, Kubectl, wait_until
 from llmjp_operator.api import encode, parse_model
 from llmjp_operator.crd.definition import COLUMNS, build_definition
 from tests.operator.conftest import Models
-from tests.operator.objects import SPEC, Object, model
-from tests.operator.rules_table import CASES
+from tests.operator.crd.rule_cases import CASES
+from tests.operator.model_bodies import SPEC, Object, make_model_body
 
 pytestmark = pytest.mark.cluster
 
@@ -56,19 +56,21 @@ SERVING_STATUS: Object = {
 
 
 def test_defaults_are_those_of_the_values(models: Models) -> None:
-    stored = models.create(model()).body
-    assert stored["spec"] == encode(parse_model(model()).spec)
+    stored = models.create(make_model_body()).body
+    assert stored["spec"] == encode(parse_model(make_model_body()).spec)
     assert stored["spec"] != SPEC
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.path)
 def test_what_is_stored_is_what_is_read(models: Models, case: Any) -> None:
-    stored = models.create(model(case.accepted)).body
-    assert parse_model(stored).spec == parse_model(model(case.accepted)).spec
+    stored = models.create(make_model_body(case.accepted)).body
+    assert parse_model(stored).spec == parse_model(make_model_body(case.accepted)).spec
 
 
 def test_defaults_fill_what_is_left_out_of_an_object_that_is_there(models: Models) -> None:
-    stored = models.create(model({"serving": {"replicas": 0}, "storage": {"size": 5}})).body
+    stored = models.create(
+        make_model_body({"serving": {"replicas": 0}, "storage": {"size": 5}})
+    ).body
     assert stored["spec"]["serving"]["drainSeconds"] == 120
     assert stored["spec"]["storage"]["size"] == 5
     assert parse_model(stored).spec.storage.size == "5"
@@ -78,7 +80,7 @@ def test_a_new_default_changes_no_model_that_exists(
     cluster_with_crd: Cluster, namespace: Kubectl
 ) -> None:
     kubectl = cluster_with_crd.kubectl
-    namespace.apply(model(name="old"))
+    namespace.apply(make_model_body(name="old"))
     newer = json.loads(json.dumps(build_definition()))
     spec = newer["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     spec["properties"]["runtime"]["default"] = {"version": "9.9.9"}
@@ -89,7 +91,7 @@ def test_a_new_default_changes_no_model_that_exists(
     try:
         kubectl.apply(newer)
         wait_for_default(namespace, "9.9.9")
-        [again] = namespace.apply(model({"serving": {"replicas": 2}}, name="old"))
+        [again] = namespace.apply(make_model_body({"serving": {"replicas": 2}}, name="old"))
         assert again["spec"]["runtime"]["version"] == "1.2.1"
     finally:
         kubectl.apply(build_definition())
@@ -100,7 +102,7 @@ def wait_for_default(namespace: Kubectl, version: str) -> None:
     """Until the API server serves the schema that it was given."""
 
     def look() -> tuple[bool, str]:
-        [fresh] = namespace.apply(model(name="new"), options=["--dry-run=server"])
+        [fresh] = namespace.apply(make_model_body(name="new"), options=["--dry-run=server"])
         found = fresh["spec"]["runtime"]["version"]
         return found == version, found
 
@@ -108,7 +110,7 @@ def wait_for_default(namespace: Kubectl, version: str) -> None:
 
 
 def test_scale(cluster_with_crd: Cluster, namespace: Kubectl) -> None:
-    namespace.apply(model())
+    namespace.apply(make_model_body())
     namespace.patch_status("ljm/a", SERVING_STATUS)
     namespace("scale", "ljm/a", "--replicas=3", "--current-replicas=1")
     assert namespace.get("ljm", "a")["spec"]["serving"]["replicas"] == 3
@@ -118,7 +120,7 @@ def test_scale(cluster_with_crd: Cluster, namespace: Kubectl) -> None:
 
 
 def test_status_is_kept_whole_and_apart(cluster_with_crd: Cluster, namespace: Kubectl) -> None:
-    namespace.apply(model() | {"status": {"phase": "Failed"}})
+    namespace.apply(make_model_body() | {"status": {"phase": "Failed"}})
     assert "status" not in namespace.get("ljm", "a")
     namespace.patch_status("ljm/a", SERVING_STATUS)
     stored = namespace.get("ljm", "a")
@@ -131,7 +133,7 @@ def test_status_is_kept_whole_and_apart(cluster_with_crd: Cluster, namespace: Ku
 
 
 def test_columns(cluster_with_crd: Cluster, namespace: Kubectl) -> None:
-    namespace.apply(model())
+    namespace.apply(make_model_body())
     namespace.patch_status("ljm/a", SERVING_STATUS)
     header, row = namespace("get", "ljm").splitlines()
     assert header.split() == ["NAME", "PHASE", "BACKEND", "ENGINE", "READY", "PROGRESS", "AGE"]

@@ -11,12 +11,12 @@ from llmjp_builder.contracts.spec import Backend, Step
 from llmjp_operator.api import Model, Status, encode, parse_model
 from llmjp_operator.api.source import HuggingFace
 from llmjp_operator.errors import InvalidModel, OperatorError
-from tests.operator.objects import merged, model
-from tests.operator.rules_table import CASES
+from tests.operator.crd.rule_cases import CASES
+from tests.operator.model_bodies import make_model_body, merge_patch
 
 
 def test_the_smallest_model() -> None:
-    parsed = parse_model(model(name="llmjp"))
+    parsed = parse_model(make_model_body(name="llmjp"))
     assert parsed == Model(
         name="llmjp",
         namespace="default",
@@ -32,7 +32,7 @@ def test_the_smallest_model() -> None:
 
 
 def test_metadata_and_status() -> None:
-    body = model() | {
+    body = make_model_body() | {
         "metadata": {"name": "a", "namespace": "ml", "uid": "u-1", "generation": 4},
         "status": {"phase": "Building", "build": {"step": "convert", "percent": 41}, "later": 1},
     }
@@ -47,25 +47,25 @@ def test_metadata_and_status() -> None:
 
 def test_options_without_a_value_become_true() -> None:
     options = {"fast_build": "true", "weight_streaming": "false", "tokens_per_block": 64}
-    engine = parse_model(model({"engine": {"options": options}})).spec.engine
+    engine = parse_model(make_model_body({"engine": {"options": options}})).spec.engine
     assert engine.build_options == {
         "fast_build": True,
         "weight_streaming": False,
         "tokens_per_block": 64,
     }
-    assert parse_model(model()).spec.engine.build_options == {}
+    assert parse_model(make_model_body()).spec.engine.build_options == {}
 
 
 def test_quantities_are_text() -> None:
     changes = {"serving": {"resources": {"limits": {"cpu": 4, "memory": "64Gi"}}}}
-    limits = parse_model(model(changes)).spec.serving.resources.limits
+    limits = parse_model(make_model_body(changes)).spec.serving.resources.limits
     assert limits == {"cpu": "4", "memory": "64Gi"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.path)
 def test_values_written_out_are_read_back(case: Any) -> None:
-    spec = parse_model(model(case.accepted)).spec
-    assert parse_model(model() | {"spec": encode(spec)}).spec == spec
+    spec = parse_model(make_model_body(case.accepted)).spec
+    assert parse_model(make_model_body() | {"spec": encode(spec)}).spec == spec
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_values_written_out_are_read_back(case: Any) -> None:
 )
 def test_a_wrong_spec(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidModel) as refused:
-        parse_model(model(changes))
+        parse_model(make_model_body(changes))
     assert str(refused.value).startswith(message)
     assert refused.value.path == message.partition(":")[0]
     assert len(str(refused.value)) < 300
@@ -141,13 +141,16 @@ def test_a_wrong_spec(changes: dict[str, Any], message: str) -> None:
 )
 def test_a_wrong_object(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidModel) as refused:
-        parse_model(merged(model(), change))
+        parse_model(merge_patch(make_model_body(), change))
     assert str(refused.value).startswith(message)
 
 
 def test_a_status_that_is_none_counts_as_none() -> None:
     """Somebody else wrote it; it is written anew, and the model served all the same."""
-    assert parse_model(merged(model(), {"status": {"phase": "Asleep"}})).status == Status()
+    assert (
+        parse_model(merge_patch(make_model_body(), {"status": {"phase": "Asleep"}})).status
+        == Status()
+    )
 
 
 def test_errors_say_how_a_process_exits() -> None:
@@ -155,6 +158,6 @@ def test_errors_say_how_a_process_exits() -> None:
 
 
 def test_values_cannot_change() -> None:
-    spec = parse_model(model()).spec
+    spec = parse_model(make_model_body()).spec
     with pytest.raises(dataclasses.FrozenInstanceError):
         spec.engine.tensor_parallel = 2  # type: ignore[misc]

@@ -1,15 +1,15 @@
-"""What the tables of rules are made of."""
+"""The form of a rule's examples, and pieces of specs to write them with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.operator.objects import Object
+from tests.operator.model_bodies import Object
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """One rule. Examples are changes to the smallest model's spec."""
+class RuleCase:
+    """A rule with examples, which are changes to the smallest model's spec."""
 
     path: str
     sentence: str

@@ -1,4 +1,4 @@
-"""LlmJpModels to test with."""
+"""LlmJpModels as JSON, as users write them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ SPEC: Object = {
     "hardware": {"gpuProduct": "NVIDIA-H100-80GB-HBM3"},
     "storage": {"size": "100Gi"},
 }
-"""The least that a model needs."""
+"""The smallest spec."""
 
 
-def model(changes: Object | None = None, name: str = "a") -> Object:
-    """The smallest model with changes to its spec; None removes a field."""
-    spec = merged(SPEC, changes or {})
+def make_model_body(changes: Object | None = None, name: str = "a") -> Object:
+    """Return the smallest model with changes to its spec; None removes a field."""
+    spec = merge_patch(SPEC, changes or {})
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
 
 
-def merged(base: Object, changes: Object) -> Object:
-    """As a JSON merge patch has it."""
+def merge_patch(base: Object, changes: Object) -> Object:
+    """Return a copy with changes, merged as a JSON merge patch."""
     result = copy.deepcopy(base)
     for name, value in changes.items():
         if value is None:
             result.pop(name, None)
         elif isinstance(value, dict) and isinstance(result.get(name), dict):
-            result[name] = merged(result[name], value)
+            result[name] = merge_patch(result[name], value)
         else:
             result[name] = copy.deepcopy(value)
     return result
