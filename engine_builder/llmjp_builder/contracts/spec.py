@@ -102,7 +102,7 @@ class Source(_Contract):
     path: str | None = None
     repository: str | None = None
     revision: str | None = None
-    """Of the repository: a branch, tag or commit."""
+    """A branch, tag or commit of the repository."""
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.repository is None):
@@ -278,7 +278,7 @@ class Progress(_Contract):
 
     step: Step
     percent: float
-    """Of this step, 0 to 100."""
+    """Completed part of this step, 0 to 100."""
     bytes_done: int = 0
     bytes_total: int = 0
     """0 where the step has no size."""
@@ -300,7 +300,7 @@ class Resolution(_Contract):
     digest: str
     """20 hex digits that stand for the names and contents of all files."""
     bytes: int
-    """Of all files together."""
+    """Size of all files together."""
     config: Mapping[str, Any]
     """The part of config.json that planning needs (`llmjp_builder.planning`)."""
     revision: str | None = None
@@ -316,7 +316,7 @@ class Built(_Contract):
     cache_hit: bool
     """Whether the artefact was in the store already."""
     bytes: int
-    """Of all its files together."""
+    """Size of all its files together."""
     tensor_parallel: int
     pipeline_parallel: int
     gpu_product: str | None = None

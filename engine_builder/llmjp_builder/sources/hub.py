@@ -41,7 +41,7 @@ _MAX_IN_MEMORY = 64 << 20
 """A file that git itself holds has at most 10 MB on the hub; an index in LFS hardly more."""
 
 _MAX_SIZE = 1 << 60
-"""Of a file, in bytes: no disk holds more."""
+"""Largest credible file in bytes: no disk holds more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ _SYSTEM: Final = (
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
-"""Of Debian, Fedora, SUSE and Alpine."""
+"""Bundles of Debian, Fedora, SUSE and Alpine."""
 _CERTIFICATE: Final = re.compile(
     rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----"
 )

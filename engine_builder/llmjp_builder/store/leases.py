@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 _MAX_USER = 80
 _MAX_FILE = 200
-"""Of 255 bytes that file systems allow, as `replace_atomically` adds some."""
+"""Longest file name; file systems allow 255 bytes, and `replace_atomically` adds some."""
 
 SKEW_S = 300
 """Tolerated clock skew between machines: a lease ends this much later than it says."""
