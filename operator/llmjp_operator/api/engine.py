@@ -1,4 +1,4 @@
-"""What is built, on which hardware."""
+"""What is built, and for which hardware."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,45 +20,45 @@ _BUILDERS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeChoice:
-    """The versions that build and serve."""
+    """Versions to build and serve with."""
 
     version: Annotated[str, OneOf(tuple(RUNTIMES))] = DEFAULT_RUNTIME
-    """A row of the runtime table. It is stored when the model is created, so that a newer operator
-    with a newer default rebuilds nothing. To move to another row, set it."""
+    """A row of the runtime table. It is stored when the model is created, so that upgrading the
+    operator to a newer default rebuilds nothing. Set it to move to another row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """The nodes to build and serve on: both on the same kind of GPU."""
+    """Nodes to build and serve on, with the same kind of GPU for both."""
 
     gpu_product: Annotated[LabelValue, Length(1, 63)] | None = None
-    """The nodes' label `nvidia.com/gpu.product`. Left out: any GPU, or for backend torch none."""
+    """Node label `nvidia.com/gpu.product`. Left out: any GPU, or none for backend torch."""
     gpus_per_node: Annotated[int, Range(1, 64)] = 8
-    """A model whose tensorParallel x pipelineParallel is more than this is not served yet; the
-    condition Accepted says so."""
+    """GPUs of one node. A model that needs more (tensorParallel x pipelineParallel) cannot be
+    served yet; the condition Accepted says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextsConfigMap:
-    """A key of a ConfigMap that holds texts."""
+    """A key of a ConfigMap with calibration texts."""
 
     name: ObjectName
-    """Of the ConfigMap, in the model's namespace."""
+    """Name of a ConfigMap in the model's namespace."""
     key: DataKey = "texts.txt"
-    """Inside the ConfigMap: UTF-8, one passage per line."""
+    """Key in the ConfigMap; its value is UTF-8 with one passage per line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationSource:
-    """The texts that FP8 scales are measured on."""
+    """Texts that FP8 scales are calibrated on."""
 
     config_map_ref: TextsConfigMap | None = None
-    """Left out: the built-in Japanese texts."""
+    """ConfigMap with texts; left out: the built-in Japanese texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """What is built from the checkpoint. Any change builds beside what serves, then rolls out."""
+    """The engine to build. A change is built beside the old engine, then rolled out."""
 
     RULES: ClassVar[tuple[CelRule, ...]] = (
         CelRule(
@@ -120,38 +120,38 @@ class Engine:
     )
 
     backend: Backend = Backend.TENSORRT
-    """What generates the tokens: `tensorrt` TensorRT-LLM's engines, `pytorch` its LLM API,
-    `vllm` vLLM, `torch` the executor of llmjp-serving, which also runs without a GPU."""
+    """What generates tokens: `tensorrt` TensorRT-LLM engines, `pytorch` its LLM API, `vllm` vLLM,
+    `torch` the executor of llmjp-serving, which also runs without a GPU."""
     quantization: Literal["none", "fp8"] = "none"
-    """`fp8`: the decoder's linear layers in FP8, one scale per tensor."""
+    """`fp8`: the decoder's linear layers in FP8, with one scale per tensor."""
     kv_cache: Literal["auto", "fp8"] = "auto"
-    """Keys and values: `auto` in the element type, `fp8` in half the memory."""
+    """Element type of keys and values: `auto` is `dtype`, `fp8` takes half the memory."""
     dtype: Literal["auto", "bfloat16", "float16"] = "auto"
-    """Of what is not quantised; `auto` is the checkpoint's own."""
+    """Element type of everything that is not quantised; `auto` is the checkpoint's."""
     calibration: CalibrationSource | None = None
-    """For quantization fp8."""
+    """Calibration for quantization fp8."""
     tensor_parallel: Annotated[int, Range(1, MAX_RANKS)] = 1
-    """GPUs that share every layer."""
+    """Number of GPUs that share every layer."""
     pipeline_parallel: Annotated[int, Range(1, MAX_RANKS)] = 1
-    """Groups of such GPUs, each with a part of the layers."""
+    """Number of stages, groups of such GPUs that hold a part of the layers each."""
     pad_intermediate: Annotated[int, Range(0, 4096)] = 0
-    """Zeros fill the MLP's width per GPU up to a multiple of this, which changes no result: 16
-    where FP8 needs it. 0 fills nothing."""
+    """Pad the MLP width per GPU with zeros to a multiple of this, which changes no result; FP8 may
+    need 16. 0 pads nothing."""
     max_batch_size: Annotated[int, Range(1, 4096)] = 64
-    """Requests that are worked on at once."""
+    """Largest number of requests in a batch."""
     max_input_len: Annotated[int, Range(1, 1_048_576)] | None = None
-    """Tokens of a prompt; left out: what maxSeqLen leaves."""
+    """Largest number of tokens of a prompt; left out: limited by maxSeqLen only."""
     max_seq_len: Annotated[int, Range(2, 1_048_576)] = 4096
-    """Tokens of prompt and reply together."""
+    """Largest number of tokens of prompt and reply together."""
     options: Annotated[
         Mapping[str, Annotated[int | str, IntegerOrString(), Length(0, 64)]] | None, Entries(64)
     ] = None
-    """Further options of trtllm-build, checked against the runtime's version before the build. An
-    option without a value is switched on by "true", in quotes."""
+    """Further options of trtllm-build, validated for the runtime's version before the build. Write
+    "true", in quotes, for an option without a value."""
 
     @property
     def build_options(self) -> Mapping[str, int | str | bool]:
-        """The options as the builder takes them: what has no value is true or false."""
+        """The options as the builder takes them: "true" and "false" as booleans."""
         switches = {"true": True, "false": False}
         return {
             name: switches.get(str(value), value) for name, value in (self.options or {}).items()

@@ -1,7 +1,7 @@
-"""What may be laid over the pods that serve: an allow-list.
+"""Overlay for the serving pods: an allow-list of fields.
 
-The API server stores nothing else, and refuses by name what would raise privileges. Objects below
-are passed on as they are; the API server checks them when the pods are made.
+The API server prunes all other fields and refuses by name those that would raise privileges. Opaque
+objects are passed on; the API server validates them when the pods are created.
 """
 
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ _RESTRICTED: Final = "must be left out: the operator sets what PodSecurity restr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A sidecar, or additions to the container `triton`, which serves; fields as in a pod."""
+    """A sidecar, or additions to the serving container `triton`; fields as in a pod."""
 
     RULES: ClassVar[tuple[CelRule, ...]] = (
         CelRule(
@@ -71,7 +71,7 @@ class Container:
     startup_probe: OpaqueObject | None = None
     lifecycle: OpaqueObject | None = None
     restart_policy: Literal["Always"] | None = None
-    """Of an init container that goes on running beside the others."""
+    """For an init container that keeps running beside the others."""
     security_context: Annotated[OpaqueObject | None, Forbidden(_RESTRICTED)] = None
 
 
@@ -89,7 +89,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSecurityContext:
-    """Groups that own volumes; fields as in a pod, and the rest is the operator's."""
+    """Groups that own volumes; fields as in a pod. The operator sets the rest."""
 
     fs_group: int | None = None
     fs_group_change_policy: Literal["Always", "OnRootMismatch"] | None = None
@@ -103,17 +103,17 @@ class PodSecurityContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodTemplateSpec:
-    """Of the pods; fields as in a pod."""
+    """Spec of the pods; fields as in a pod."""
 
     affinity: OpaqueObject | None = None
-    """Beside what `hardware.gpuProduct` asks for."""
+    """Added to what `hardware.gpuProduct` requires."""
     topology_spread_constraints: OpaqueList = ()
     priority_class_name: ObjectName | None = None
     runtime_class_name: ObjectName | None = None
-    """Such as `nvidia`."""
+    """RuntimeClass, such as `nvidia`."""
     scheduler_name: ObjectName | None = None
     image_pull_secrets: OpaqueList = ()
-    """Besides the operator's own."""
+    """Added to the operator's own."""
     host_aliases: OpaqueList = ()
     dns_policy: Literal["ClusterFirst", "Default", "None"] | None = None
     dns_config: OpaqueObject | None = None
@@ -122,7 +122,7 @@ class PodTemplateSpec:
     containers: Annotated[tuple[Container, ...], Items(8, "name")] = ()
     """Merged with the operator's by name."""
     init_containers: Annotated[tuple[Container, ...], Items(8, "name")] = ()
-    """Before the operator's."""
+    """Run before the operator's."""
 
     host_network: Annotated[bool | None, Forbidden(_HOST)] = None
     host_pid: Annotated[bool | None, Forbidden(_HOST)] = None
@@ -169,9 +169,9 @@ class PodMetadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodTemplate:
-    """An overlay, merged by Kubernetes' merge keys."""
+    """Overlay, merged by Kubernetes' merge keys."""
 
     metadata: PodMetadata = field(default_factory=PodMetadata)
-    """Besides the operator's own."""
+    """Added to the operator's own."""
     spec: PodTemplateSpec = field(default_factory=PodTemplateSpec)
-    """Besides the operator's own."""
+    """Added to the operator's own."""

@@ -1,4 +1,4 @@
-"""What pods ask for and where they may run."""
+"""Resources of pods, and nodes that they may run on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,22 +26,22 @@ class Resources:
     )
 
     requests: Quantities | None = None
-    """By resource. Where cpu or memory are left out, the operator's estimate holds."""
+    """By resource. Where cpu or memory is left out, the operator estimates it."""
     limits: Quantities | None = None
     """By resource."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toleration:
-    """A taint that the pods tolerate."""
+    """A node taint that the pods tolerate."""
 
     key: Annotated[str, Length(1, 316)] | None = None
-    """Of the taint; left out: every key."""
+    """Key of the taint; left out: every key."""
     operator: Literal["Exists", "Equal"] | None = None
-    """`Equal` where it is left out."""
+    """Left out: `Equal`."""
     value: Annotated[str, Length(0, 63)] | None = None
-    """Of the taint, for operator Equal."""
+    """Value of the taint, for operator Equal."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Of the taint; left out: every effect."""
+    """Effect of the taint; left out: every effect."""
     toleration_seconds: int | None = None
-    """How long a pod stays after a NoExecute taint came; left out: for ever."""
+    """Seconds that a pod stays on a node with a new NoExecute taint; left out: indefinitely."""

@@ -1,4 +1,4 @@
-"""How the engine is served. Nothing here builds; a change rolls the pods at most."""
+"""How the engine is served. A change here builds nothing; at most it rolls the pods."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -12,53 +12,53 @@ from llmjp_operator.api.scheduling import Resources, Toleration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What clients connect to."""
+    """The Service that clients connect to."""
 
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
-    """Of the Service. A headless one, for clients that balance themselves, is always beside it."""
+    """Type of the Service. A headless Service for client-side balancing always exists as well."""
     annotations: Annotations | None = None
-    """Of the Service, for load balancers."""
+    """Annotations of the Service, for load balancers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """Encryption of the endpoints."""
+    """TLS of the endpoints."""
 
     secret_name: Annotated[
         str,
         Length(0, 253),
         Matches(r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", "must be the name of a Secret, or empty"),
     ] = ""
-    """A Secret of type kubernetes.io/tls in the model's namespace; empty: no encryption."""
+    """A Secret of type kubernetes.io/tls in the model's namespace; empty: no TLS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """The pods that answer."""
+    """The pods that serve."""
 
     replicas: Annotated[int, Range(0, 1000)] = 1
-    """Pods, each with tensorParallel x pipelineParallel GPUs. `kubectl scale` and autoscalers write
-    here; 0 stops serving and keeps the engine."""
+    """Number of pods, each with tensorParallel x pipelineParallel GPUs. `kubectl scale` and
+    autoscalers set it; 0 stops serving and keeps the engine."""
     resources: Resources = field(default_factory=Resources)
-    """Of the container that serves."""
+    """Resources of the serving container."""
     node_selector: Labels | None = None
-    """Labels of the nodes they may run on, besides `hardware.gpuProduct`."""
+    """Node labels that the pods require, besides `hardware.gpuProduct`."""
     tolerations: Annotated[tuple[Toleration, ...], Items(32)] = ()
-    """Taints of the nodes they may run on."""
+    """Node taints that the pods tolerate."""
     max_surge: Annotated[int, Range(0, 1)] = 1
-    """1: a new pod beside the old ones, which go when it is ready. 0, for scarce GPUs: an old pod
-    goes first; the downtime is announced, and the previous engine comes back if the new one does
-    not become ready."""
+    """1: a new pod starts beside the old ones, which end once it is ready. 0, for scarce GPUs: an
+    old pod ends first; a condition announces the downtime, and the previous engine comes back if
+    the new one does not become ready."""
     drain_seconds: Annotated[int, Range(0, 3600)] = 120
-    """How long a pod that ends may take to finish its running streams."""
+    """Seconds that a terminating pod has to finish its running requests."""
     kv_cache_fraction: Annotated[float, Range(0.01, 0.99)] = KV_CACHE_FRACTION
-    """Of the GPU memory that the weights leave, for keys and values. Backend torch sizes its cache
-    by maxBatchSize and maxSeqLen instead."""
+    """Share of the GPU memory left by the weights that the KV cache takes. Backend torch sizes its
+    cache by maxBatchSize and maxSeqLen instead."""
     max_queue: Annotated[int, Range(0, 65536)] = MAX_QUEUE
-    """Requests that may wait in a pod; more are refused."""
+    """Requests that may wait in a pod; further ones are refused."""
     service: Service = field(default_factory=Service)
-    """What clients connect to."""
+    """The Service that clients connect to."""
     tls: Tls = field(default_factory=Tls)
-    """Encryption of the endpoints."""
+    """TLS of the endpoints."""
     pod_template: PodTemplate = field(default_factory=PodTemplate)
-    """An overlay over the pods, for what has no field here."""
+    """Overlay for the pods, for what has no field here."""

@@ -14,9 +14,9 @@ class TokenSecret:
     """A key of a Secret that holds a Hugging Face token."""
 
     name: ObjectName
-    """Of the Secret, in the model's namespace."""
+    """Name of a Secret in the model's namespace."""
     key: DataKey = "token"
-    """Inside the Secret."""
+    """Key in the Secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,14 +24,14 @@ class CertificateSecret:
     """A key of a Secret that holds PEM certificates."""
 
     name: ObjectName
-    """Of the Secret, in the model's namespace."""
+    """Name of a Secret in the model's namespace."""
     key: DataKey = "ca.crt"
-    """Inside the Secret."""
+    """Key in the Secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HuggingFace:
-    """A repository of Hugging Face's hub, or of a mirror."""
+    """A repository on the Hugging Face hub, or on a mirror."""
 
     repository: Annotated[
         str,
@@ -50,10 +50,10 @@ class HuggingFace:
             "must be a branch, a tag or a commit of the repository",
         ),
     ] = "main"
-    """A branch, tag or commit. It is pinned to a commit once, when the model is created or its
-    source changes: `status.source.revision`."""
+    """A branch, tag or commit. It is pinned to a commit (`status.source.revision`) when the model
+    is created or its source changes."""
     token_secret_ref: TokenSecret | None = None
-    """For gated and private repositories. Only the Jobs that download see it."""
+    """Access token for gated and private repositories. Only the Jobs that download can read it."""
     endpoint: (
         Annotated[
             str,
@@ -65,17 +65,17 @@ class HuggingFace:
         ]
         | None
     ) = None
-    """A mirror of the hub; https://huggingface.co where it is left out."""
+    """URL of a mirror; left out: https://huggingface.co."""
     ca_secret_ref: CertificateSecret | None = None
-    """Authorities to trust besides the public ones, for a mirror with a certificate of its own."""
+    """Certificate authorities to trust besides the public ones, for a mirror with its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersistentVolumeClaim:
-    """A folder on a volume that exists already; it is only read."""
+    """A folder on an existing volume; it is only read."""
 
     claim_name: ObjectName
-    """In the model's namespace."""
+    """Name of a claim in the model's namespace."""
     path: Annotated[
         str,
         Length(0, 500),
@@ -84,7 +84,7 @@ class PersistentVolumeClaim:
             "must be a folder inside the claim: no slash in front, no . or .. in it",
         ),
     ] = ""
-    """The folder with config.json, relative to the volume; empty: the volume itself."""
+    """Folder with config.json, relative to the volume; empty: the volume's root."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +100,9 @@ class CheckpointSource:
     )
 
     hugging_face: HuggingFace | None = None
-    """Downloaded, and verified against the hub's checksums."""
+    """A repository to download and to verify against the hub's checksums."""
     persistent_volume_claim: PersistentVolumeClaim | None = None
-    """Read where it lies, without a network."""
+    """A folder to read in place, without network access."""
 
     @property
     def reference_digest(self) -> str:
@@ -127,7 +127,7 @@ class CheckpointSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LicenceAcceptance:
-    """What was agreed to."""
+    """Acceptance of the model's licence."""
 
     accepted: (
         Annotated[
@@ -140,6 +140,6 @@ class LicenceAcceptance:
         ]
         | None
     ) = None
-    """The licence that somebody read and accepted. Models with terms of their own (llm-jp-3-172b
-    but for alpha1 and alpha2) need it: until then the phase is Blocked, with the terms' name and
-    address, and nothing is downloaded."""
+    """Identifier of the licence that you read and accept. Models with terms of their own
+    (llm-jp-3-172b, except alpha1 and alpha2) require it: until then the phase is Blocked, the
+    message names the terms and their address, and nothing is downloaded."""

@@ -1,4 +1,4 @@
-"""The spec as a whole, and the rules between its parts."""
+"""The whole spec, and the rules between its parts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -54,7 +54,7 @@ def _join_choices(numbers: tuple[int, ...]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """What is wanted."""
+    """Desired state."""
 
     RULES: ClassVar[tuple[CelRule, ...]] = (
         CelRule(
@@ -87,19 +87,19 @@ class Spec:
     source: CheckpointSource
     """The Hugging Face checkpoint."""
     licence: LicenceAcceptance = field(default_factory=LicenceAcceptance)
-    """What was agreed to."""
+    """Acceptance of the model's licence."""
     runtime: RuntimeChoice = field(default_factory=RuntimeChoice)
-    """The versions that build and serve."""
+    """Versions to build and serve with."""
     hardware: Hardware = field(default_factory=Hardware)
-    """The nodes to build and serve on."""
+    """Nodes to build and serve on."""
     engine: Engine = field(default_factory=Engine)
     """What is built from the checkpoint."""
     build: Build = field(default_factory=Build)
     """The Job that builds."""
     storage: Storage
-    """The volume of the artefacts."""
+    """The volume for artefacts."""
     serving: Serving = field(default_factory=Serving)
-    """The pods that answer."""
+    """The pods that serve."""
 
     @property
     def serving_gpus(self) -> int:

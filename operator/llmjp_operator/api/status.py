@@ -1,4 +1,4 @@
-"""What the operator says about a model."""
+"""Status of a model, as the operator writes it."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,70 +9,70 @@ from llmjp_builder.contracts.spec import Failure, Step
 
 
 class Phase(StrEnum):
-    """Where a model is, in one word; the conditions say why."""
+    """State of a model in one word; the conditions say why."""
 
     PENDING = "Pending"
-    """Not looked at yet."""
+    """The operator has not seen the model yet."""
     BLOCKED = "Blocked"
-    """Nothing goes on before a person does something: accept a licence, mend the spec."""
+    """Nothing happens until a person acts: accepts a licence, fixes the spec."""
     RESOLVING = "Resolving"
-    """The source is pinned to a commit and hashed."""
+    """A Job pins the source to a commit and hashes its files."""
     BUILDING = "Building"
-    """An engine is built; what served before goes on serving."""
+    """A Job builds the engine; the previous one keeps serving."""
     ROLLING_OUT = "RollingOut"
-    """Pods start, or change to another engine."""
+    """Pods are starting, or switching to another engine."""
     SERVING = "Serving"
-    """As many pods as wanted are ready, on the engine that the spec describes."""
+    """All replicas are ready, on the engine that the spec describes."""
     DEGRADED = "Degraded"
-    """Something serves, but not all that the spec asks for."""
+    """Pods serve, but not everything that the spec asks for."""
     FAILED = "Failed"
-    """Nothing serves, and what was tried failed."""
+    """No pod serves, and the last attempt failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """One claim about the model, as Kubernetes writes them."""
+    """One aspect of the model's state, as in the Kubernetes API conventions."""
 
     type: Annotated[str, Length(1, 316)]
     """`Accepted`, `EngineReady`, `Available` or `Progressing`."""
     status: Literal["True", "False", "Unknown"]
-    """Whether it holds."""
+    """Whether the condition holds."""
     observed_generation: int | None = None
-    """Of the spec that it was judged by."""
+    """Generation of the spec that this was judged by."""
     last_transition_time: Annotated[str, Timestamp()]
     """When `status` last changed."""
     reason: Annotated[str, Length(1, 1024)]
-    """One word, for programs."""
+    """One word for programs."""
     message: Annotated[str, Length(0, 32768)] = ""
-    """A sentence, for people."""
+    """A sentence for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceStatus:
-    """The source, pinned."""
+    """The pinned source."""
 
     revision: str | None = None
-    """Commit of the repository; none for a volume."""
+    """Commit of the repository; absent for a volume."""
     digest: str | None = None
-    """Of the list of files with their SHA-256."""
+    """Digest of the list of files with their SHA-256."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStatus:
-    """The artefacts."""
+    """Artefacts of the model."""
 
     key: str | None = None
-    """What the spec asks for."""
+    """Key of the artefact that the spec asks for."""
     active: str | None = None
-    """What serves."""
+    """Key of the artefact that serves."""
     previous: str | None = None
-    """What served before, kept to go back to."""
+    """Key of the artefact that served before, kept for going back."""
     cache_hit: bool | None = None
-    """Whether `key` was there already, so that nothing was built."""
+    """Whether `key` was already in the store, so that nothing was built."""
     compute_capability: str | None = None
-    """Of the GPU that `key` is for."""
+    """Compute capability of the GPUs that `key` was built for."""
     trtllm_version: str | None = None
-    """That `key` is for."""
+    """TensorRT-LLM version that `key` was built with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,49 +82,49 @@ class BuildStatus:
     job: str | None = None
     """Name of the Job."""
     step: Step | None = None
-    """What it does."""
+    """Step of the build."""
     percent: Annotated[int, Range(0, 100)] | None = None
-    """Of this step."""
+    """Percent of this step."""
     eta_seconds: Annotated[int, Range(0, 31_536_000)] | None = None
-    """Until this step ends."""
+    """Seconds until this step ends."""
     failure: Failure | None = None
-    """Why it failed."""
+    """Why the build failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where clients connect to, inside the cluster."""
+    """Addresses for clients inside the cluster."""
 
     grpc: str
     """`host:port`."""
     http: str
-    """`host:port`; empty with TLS, which Triton's HTTP does not have."""
+    """`host:port`; empty with TLS, which Triton's HTTP does not support."""
     model: str
     """Name of the Triton model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What is. Written by the operator only."""
+    """Observed state. Only the operator writes it."""
 
     observed_generation: int | None = None
-    """Of the spec that all this is about."""
+    """Generation of the spec that this status describes."""
     phase: Phase | None = None
-    """Where the model is, in one word."""
+    """State of the model in one word."""
     conditions: Annotated[tuple[Condition, ...], Items(16, "type")] = ()
-    """`Accepted`: the spec can be carried out. `EngineReady`: the artefact is there. `Available`:
-    a pod answers. `Progressing`: something is under way."""
+    """`Accepted`: the spec is valid. `EngineReady`: the artefact is in the store. `Available`: a
+    pod is ready. `Progressing`: a build or rollout is under way."""
     source: SourceStatus = field(default_factory=SourceStatus)
-    """The source, pinned."""
+    """The pinned source."""
     engine: EngineStatus = field(default_factory=EngineStatus)
-    """The artefacts."""
+    """Artefacts of the model."""
     build: BuildStatus = field(default_factory=BuildStatus)
     """The build of `engine.key`."""
     replicas: Annotated[int, Range(0, 100_000)] | None = None
-    """Pods that are there."""
+    """Number of pods."""
     ready_replicas: Annotated[int, Range(0, 100_000)] | None = None
-    """Pods that answer."""
+    """Number of ready pods."""
     selector: str | None = None
-    """Labels of the pods, for autoscalers."""
+    """Label selector of the pods, for autoscalers."""
     endpoint: Endpoint | None = None
-    """Where clients connect to, inside the cluster."""
+    """Addresses for clients inside the cluster."""

@@ -1,4 +1,4 @@
-"""Where artefacts are kept, and the Jobs that make them."""
+"""Where artefacts are stored, and the Jobs that build them."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
@@ -15,15 +15,15 @@ class Build:
     """The Job that builds."""
 
     resources: Resources = field(default_factory=Resources)
-    """Of its container."""
+    """Resources of the Job's container."""
     node_selector: Labels | None = None
-    """Labels of the nodes it may run on, besides `hardware.gpuProduct`."""
+    """Node labels that the pod requires, besides `hardware.gpuProduct`."""
     tolerations: Annotated[tuple[Toleration, ...], Items(32)] = ()
-    """Taints of the nodes it may run on."""
+    """Node taints that the pod tolerates."""
     active_deadline_seconds: Annotated[int, Range(60, 604_800)] = 21600
-    """After this the build is ended and counts as failed."""
+    """Seconds after which the build is stopped and counts as failed."""
     backoff_limit: Annotated[int, Range(0, 20)] = 3
-    """Retries after failures that may pass. Others are not retried until the spec changes."""
+    """Retries of transient failures. Other failures are not retried until the spec changes."""
 
 
 def _make_immutable_rule(name: str, absent: str, reason: str) -> CelRule:
@@ -33,7 +33,7 @@ def _make_immutable_rule(name: str, absent: str, reason: str) -> CelRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
-    """The volume of the artefacts: one that is made (`size`), or one that exists."""
+    """The volume for artefacts: a new one (`size`), or an existing claim."""
 
     RULES: ClassVar[tuple[CelRule, ...]] = (
         CelRule(
@@ -75,25 +75,25 @@ class Storage:
     )
 
     size: Quantity | None = None
-    """Of the volume that is made for this model."""
+    """Size of the volume that is created for this model."""
     storage_class_name: ObjectName | None = None
-    """Left out: the cluster's default."""
+    """Storage class; left out: the cluster's default."""
     access_mode: AccessMode | None = None
-    """`ReadWriteMany` where it is left out. With `ReadWriteOnce`, building and serving are pinned
-    to one node, which must have room for both."""
+    """Left out: `ReadWriteMany`. With `ReadWriteOnce`, building and serving share one node, which
+    must have room for both."""
     existing_claim: ObjectName | None = None
-    """A PersistentVolumeClaim in the model's namespace instead; several models may share it, and
-    then share what is equal."""
+    """An existing PersistentVolumeClaim in the model's namespace. Several models may share it;
+    equal artefacts are then built and stored once."""
     on_delete: Literal["Retain", "Delete"] = "Retain"
-    """What becomes of the volume when the model is deleted."""
+    """What happens to the volume when the model is deleted."""
     keep_engines: Annotated[int, Range(1, 100)] = 2
-    """Artefacts of this model that are kept, the newest first; what is in use is never removed."""
+    """Artefacts of this model to keep, newest first; artefacts in use are never removed."""
 
     def __post_init__(self) -> None:
         if (self.size is None) == (self.existing_claim is None):
             raise ValueError(self.RULES[0].sentence)
 
     @property
-    def made_with(self) -> AccessMode:
-        """Access mode of the volume that is made."""
+    def created_access_mode(self) -> AccessMode:
+        """Access mode of the volume that is created."""
         return self.access_mode or "ReadWriteMany"

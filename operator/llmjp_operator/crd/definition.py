@@ -24,7 +24,7 @@ from llmjp_operator.names import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """What `kubectl get` prints of every model."""
+    """A column that `kubectl get` prints."""
 
     name: str
     path: str
@@ -32,25 +32,29 @@ class Column:
     meaning: str
     type: Literal["string", "integer", "date"] = "string"
     wide: bool = False
-    """With `--output=wide` only."""
+    """Whether it is printed with `--output=wide` only."""
 
 
 COLUMNS: Final = (
-    Column(name="Phase", path=".status.phase", meaning="Where the model is, in one word."),
+    Column(name="Phase", path=".status.phase", meaning="State of the model in one word."),
     Column(name="Backend", path=".spec.engine.backend", meaning="What generates the tokens."),
     Column(name="Engine", path=".status.engine.active", meaning="Key of the artefact that serves."),
-    Column(name="Ready", path=".status.readyReplicas", meaning="Pods that answer.", type="integer"),
+    Column(
+        name="Ready", path=".status.readyReplicas", meaning="Number of ready pods.", type="integer"
+    ),
     Column(
         name="Progress",
         path=".status.build.percent",
         meaning="Percent of the build's step.",
         type="integer",
     ),
-    Column(name="Age", path=".metadata.creationTimestamp", meaning="Of the model.", type="date"),
+    Column(
+        name="Age", path=".metadata.creationTimestamp", meaning="Age of the model.", type="date"
+    ),
     Column(
         name="Wanted",
         path=".spec.serving.replicas",
-        meaning="Pods that are wanted.",
+        meaning="Number of pods that the spec asks for.",
         type="integer",
         wide=True,
     ),
@@ -60,7 +64,7 @@ COLUMNS: Final = (
         meaning="Key of the artefact that the spec asks for.",
         wide=True,
     ),
-    Column(name="Step", path=".status.build.step", meaning="What the build does.", wide=True),
+    Column(name="Step", path=".status.build.step", meaning="Step of the build.", wide=True),
     Column(
         name="Message",
         path='.status.conditions[?(@.type=="Progressing")].message',
@@ -70,7 +74,7 @@ COLUMNS: Final = (
 )
 
 DESCRIPTION: Final = (
-    "An llm-jp-3 model: where it comes from, what is built of it, and how it is served."
+    "An llm-jp-3 model: its source, the engine built from it, and how it is served."
 )
 
 NAME_RULES: Final = (
@@ -88,7 +92,7 @@ NAME_RULES: Final = (
 
 
 def build_definition() -> Object:
-    """The object to apply."""
+    """Return the CustomResourceDefinition."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

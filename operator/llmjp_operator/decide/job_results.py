@@ -167,7 +167,7 @@ def _explain_silent_end(
         message = "the cluster took its pod away: an eviction, a preemption or a lost node"
         return Failure(code=LOST_POD, step=step, message=message, retryable=True)
     last = termination.message.strip().splitlines()[-1:] or ["it left no message"]
-    message = f"ended with exit code {termination.exit_code} ({termination.reason}): {last[0]}"
+    message = f"terminated with exit code {termination.exit_code} ({termination.reason}): {last[0]}"
     return Failure(code="internal", step=step, message=message, retryable=True)
 
 

@@ -35,7 +35,7 @@ def is_single_node(model: Model, snapshot: Snapshot) -> bool:
     """Return whether only one node at a time can mount the store."""
     existing = model.spec.storage.existing_claim
     if existing is None:
-        return model.spec.storage.made_with == "ReadWriteOnce"
+        return model.spec.storage.created_access_mode == "ReadWriteOnce"
     claim = snapshot.claims.get(existing)
     return claim is not None and not _MANY.intersection(claim.access_modes)
 

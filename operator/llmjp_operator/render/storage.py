@@ -24,7 +24,7 @@ def render_claim(model: Model) -> Object | None:
     if storage.size is None:
         return None
     spec: Object = {
-        "accessModes": [storage.made_with],
+        "accessModes": [storage.created_access_mode],
         "resources": {"requests": {"storage": normalize_quantity(storage.size)}},
     }
     if storage.storage_class_name is not None:

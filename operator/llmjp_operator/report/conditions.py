@@ -1,4 +1,4 @@
-"""The four claims about a model, with reasons and sentences. Pure."""
+"""Conditions of a model: status, reason and message of each. Pure."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 
 
 _MAX_SHOWN = 600
-"""Characters of a pod's last words that are repeated."""
-
+"""Characters of a pod's termination message that a condition repeats."""
 
 HINT_TO_RETRY = (
     f"to try again with nothing changed: kubectl annotate --overwrite ljm/NAME {RETRY}=1"
 )
-"""For failures that only a person can end, but not by changing the spec."""
+"""For failures that may pass without a change of the spec, such as a token that was added."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Something about a model that holds, does not hold, or is not known."""
+    """What holds of one type of condition."""
 
     type: str
     holds: bool | None
+    """None where it is not known."""
     reason: str
     message: str
 
 
 def judge_conditions(model: Model, snapshot: Snapshot, decision: Decision) -> tuple[Verdict, ...]:
-    """Accepted, EngineReady, Available, Progressing."""
+    """Return the verdicts on Accepted, EngineReady, Available and Progressing."""
     return (
         _judge_accepted(decision),
         _judge_engine_ready(model, snapshot, decision),
@@ -48,12 +48,12 @@ def judge_conditions(model: Model, snapshot: Snapshot, decision: Decision) -> tu
 def _judge_accepted(decision: Decision) -> Verdict:
     if decision.problem is not None:
         return Verdict("Accepted", False, decision.problem.reason, decision.problem.message)
-    return Verdict("Accepted", True, "Accepted", "the spec can be carried out")
+    return Verdict("Accepted", True, "Accepted", "the spec is accepted")
 
 
 def _judge_engine_ready(model: Model, snapshot: Snapshot, decision: Decision) -> Verdict:
     if decision.problem is not None:
-        message = "nothing is built before the spec is accepted"
+        message = "nothing is built until the spec is accepted"
         return Verdict("EngineReady", None, "NotAccepted", message)
     if (doing := _describe_jobs(model, snapshot, decision)) is not None:
         return Verdict("EngineReady", False, *doing)
@@ -61,24 +61,22 @@ def _judge_engine_ready(model: Model, snapshot: Snapshot, decision: Decision) ->
     if decision.incompatible is not None:
         return Verdict("EngineReady", False, "Incompatible", decision.incompatible)
     if decision.cache_hit:
-        return Verdict(
-            "EngineReady", True, "CacheHit", f"{decision.artefact.key} was there already"
-        )
+        message = f"{decision.artefact.key} was already in the store"
+        return Verdict("EngineReady", True, "CacheHit", message)
     return Verdict("EngineReady", True, "Built", f"{decision.artefact.key} was built")
 
 
 def _judge_available(model: Model, snapshot: Snapshot, active: str | None) -> Verdict:
     live, wanted = snapshot.deployment, model.spec.serving.replicas
     if live is None:
-        return Verdict("Available", False, "NoEngine", "nothing was rolled out yet")
+        return Verdict("Available", False, "NoEngine", "nothing has been rolled out yet")
     if live.ready:
-        message = f"{live.ready} of {wanted} pods answer, on {active}"
+        message = f"{live.ready} of {wanted} pods are ready, serving {active}"
         return Verdict("Available", True, "PodsReady", message)
     if wanted == 0:
         return Verdict("Available", False, "ScaledToZero", "spec.serving.replicas is 0")
-    return Verdict(
-        "Available", False, "NoPodReady", _find_pod_problem(model, snapshot) or "pods are starting"
-    )
+    message = _find_pod_problem(model, snapshot) or "pods are starting"
+    return Verdict("Available", False, "NoPodReady", message)
 
 
 def _judge_progressing(model: Model, snapshot: Snapshot, decision: Decision) -> Verdict:
@@ -94,53 +92,50 @@ def _judge_progressing(model: Model, snapshot: Snapshot, decision: Decision) -> 
 def _judge_rollout(model: Model, snapshot: Snapshot, decision: Decision) -> Verdict:
     assert decision.rollout is not None, "there is something to deploy"
     assert decision.artefact is not None
-    live, key, trouble = (
-        snapshot.deployment,
-        decision.artefact.key,
-        _find_pod_problem(model, snapshot),
-    )
-    why = f": {trouble}" if trouble else ""
+    live, key = snapshot.deployment, decision.artefact.key
+    problem = _find_pod_problem(model, snapshot)
+    why = f": {problem}" if problem else ""
     if decision.rollout.rolled_back:
         message = (
-            f"pods on {key} did not become ready and were taken back, "
-            f"{decision.rollout.artefact.key} serves again; mend the spec{why}"
+            f"pods on {key} did not become ready and were rolled back; "
+            f"{decision.rollout.artefact.key} is serving again. Fix the spec{why}"
         )
         return Verdict("Progressing", False, "RolledBack", message)
     if live is None or live.pods != decision.pod_digest or not live.observed:
         if live is not None and live.ready and model.spec.serving.max_surge == 0:
-            message = f"{key}: with maxSurge 0 a pod ends before its successor starts, so there "
-            message += f"is downtime where there is one pod (replicas: {live.wanted})"
+            message = f"{key}: with maxSurge 0 a pod ends before its replacement starts, so a "
+            message += f"model with one pod is down meanwhile (replicas: {live.wanted})"
             return Verdict("Progressing", True, "Downtime", message)
-        return Verdict("Progressing", True, "RollingOut", f"pods on {key} are being started")
+        return Verdict("Progressing", True, "RollingOut", f"pods on {key} are starting")
     if live.stalled:
-        message = f"pods on {key} did not become ready, what served before stays{why}"
+        message = f"pods on {key} did not become ready; the previous pods keep serving{why}"
         return Verdict("Progressing", False, "RolloutStalled", message)
     if live.complete:
-        return Verdict("Progressing", False, "Complete", f"all pods that are wanted run {key}")
+        return Verdict("Progressing", False, "Complete", f"every replica runs {key}")
     ready = sum(pod.ready for pod in snapshot.pods if pod.model == model.name and pod.key == key)
     message = f"{ready} of {live.wanted} pods on {key} are ready{why}"
     return Verdict("Progressing", True, "RollingOut", message)
 
 
 def _describe_jobs(model: Model, snapshot: Snapshot, decision: Decision) -> tuple[str, str] | None:
-    """Reason and sentence of what is being pinned or built; None where nothing is."""
+    """Return reason and message of the Job that pins or builds; None where there is none."""
     if decision.resolving is not None:
         return _describe_job(
-            model, snapshot, decision.resolving, ("Resolve", "Resolving", "the source is pinned")
+            model, snapshot, decision.resolving, ("Resolve", "Resolving", "pinning the source")
         )
     if decision.building is not None:
         return _describe_job(
-            model, snapshot, decision.building, ("Build", "Building", "the engine is built")
+            model, snapshot, decision.building, ("Build", "Building", "building the engine")
         )
     return None
 
 
 def _describe_job(
-    model: Model, snapshot: Snapshot, work: JobDecision, words: tuple[str, str, str]
+    model: Model, snapshot: Snapshot, job: JobDecision, words: tuple[str, str, str]
 ) -> tuple[str, str]:
-    verb, doing, sentence = words
-    failed = work.failed
-    if failed is not None and work.stage is JobStage.FAILED:
+    verb, doing, activity = words
+    failed = job.failed
+    if failed is not None and job.stage is JobStage.FAILED:
         failure = failed.failure
         tries = "1 attempt" if failed.attempts == 1 else f"{failed.attempts} attempts"
         tried = f" after {tries}" if failure.retryable else ""
@@ -148,36 +143,38 @@ def _describe_job(
         step = f" in step {failure.step}" if verb == "Build" else ""
         message = f"failed{tried}{step}: {failure.message} ({failure.code})"
         return f"{verb}Failed", f"{message}; {hint}"
-    if failed is not None and work.stage is JobStage.PAUSED:
+    if failed is not None and job.stage is JobStage.PAUSED:
         limit = model.spec.build.backoff_limit + 1
-        again = f"attempt {work.attempt} of {limit} follows"
+        again = f"attempt {job.attempt} of {limit} follows"
         return f"{verb}Retrying", f"{failed.failure.message} ({failed.failure.code}); {again}"
-    if work.waiting:
-        return doing, f"the pod of Job {work.job} cannot start: {work.waiting}"
+    if job.waiting:
+        return doing, f"the pod of Job {job.job} cannot start: {job.waiting}"
     if snapshot.progress is not None and verb == "Build":
-        return doing, f"{sentence} by Job {work.job}, step {snapshot.progress.step}"
-    return doing, f"{sentence} by Job {work.job}"
+        return doing, f"Job {job.job} is {activity}, step {snapshot.progress.step}"
+    return doing, f"Job {job.job} is {activity}"
 
 
 def _find_pod_problem(model: Model, snapshot: Snapshot) -> str:
-    """Why pods of the model do not become ready, in their own words; empty where none has any."""
+    """Return why pods of the model do not become ready, as they report it; empty if unknown."""
     for pod in snapshot.pods:
         if pod.model != model.name or not pod.key or pod.ready or pod.deleting:
             continue
         if pod.termination is not None and pod.restarts:
             message = " ".join(_extract_message(pod.termination.message).split())[-_MAX_SHOWN:]
-            return f"pod {pod.name} ended with exit code {pod.termination.exit_code}: {message}"
+            return (
+                f"pod {pod.name} terminated with exit code {pod.termination.exit_code}: {message}"
+            )
         if pod.waiting:
             return f"pod {pod.name} cannot start: {pod.waiting}"
     return ""
 
 
 def _extract_message(text: str) -> str:
-    """Of a termination message: what the server says, if it is the JSON that `llmjp` writes."""
+    """Return the message in a termination message, which is JSON if `llmjp` wrote it."""
     try:
         document = json.loads(text)
     except ValueError:
-        return text or "it said nothing"
+        return text or "it left no message"
     return (
         str(document["message"]) if isinstance(document, dict) and "message" in document else text
     )

@@ -1,6 +1,7 @@
 """Kubernetes events about models. Pure.
 
-The same notice has the same name: told again, it is counted, and `kubectl describe` shows one line.
+The name of an event is a digest of its notice: a notice that repeats raises the event's count, and
+`kubectl describe` shows one line.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ if TYPE_CHECKING:
     from llmjp_operator.report.notices import Notice
 
 _MAX_MESSAGE = 1024
-"""Characters of an event's message that the API server takes (core/v1 validation)."""
+"""Characters of a message that the API server accepts (core/v1 validation)."""
 
 
 def build_event(model: Model, notice: Notice, now: float, identity: str) -> dict[str, Any]:
-    """The event, for `identity`, the operator that tells it."""
+    """Return the event that the operator of this identity posts."""
     time = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    told = compute_digest(f"{model.uid} {notice.type} {notice.reason} {notice.message}", 16)
+    name = compute_digest(f"{model.uid} {notice.type} {notice.reason} {notice.message}", 16)
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{model.name}.{told}", "namespace": model.namespace},
+        "metadata": {"name": f"{model.name}.{name}", "namespace": model.namespace},
         "involvedObject": {
             "apiVersion": API_VERSION,
             "kind": KIND,

@@ -1,4 +1,4 @@
-"""What is told as events: every change of a condition, once. Pure."""
+"""Changes of conditions, each to be posted as an event once. Pure."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ WARNINGS: Final = frozenset(
         "TextsMissing",
     }
 )
-"""Reasons that a person should look at; their messages are told again when they change."""
+"""Reasons that need a person; a changed message of one is news, too."""
 
 
-def find_notices(model: Model, said: Status) -> tuple[Notice, ...]:
-    """What is new in `said`, compared with what was written last. One notice for each reason."""
+def find_notices(model: Model, new: Status) -> tuple[Notice, ...]:
+    """Return what is new compared with the last status: at most one notice for each reason."""
     before = {condition.type: condition for condition in model.status.conditions}
-    told: dict[str, Notice] = {}
-    for condition in said.conditions:
-        if _is_news(condition, before.get(condition.type)) and condition.reason not in told:
+    notices: dict[str, Notice] = {}
+    for condition in new.conditions:
+        if _is_news(condition, before.get(condition.type)) and condition.reason not in notices:
             warning = condition.reason in WARNINGS
-            told[condition.reason] = Notice(
+            notices[condition.reason] = Notice(
                 type="Warning" if warning else "Normal",
                 reason=condition.reason,
                 message=condition.message,
             )
-    return tuple(told.values())
+    return tuple(notices.values())
 
 
 def _is_news(now: Condition, before: Condition | None) -> bool:

@@ -1,4 +1,4 @@
-"""What the operator says about a model: phase, conditions, numbers. Pure."""
+"""Status of a model: phase, conditions, figures. Pure."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from llmjp_operator.observe.snapshot import ObservedDeployment, Snapshot
 
 MODEL_NAME = "llmjp"
-"""Of the Triton model."""
+"""Name of the Triton model."""
 
 
 def build_status(model: Model, snapshot: Snapshot, decision: Decision) -> Status:
-    """The whole status."""
-    said = judge_conditions(model, snapshot, decision)
+    """Return the whole status."""
+    verdicts = judge_conditions(model, snapshot, decision)
     live = snapshot.deployment
     return Status(
         observed_generation=model.generation,
         phase=choose_phase(model, decision, live),
-        conditions=tuple(_build_condition(claim, model, snapshot.now) for claim in said),
+        conditions=tuple(_build_condition(verdict, model, snapshot.now) for verdict in verdicts),
         source=_build_source_status(model, decision),
         engine=_build_engine_status(model, decision),
         build=_build_build_status(model, snapshot, decision),
@@ -42,43 +42,43 @@ def build_status(model: Model, snapshot: Snapshot, decision: Decision) -> Status
 
 
 def build_invalid_status(model: Model, message: str, now: float) -> Status:
-    """The status of a model whose spec this operator does not understand; the rest stays."""
-    claim = Verdict("Accepted", holds=False, reason="InvalidSpec", message=message)
+    """Return the status of a model whose spec is invalid; it keeps all but phase and Accepted."""
+    verdict = Verdict("Accepted", holds=False, reason="InvalidSpec", message=message)
     others = tuple(c for c in model.status.conditions if c.type != "Accepted")
     return replace(
         model.status,
         observed_generation=model.generation,
         phase=Phase.DEGRADED if model.status.ready_replicas else Phase.BLOCKED,
-        conditions=(_build_condition(claim, model, now), *others),
+        conditions=(_build_condition(verdict, model, now), *others),
     )
 
 
-def build_hindered_status(model: Model, said: Status, message: str, now: float) -> Status:
-    """A status, where the API server refuses what follows from it: a quota, or an admission."""
-    claim = Verdict("Progressing", holds=False, reason="Hindered", message=message)
+def build_hindered_status(model: Model, status: Status, message: str, now: float) -> Status:
+    """Return a status whose objects the API server refuses: a quota, an admission webhook."""
+    verdict = Verdict("Progressing", holds=False, reason="Hindered", message=message)
     conditions = tuple(
-        _build_condition(claim, model, now) if c.type == "Progressing" else c
-        for c in said.conditions
+        _build_condition(verdict, model, now) if c.type == "Progressing" else c
+        for c in status.conditions
     )
-    return replace(said, conditions=conditions)
+    return replace(status, conditions=conditions)
 
 
 def build_endpoint(model: Model) -> Endpoint:
-    """Where clients inside the cluster connect to."""
+    """Return the addresses for clients inside the cluster."""
     host = f"{model.name}.{model.namespace}.svc"
     http = "" if model.spec.serving.tls.secret_name else f"{host}:{HTTP_PORT}"
     return Endpoint(grpc=f"{host}:{GRPC_PORT}", http=http, model=MODEL_NAME)
 
 
 def choose_phase(model: Model, decision: Decision, live: ObservedDeployment | None) -> Phase:
-    """Where a model is, in one word."""
+    """Return the state of a model in one word."""
     answers = live is not None and live.ready > 0
     trouble = Phase.DEGRADED if answers else Phase.FAILED
     if decision.problem is not None:
         return Phase.DEGRADED if answers else Phase.BLOCKED
-    for work, busy in ((decision.resolving, Phase.RESOLVING), (decision.building, Phase.BUILDING)):
-        if work is not None:
-            return trouble if work.stage is JobStage.FAILED else busy
+    for job, busy in ((decision.resolving, Phase.RESOLVING), (decision.building, Phase.BUILDING)):
+        if job is not None:
+            return trouble if job.stage is JobStage.FAILED else busy
     if decision.incompatible is not None or (
         decision.rollout is not None and decision.rollout.rolled_back
     ):
@@ -95,22 +95,22 @@ def _choose_rollout_phase(
         return trouble
     if live.complete:
         return Phase.SERVING
-    # Pods of the right kind are missing: some ended, or some were asked for.
+    # Pods of the right kind are missing: some ended, or more were requested.
     unchanged = live.updated == live.replicas and model.status.engine.active == live.key
     return Phase.DEGRADED if live.ready and unchanged else Phase.ROLLING_OUT
 
 
-def _build_condition(claim: Verdict, model: Model, now: float) -> Condition:
-    value = {True: "True", False: "False", None: "Unknown"}[claim.holds]
-    before = next((c for c in model.status.conditions if c.type == claim.type), None)
+def _build_condition(verdict: Verdict, model: Model, now: float) -> Condition:
+    value = {True: "True", False: "False", None: "Unknown"}[verdict.holds]
+    before = next((c for c in model.status.conditions if c.type == verdict.type), None)
     since = before.last_transition_time if before and before.status == value else _format_time(now)
     return Condition(
-        type=claim.type,
+        type=verdict.type,
         status=value,  # type: ignore[arg-type]
         observed_generation=model.generation,
         last_transition_time=since,
-        reason=claim.reason,
-        message=claim.message,
+        reason=verdict.reason,
+        message=verdict.message,
     )
 
 
@@ -137,15 +137,15 @@ def _build_engine_status(model: Model, decision: Decision) -> EngineStatus:
 
 
 def _build_build_status(model: Model, snapshot: Snapshot, decision: Decision) -> BuildStatus:
-    work = decision.resolving or decision.building
-    if work is None:
+    job = decision.resolving or decision.building
+    if job is None:
         return BuildStatus()
-    progress = snapshot.progress if work.stage is JobStage.RUNNING else None
-    failure = None if work.failed is None else work.failed.failure
+    progress = snapshot.progress if job.stage is JobStage.RUNNING else None
+    failure = None if job.failed is None else job.failed.failure
     eta = None if progress is None or progress.eta_seconds is None else round(progress.eta_seconds)
     return BuildStatus(
-        job=work.job,
-        step=_last_step(model, work) if progress is None else progress.step,
+        job=job.job,
+        step=_last_step(model, job) if progress is None else progress.step,
         percent=None if progress is None else min(100, max(0, int(progress.percent))),
         eta_seconds=None if eta is None else min(max(0, eta), 31_536_000),
         failure=failure,

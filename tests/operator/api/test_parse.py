@@ -27,7 +27,7 @@ def test_the_smallest_model() -> None:
     )
     assert parsed.spec.source.hugging_face == HuggingFace(repository="example/llama")
     assert parsed.spec.engine.backend is Backend.TENSORRT
-    assert parsed.spec.storage.made_with == "ReadWriteMany"
+    assert parsed.spec.storage.created_access_mode == "ReadWriteMany"
     assert parsed.status.phase is None
 
 

@@ -223,7 +223,7 @@ def parse_sample(body: Object) -> Model:
 
 def render_all_objects(of: Model, settings: Settings) -> list[Object]:
     """All objects of a model, whatever the time at which each is made."""
-    single_node = of.spec.storage.made_with == "ReadWriteOnce"
+    single_node = of.spec.storage.created_access_mode == "ReadWriteOnce"
     found = make_sample_resolution(of)
     built, rolled_back = make_sample_artefact(of, found), of.spec.serving.max_surge == 0
     texts = "c" * 20 if of.spec.engine.calibration is not None else None

@@ -11,7 +11,7 @@ from tests.support.shared import ROOT
 
 SOURCES = ("decide/validation", "report/conditions", "decide/target", "report/status")
 PROBLEM = re.compile(r'Problem\(\s*reason="([A-Z]\w+)"')
-CLAIM = re.compile(r'Claim\(\s*"\w+",\s*(?:holds=)?\w+,\s*(?:reason=)?"([A-Z]\w+)"')
+VERDICT = re.compile(r'Verdict\(\s*"\w+",\s*(?:holds=)?\w+,\s*(?:reason=)?"([A-Z]\w+)"')
 DONE_BY_JOBS = {f"{verb}{how}" for verb in ("Resolve", "Build") for how in ("Failed", "Retrying")}
 
 
@@ -28,7 +28,7 @@ def documented() -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "reason", sorted({*PROBLEM.findall(code()), *CLAIM.findall(code()), *DONE_BY_JOBS, *WARNINGS})
+    "reason", sorted({*PROBLEM.findall(code()), *VERDICT.findall(code()), *DONE_BY_JOBS, *WARNINGS})
 )
 def test_a_reason_is_documented(reason: str) -> None:
     assert reason in documented()

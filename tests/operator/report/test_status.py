@@ -128,17 +128,17 @@ def test_available(changes: Any, live: Any, holds: str, reason: str) -> None:
                 restarts=1,
                 termination=make_termination('{"message": "no GPU"}', 4),
             ),
-            "ended with exit code 4: no GPU",
+            "terminated with exit code 4: no GPU",
         ),
         (
             make_serving_pod(
                 KEY, ready=False, restarts=1, termination=make_termination("a\n b", 1)
             ),
-            "ended with exit code 1: a b",
+            "terminated with exit code 1: a b",
         ),
         (
             make_serving_pod(KEY, ready=False, restarts=1, termination=make_termination("", 137)),
-            "ended with exit code 137: it said nothing",
+            "terminated with exit code 137: it left no message",
         ),
         (make_serving_pod(KEY, ready=False, deleting=True, waiting="x"), "pods are starting"),
     ],
