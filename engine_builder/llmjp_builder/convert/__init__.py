@@ -1,4 +1,4 @@
-"""From Hugging Face tensors to those of TensorRT-LLM's ranks: headers, rules, plan, execution.
+"""Conversion of Hugging Face checkpoints to TensorRT-LLM's: headers, rules, plan, execution.
 
-`llmjp_builder.convert.conversion` joins the parts; `plan` and everything it imports are pure.
+`llmjp_builder.convert.conversion` joins the parts; `planner` and its rules are pure.
 """

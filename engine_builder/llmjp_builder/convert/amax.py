@@ -1,4 +1,4 @@
-"""The largest activations that calibration saw: the seam between calibration and conversion.
+"""Amax, the largest activations seen: the seam between calibration and conversion.
 
     {"activation_amax": {"model.layers.0.self_attn.q_proj": 3.40625, ...},
      "kv_amax": {"model.layers.0.self_attn": {"k": 12.5, "v": 1.75}, ...}}
@@ -33,15 +33,15 @@ _KV = ("k", "v")
 
 @dataclass(frozen=True, slots=True)
 class Amax:
-    """Amax by module. Every number is positive, and neither it nor its scale overflows float32."""
+    """Amax by module. All numbers are positive, and each has a scale within float32."""
 
     activations: Mapping[str, float]
-    """Of the inputs of linear layers."""
+    """By linear layer: amax of its input."""
     kv: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Of attentions: `k` and `v`."""
+    """By attention module: amax of keys (`k`) and of values (`v`)."""
 
     def compute_scale(self, scale: ScaleRule) -> np.float32:
-        """The number that `scale` asks for.
+        """Return the number for one scale.
 
         It names linear layers by their module, keys and values by attention's name and `.k`, `.v`.
         """
@@ -50,12 +50,12 @@ class Amax:
         return max(number, np.float32(scale.least))
 
     def digest_scales(self, scales: Iterable[ScaleRule]) -> str:
-        """SHA-256 over everything that `scales` take from here, and over nothing else."""
+        """Return the SHA-256 of the numbers that `scales` need, and of nothing else."""
         numbers = {" ".join(scale.amax_of): float(self.compute_scale(scale)) for scale in scales}
         return hashlib.sha256(to_canonical_json(numbers).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """The document that `parse_amax` reads."""
+        """Return the document that `parse_amax` reads."""
         document: dict[str, Any] = {"activation_amax": dict(self.activations)}
         if self.kv:
             document["kv_amax"] = {name: dict(entry) for name, entry in self.kv.items()}
@@ -69,10 +69,10 @@ class Amax:
 
 
 def read_amax(path: Path, linear: Iterable[str], attention: Iterable[str]) -> Amax:
-    """As `parse_amax`, of a JSON file.
+    """Read and parse a JSON file of amax.
 
     Raises:
-        BadConfig: as there, or it is no JSON object.
+        BadConfig: as `parse_amax`, or it is not a JSON object.
         MissingFile: it is not there.
     """
     return parse_amax(read_json_object(path), linear, attention, str(path))
@@ -81,12 +81,12 @@ def read_amax(path: Path, linear: Iterable[str], attention: Iterable[str]) -> Am
 def parse_amax(
     document: Mapping[str, Any], linear: Iterable[str], attention: Iterable[str], where: str
 ) -> Amax:
-    """The amax that a document holds.
+    """Parse a document of amax.
 
     Args:
         document: parsed JSON.
-        linear: names of the model's linear layers: all must be there and no other.
-        attention: names of its attentions: likewise, if there are any at all.
+        linear: names of the model's linear layers; the document must have exactly these.
+        attention: names of its attentions; exactly these, or none at all.
         where: the file's path, for messages.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Element types converted exactly as torch rounds: to nearest, ties to even.
+"""Conversion of element types, rounded as torch does: to nearest, ties to even.
 
 torch is imported on first use only, because most conversions keep the element type.
 """
@@ -17,7 +17,7 @@ class ValueTooLarge(ValueError):
 
 
 def cast_rows(matrix: npt.NDArray[np.uint8], source: str, target: str) -> npt.NDArray[np.uint8]:
-    """The same numbers in another element type.
+    """Convert the numbers to another element type.
 
     Args:
         matrix: contiguous bytes, [rows, columns * bytes per source element].

@@ -1,4 +1,4 @@
-"""A Hugging Face checkpoint folder: its files, and the tensors in them. Reads no weights."""
+"""Hugging Face checkpoint folders: files, and the tensors in their headers. Reads no weights."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _MAX_NAME_BYTES = 255
-"""Of a file, on every file system in use."""
+"""Limit for a file name on every file system in use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceCheckpoint:
-    """What is known of a checkpoint before a byte of its weights is read."""
+    """A checkpoint as known before a byte of its weights is read."""
 
     folder: Path
     config: ModelConfig
@@ -33,12 +33,12 @@ class SourceCheckpoint:
 
 
 def read_checkpoint(folder: Path) -> SourceCheckpoint:
-    """The checkpoint in `folder`, its config.json and every header checked.
+    """Read the checkpoint in `folder`; config.json and every header are checked.
 
     Raises:
         MissingFile: no folder, no config.json, no weights, or a shard of the index is absent.
         BadConfig: config.json or the index is malformed.
-        BadHeader: a weight file cannot be believed.
+        BadHeader: the header of a weight file is malformed or contradicts the file.
         BadTensors: shards and index disagree.
         UnsupportedRequest: another architecture, or weights in another format than safetensors.
     """
@@ -71,7 +71,10 @@ def read_checkpoint(folder: Path) -> SourceCheckpoint:
 
 
 def _read_shards(folder: Path) -> tuple[dict[str, TensorInfo], tuple[str, ...]]:
-    """The tensors of all shards and the shards' names; index and shards must agree exactly."""
+    """Read all shards' headers; return the tensors and the shards' names.
+
+    The index and the shards must agree exactly.
+    """
     index = folder / INDEX
     placed = _read_weight_map(index)
     shards = tuple(sorted(set(placed.values())))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def render_checkpoint_config(config: ModelConfig, layout: Layout) -> dict[str, Any]:
-    """The document that describes all ranks together; vocab_size is the unpadded one.
+    """Render the document that describes all ranks; vocab_size is the unpadded one.
 
     The logits' type is that of TensorRT-LLM's own converter, and for FP8 that of modelopt.
     """

@@ -1,7 +1,7 @@
-"""A Hugging Face checkpoint becomes another checkpoint: the entry points of `convert`.
+"""Conversion of a Hugging Face checkpoint: the entry points of `convert`.
 
-`prepare` reads headers only and refuses whatever cannot be converted; `write` does the work, and
-`convert` does it into a folder that appears whole or not at all.
+`prepare_ranks` reads headers only and refuses whatever cannot be converted; `write_conversion` does
+the work, and `convert_checkpoint` does it into a folder that appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ CONVERTER_REVISION = "1"
 """Part of every artefact's key: raise it with any change that alters a single output byte."""
 
 _METADATA_BYTES = 1 << 20
-"""What a folder and its small files take beside the tensors, generously."""
+"""Generous estimate for the folder and its small files beside the tensors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A conversion that was found possible; nothing is written yet."""
+    """A conversion that passed all checks; nothing is written yet."""
 
     checkpoint: SourceCheckpoint
     kind: Kind
@@ -50,16 +50,16 @@ class Conversion:
     documents: Mapping[str, Mapping[str, Any]]
     """JSON objects beside the tensors, by file name."""
     copied: tuple[str, ...] = ()
-    """Files of the source that go along as they are."""
+    """Files of the source that are copied unchanged."""
 
     @property
     def bytes_per_rank(self) -> tuple[int, ...]:
-        """Bytes of tensors, by rank; of all files together where a checkpoint is not sharded."""
+        """Bytes of tensors by rank; one total where the checkpoint is not sharded."""
         sizes = tuple(file.size - len(file.header) for file in self.plan.files)
         return (sum(sizes),) if self.kind is Kind.UNIFIED else sizes
 
     def digest_calibration(self, amax: Amax | None) -> str | None:
-        """Of whatever the result takes from `amax`; None if it takes nothing."""
+        """Return the digest of what the result takes from `amax`; None if it takes nothing."""
         scales = [constant.scale for constant in self.plan.constants]
         return amax.digest_scales(scales) if amax is not None and scales else None
 
@@ -120,7 +120,7 @@ def convert_checkpoint(
 
     Raises:
         OutputExists: `out` is there already, or is being written by another process.
-        BuilderError: as `write`.
+        BuilderError: as `write_conversion`.
     """
     with new_folder(out) as folder:
         reporter.begin(Step.CONVERT, conversion.plan.transfer_bytes, f"writing {out}")

@@ -1,4 +1,4 @@
-"""What a plan consists of: which bytes of which source tensor go where. Values only."""
+"""The conversion plan: which bytes of which source tensor go where. Values only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Slot:
     """A place in one of the plan's files."""
 
     file: int
-    """Index into `Plan.files`."""
+    """Index into `ConversionPlan.files`."""
     offset: int
     """In bytes, from the start of the file."""
 
@@ -31,14 +31,14 @@ class Copy:
 
     block: Block
     file: int
-    """Index into `Plan.files`."""
+    """Index into `ConversionPlan.files`."""
     offset: int
     """In bytes, from the start of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Everything that is made of one source tensor: it is read once."""
+    """All copies made of one source tensor, which is read once."""
 
     source: TensorInfo
     dtype: str
@@ -48,7 +48,7 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class Fp8Group:
-    """Tensors that are quantised with one scale: each is read twice, first for the scale."""
+    """Tensors that share one scale. Each is read twice, the first time for the scale."""
 
     transfers: tuple[Transfer, ...]
     scales: tuple[Slot, ...]
@@ -58,7 +58,7 @@ class Fp8Group:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A float32 that follows from calibration, and where it goes."""
+    """A float32 derived from calibration, and its place."""
 
     scale: ScaleRule
     slot: Slot
@@ -76,7 +76,7 @@ class RankFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversionPlan:
-    """What `execute` does."""
+    """Everything that `execute_plan` does."""
 
     files: tuple[RankFile, ...]
     """By rank."""
@@ -99,7 +99,7 @@ class ConversionPlan:
 
     @property
     def transfer_bytes(self) -> int:
-        """Bytes of source tensors that `execute` writes: the measure of its progress."""
+        """Bytes of source tensors that `execute_plan` writes; its progress is measured by them."""
         plain = sum(_count_elements(t) * ITEM_BYTES[t.dtype] for t in self.transfers)
         quantised = sum(_count_elements(t) for group in self.fp8_groups for t in group.transfers)
         return plain + quantised

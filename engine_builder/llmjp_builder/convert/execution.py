@@ -1,4 +1,4 @@
-"""A plan's bytes, streamed: each source tensor is read once, into all the rank files it goes to.
+"""Streaming execution of a plan: each source tensor is read once, into all files it goes to.
 
 Pieces that need no change are copied inside the kernel; others pass through buffers of a few
 megabytes, so anonymous memory does not depend on the model's size. What becomes FP8 is read twice,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _KERNEL_PIECE = 32 << 20
 """Bytes per task where the kernel copies."""
 _BUFFER_PIECE = 8 << 20
-"""Bytes per task where the data pass through memory."""
+"""Bytes per task where the data passes through memory."""
 _NO_KERNEL_COPY = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
 
 _Bytes = npt.NDArray[np.uint8]
@@ -50,16 +50,16 @@ _Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class _CopyTask:
-    """Some rows of one source tensor, for everything that is made of them."""
+    """Some rows of one source tensor, for all copies made of them."""
 
     transfer: Transfer
     begin: int
     end: int
     table: _Bytes | None = None
-    """Set: what to write instead, by the bits of the transfer's element type."""
+    """If set, maps the bits of the transfer's element type to the FP8 bits to write."""
 
     def select_rows(self, copy: Copy) -> range:
-        """The rows that `copy` takes of this task."""
+        """Return the rows of this task that `copy` takes."""
         block = copy.block
         return range(max(self.begin, block.row), min(self.end, block.row + block.num_rows))
 
@@ -108,7 +108,7 @@ def execute_plan(
 
 
 def _compute_quantisation(group: Fp8Group, writer: _Writer) -> tuple[np.float32, _Bytes]:
-    """The group's scale, and the bits to write by the bits that are read."""
+    """Return the group's scale, and the table of bits to write by the bits that are read."""
     magnitude = max(
         run_in_threads(writer.find_largest_magnitude, _list_tasks(group.transfers, buffered=True))
     )
@@ -123,14 +123,14 @@ def _compute_quantisation(group: Fp8Group, writer: _Writer) -> tuple[np.float32,
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    """Runs tasks; several threads may at once, since no two tasks write the same bytes."""
+    """Runs tasks, in several threads at once: no two tasks write the same bytes."""
 
     sources: SourceFiles
     outputs: list[int]
     on_bytes: Callable[[int], None]
 
     def run_task(self, task: _CopyTask) -> None:
-        """Copy, in the kernel where the bytes stay as they are."""
+        """Copy the task's rows, in the kernel where the bytes do not change."""
         if task.table is None and _is_copied_by_kernel(task.transfer):
             for copy in task.transfer.copies:
                 self._copy_in_kernel(task, copy)
@@ -142,7 +142,7 @@ class _Writer:
             self._write_block(task, copy, rows)
 
     def find_largest_magnitude(self, task: _CopyTask) -> int:
-        """Of the task's elements, as `fp8.largest_magnitude` has it."""
+        """Return the largest magnitude among the task's elements (`fp8.find_largest_magnitude`)."""
         return fp8.find_largest_magnitude(self._read_rows(task).view(np.uint16))
 
     def _copy_in_kernel(self, task: _CopyTask, copy: Copy) -> None:
@@ -165,7 +165,7 @@ class _Writer:
         self._finish(output, target, size)
 
     def _read_rows(self, task: _CopyTask) -> _Bytes:
-        """The task's rows in the new element type, [rows, bytes]."""
+        """Return the task's rows in the new element type, [rows, bytes]."""
         source, dtype = task.transfer.source, task.transfer.dtype
         width = _count_row_bytes(source, source.dtype)
         data = self.sources.read(source, task.begin * width, (task.end - task.begin) * width)
@@ -190,7 +190,7 @@ class _Writer:
         self._finish(output, offset, part.size)
 
     def _finish(self, output: int, offset: int, size: int) -> None:
-        """Start writing to the disk now: the final fsync then has little left to wait for.
+        """Start write-back now, so that the final fsync has little left to wait for.
 
         On Linux this advice starts write-back without waiting; pages being written stay cached.
         """
@@ -200,7 +200,10 @@ class _Writer:
 
 
 def _copy_file_range(source: int, begin: int, output: int, target: int, *, size: int) -> int:
-    """Bytes copied, from `begin` of `source` to `target` of `output`; 0 where it is impossible."""
+    """Copy from `begin` of `source` to `target` of `output`; return the bytes copied.
+
+    Returns 0 where the kernel cannot copy.
+    """
     try:
         return os.copy_file_range(source, output, size, begin, target)
     except OSError as exc:
@@ -220,7 +223,7 @@ def _write_number(outputs: list[int], slot: Slot, number: np.float32) -> None:
 
 
 def _create_file(stack: ExitStack, directory: Path, file: RankFile) -> int:
-    """A new file of its final size, zero but for the header."""
+    """Create a file of its final size, zero except for the header."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
     descriptor = os.open(directory / file.name, flags, 0o666)
     stack.callback(os.close, descriptor)
@@ -243,7 +246,7 @@ def _list_tasks(
 
 
 def _is_copied_by_kernel(transfer: Transfer) -> bool:
-    """Whether whole rows go out as they came in."""
+    """Return whether whole rows are written as they are read."""
     rows = to_matrix_shape(transfer.source.shape)
     return transfer.source.dtype == transfer.dtype and all(
         copy.block.shape[1] == copy.block.num_columns == rows[1] for copy in transfer.copies

@@ -31,21 +31,21 @@ _TAKEN_AT_ONCE = 1 << 18
 
 
 class Rounding(Enum):
-    """How the quotient of a weight and its scale, a float32, becomes e4m3."""
+    """How the float32 quotient of a weight and its scale is rounded to e4m3."""
 
     DIRECT = auto()
-    """TensorRT-LLM checkpoints: at once."""
+    """Directly, as in TensorRT-LLM checkpoints."""
     STORED_FIRST = auto()
-    """Unified checkpoints: by way of the weight's own type, since a scale without a dimension does
+    """To the weight's own type first, as in unified checkpoints: a scale without a dimension does
     not widen the result of torch's division."""
 
 
 class NotQuantisable(ValueError):
-    """Weights that FP8 with one scale cannot hold."""
+    """FP8 with one scale cannot hold these weights."""
 
 
 def find_largest_magnitude(words: npt.NDArray[np.uint16]) -> int:
-    """The largest absolute value among 16-bit floats, as the bits of a 16-bit float.
+    """Return the largest absolute value among 16-bit floats, as the bits of a 16-bit float.
 
     Bits order magnitudes, with infinity and NaN above every number.
     """
@@ -53,7 +53,7 @@ def find_largest_magnitude(words: npt.NDArray[np.uint16]) -> int:
 
 
 def compute_weight_scale(magnitude: int, dtype: str) -> np.float32:
-    """What weights of that largest magnitude (its bits, in `dtype`: BF16 or F16) are divided by.
+    """Return the scale of weights with this largest magnitude, given as bits of `dtype`.
 
     Raises:
         NotQuantisable: a weight is infinite or NaN, or all are zero or all but zero.
@@ -66,7 +66,7 @@ def compute_weight_scale(magnitude: int, dtype: str) -> np.float32:
 
 
 def compute_scale(amax: float) -> np.float32:
-    """The scale that maps amax to the largest number of FP8.
+    """Return the scale that maps amax to the largest number of FP8: amax / 448.
 
     Raises:
         NotQuantisable: amax is too close to zero, or beyond float32.
@@ -78,7 +78,7 @@ def compute_scale(amax: float) -> np.float32:
 
 
 def build_cast_table(dtype: str, divisor: np.float32, rounding: Rounding) -> npt.NDArray[np.uint8]:
-    """The e4m3 bits of every 16-bit float of type `dtype` over its scale, [65536], by its bits."""
+    """Return the e4m3 bits of every 16-bit float over `divisor`, [65536], by the float's bits."""
     import torch
 
     bits = torch.from_numpy(np.arange(1 << 16, dtype=np.uint16).view(np.uint8))
@@ -91,7 +91,7 @@ def build_cast_table(dtype: str, divisor: np.float32, rounding: Rounding) -> npt
 
 
 def look_up(words: npt.NDArray[np.uint16], table: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """`table[words]`, in the shape of `words`, contiguous; little memory is used on the way."""
+    """Return `table[words]`, contiguous and in the shape of `words`, using little extra memory."""
     flat = words.reshape(-1)
     found = np.empty(flat.shape, np.uint8)
     for begin in range(0, flat.size, _TAKEN_AT_ONCE):

@@ -1,7 +1,7 @@
-"""Headers of safetensors files, read and written by hand; no tensor is touched.
+"""Headers of safetensors files, read and written by hand; no tensor is read.
 
-The format: https://github.com/huggingface/safetensors#format. A header is believed only once all of
-it agrees with the file's size, so nothing larger than itself is ever allocated on its word.
+The format: https://github.com/huggingface/safetensors#format. A header is trusted only once all of
+it agrees with the file's size, so it can never cause an allocation larger than itself.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ _LENGTH = struct.Struct("<Q")
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where one tensor lies."""
+    """The place of one tensor in a file."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     file: Path
     offset: int
-    """Of its first byte, from the start of the file."""
+    """Offset of its first byte from the start of the file."""
     size: int
     """In bytes."""
 
@@ -65,7 +65,7 @@ class TensorInfo:
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of one safetensors file, by name.
+    """Read the header of a safetensors file; return its tensors by name.
 
     Raises:
         BadHeader: anything in the header is malformed, or disagrees with the file's size.
@@ -86,10 +86,10 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 
 def parse_header(text: bytes, path: Path, file_size: int) -> dict[str, TensorInfo]:
-    """What `read_header` returns, from the header's text: pure.
+    """Parse the text of a header; return the tensors by name. Pure.
 
     Raises:
-        BadHeader: as there.
+        BadHeader: as `read_header`.
     """
     start = _LENGTH.size + len(text)
     try:
@@ -137,7 +137,7 @@ def _parse_tensor(name: str, entry: Any, path: Path, start: int) -> TensorInfo:
 
 
 def _check_tiling(tensors: Iterable[TensorInfo], path: Path, start: int, file_size: int) -> None:
-    """The tensors follow each other from `start` to the end of the file: no hole, no overlap."""
+    """Require that the tensors fill the file from `start` to its end without hole or overlap."""
     position = start
     for tensor in sorted(tensors, key=lambda t: (t.offset, t.size)):
         if tensor.offset != position:
@@ -170,7 +170,7 @@ class NewTensor:
 def render_header(
     tensors: Iterable[NewTensor], metadata: Mapping[str, str] | None = None
 ) -> tuple[bytes, dict[str, int]]:
-    """The first bytes of a file with these tensors, and where in it each begins.
+    """Render the header of a file with these tensors; return it and each tensor's offset.
 
     The order is the safetensors library's: widest elements first, then by name. The header is
     padded with spaces to a multiple of 8 bytes.

@@ -1,4 +1,4 @@
-"""How a model is divided over ranks, and which divisions are possible. Pure."""
+"""Layouts: how a model is divided over ranks, and which divisions are possible. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Layout:
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
     embedding_sharding_dim: Literal[0, 1] | None = None
-    """None also where one rank holds the table anyway. For FP8 always 0, as modelopt has it."""
+    """None as well where one rank holds the whole table. Always 0 for FP8, as modelopt does it."""
     quantization: Literal["none", "fp8"] = "none"
     kv_cache: Literal["auto", "fp8"] = "auto"
     """`auto` keeps keys and values in `dtype`."""
@@ -39,9 +39,10 @@ class Layout:
         return self.tensor_parallel * self.pipeline_parallel
 
     def select_layers(self, stage: int, num_layers: int) -> range:
-        """The layers of one pipeline stage; the first stages take one more where it is uneven.
+        """Return the layers of one pipeline stage; if uneven, the first stages take one more.
 
-        As `Mapping.pp_layers` of TensorRT-LLM (tensorrt_llm/mapping.py) has it.
+        As `Mapping.pp_layers` of TensorRT-LLM (tensorrt_llm/mapping.py) does:
+        5 layers in 2 stages are 0, 1, 2 and 3, 4.
         """
         share, rest = divmod(num_layers, self.pipeline_parallel)
         begin = stage * share + min(stage, rest)
@@ -49,18 +50,18 @@ class Layout:
 
 
 def resolve_dtype(requested: Literal["auto", "bfloat16", "float16"], stored: str | None) -> Dtype:
-    """What `auto` stands for, as `infer_dtype` of TensorRT-LLM has it."""
+    """Return what `auto` stands for, as `infer_dtype` of TensorRT-LLM decides."""
     if requested != "auto":
         return requested
     return "bfloat16" if stored == "bfloat16" else "float16"
 
 
 def resolve_layout(config: ModelConfig, options: LayoutOptions) -> Layout:
-    """Return the layout of `config`'s model, checked.
+    """Resolve the options for a model, and check that it can be divided that way.
 
     Raises:
         InvalidSpec: the options contradict each other, whatever the model.
-        UnsupportedRequest: this model cannot be divided so; the message names what is possible.
+        UnsupportedRequest: the model cannot be divided so; the message says what is possible.
     """
     check_options(options)
     tp, pp, sharding = (
@@ -103,7 +104,7 @@ def check_options(options: LayoutOptions) -> None:
     if fp8 and options.embedding_sharding_dim == 1:
         raise InvalidSpec("embedding sharding dimension 1: FP8 checkpoints divide it by vocabulary")
     if options.kv_cache == "fp8" and not fp8:
-        raise InvalidSpec("kv cache fp8: it needs quantization fp8 as well")
+        raise InvalidSpec("kv cache fp8: it needs quantization fp8")
     if options.pad_intermediate > MAX_PADDING:
         raise InvalidSpec(
             f"intermediate padding to a multiple of {options.pad_intermediate}: "
@@ -112,9 +113,9 @@ def check_options(options: LayoutOptions) -> None:
 
 
 def require_fp8_widths(config: ModelConfig, tp: int, pp: int, pad_intermediate: int) -> None:
-    """Refuses ranks whose matrices FP8 GEMMs do not take.
+    """Raise unless FP8 GEMMs accept every rank's matrices.
 
-    cuBLASLt wants both widths of an FP8 matrix to be multiples of 16.
+    cuBLASLt needs both widths of an FP8 matrix to be multiples of 16.
 
     Raises:
         UnsupportedRequest: the message names what to do instead.
@@ -129,20 +130,20 @@ def require_fp8_widths(config: ModelConfig, tp: int, pp: int, pad_intermediate: 
         if width % FP8_MULTIPLE:
             raise UnsupportedRequest(
                 f"FP8 at tensor parallel {tp}: the {name} is {width} per rank, "
-                f"no multiple of {FP8_MULTIPLE}"
+                f"not a multiple of {FP8_MULTIPLE}"
             )
     width = config.intermediate_size // tp
     padded = width + -width % max(1, pad_intermediate)
     if padded % FP8_MULTIPLE and pad_intermediate != 1:
         raise UnsupportedRequest(
             f"FP8 at tensor parallel {tp}: intermediate_size {config.intermediate_size} is "
-            f"{padded} per rank, no multiple of {FP8_MULTIPLE}; "
+            f"{padded} per rank, not a multiple of {FP8_MULTIPLE}; "
             f"use --pad-intermediate {FP8_MULTIPLE}{_suggest_division(config, tp, pp)}"
         )
 
 
 def _suggest_division(config: ModelConfig, tp: int, pp: int) -> str:
-    """The division over as many ranks that shares layers the most and needs no padding."""
+    """Suggest the division over as many ranks with the largest tp that needs no padding."""
     for fewer in range(tp - 1, 0, -1):
         stages, rest = divmod(tp * pp, fewer)
         aligned = not any(_list_obstacles(config, fewer, 0)) and not (

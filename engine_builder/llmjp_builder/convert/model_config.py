@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SUPPORTED_ARCHITECTURES = ("LlamaForCausalLM",)
-"""To add one: its rules under `families/`, and its name here and in `families.RULES`."""
+"""To add one: put its rules under `families/`, its name here and into `planner.FAMILIES`."""
 
 _MAX_WIDTH = 1 << 20
-"""Bound on every size but the vocabulary: keeps one row of a weight within a few megabytes."""
+"""Limit for every size except the vocabulary: one row of a weight stays below a few megabytes."""
 _MAX_VOCAB = 1 << 24
 _MAX_LAYERS = 4096
 
@@ -41,16 +41,16 @@ class ModelConfig:
     norm_epsilon: float
     rope_theta: float
     rope_scaling: Mapping[str, Any] | None
-    """As the checkpoint has it; None for plain RoPE."""
+    """As in the checkpoint; None for plain RoPE."""
     hidden_act: str
     tied_embeddings: bool
-    """The output projection is the embedding table."""
+    """True where the output projection is the embedding table."""
     stored_dtype: str | None
-    """What config.json says: `bfloat16`, `float16` or `float32`; None if it says nothing."""
+    """`bfloat16`, `float16` or `float32`; None if config.json does not say."""
 
 
 def parse_model_config(document: Mapping[str, Any], where: str) -> ModelConfig:
-    """The model that a config.json describes.
+    """Parse config.json of a Hugging Face checkpoint.
 
     Args:
         document: the parsed JSON.
@@ -67,7 +67,8 @@ def parse_model_config(document: Mapping[str, Any], where: str) -> ModelConfig:
     kv_heads = fields.read_size("num_key_value_heads", default=heads)
     if heads % kv_heads:
         raise BadConfig(
-            f"{where}: num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}"
+            f"{where}: num_attention_heads {heads} is not a multiple of "
+            f"num_key_value_heads {kv_heads}"
         )
     theta, scaling = _parse_rope(document, fields)
     return ModelConfig(
@@ -155,8 +156,8 @@ def _parse_head_size(fields: _ConfigFields, hidden: int, heads: int) -> int:
         return fields.read_size("head_dim")
     if hidden % heads:
         raise BadConfig(
-            f"{fields.where}: hidden_size {hidden} is no multiple of num_attention_heads {heads}, "
-            "and there is no head_dim"
+            f"{fields.where}: hidden_size {hidden} is not a multiple of "
+            f"num_attention_heads {heads}, and there is no head_dim"
         )
     return hidden // heads
 
@@ -164,7 +165,7 @@ def _parse_head_size(fields: _ConfigFields, hidden: int, heads: int) -> int:
 def _parse_rope(
     document: Mapping[str, Any], fields: _ConfigFields
 ) -> tuple[float, Mapping[str, Any] | None]:
-    """Theta and scaling, from the keys of transformers 4 or from `rope_parameters` of 5."""
+    """Return theta and scaling, from the keys of transformers 4 or `rope_parameters` of 5."""
     theta = fields.read_positive("rope_theta", default=10000.0)
     scaling = document.get("rope_scaling")
     parameters = document.get("rope_parameters")

@@ -1,4 +1,4 @@
-"""Files being laid out: each rule's tensor gets its place, each source tensor its copies. Pure."""
+"""Builder of plans: gives each rule's tensor a place and each source tensor its copies. Pure."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _SCALE_DTYPE = "F32"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointStyle:
-    """How a kind of checkpoint writes what belongs to FP8."""
+    """How one kind of checkpoint stores FP8 scales and rounds weights."""
 
     weight_scale: str
-    """Takes the place of the last word, `weight`, of a quantised tensor's name."""
+    """Replaces the last word, `weight`, in the name of a quantised tensor."""
     scale_shape: Shape
     rounding: fp8.Rounding
     metadata: Mapping[str, str] | None = None
-    """Of every file's header."""
+    """Metadata in every file's header."""
 
 
 @dataclass(slots=True)
 class PlanBuilder:
-    """A plan in the making."""
+    """A plan under construction."""
 
     dtype: str
-    """safetensors' name of the element type of whatever is not quantised."""
+    """safetensors' name of the element type of tensors that are not quantised."""
     style: CheckpointStyle
     files: list[RankFile] = field(default_factory=list)
     copies: dict[str, list[Copy]] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class PlanBuilder:
         world: int = 1,
         rank: int = 0,
     ) -> tuple[str, ...]:
-        """One more file, with what `rank` of `world` takes; the names of its tensors."""
+        """Add the file of `rank` of `world`, and return the names of its tensors."""
         listed, numbers = list(rules), list(scales)
         shape = self.style.scale_shape
         new = [NewTensor(r.target, self._get_dtype(r), r.shape(world, rank)) for r in listed]
@@ -88,12 +88,12 @@ class PlanBuilder:
         equal: Mapping[str, str],
         ignored: Iterable[str],
     ) -> ConversionPlan:
-        """The plan.
+        """Build the plan.
 
         Args:
-            tensors: the source; every one that a rule names is there.
-            equal: names of tensors that must hold the same bytes, if the first is there.
-            ignored: names of tensors that are dropped on purpose, if they are there.
+            tensors: of the source, with every one that a rule names.
+            equal: names of tensors that must hold the same bytes, if the first exists.
+            ignored: names of tensors that are dropped on purpose, if they exist.
         """
         transfers = {n: Transfer(tensors[n], self.dtype, tuple(c)) for n, c in self.copies.items()}
         quantised = {name for members in self.groups.values() for name in members}

@@ -1,4 +1,4 @@
-"""The plan of a conversion: every output byte is accounted for before one is read. Pure.
+"""Planning of conversions: every output byte is accounted for before one is read. Pure.
 
 The plan is the header: shapes, offsets and sizes of all rank files follow from the source's
 headers, so execution writes headers first and streams the rest; a dry run is the plan itself.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llmjp_builder.convert.splits import TensorRule
 
 FAMILIES = {"LlamaForCausalLM": llama}
-"""Module of rules, by architecture."""
+"""Modules of rules, by architecture."""
 
 STORED_AS = {"bfloat16": "BF16", "float16": "F16"}
 """safetensors' name of a layout's dtype."""
@@ -40,7 +40,7 @@ _CONVERTIBLE = ("BF16", "F16", "F32")
 def plan_conversion(
     tensors: Mapping[str, TensorInfo], config: ModelConfig, layout: Layout, folder: Path
 ) -> ConversionPlan:
-    """The plan to divide `tensors` as `layout` says.
+    """Plan how to divide `tensors` as `layout` says.
 
     Args:
         tensors: of the source.
@@ -69,14 +69,14 @@ def plan_conversion(
 def check_coverage(
     tensors: Mapping[str, TensorInfo], rules: list[TensorRule], dropped: set[str], folder: Path
 ) -> None:
-    """Everything needed is there and fits; everything there is needed or dropped by name.
+    """Require every tensor that rules need, and no other but those dropped by name.
 
     Raises:
-        BadTensors: the first that is not so.
+        BadTensors: the message names the first offending tensor.
     """
     parts = {part.source: part for rule in rules for part in rule.parts}
     if missing := [name for name in parts if name not in tensors]:
-        raise BadTensors(f"{folder}: {_describe_tensors(missing)} missing; config.json asks for it")
+        raise BadTensors(f"{folder}: {_describe_tensors(missing)} missing; config.json requires it")
     if extra := [name for name in tensors if name not in parts and name not in dropped]:
         raise BadTensors(
             f"{tensors[extra[0]].file}: {_describe_tensors(extra)} unknown; "
@@ -97,6 +97,6 @@ def check_coverage(
 
 
 def _describe_tensors(names: list[str]) -> str:
-    """The first of `names`, and how many more there are, with the verb."""
+    """Name the first tensor and the number of others, with the verb."""
     more = f" and {len(names) - 1} more tensor(s) are" if len(names) > 1 else " is"
     return f"tensor {names[0]}{more}"

@@ -1,6 +1,6 @@
-"""Source files, read in pieces from many threads; a file that changes meanwhile is an error.
+"""Source files, read in pieces by many threads; a file that changes meanwhile is an error.
 
-Files are read with read calls, never mapped: one that shrinks is an error then, not a signal.
+Files are read with read calls, never mapped, so a file that shrinks raises an error, not a signal.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SourceFiles:
         self._open: dict[Path, tuple[int, os.stat_result]] = {}
 
     def open_descriptor(self, path: Path) -> int:
-        """For reading; opened once."""
+        """Return the descriptor for reading a file, which is opened once."""
         with self._lock, os_errors(path):
             if path not in self._open:
                 descriptor = os.open(path, os.O_RDONLY)
@@ -41,7 +41,7 @@ class SourceFiles:
             return self._open[path][0]
 
     def read(self, tensor: TensorInfo, begin: int, size: int) -> npt.NDArray[np.uint8]:
-        """`size` bytes of the tensor, from its byte `begin`."""
+        """Read `size` bytes of the tensor, from its byte `begin`."""
         descriptor = self.open_descriptor(tensor.file)
         buffer = np.empty(size, np.uint8)
         view, done = buffer.data, 0
@@ -54,7 +54,7 @@ class SourceFiles:
         return buffer
 
     def require_unchanged(self) -> None:
-        """Refuse if a file was written to since it was opened."""
+        """Raise if a file was written to since it was opened."""
         for path, (descriptor, before) in self._open.items():
             now = os.fstat(descriptor)
             if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):

@@ -1,4 +1,4 @@
-"""How one rank's part is cut out of a source tensor: geometry without bytes, all pure.
+"""Splits: how a rank's part is cut out of a source tensor. Geometry without bytes, all pure.
 
 A tensor is seen as a matrix [rows, columns]; a vector [n] is [n, 1]. A rank takes a `Block` of it.
 The parts of a rule lie below each other in the rank's tensor, so each fills one range of bytes.
@@ -27,7 +27,7 @@ class Block:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns that it takes in the rank's tensor, the zeros included."""
+        """Rows and columns in the rank's tensor, zeros included."""
         return self.num_rows + self.zero_rows, self.num_columns + self.zero_columns
 
 
@@ -35,16 +35,16 @@ class Split(Protocol):
     """One way to divide a tensor over the ranks that share a layer."""
 
     def cut(self, shape: Shape, world: int, rank: int, /) -> Block:
-        """What `rank` of `world` takes of a tensor of `shape`."""
+        """Return the block that `rank` of `world` takes of a tensor of `shape`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class NoSplit:
-    """Every rank takes all of it."""
+    """Every rank takes the whole tensor."""
 
     def cut(self, shape: Shape, _world: int, _rank: int, /) -> Block:
-        """The whole tensor."""
+        """Return the whole tensor."""
         rows, columns = to_matrix_shape(shape)
         return Block(0, rows, 0, columns)
 
@@ -57,7 +57,7 @@ class RowSplit:
     """Rows of zeros below each part."""
 
     def cut(self, shape: Shape, world: int, rank: int, /) -> Block:
-        """[n, d] to [n / world + zeros, d]."""
+        """Cut [n, d] to [n / world + zeros, d]."""
         rows, columns = to_matrix_shape(shape)
         share = _divide_exactly(rows, world)
         return Block(rank * share, share, 0, columns, zero_rows=self.zeros)
@@ -67,11 +67,11 @@ class RowSplit:
 class PaddedRowSplit:
     """Dimension 0 in equal parts, after rows of zeros fill it up to a multiple of the world.
 
-    As `pad_vocab_size` and `ModelWeightsLoader` of TensorRT-LLM have it.
+    As `pad_vocab_size` and `ModelWeightsLoader` of TensorRT-LLM do.
     """
 
     def cut(self, shape: Shape, world: int, rank: int, /) -> Block:
-        """[n, d] to [ceil(n / world), d]."""
+        """Cut [n, d] to [ceil(n / world), d]."""
         rows, columns = to_matrix_shape(shape)
         share = -(-rows // world)
         begin, end = (min(rows, i * share) for i in (rank, rank + 1))
@@ -86,7 +86,7 @@ class ColumnSplit:
     """Columns of zeros to the right of each part."""
 
     def cut(self, shape: Shape, world: int, rank: int, /) -> Block:
-        """[n, d] to [n, d / world + zeros]."""
+        """Cut [n, d] to [n, d / world + zeros]."""
         rows, columns = to_matrix_shape(shape)
         share = _divide_exactly(columns, world)
         return Block(0, rows, rank * share, share, zero_columns=self.zeros)
@@ -96,13 +96,13 @@ class ColumnSplit:
 class HeadSplit:
     """Dimension 0 by attention heads; with fewer heads than ranks, neighbours share a head.
 
-    As `dup_kv_weight` of TensorRT-LLM has it: heads are repeated, then divided.
+    As `dup_kv_weight` of TensorRT-LLM does: heads are repeated, then divided.
     """
 
     num_heads: int
 
     def cut(self, shape: Shape, world: int, rank: int, /) -> Block:
-        """[heads * size, d] to [max(heads / world, 1) * size, d]."""
+        """Cut [heads * size, d] to [max(heads / world, 1) * size, d]."""
         rows, columns = to_matrix_shape(shape)
         head_size = _divide_exactly(rows, self.num_heads)
         if self.num_heads >= world:
@@ -113,14 +113,14 @@ class HeadSplit:
 
 
 def to_matrix_shape(shape: Shape) -> tuple[int, int]:
-    """Rows and columns of a vector or matrix."""
+    """Return rows and columns of a vector or matrix; a vector has one column."""
     rows, columns = shape if len(shape) == 2 else (*shape, 1)
     return rows, columns
 
 
 def _divide_exactly(total: int, parts: int) -> int:
     share, rest = divmod(total, parts)
-    assert rest == 0, f"{total} is no multiple of {parts}: the layout was not checked"
+    assert rest == 0, f"{total} is not a multiple of {parts}: the layout was not checked"
     return share
 
 
@@ -135,7 +135,7 @@ class SourcePart:
 
 @dataclass(frozen=True, slots=True)
 class TensorRule:
-    """One tensor of a rank: its parts, below each other."""
+    """One tensor of a rank: its parts, stacked by rows."""
 
     target: str
     parts: tuple[SourcePart, ...]
@@ -144,11 +144,11 @@ class TensorRule:
     has beside its tensor; a group's name is unique in the model."""
 
     def cut_blocks(self, world: int, rank: int) -> tuple[Block, ...]:
-        """One per part."""
+        """Return the rank's block of each part."""
         return tuple(part.split.cut(part.shape, world, rank) for part in self.parts)
 
     def shape(self, world: int, rank: int) -> Shape:
-        """Of the rank's tensor."""
+        """Return the shape of the rank's tensor."""
         shapes = [block.shape for block in self.cut_blocks(world, rank)]
         rows = sum(num_rows for num_rows, _ in shapes)
         return (rows,) if len(self.parts[0].shape) == 1 else (rows, shapes[0][1])
@@ -156,10 +156,10 @@ class TensorRule:
 
 @dataclass(frozen=True, slots=True)
 class ScaleRule:
-    """A float32 number beside the tensors: the largest of some amax, divided by FP8's maximum."""
+    """A float32 scale beside the tensors: the largest of some amax, divided by FP8's maximum."""
 
     target: str
     amax_of: tuple[str, ...]
-    """Names of activations, as `Amax` has them."""
+    """Names of activations in `Amax`."""
     least: float = 0.0
-    """The number is never smaller."""
+    """Lower bound of the scale."""

@@ -1,1 +1,1 @@
-"""FP8: what calibration found, where it comes from, and Hugging Face checkpoints made with it."""
+"""FP8 quantisation: calibration, the choice of amax, and unified Hugging Face checkpoints."""

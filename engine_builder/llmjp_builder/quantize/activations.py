@@ -1,6 +1,6 @@
-"""Where FP8's activation scales come from: a file with amax, or calibration on texts.
+"""Source of FP8's activation scales: a file with amax, or calibration on texts.
 
-This is the one place that decides; every command that can quantise asks here.
+Every command that can quantise decides here and nowhere else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def read_given_amax(
     conversion: Conversion, *, file: Path | None, texts: Path | None
 ) -> Amax | None:
-    """The amax in `file`; None if there is no file, since it is not needed or to be found.
+    """Read the amax in `file`; None without a file: it is not needed, or calibration finds it.
 
     Args:
         conversion: planned, not yet written.
@@ -58,13 +58,13 @@ def find_or_calibrate_amax(
     source_sha256: Mapping[str, str] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Amax | None:
-    """What the conversion's scales are made of: given, or found by calibration; None without FP8.
+    """Return the given amax, or find it by calibration; None without FP8.
 
     Args:
         conversion: planned, not yet written.
-        given: what `given_amax` returned.
+        given: the result of `read_given_amax`.
         texts: to calibrate on; None takes the built-in ones.
-        store: where calibrations are kept, and gone on with.
+        store: where calibrations are kept and resumed.
         source_sha256: of the source's files, if they were hashed already.
         on_progress: as in `pipeline.build`.
 

@@ -1,4 +1,4 @@
-"""Hugging Face checkpoints for vLLM and TensorRT-LLM's LLM API: the same names, FP8 if wanted.
+"""Unified checkpoints for vLLM and TensorRT-LLM's LLM API: Hugging Face's names, FP8 on request.
 
 The result equals what `export_hf_checkpoint` of modelopt 0.37 writes for the same amax
 (modelopt/torch/export/unified_export_hf.py): every linear layer has scales of its own, and all
@@ -39,7 +39,7 @@ UNIFIED = CheckpointStyle(
 )
 
 PRODUCER = {"name": "modelopt", "version": "0.37.0"}
-"""Names the format, not the program: vLLM recognises the format by it."""
+"""Identifies the format, not the program: vLLM recognises the format by it."""
 
 _FLOAT8 = {"dynamic": False, "num_bits": 8, "type": "float"}
 
@@ -76,7 +76,7 @@ def prepare_unified(source: Path, options: LayoutOptions) -> Conversion:
 def _plan_files(
     checkpoint: SourceCheckpoint, layout: Layout
 ) -> tuple[ConversionPlan, dict[str, str]]:
-    """The plan, and the file of every tensor in it, by the tensor's name."""
+    """Return the plan, and the file of every tensor by the tensor's name."""
     config, tensors = checkpoint.config, checkpoint.tensors
     family = FAMILIES[config.architecture]
     ignored, duplicates = family.list_ignored(config), family.list_duplicates(config)
@@ -96,7 +96,7 @@ def _plan_files(
 
 
 def _list_rules(sharded: Iterable[TensorRule]) -> list[TensorRule]:
-    """Every source tensor once, as it is; one that shares a scale elsewhere has its own here."""
+    """List a rule for every source tensor, whole; each quantised one has a scale of its own."""
     parts = {part.source: (part.shape, rule.fp8_group) for rule in sharded for part in rule.parts}
     return [
         TensorRule(name, (SourcePart(name, shape, NoSplit()),), name if group else None)
@@ -120,7 +120,7 @@ def _list_scales(config: ModelConfig, layout: Layout) -> list[ScaleRule]:
 
 
 def _render_config(document: dict[str, Any], layout: Layout) -> dict[str, Any]:
-    """The source's config.json, with the new dtype and what tells loaders of FP8."""
+    """Return the source's config.json with the new dtype and, for FP8, what loaders need."""
     keys = [key for key in ("dtype", "torch_dtype") if key in document] or ["torch_dtype"]
     changed = document | dict.fromkeys(keys, layout.dtype)
     if layout.quantization == "none":

@@ -122,7 +122,7 @@ BAD: dict[str, tuple[Spoil, int, str]] = {
     "missing tensor": (
         weights_with({Q0: None}),
         3,
-        f"tensor {Q0} is missing; config.json asks for it",
+        f"tensor {Q0} is missing; config.json requires it",
     ),
     "missing tensors": (
         weights_with({Q0: None, "lm_head.weight": None}),
@@ -214,7 +214,7 @@ BAD: dict[str, tuple[Spoil, int, str]] = {
     "a size of zero": (config_with(num_attention_heads=0), 3, "must be an integer from 1"),
     "an absurd size": (config_with(num_hidden_layers=10**12), 3, "from 1 to 4096, found"),
     "a size as text": (config_with(vocab_size="11"), 3, "vocab_size must be an integer"),
-    "heads that do not group": (config_with(num_key_value_heads=3), 3, "is no multiple of"),
+    "heads that do not group": (config_with(num_key_value_heads=3), 3, "is not a multiple of"),
     "a broken epsilon": (config_with(rms_norm_eps=-1), 3, "rms_norm_eps must be a positive"),
     "a broken theta": (config_with(rope_theta="x"), 3, "rope_theta must be a positive"),
     "broken rope": (config_with(rope_scaling=3), 3, "rope_scaling must be an object"),

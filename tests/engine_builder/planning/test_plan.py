@@ -58,7 +58,7 @@ def test_pipeline_parallelism_that_works() -> None:
             "172b",
             FP8 | {"tensor_parallel": 8},
             6,
-            ("4808 per rank, no multiple of 16", "--pad-intermediate 16, or --tp 4 --pp 2"),
+            ("4808 per rank, not a multiple of 16", "--pad-intermediate 16, or --tp 4 --pp 2"),
         ),
         ("13b", {"tensor_parallel": 16}, 6, ("40 attention heads", "possible here: 1, 2, 4, 8")),
         ("172b", {"tensor_parallel": 3}, 6, ("16 key-value heads",)),

@@ -1,4 +1,4 @@
-"""Llama: which tensor of TensorRT-LLM is made of which of Hugging Face, as literals.
+"""Llama: the tensors of TensorRT-LLM and those of Hugging Face that they are made of, as literals.
 
 Names and divisions: the key map of TensorRT-LLM's tensorrt_llm/models/model_weights_loader.py and
 tensorrt_llm/models/llama/convert.py. Its `fc` is Hugging Face's gate_proj, its `gate` is up_proj.
@@ -43,7 +43,7 @@ LINEAR = (
 
 
 def list_rules(config: ModelConfig, layout: Layout, stage: int) -> tuple[TensorRule, ...]:
-    """The tensors of every rank of one pipeline stage; layers count from 0 within the stage."""
+    """List the tensors of every rank of one pipeline stage; layers count from 0 within it."""
     layers = layout.select_layers(stage, config.num_layers)
     first, last = stage == 0, stage == layout.pipeline_parallel - 1
     return (
@@ -58,7 +58,7 @@ def list_rules(config: ModelConfig, layout: Layout, stage: int) -> tuple[TensorR
 
 
 def list_scales(config: ModelConfig, layout: Layout, stage: int) -> tuple[ScaleRule, ...]:
-    """The scales of activations that every rank of one pipeline stage holds; FP8 only."""
+    """List the activation scales that every rank of one pipeline stage holds; FP8 only."""
     if layout.quantization == "none":
         return ()
     layers = layout.select_layers(stage, config.num_layers)
@@ -70,23 +70,23 @@ def list_scales(config: ModelConfig, layout: Layout, stage: int) -> tuple[ScaleR
 
 
 def list_linear_modules(config: ModelConfig) -> tuple[str, ...]:
-    """Hugging Face's names of all linear layers that FP8 quantises."""
+    """List Hugging Face's names of the linear layers that FP8 quantises."""
     return tuple(f"model.layers.{i}.{name}" for i in range(config.num_layers) for name in LINEAR)
 
 
 def list_attention_modules(config: ModelConfig) -> tuple[str, ...]:
-    """Hugging Face's names of the modules that fill the KV cache."""
+    """List Hugging Face's names of the modules that fill the KV cache."""
     return tuple(f"model.layers.{i}.self_attn" for i in range(config.num_layers))
 
 
 def list_ignored(config: ModelConfig) -> dict[str, str]:
-    """Tensors that may be there and are dropped on purpose, with the reason."""
+    """List tensors that a checkpoint may have and that are dropped on purpose, with the reason."""
     names = (f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(config.num_layers))
     return dict.fromkeys(names, "computed from rope_theta")
 
 
 def list_duplicates(config: ModelConfig) -> dict[str, str]:
-    """Tensors that may be there as a copy of another; the two must be equal, byte for byte."""
+    """List tensors that may repeat another one, by name; the two must be equal, byte for byte."""
     return {HEAD: EMBEDDING} if config.tied_embeddings else {}
 
 
@@ -156,7 +156,10 @@ def _list_layer_rules(c: ModelConfig, layout: Layout, i: int, local: int) -> tup
 
 
 def _list_layer_scales(i: int, local: int, *, kv: bool) -> tuple[ScaleRule, ...]:
-    """KV scales below 1 are not used, as `get_kv_cache_scaling_factor` of modelopt has it."""
+    """List a layer's scales.
+
+    KV scales are at least 1, as in `get_kv_cache_scaling_factor` of modelopt.
+    """
     attention, mlp = f"model.layers.{i}.self_attn.", f"model.layers.{i}.mlp."
     trt, key, value = f"transformer.layers.{local}.", attention + "k", attention + "v"
     inputs = (

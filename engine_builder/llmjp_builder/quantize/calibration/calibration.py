@@ -1,8 +1,8 @@
-"""Calibrations in a store: found there, gone on with, or begun.
+"""Calibrations in a store: found there, resumed, or started.
 
 <store>/calibrations/<key>/amax.json           what `--activation-amax` reads
 <store>/calibrations/<key>/calibration.json    what it depends on: the key's inputs; versions
-<store>/calibrations/<key>.partial/            under way, or left by a killed run: see `sweep`
+<store>/calibrations/<key>.partial/            under way, or left by a killed run: see `layerwise`
 <store>/locks/calibration-<key>                held while it is under way
 
 The key is made of the weights' SHA-256, the tokens that the texts have, the element type and the
@@ -48,7 +48,7 @@ CALIBRATION_REVISION = "1"
 """Part of every key: raise it with any change that may alter an amax."""
 
 MAX_TOKENS = 512
-"""Of one passage, by default: as many as TensorRT-LLM's quantize.py takes, if the model does."""
+"""Default limit for a passage, as in TensorRT-LLM's quantize.py; less if the model takes less."""
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -58,7 +58,7 @@ class CalibrationInputs:
     """Everything that amax depends on."""
 
     source_sha256: Mapping[str, str]
-    """Of config.json, the index and the weight files, by name."""
+    """Digests of config.json, the index and the weight files, by name."""
     tokens_sha256: str
     dtype: Dtype
     device: str
@@ -67,7 +67,7 @@ class CalibrationInputs:
 
     @property
     def key(self) -> str:
-        """The calibration's name: 20 hex digits of SHA-256 over the canonical JSON."""
+        """The calibration's key: 20 hex digits of SHA-256 over the canonical JSON."""
         return hashlib.sha256(to_canonical_json(asdict(self)).encode()).hexdigest()[:20]
 
 
@@ -100,14 +100,14 @@ def calibrate(
     source_sha256: Mapping[str, str] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> CalibrationResult:
-    """The amax of the checkpoint in `source` over texts: found in the store, or computed.
+    """Return the amax of the checkpoint in `source` over texts: found in the store, or computed.
 
     Amax of keys and values is always among it, for FP8 KV caches: it costs next to nothing. Texts
     are computed one by one, without padding (`decoder` says why).
 
     Args:
         source: folder of a Hugging Face checkpoint with its tokenizer.
-        texts: see `passages`; None takes the built-in ones.
+        texts: see `read_passages`; None takes the built-in ones.
         store: its folder, made if missing. A killed calibration goes on from there.
         dtype: of weights and activations, as in conversion.
         max_tokens: what a passage has beyond them is left out; None takes `MAX_TOKENS`.
@@ -119,7 +119,7 @@ def calibrate(
         BadTexts: the texts are not UTF-8, or there are none.
         InvalidSpec: `max_tokens` is not positive, or beyond what the model takes.
         NotEnoughGpuMemory, NotEnoughHostMemory: one layer and one text do not fit.
-        NotEnoughDisk: what goes from layer to layer does not fit into the store, twice.
+        NotEnoughDisk: the store has no room for two copies of the hidden states.
         UnsupportedRequest: CUDA was asked for and there is none, or the model has scaled RoPE.
         BuilderError: the checkpoint is damaged or unsupported (see `prepare_ranks`).
     """
@@ -140,7 +140,7 @@ def calibrate(
 
 
 def _resolve_max_tokens(checkpoint: SourceCheckpoint, max_tokens: int | None) -> int:
-    """Tokens per text, of a model that can be computed here."""
+    """Return the limit of tokens per text, for a model that can be calibrated here."""
     positions, scaling = checkpoint.config.max_position_embeddings, checkpoint.config.rope_scaling
     if scaling is not None:
         raise UnsupportedRequest(
@@ -160,7 +160,7 @@ def _resolve_device(wanted: Device) -> Literal["cpu", "cuda"]:
 
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
-        raise UnsupportedRequest("device cuda: torch finds no GPU that works; use cpu or auto")
+        raise UnsupportedRequest("device cuda: torch finds no usable GPU; use cpu or auto")
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
@@ -195,7 +195,7 @@ def _find_or_compute(wanted: _CalibrationJob, store: Path, reporter: Reporter) -
 
 
 def _read_finished(path: Path, checkpoint: SourceCheckpoint) -> Amax | None:
-    """Of a calibration that is there and whole."""
+    """Read a finished calibration; None if it is missing or damaged."""
     family = FAMILIES[checkpoint.config.architecture]
     linear = family.list_linear_modules(checkpoint.config)
     attention = family.list_attention_modules(checkpoint.config)

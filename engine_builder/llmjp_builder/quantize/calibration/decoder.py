@@ -1,4 +1,4 @@
-"""One decoder layer of Llama over one text, and the largest number that each of its parts takes in.
+"""A decoder layer of Llama over one text, and the largest input of each of its parts.
 
 Written out instead of taken from transformers: the builder then needs torch alone, and what is
 recorded stands beside what is computed. The arithmetic and its order are those of
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 KEYS = "self_attn.k"
 VALUES = "self_attn.v"
-"""Names of what goes into the KV cache, beside those of the linear layers."""
+"""Names for the contents of the KV cache, beside those of the linear layers."""
 
 
 class AmaxRecorder:
-    """The largest absolute value seen, by name. Numbers stay on their device until asked for."""
+    """The largest absolute value seen, by name. Numbers stay on their device until read."""
 
     def __init__(self) -> None:
         self._found: dict[str, torch.Tensor] = {}
 
     def record(self, tensor: torch.Tensor, *names: str) -> None:
-        """All of `names` take this tensor in."""
+        """Record a tensor as the input of all `names`."""
         low, high = torch.aminmax(tensor)
         largest = torch.maximum(-low, high)
         for name in names:
@@ -46,7 +46,7 @@ class AmaxRecorder:
             self._found[name] = largest if known is None else torch.maximum(known, largest)
 
     def to_dict(self) -> dict[str, float]:
-        """By name; NaN where a NaN was seen."""
+        """Return the numbers by name; NaN where a NaN was seen."""
         values = torch.stack(list(self._found.values())).abs().tolist()
         return dict(zip(self._found, values, strict=True))
 
@@ -60,7 +60,7 @@ class RotaryEmbedding:
 
     @classmethod
     def compute(cls, config: ModelConfig, num_tokens: int, like: torch.Tensor) -> RotaryEmbedding:
-        """For texts of up to `num_tokens`, with the element type and device of `like`."""
+        """Compute it for up to `num_tokens` tokens, in the element type and device of `like`."""
         half = torch.arange(0, config.head_size, 2, dtype=torch.float32) / config.head_size
         frequencies = (1.0 / (config.rope_theta**half)).to(like.device)
         positions = torch.arange(num_tokens, dtype=torch.float32, device=like.device)
@@ -69,7 +69,7 @@ class RotaryEmbedding:
         return cls(angles.cos().to(like.dtype), angles.sin().to(like.dtype))
 
     def apply(self, x_th: torch.Tensor) -> torch.Tensor:
-        """Rotates [..., t, h]."""
+        """Rotate [..., t, h]."""
         t, half = x_th.shape[-2], x_th.shape[-1] // 2
         turned = torch.cat((-x_th[..., half:], x_th[..., :half]), dim=-1)
         return x_th * self.cosine_th[:t] + turned * self.sine_th[:t]
@@ -85,7 +85,7 @@ class DecoderLayer:
     def __call__(
         self, x_td: torch.Tensor, rotary: RotaryEmbedding, recorder: AmaxRecorder
     ) -> torch.Tensor:
-        """The layer's output [t, d]; what its parts take in is shown to `recorder`."""
+        """Return the layer's output [t, d], recording the inputs of its parts."""
         x_td = x_td + self._attention(self._norm("input_layernorm", x_td), rotary, recorder)
         return x_td + self._mlp(self._norm("post_attention_layernorm", x_td), recorder)
 
@@ -119,7 +119,7 @@ class DecoderLayer:
         return self._linear(down, gated)
 
     def _heads(self, name: str, x_td: torch.Tensor) -> torch.Tensor:
-        """[1, heads, t, h]: with the batch's dimension, else torch takes a slower kernel."""
+        """Return [1, heads, t, h]; without a batch dimension torch takes a slower kernel."""
         y = self._linear(name, x_td)
         return y.view(1, x_td.shape[0], -1, self.config.head_size).transpose(1, 2)
 
@@ -127,7 +127,7 @@ class DecoderLayer:
         return functional.linear(x, self.weights[name])
 
     def _norm(self, name: str, x_td: torch.Tensor) -> torch.Tensor:
-        """Root mean square in float32, then the weight in the element type of `x_td`."""
+        """Normalise by root mean square in float32, then scale in the element type of `x_td`."""
         wide = x_td.to(torch.float32)
         mean = wide.pow(2).mean(-1, keepdim=True)
         wide = wide * torch.rsqrt(mean + self.config.norm_epsilon)

@@ -1,4 +1,4 @@
-"""What a layer hands to the next, for every token, in a file: memory holds one text at a time.
+"""Hidden states between two layers, one row per token, in a file: memory holds one text at a time.
 
 Read and written with calls, never mapped: a full disk is an error then, not a signal. The system
 keeps the file in memory as long as there is room, so it costs a disk nothing where it is small. A
@@ -30,26 +30,26 @@ _PIECE = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class HiddenStateShape:
-    """The form of a file: one row per token."""
+    """Shape of a file of hidden states: one row per token."""
 
     num_rows: int
     width: int
     dtype: torch.dtype
-    """Of two bytes."""
+    """A type of two bytes."""
 
     @property
     def row_bytes(self) -> int:
-        """Of one token."""
+        """Bytes of one token."""
         return self.width * self.dtype.itemsize
 
     @property
     def size(self) -> int:
-        """Of the file, in bytes."""
+        """Bytes of the file."""
         return self.num_rows * self.row_bytes
 
 
 class HiddenStateReader:
-    """Rows from a file, in any order."""
+    """Reads rows of a file in any order."""
 
     def __init__(self, path: Path, rows: HiddenStateShape, stack: ExitStack) -> None:
         self._path, self._rows = path, rows
@@ -58,13 +58,13 @@ class HiddenStateReader:
         stack.callback(os.close, self._descriptor)
 
     def read(self, begin: int, end: int) -> torch.Tensor:
-        """[end - begin, width]."""
+        """Read the rows from `begin` to `end`, [end - begin, width]."""
         width = self._rows.row_bytes
         buffer = self._read(begin * width, (end - begin) * width)
         return torch.from_numpy(buffer).view(self._rows.dtype).view(end - begin, -1)
 
     def checksum(self) -> int:
-        """Of the whole file."""
+        """Return the checksum of the whole file."""
         value, size = 0, self._rows.size
         for begin in range(0, size, _PIECE):
             value = zlib.crc32(self._read(begin, min(_PIECE, size - begin)).data, value)
@@ -83,17 +83,17 @@ class HiddenStateReader:
 
 
 class HiddenStateWriter:
-    """Rows into a file, in order, over whatever it held."""
+    """Writes rows to a file in order, replacing its contents."""
 
     def __init__(self, path: Path, rows: HiddenStateShape, stack: ExitStack) -> None:
         self._path, self._rows = path, rows
         with os_errors(path, needed=rows.size):
             self._file = stack.enter_context(path.open("wb", buffering=0))
         self.checksum = 0
-        """Of what was written so far."""
+        """Checksum of what was written so far."""
 
     def write(self, tensor: torch.Tensor) -> None:
-        """Appends [any, width]."""
+        """Append rows, [any, width]."""
         host = tensor.to("cpu", self._rows.dtype).contiguous()
         view = host.view(torch.uint8).numpy().data.cast("B")
         self.checksum = zlib.crc32(view, self.checksum)

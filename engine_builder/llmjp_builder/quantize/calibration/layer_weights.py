@@ -1,4 +1,4 @@
-"""Weights from the source's files: a decoder layer on a device, or rows of the embedding table."""
+"""Weights read from the source: a decoder layer on a device, or rows of the embedding table."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class LayerWeights:
         self._dtype, self._device = dtype, device
 
     def read_layer(self, index: int) -> dict[str, torch.Tensor]:
-        """A decoder layer's weights, by name within the layer."""
+        """Read a decoder layer's weights; return them by name within the layer."""
         names = (*LINEAR, *NORMS)
         tensors = run_in_threads(
             self._read_tensor, (_get_tensor_name(index, name) for name in names)
@@ -43,7 +43,7 @@ class LayerWeights:
         return dict(zip(names, tensors, strict=True))
 
     def read_embeddings(self, ids: Sequence[int]) -> torch.Tensor:
-        """[len(ids), d] on the host: only the rows that are asked for are read."""
+        """Read only the rows for `ids` of the embedding table; return [len(ids), d] on the host."""
         info = self._tensors[EMBEDDING]
         size = info.size // info.shape[0]
         different = sorted(set(ids))

@@ -1,7 +1,7 @@
-"""All texts through one decoder layer after the other; what was done is kept after each.
+"""Calibration layer by layer: all texts pass one decoder layer after the other, saved after each.
 
     <work>/state.json     layers done, amax so far, checksum of the rows
-    <work>/rows-0, -1     what the last layer done handed on; the other is being written
+    <work>/rows-0, -1     hidden states after the last layer done; the other is being written
 
 In memory are one layer's weights and one text, however large the model and many the texts.
 """
@@ -54,35 +54,35 @@ _UNUSABLE = (
     RecursionError,
     BuilderError,
 )
-"""What reading a state raises that is not one of ours, or not whole."""
+"""Errors from reading a state that is foreign or damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationTask:
-    """What is calibrated, and where the work is kept."""
+    """A model to calibrate, and the folder for intermediate results."""
 
     checkpoint: SourceCheckpoint
     dtype: Dtype
-    """Of weights and activations."""
+    """Element type of weights and activations."""
     tokens: Tokens
     device: torch.device
     work: Path
-    """A folder of this task alone: what is in it was left by an earlier run of the same."""
+    """A folder for this task alone; its contents come from an earlier run of the same task."""
 
     @property
     def rows(self) -> HiddenStateShape:
-        """The form of what goes from layer to layer."""
+        """Shape of the hidden states between layers."""
         width = self.checkpoint.config.hidden_size
         return HiddenStateShape(len(self.tokens), width, getattr(torch, self.dtype))
 
     def get_path(self, layers_done: int) -> Path:
-        """The rows after so many layers."""
+        """Return the path of the hidden states after `layers_done` layers."""
         return self.work / f"rows-{layers_done % 2}"
 
 
 @dataclass(frozen=True, slots=True)
 class _LayerState:
-    """What is known after some layers."""
+    """Results after some layers."""
 
     layers_done: int
     checksum: int
@@ -100,16 +100,16 @@ class _LayerState:
 
 @dataclass(frozen=True, slots=True)
 class _LayerInputs:
-    """What the layers are made of."""
+    """Everything that all layers need."""
 
     weights: LayerWeights
     rotary: RotaryEmbedding
 
 
 def calibrate_layers(task: CalibrationTask, reporter: Reporter) -> Amax:
-    """The amax of every linear layer's input, and of all keys and values.
+    """Return the amax of every linear layer's input, and of all keys and values.
 
-    Goes on after the last layer that an earlier run of the same task finished.
+    Resumes after the last layer that an earlier run of the same task finished.
 
     Raises:
         NotEnoughDisk: the rows do not fit.
@@ -138,7 +138,7 @@ def calibrate_layers(task: CalibrationTask, reporter: Reporter) -> Amax:
 
 
 def _load_state(task: CalibrationTask) -> _LayerState | None:
-    """Where an earlier run stopped; None if it left nothing, or nothing whole."""
+    """Load the state of an earlier run; None if there is none or it is damaged."""
     layers = task.checkpoint.config.num_layers
     try:
         document = json.loads((task.work / _STATE).read_bytes())
@@ -158,13 +158,13 @@ def _load_state(task: CalibrationTask) -> _LayerState | None:
 
 
 def _list_amax_names(num_layers: int) -> set[str]:
-    """Of every amax that so many layers have."""
+    """Return the names of every amax in the first `num_layers` layers."""
     parts = (*LINEAR, KEYS, VALUES)
     return {f"model.layers.{i}.{name}" for i in range(num_layers) for name in parts}
 
 
 def _embed_texts(task: CalibrationTask, weights: LayerWeights) -> _LayerState:
-    """The rows before the first layer."""
+    """Write the hidden states before the first layer."""
     require_free_space(task.work, 2 * task.rows.size)
     with ExitStack() as stack:
         writer = HiddenStateWriter(task.get_path(0), task.rows, stack)
@@ -178,7 +178,7 @@ def _embed_texts(task: CalibrationTask, weights: LayerWeights) -> _LayerState:
 def _run_layer(
     task: CalibrationTask, before: _LayerState, model: _LayerInputs, reporter: Reporter
 ) -> _LayerState:
-    """All texts through the next layer; the last layer's output is of no use and not kept."""
+    """Run all texts through the next layer; the last layer's output is not needed or kept."""
     index, recorder = before.layers_done, AmaxRecorder()
     last = index + 1 == task.checkpoint.config.num_layers
     layer = DecoderLayer(task.checkpoint.config, model.weights.read_layer(index))
@@ -208,7 +208,7 @@ def _require_quantisable(name: str, value: float, task: CalibrationTask) -> None
 
 
 def _collect_amax(state: _LayerState) -> Amax:
-    """By modules: keys and values belong to the attention they are part of."""
+    """Sort the amax by module; those of keys and values belong to their attention."""
     activations: dict[str, float] = {}
     kv: dict[str, dict[str, float]] = {}
     for name, value in state.amax.items():

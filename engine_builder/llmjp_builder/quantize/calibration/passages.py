@@ -1,4 +1,4 @@
-"""The texts to calibrate on: the user's file, or the ones that come with the builder.
+"""Texts to calibrate on: the user's file, or the built-in ones.
 
 A file is UTF-8 text. Passages are divided by lines that hold nothing but `%%`, so a passage may be
 of any form, with blank lines in it; a file without any such line is divided at blank lines. The
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 DIVIDER = "%%"
 
 _MAX_FILE_BYTES = 64 << 20
-"""Hundreds of times what calibration needs: a larger file was given by mistake."""
+"""Hundreds of times what calibration needs; a larger file must be a mistake."""
 
 _AT_DIVIDERS = re.compile(rf"^{DIVIDER}[ \t]*$", re.MULTILINE)
 _AT_BLANK_LINES = re.compile(r"\n[ \t]*\n")
 
 
 def read_passages(file: Path | None) -> tuple[str, ...]:
-    """The passages of `file`, or the builder's own, in order; never none.
+    """Return the passages of `file`, or the built-in ones, in order; at least one.
 
     Raises:
         BadTexts: the file is not UTF-8, has no passage, or is absurdly large.
@@ -38,7 +38,7 @@ def read_passages(file: Path | None) -> tuple[str, ...]:
 
 
 def read_built_in_passages() -> tuple[str, ...]:
-    """The passages that come with the builder."""
+    """Read the built-in passages."""
     folder = resources.files(__package__) / "texts"
     files = sorted((file for file in folder.iterdir()), key=lambda file: file.name)
     return tuple(
@@ -50,7 +50,7 @@ def read_built_in_passages() -> tuple[str, ...]:
 
 
 def split_passages(text: str) -> tuple[str, ...]:
-    """The passages in a text; line ends become LF, blank lines around a passage are dropped."""
+    """Split a text into passages; line ends become LF, blank lines around a passage are dropped."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     rule = _AT_DIVIDERS if _AT_DIVIDERS.search(text) else _AT_BLANK_LINES
     return tuple(part.strip("\n") for part in rule.split(text) if part.strip())
@@ -71,5 +71,5 @@ def _read_file(file: Path) -> tuple[str, ...]:
             f"{file}: not UTF-8: {exc.reason} at byte {exc.start}; save the texts as UTF-8"
         ) from exc
     if not (found := split_passages(text)):
-        raise BadTexts(f"{file}: no text in it; expected passages divided by lines of {DIVIDER}")
+        raise BadTexts(f"{file}: no text in it; expected passages separated by lines of {DIVIDER}")
     return found

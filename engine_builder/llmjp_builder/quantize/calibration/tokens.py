@@ -1,4 +1,4 @@
-"""From passages to token ids, with the checkpoint's own tokenizer."""
+"""Token ids of the passages, from the checkpoint's own tokenizer."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ class Tokens:
 
     @property
     def spans(self) -> tuple[tuple[int, int], ...]:
-        """Where each text begins and ends when they lie one after the other."""
+        """Begin and end of each text when all are concatenated."""
         return tuple(pairwise(accumulate(map(len, self.texts), initial=0)))
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all of it."""
+        """SHA-256 of all ids."""
         return hashlib.sha256(to_canonical_json(self.texts).encode()).hexdigest()
 
 
 def tokenise(folder: Path, config: ModelConfig, passages: Iterable[str], limit: int) -> Tokens:
-    """The passages' tokens, as the tokenizer in `folder` divides them, the special ones included.
+    """Tokenise the passages with the tokenizer in `folder`, special tokens included.
 
     Args:
         folder: of the checkpoint.
