@@ -1,1 +1,1 @@
-"""What scenarios run on: an installation of the operator, and namespaces with models in it."""
+"""The harness of scenarios: an installation of the operator, and namespaces with models."""

@@ -1,1 +1,1 @@
-"""What must be shown on a real node: one scenario per file, each readable as documentation."""
+"""Scenarios on a real node: one scenario per file, each readable as documentation."""

@@ -95,7 +95,7 @@ def test_every_class_of_compiler_failure_is_told(models: ModelNamespace) -> None
 
 
 def retry(models: ModelNamespace, word: str) -> None:
-    """What the condition tells people to do."""
+    """Do what the condition tells people to do."""
     annotation = f"serving.llmjp.dev/retry={word}"
     models.kubectl("annotate", "--overwrite", "ljm/llmjp-tiny-cpu", annotation)
 
@@ -123,6 +123,6 @@ def test_an_engine_for_another_gpu_never_reaches_a_pod(models: ModelNamespace) -
 
 
 def keys_of_pods(models: ModelNamespace) -> set[str]:
-    """Of the engines that pods serve, or are to serve."""
+    """Return keys of the engines that pods serve, or will serve."""
     pods = models.list_serving_pods()
     return {pod["metadata"]["labels"]["serving.llmjp.dev/key"] for pod in pods}

@@ -113,7 +113,7 @@ def plane(control_plane: Cluster) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def undisturbed(plane: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], int]:
-    """What is there in the end, and how many writes it took."""
+    """The objects in the end, and how many writes they took."""
     faults = ApiFaults()
     with bad(plane, tmp_path_factory.mktemp("undisturbed"), faults) as case:
         return case.story(), len(faults.writes)

@@ -62,7 +62,7 @@ def restarts(models: ModelNamespace, pod: str) -> int:
 
 
 def of_models(models: ModelNamespace) -> list[str]:
-    """What is there of models, without the models' names, digests, and what Kubernetes appends."""
+    """Return objects of models, without models' names, digests, and what Kubernetes appends."""
     return sorted(
         re.sub(r"calm|shook", "x", re.sub(r"-[0-9a-z]*\d[0-9a-z]*|-[a-z]{5}$", "", n))
         for n in list_made_objects(models.kubectl)

@@ -60,9 +60,9 @@ class FakeApiServer:
     events: list[Object] = field(default_factory=list)
     """Posted by the operator, in order."""
     _applied: dict[ObjectRef, dict[str, Object]] = field(default_factory=dict)
-    """What each field manager applied last."""
+    """By object and field manager, what it applied last."""
     _version: int = 0
-    """Of the last change; numbers uids as well."""
+    """Version of the last change; numbers uids as well."""
 
     async def apply(
         self, wanted: Object, *, manager: str = FIELD_MANAGER, status: bool = False

@@ -37,7 +37,7 @@ EVENTS_OF = {KIND, *KINDS}
 
 @dataclass
 class Operator:
-    """What an operator's process has in memory."""
+    """The memory of an operator's process."""
 
     controller: Controller
     queue: WorkQueue[Key]
@@ -64,11 +64,11 @@ class Simulation:
         self.server = FakeApiServer()
         self.workloads = FakeWorkloads(self.server, script)
         self.errors: list[OperatorError] = []
-        """Of reconciles that failed, in order."""
+        """Errors of reconciles that failed, in order."""
         self.down_s = 0.0
         """How long it takes to start an operator again that was killed; Jobs go on meanwhile."""
         self.watches_are_late = False
-        """Whether no watch event arrives."""
+        """No watch event arrives."""
         self.settings = settings
         self.edit(changes)
         self.restart()

@@ -254,7 +254,7 @@ def test_nothing_begins_before_the_terms_are_accepted() -> None:
     assert world.phase == Phase.SERVING
 
 
-def test_old_artefacts_are_collected_and_those_in_use_are_not() -> None:
+def test_old_artefacts_are_collected_but_not_those_in_use() -> None:
     world = served()
     keys = [world.status.engine.active]
     for ranks in (2, 4):
@@ -300,7 +300,7 @@ def test_nothing_is_collected_after_a_rollback() -> None:
     assert [arguments(job)[-1] for job in world.all_jobs("collect")] == [oldest]
 
 
-def test_what_is_wanted_no_longer_goes() -> None:
+def test_network_policies_go_when_they_are_switched_off() -> None:
     world = served()
     assert ObjectRef("NetworkPolicy", "a") in world.objects
     world.restart(replace(SETTINGS, network=replace(SETTINGS.network, enabled=False)))
@@ -359,7 +359,7 @@ def assert_same(world: Simulation, undisturbed: Simulation, when: str) -> None:
 
 
 @pytest.mark.parametrize("chapter", STORY)
-def test_killed_after_any_write_it_comes_to_the_same(chapter: str) -> None:
+def test_an_operator_killed_at_any_write_converges_to_the_same_objects(chapter: str) -> None:
     undisturbed = live_through(chapter)
     for moment, write in enumerate(undisturbed.server.writes):
         world = live_through(chapter, kill_after=moment)
@@ -369,7 +369,7 @@ def test_killed_after_any_write_it_comes_to_the_same(chapter: str) -> None:
 
 
 @pytest.mark.parametrize("chapter", STORY)
-def test_what_ends_while_no_operator_runs_is_not_missed(chapter: str) -> None:
+def test_jobs_that_finish_while_the_operator_is_down_are_not_missed(chapter: str) -> None:
     undisturbed = live_through(chapter)
     for moment, write in enumerate(undisturbed.server.writes):
         world = live_through(chapter, kill_after=moment, down_s=60.0)
@@ -378,7 +378,7 @@ def test_what_ends_while_no_operator_runs_is_not_missed(chapter: str) -> None:
 
 
 @pytest.mark.parametrize("chapter", STORY)
-def test_an_operator_that_survives_no_write_still_gets_there(chapter: str) -> None:
+def test_an_operator_killed_at_each_of_its_writes_still_converges(chapter: str) -> None:
     world = before(chapter).fork()
     world.server.kill_always = True
     world.edit(STORY[chapter])
@@ -387,7 +387,7 @@ def test_an_operator_that_survives_no_write_still_gets_there(chapter: str) -> No
     assert world.phase == Phase.SERVING
 
 
-def test_the_stand_in_builds_another_key_for_another_spec() -> None:
+def test_the_fake_kubelet_builds_another_key_for_another_spec() -> None:
     pod = {"metadata": {"annotations": {"serving.llmjp.dev/build-spec": "{}"}}}
     with pytest.raises(KeyError):
         make_artefact(pod)

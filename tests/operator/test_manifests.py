@@ -53,7 +53,7 @@ def binary(quantity: str) -> int:
     return int(quantity[:-2]) << {"Gi": 30, "Ti": 40}[quantity[-2:]]
 
 
-def test_all_are_there() -> None:
+def test_the_samples_are_the_documented_ones() -> None:
     assert {path.name for path in SAMPLES} == EXPECTED
 
 

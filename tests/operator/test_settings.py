@@ -15,7 +15,7 @@ def settings(environ: dict[str, str] | None = None, **values: Any) -> Any:
     return parse_settings(environ or {}, json.dumps(values))
 
 
-def test_nothing_is_needed() -> None:
+def test_without_settings_there_are_defaults() -> None:
     found = settings()
     assert (found.namespace, found.identity) == ("default", "llmjp-operator")
     assert (found.images, found.watch_namespaces, found.resync_seconds) == ({}, (), 300)
@@ -29,16 +29,18 @@ def test_nothing_is_needed() -> None:
         ({"LLMJP_POD_NAME": "", "HOSTNAME": "host"}, "host"),
     ],
 )
-def test_identity(environ: dict[str, str], identity: str) -> None:
+def test_the_identity_is_the_name_of_the_pod_or_else_of_the_host(
+    environ: dict[str, str], identity: str
+) -> None:
     assert settings(environ).identity == identity
 
 
-def test_namespaces() -> None:
+def test_watched_namespaces_are_split_at_commas() -> None:
     found = settings({"LLMJP_WATCH_NAMESPACES": "a, b,,c ", "LLMJP_NAMESPACE": "system"})
     assert (found.namespace, found.watch_namespaces) == ("system", ("a", "b", "c"))
 
 
-def test_everything() -> None:
+def test_every_setting_is_read() -> None:
     rule: dict[str, Any] = {"to": [{"podSelector": {}}]}
     found = settings(
         images={"cpu": {"builder": "b:1", "runtime": "r:1"}},
@@ -107,6 +109,6 @@ def test_what_is_not_understood(values: dict[str, Any], said: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"), [("{", "no JSON"), ("[]", "must be an object"), ("", "no JSON")]
 )
-def test_what_is_no_object(text: str, said: str) -> None:
+def test_settings_that_are_no_json_object_are_refused(text: str, said: str) -> None:
     with pytest.raises(BadSettings, match=said):
         parse_settings({}, text)

@@ -51,7 +51,7 @@ def filled(namespace: Kubectl) -> Kubectl:
     return namespace
 
 
-def test_names_come_in_parts(filled: Kubectl, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metadata_is_listed_in_chunks(filled: Kubectl, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_client, "METADATA_AT_ONCE", 2)
     (version, items), calls = asked(
         filled, lambda c: c.list_metadata("ConfigMap", filled.namespace, OURS)
@@ -72,7 +72,7 @@ def test_objects_come_in_parts(filled: Kubectl) -> None:
     assert calls == [("GET", "ConfigMap")] * 2
 
 
-def test_there_may_be_none(namespace: Kubectl) -> None:
+def test_an_empty_list_is_no_error(namespace: Kubectl) -> None:
     async def none_of(told: KubeCluster) -> list[Any]:
         return [
             obj async for obj in told.list_objects("ConfigMap", namespace.namespace, "team=x", 3)

@@ -27,7 +27,7 @@ class FakeLeases:
     failure: Exception | None = None
     """Raised by every call."""
     before_write: Callable[[], None] = lambda: None
-    """What somebody else does between a read and a write."""
+    """Somebody else's write between a read and a write of ours."""
     writes: int = field(default=0)
 
     async def get(self, _kind: str, _namespace: str, _name: str) -> Object | None:
@@ -69,7 +69,7 @@ def attempt(election: Election, now: float) -> bool:
     return asyncio.run(election.attempt(now))
 
 
-def test_the_first_one_leads() -> None:
+def test_the_first_operator_leads() -> None:
     leases = FakeLeases()
     assert attempt(candidate(leases, "a"), 0)
     assert leases.lease is not None

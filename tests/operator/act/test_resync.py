@@ -22,7 +22,7 @@ KINDS = ("Service", "Job")
 
 @dataclass
 class FakeCluster:
-    """What the API server has, by kind."""
+    """Objects of the API server, by kind."""
 
     there: dict[str, list[Object]] = field(default_factory=dict)
     version: int = 100
@@ -64,7 +64,7 @@ class Scene:
     queue: WorkQueue[Key] = field(default_factory=lambda: WorkQueue(_never, _told))
     failed: list[OperatorError] = field(default_factory=list)
     mended: bool = False
-    """Whether a list that failed works the next time."""
+    """A list that failed works the next time."""
 
     def resync_once(self, namespaces: tuple[str, ...] = ()) -> None:
         given: Any = {"kinds": KINDS, "namespaces": namespaces}
@@ -103,7 +103,7 @@ def a_scene(*models: Object, **there: list[Object]) -> Scene:
     return scene
 
 
-def test_nothing_is_gone() -> None:
+def test_a_resync_that_finds_everything_queues_nothing() -> None:
     service = an_object(model="a")
     scene = a_scene(a_model("a"), Service=[service])
     scene.cache.put("Service", service)

@@ -15,7 +15,7 @@ from tests.operator.crd.rule_cases import CASES
 from tests.operator.model_bodies import make_model_body, merge_patch
 
 
-def test_the_smallest_model() -> None:
+def test_the_smallest_model_has_defaults() -> None:
     parsed = parse_model(make_model_body(name="llmjp"))
     assert parsed == Model(
         name="llmjp",
@@ -31,7 +31,7 @@ def test_the_smallest_model() -> None:
     assert parsed.status.phase is None
 
 
-def test_metadata_and_status() -> None:
+def test_metadata_and_status_are_read() -> None:
     body = make_model_body() | {
         "metadata": {"name": "a", "namespace": "ml", "uid": "u-1", "generation": 4},
         "status": {"phase": "Building", "build": {"step": "convert", "percent": 41}, "later": 1},
@@ -56,7 +56,7 @@ def test_options_without_a_value_become_true() -> None:
     assert parse_model(make_model_body()).spec.engine.build_options == {}
 
 
-def test_quantities_are_text() -> None:
+def test_quantities_are_read_as_text() -> None:
     changes = {"serving": {"resources": {"limits": {"cpu": 4, "memory": "64Gi"}}}}
     limits = parse_model(make_model_body(changes)).spec.serving.resources.limits
     assert limits == {"cpu": "4", "memory": "64Gi"}
@@ -122,7 +122,9 @@ def test_values_written_out_are_read_back(case: Any) -> None:
         ),
     ],
 )
-def test_a_wrong_spec(changes: dict[str, Any], message: str) -> None:
+def test_a_wrong_field_is_named_with_what_was_expected(
+    changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InvalidModel) as refused:
         parse_model(make_model_body(changes))
     assert str(refused.value).startswith(message)
@@ -139,7 +141,7 @@ def test_a_wrong_spec(changes: dict[str, Any], message: str) -> None:
         ({"spec": None}, "spec: required, but missing"),
     ],
 )
-def test_a_wrong_object(change: dict[str, Any], message: str) -> None:
+def test_what_is_no_model_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidModel) as refused:
         parse_model(merge_patch(make_model_body(), change))
     assert str(refused.value).startswith(message)
@@ -157,7 +159,7 @@ def test_errors_say_how_a_process_exits() -> None:
     assert (OperatorError.exit_code, InvalidModel.exit_code) == (1, 3)
 
 
-def test_values_cannot_change() -> None:
+def test_parsed_values_are_immutable() -> None:
     spec = parse_model(make_model_body()).spec
     with pytest.raises(dataclasses.FrozenInstanceError):
         spec.engine.tensor_parallel = 2  # type: ignore[misc]

@@ -78,12 +78,12 @@ def test_gpus_without_fp8_are_known(gpu: GpuType) -> None:
 
 
 @pytest.mark.parametrize("product", ["Tesla-T4", "NVIDIA-A10", "NVIDIA-A800-SXM4-80GB"])
-def test_older_gpus_are_known(product: str) -> None:
+def test_gpus_without_fp8_are_recognized(product: str) -> None:
     assert re.fullmatch(BEFORE_ADA, product)
 
 
 @pytest.mark.parametrize("product", ["NVIDIA-L4", "NVIDIA-GH200-480GB", "NVIDIA-RTX-6000-Ada"])
-def test_newer_gpus_pass(product: str) -> None:
+def test_gpus_with_fp8_are_not_taken_for_older_ones(product: str) -> None:
     assert not re.fullmatch(BEFORE_ADA, product)
 
 
@@ -92,6 +92,6 @@ def test_derived_names_are_labels() -> None:
         assert MAX_MODEL_NAME + len(suffix) <= 63
 
 
-def test_the_runtime_table() -> None:
+def test_every_runtime_names_an_image_with_a_tag() -> None:
     assert DEFAULT_RUNTIME in RUNTIMES
     assert all(row.image.count(":") == 1 for row in RUNTIMES.values())

@@ -16,7 +16,7 @@ class RuleCase:
     accepted: Object
     refused: Object
     before: Object | None = None
-    """What the object was before, for rules about changes."""
+    """Changes to the object before, for rules about changes."""
 
 
 def engine(**fields: object) -> Object:

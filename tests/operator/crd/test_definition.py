@@ -109,7 +109,7 @@ def wait_for_default(namespace: Kubectl, version: str) -> None:
     wait_until(f"default runtime {version}", look)
 
 
-def test_scale(cluster_with_crd: Cluster, namespace: Kubectl) -> None:
+def test_the_scale_subresource_sets_replicas(cluster_with_crd: Cluster, namespace: Kubectl) -> None:
     namespace.apply(make_model_body())
     namespace.patch_status("ljm/a", SERVING_STATUS)
     namespace("scale", "ljm/a", "--replicas=3", "--current-replicas=1")
@@ -132,7 +132,7 @@ def test_status_is_kept_whole_and_apart(cluster_with_crd: Cluster, namespace: Ku
     assert encode(status) == SERVING_STATUS
 
 
-def test_columns(cluster_with_crd: Cluster, namespace: Kubectl) -> None:
+def test_kubectl_get_shows_the_columns(cluster_with_crd: Cluster, namespace: Kubectl) -> None:
     namespace.apply(make_model_body())
     namespace.patch_status("ljm/a", SERVING_STATUS)
     header, row = namespace("get", "ljm").splitlines()

@@ -33,7 +33,9 @@ def of(case: RuleCase) -> str:
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.before is None], ids=of)
-def test_a_rule(models: Models, case: RuleCase) -> None:
+def test_a_spec_that_breaks_a_rule_is_refused_with_its_sentence(
+    models: Models, case: RuleCase
+) -> None:
     accepted = models.create(make_model_body(case.accepted))
     assert accepted.status == 201, accepted.causes
 
@@ -42,7 +44,7 @@ def test_a_rule(models: Models, case: RuleCase) -> None:
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.before is not None], ids=of)
-def test_a_rule_about_changes(
+def test_a_change_that_breaks_a_rule_is_refused_with_its_sentence(
     models: Models, case: RuleCase, request: pytest.FixtureRequest
 ) -> None:
     before = make_model_body(case.before, name=f"changing-{CASES.index(case)}")
@@ -56,7 +58,9 @@ def test_a_rule_about_changes(
 
 
 @pytest.mark.parametrize(("name", "sentence"), NAMES)
-def test_a_name(models: Models, name: str, sentence: str) -> None:
+def test_names_that_pods_and_services_cannot_have_are_refused(
+    models: Models, name: str, sentence: str
+) -> None:
     assert models.create(make_model_body(name="a" * MAX_MODEL_NAME)).status == 201
     assert models.create(make_model_body(name=name)).causes == [Cause("metadata.name", sentence)]
 
@@ -87,7 +91,9 @@ def test_every_rule_is_a_sentence_on_one_line() -> None:
         ({"engine": {"options": {"fast_build": True}}}, "must be of type integer,string"),
     ],
 )
-def test_a_value_out_of_range(models: Models, changes: dict[str, Any], cause: str) -> None:
+def test_a_value_out_of_range_is_refused(
+    models: Models, changes: dict[str, Any], cause: str
+) -> None:
     refused = models.create(make_model_body(changes))
     assert refused.status == 422
     assert cause in refused.causes[0].message
@@ -103,7 +109,7 @@ def test_a_value_out_of_range(models: Models, changes: dict[str, Any], cause: st
         {"serving": {"podTemplate": {"spec": {"ephemeralContainers": []}}}},
     ],
 )
-def test_an_unknown_field(models: Models, changes: dict[str, Any]) -> None:
+def test_an_unknown_field_is_refused(models: Models, changes: dict[str, Any]) -> None:
     refused = models.create(make_model_body(changes))
     assert refused.status == 400
     assert "unknown field" in refused.body["message"]

@@ -1,4 +1,4 @@
-"""What goes from a store with old artefacts, and what stays because something needs it."""
+"""Garbage collection: what goes with old artefacts, and what something still needs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def engine(key: str, *made_from: str) -> Built:
 
 
 def record(of: Model, *builts: Built) -> StoreRecord:
-    """Of a model that served them all, one after the other."""
+    """Return the record of a model that served them all, one after the other."""
     spec = of.spec
     history = tuple(
         ServedArtefact(

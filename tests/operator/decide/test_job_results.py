@@ -1,4 +1,4 @@
-"""What finished Jobs mean, and when something is tried again."""
+"""Results and failures of Jobs, and when something is tried again."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ FAILURE = to_canonical_json(make_failure().to_json())
         ({"finished_at": NOW - LOST_AFTER_S - 1}, None, "pod_lost", True),
     ],
 )
-def test_why_a_job_failed(
+def test_the_reason_why_a_job_failed(
     job: dict[str, Any], pod: dict[str, Any] | None, code: str, retryable: bool
 ) -> None:
     ended = make_job("j", MODEL, failed=True, **job)
@@ -130,7 +130,7 @@ def test_advice_names_fields_that_exist_and_matter(way: str, request_: str) -> N
 
 
 KNOWN_FIELDS = {"build.activeDeadlineSeconds", "build.resources.limits.memory"}
-"""What `test_every_field` shows to change build Jobs."""
+"""Fields that change build Jobs, as `test_every_field` shows."""
 
 
 def ended_build(**values: Any) -> Any:
@@ -249,14 +249,14 @@ def test_the_first_try_is_due_at_once() -> None:
 
 
 @pytest.mark.parametrize(("attempts", "pause"), [(1, 10), (2, 20), (3, 40)])
-def test_pauses_grow(attempts: int, pause: float) -> None:
+def test_pauses_between_attempts_double(attempts: int, pause: float) -> None:
     assert find_next_attempt(make_failed_attempts("r", attempts=attempts), "r", MODEL) == (
         attempts + 1,
         NOW + pause,
     )
 
 
-def test_a_pause_has_a_limit() -> None:
+def test_pauses_are_at_most_ten_minutes() -> None:
     patient = make_model({"build": {"backoffLimit": 20}})
     assert find_next_attempt(make_failed_attempts("r", attempts=15), "r", patient) == (
         16,

@@ -49,7 +49,7 @@ def test_nothing_is_deployed_before_there_is_something() -> None:
     assert decided() is None
 
 
-def test_the_first_artefact() -> None:
+def test_the_first_artefact_is_deployed() -> None:
     found = decided(target=NEW, record=StoreRecord())
     assert (found.artefact.key, found.rolled_back) == (NEW, False)
 
@@ -125,7 +125,9 @@ def test_what_does_not_start_is_not_taken_back_to_itself() -> None:
     ],
     ids=["none", "starting", "beside", "changing", "changed", "unknown", "another model"],
 )
-def test_what_answers(pods: Any, live: str | None, active: str | None) -> None:
+def test_the_active_key_is_that_of_the_pods_that_answer(
+    pods: Any, live: str | None, active: str | None
+) -> None:
     model = make_model()
     deployment = None if live is None else make_deployment(key=live)
     found = find_active_key(

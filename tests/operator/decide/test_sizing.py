@@ -1,4 +1,4 @@
-"""What building and serving need, as far as the operator asks the builder's planning."""
+"""Memory that building and serving need, by the builder's planning."""
 
 from __future__ import annotations
 

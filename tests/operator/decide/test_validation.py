@@ -1,4 +1,4 @@
-"""What is refused before anything begins, with the sentence a person sees."""
+"""Problems that keep anything from beginning, with the sentences that people see."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ TP4 = {"engine": {"backend": "tensorrt", "quantization": "fp8", "tensorParallel"
         ("llm-jp/llm-jp-3-13b-instruct3", None, False),
     ],
 )
-def test_terms_of_their_own(repository: str, accepted: str | None, blocked: bool) -> None:
+def test_models_with_terms_need_them_accepted(
+    repository: str, accepted: str | None, blocked: bool
+) -> None:
     found, message = reason(hub(repository, accepted) | TP4)
     assert (found == "LicenceNotAccepted") is blocked
     if blocked:
@@ -85,14 +87,14 @@ def test_an_operator_without_the_images() -> None:
         {"storage": {"size": None, "existingClaim": "c"}},
     ],
 )
-def test_claims_must_be_there(changes: Object) -> None:
+def test_a_missing_claim_is_a_problem(changes: Object) -> None:
     assert reason(changes)[0] == "ClaimMissing"
     there = ObservedClaim(name="c", phase="Bound", access_modes=("ReadWriteMany",))
     assert reason(changes, claims={"c": there}) == ("", "")
     assert "is being deleted" in reason(changes, claims={"c": replace(there, deleting=True)})[1]
 
 
-def test_texts_must_be_there() -> None:
+def test_missing_calibration_texts_are_a_problem() -> None:
     missing = CalibrationTexts(digest="", problem="there is no ConfigMap texts")
     assert reason({}, texts=missing)[0] == "TextsMissing"
     assert reason({}, texts=CalibrationTexts(digest="d")) == ("", "")

@@ -1,4 +1,4 @@
-"""What the watches have shown."""
+"""The cache: what is news, what is found, what is dropped."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def refs(cache: ObjectCache, name: str = "a") -> list[ObjectRef]:
     return [ref for ref, _ in cache.list_objects(seen(cache, name))]
 
 
-def test_a_model_is_news_once() -> None:
+def test_a_model_seen_twice_is_news_once() -> None:
     cache = ObjectCache()
     assert cache.put_model(a_model("a"))
     assert not cache.put_model(a_model("a"))
@@ -69,7 +69,7 @@ def test_a_model_that_is_not_understood() -> None:
     assert cache.remove_model("ns", "a") == []
 
 
-def test_models_of_one_store() -> None:
+def test_models_of_one_store_are_found_together() -> None:
     cache = ObjectCache()
     for name in ("b", "a"):
         cache.put_model(a_model(name, changes=SHARED))
@@ -79,7 +79,7 @@ def test_models_of_one_store() -> None:
     assert cache.remove_model("ns", "a") == [("ns", "b")]
 
 
-def test_whom_an_object_is_about() -> None:
+def test_an_object_concerns_the_models_of_its_labels() -> None:
     cache = ObjectCache()
     for name in ("a", "b"):
         cache.put_model(a_model(name, changes=SHARED))
@@ -112,7 +112,7 @@ def test_an_object_whose_labels_changed_is_anothers() -> None:
     assert refs(cache) == []
 
 
-def test_older_sights_are_passed_over() -> None:
+def test_older_versions_are_ignored() -> None:
     cache = ObjectCache()
     cache.put_model(a_model("a"))
     cache.put("Service", an_object(version=5, model="a"))
@@ -147,7 +147,7 @@ def test_an_object_is_lost_by_its_uid() -> None:
     assert refs(cache) == []
 
 
-def test_what_a_newer_list_does_not_have_is_gone() -> None:
+def test_objects_missing_from_a_newer_list_are_dropped() -> None:
     cache = ObjectCache()
     cache.put_model(a_model("a"))
     for name, version in (("there", 1), ("gone", 2), ("replaced", 3), ("later", 9)):
@@ -162,20 +162,20 @@ def test_what_a_newer_list_does_not_have_is_gone() -> None:
     assert [ref.name for ref in refs(cache)] == ["kept", "later", "there"]
 
 
-def test_other_namespaces_are_not_judged() -> None:
+def test_a_list_of_one_namespace_drops_nothing_of_others() -> None:
     cache = ObjectCache()
     cache.put("Service", an_object())
     assert cache.remove_missing("Service", ("other",), {}, 9) == []
 
 
-def test_the_record_of_a_store() -> None:
+def test_a_store_without_a_record_has_an_empty_one() -> None:
     cache = ObjectCache()
     assert not cache.get_record("ns", "o").artefacts
     cache.put("ConfigMap", an_object() | {"data": {}})
     assert not cache.get_record("ns", "o").artefacts
 
 
-def test_digests_are_of_what_is_ours() -> None:
+def test_digests_cover_owned_fields_only() -> None:
     cache = ObjectCache()
     assert cache.get_digest("Service", "ns", "o") == ""
     body: Any = an_object()

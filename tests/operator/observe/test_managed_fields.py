@@ -1,4 +1,4 @@
-"""What a field manager owns of an object, and when two objects are the same to it."""
+"""Fields that a manager owns, and when two objects are the same to it."""
 
 from __future__ import annotations
 
@@ -75,11 +75,13 @@ PORTS = [{"port": 1, "name": "a"}, {"port": 2, "protocol": "UDP"}, {"port": 3}]
         ("i:2", [], ["y", "x"]),
     ],
 )
-def test_items_of_lists(key: str, value: list[Any], items: list[Any]) -> None:
+def test_items_of_lists_are_owned_by_key_value_or_index(
+    key: str, value: list[Any], items: list[Any]
+) -> None:
     assert extract_owned_fields(live({"f:items": {key: {}}}, items=items), US) == {"items": value}
 
 
-def test_a_part_of_an_item() -> None:
+def test_a_part_of_a_list_item_is_owned() -> None:
     fields: Object = {"f:items": {'k:{"name":"a"}': {".": {}, "f:name": {}, "f:image": {}}}}
     found = extract_owned_fields(live(fields, items=[{"name": "a", "image": "x", "tty": True}]), US)
     assert found == {"items": [{"name": "a", "image": "x"}]}

@@ -46,12 +46,12 @@ def test_a_pod_that_says_nothing() -> None:
     )
 
 
-def test_labels_of_a_pod() -> None:
+def test_a_pod_is_read_with_its_labels_and_deletion() -> None:
     found = pod(deletionTimestamp="2026-01-01T00:00:00Z")
     assert (found.model, found.key, found.job, found.deleting) == ("m", "k", "j", True)
 
 
-def test_a_ready_pod() -> None:
+def test_a_pod_is_ready_by_its_condition() -> None:
     found = pod({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]})
     assert (found.phase, found.ready) == ("Running", True)
 
@@ -111,7 +111,7 @@ def test_the_main_container_counts() -> None:
         (container("sidecar", state={"waiting": {"reason": "ErrImagePull"}}), "ErrImagePull"),
     ],
 )
-def test_why_a_pod_waits(status: Object, waiting: str) -> None:
+def test_the_reason_why_a_pod_waits_is_read(status: Object, waiting: str) -> None:
     assert pod(status).waiting == waiting
 
 
@@ -143,7 +143,7 @@ def job(attempt: str = "2", **status: Any) -> Any:
     )
 
 
-def test_a_job_that_runs() -> None:
+def test_a_running_job_has_not_finished() -> None:
     found = job()
     assert (found.request, found.attempt, found.owners) == ("r", 2, {"a", "b"})
     assert (found.finished, found.finished_at) == (False, None)
@@ -155,7 +155,7 @@ def test_an_attempt_that_is_no_number(attempt: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["Complete", "Failed"])
-def test_a_job_that_ended(kind: str) -> None:
+def test_a_finished_job_has_its_time(kind: str) -> None:
     condition = {"type": kind, "status": "True", "reason": "DeadlineExceeded"}
     found = job(conditions=[{**condition, "lastTransitionTime": "2026-01-01T00:00:00Z"}])
     assert (found.succeeded, found.failed) == (kind == "Complete", kind == "Failed")
@@ -202,7 +202,7 @@ def test_a_deployment_that_stalls(condition: Object, stalled: str) -> None:
     assert deployment(conditions=[{"type": "Progressing", **condition}]).stalled == stalled
 
 
-def test_a_claim() -> None:
+def test_access_modes_of_a_claim_are_the_bound_ones() -> None:
     body: Object = {"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteMany"]}}
     assert parse_claim(body) == ObservedClaim(name="c", phase="", access_modes=("ReadWriteMany",))
     body["status"] = {
@@ -219,7 +219,7 @@ def test_a_claim() -> None:
 
 
 @pytest.mark.parametrize(("offered", "gpus"), [("8", 8), ("many", 0), (None, 0)])
-def test_a_node(offered: str | None, gpus: int) -> None:
+def test_gpus_are_what_the_device_plugin_offers(offered: str | None, gpus: int) -> None:
     allocatable = {} if offered is None else {"nvidia.com/gpu": offered}
     found = parse_node({"metadata": {"name": "n"}, "status": {"allocatable": allocatable}})
     assert (found.gpus, found.schedulable, found.gpu_product) == (gpus, True, "")

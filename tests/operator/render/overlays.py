@@ -1,4 +1,4 @@
-"""What people may write into spec.serving.podTemplate, odd spellings included."""
+"""Overlays as people may write them into spec.serving.podTemplate, odd spellings included."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def list_samples() -> Iterator[Any]:
 
 
 def make_sample_resolution(of: Model) -> Resolution:
-    """What the source is, with the shapes that decide how much memory is asked for."""
+    """Return the source, with the shapes that decide how much memory is requested."""
     size = size_of(of.spec)
     if size is None:
         return FOUND
@@ -202,7 +202,7 @@ def make_sample_resolution(of: Model) -> Resolution:
 
 
 def make_sample_artefact(of: Model, found: Resolution) -> Built:
-    """What a build of it would have made."""
+    """Return what a build would have made."""
     engine = of.spec.engine
     kind = engine.backend.kind
     values: dict[str, Any] = {

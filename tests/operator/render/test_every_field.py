@@ -207,7 +207,7 @@ def roles(spec: Object) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize("path", list(ROWS))
-def test_what_a_field_changes(path: str) -> None:
+def test_a_field_changes_the_objects_it_is_documented_for(path: str) -> None:
     value, expected, besides = ROWS[path]
     spec = merge_patch(make_model_body(BASE)["spec"], besides)
     before, after = roles(spec), roles(changed(spec, path, value))
@@ -217,15 +217,15 @@ def test_what_a_field_changes(path: str) -> None:
     assert differing == set(expected.split())
 
 
-def test_every_field_is_here() -> None:
+def test_every_field_of_the_spec_is_tested() -> None:
     assert sorted(leaves(Spec)) == sorted([*ROWS, *NOTHING])
 
 
 @pytest.mark.parametrize(("path", "value"), [("build.backoffLimit", 7), ("storage.keepEngines", 7)])
-def test_what_changes_nothing(path: str, value: int) -> None:
+def test_defaults_written_out_change_no_object(path: str, value: int) -> None:
     spec = make_model_body(BASE)["spec"]
     assert roles(changed(spec, path, value)) == roles(spec)
 
 
-def test_there_is_one_runtime() -> None:
+def test_there_is_one_runtime_so_far() -> None:
     assert len(RUNTIMES) == 1, "then test what spec.runtime.version changes"

@@ -34,7 +34,9 @@ def printed(objects: list[Object]) -> str:
     ("name", "body", "settings"),
     [pytest.param(c.id, *c.values, id=c.id) for c in list_samples() if c.id in REVIEWED],
 )
-def test_current(name: str, body: Object, settings: Settings) -> None:
+def test_rendered_objects_are_the_reviewed_ones(
+    name: str, body: Object, settings: Settings
+) -> None:
     made = printed(render_all_objects(parse_sample(body), settings))
     path = FOLDER / f"{name}.yaml"
     if os.environ.get("UPDATE_GOLDEN") == "1":

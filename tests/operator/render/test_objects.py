@@ -71,7 +71,7 @@ def value(arguments: list[str], name: str) -> str:
     ("surge", "rolling"),
     [(1, {"maxSurge": 1, "maxUnavailable": 0}), (0, {"maxSurge": 0, "maxUnavailable": 1})],
 )
-def test_surge(surge: int, rolling: Object) -> None:
+def test_max_surge_decides_how_pods_are_replaced(surge: int, rolling: Object) -> None:
     made = a_deployment(make_model({"serving": {"maxSurge": surge}}))
     assert made["spec"]["strategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}
 
@@ -141,7 +141,7 @@ def test_the_server_gets_what_its_backend_reads(
     assert not set(missing) & set(found)
 
 
-def test_several_gpus() -> None:
+def test_several_gpus_need_shared_memory_and_ranks() -> None:
     made = a_deployment(make_engine_model({"engine": {"backend": "tensorrt", "tensorParallel": 4}}))
     assert main(made)["resources"]["limits"][GPU] == "4"
     assert {"name": "OMPI_MCA_plm_rsh_agent"} in main(made)["env"]
@@ -151,14 +151,14 @@ def test_several_gpus() -> None:
     assert shared["emptyDir"] == {"medium": "Memory", "sizeLimit": "4Gi"}
 
 
-def test_no_gpu() -> None:
+def test_without_gpus_none_is_asked_for() -> None:
     made = a_deployment(make_model())
     assert GPU not in main(made)["resources"]["requests"]
     assert "nodeSelector" not in pod(made)
     assert "tolerations" not in pod(made)
 
 
-def test_encryption() -> None:
+def test_tls_changes_ports_probes_and_mounts() -> None:
     model = make_model({"serving": {"tls": {"secretName": "t"}}})
     made = a_deployment(model)
     assert value(main(made)["args"], "--tls-cert") == "/etc/llmjp/tls/tls.crt"
@@ -237,7 +237,7 @@ def test_the_memory_of_a_build() -> None:
     assert (found["requests"]["memory"], found["limits"]["memory"]) == ("4Gi", "6Gi")
 
 
-def test_what_is_collected() -> None:
+def test_a_collect_job_removes_the_artefacts_it_is_named_for() -> None:
     one = a_collection(make_model(), "x", "y")
     assert main(one)["args"][-2:] == ["x", "y"]
     other = a_collection(make_model(), "x")
@@ -261,13 +261,13 @@ def test_a_shared_store_is_nobodys() -> None:
     assert MODEL_LABEL not in made["metadata"]["labels"]
 
 
-def test_without_policies() -> None:
+def test_network_policies_can_be_switched_off() -> None:
     settings = replace(SETTINGS, network=Network(enabled=False))
     assert network.render_serving_policy(make_model(), settings) is None
     assert network.render_builder_policy(make_model(), settings) is None
 
 
-def test_servers_reach_nobody() -> None:
+def test_serving_pods_have_no_egress() -> None:
     made = network.render_serving_policy(make_model(), SETTINGS)
     assert made is not None
     assert made["spec"]["policyTypes"] == ["Ingress", "Egress"]

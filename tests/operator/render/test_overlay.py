@@ -75,7 +75,7 @@ def test_a_sidecar_is_restricted_too() -> None:
         assert container["securityContext"] == render_container_security()
 
 
-def test_volumes_join() -> None:
+def test_volumes_of_an_overlay_are_added() -> None:
     found = laid({"volumes": [{"name": "mine", "emptyDir": {}}]})["spec"]["volumes"]
     assert [v["name"] for v in found] == ["store", "mine"]
 
@@ -86,7 +86,7 @@ def test_rules_of_affinity_join_the_operators() -> None:
     assert [term["topologyKey"] for term in terms] == ["ours", "theirs"]
 
 
-def test_security_stays() -> None:
+def test_an_overlay_cannot_change_security() -> None:
     found = laid({"securityContext": {"fsGroup": 5, "supplementalGroups": [7]}})
     security = found["spec"]["securityContext"]
     assert security == {"runAsNonRoot": True, "fsGroup": 5, "supplementalGroups": [7]}
@@ -179,7 +179,7 @@ def test_a_mount_replaces_ours() -> None:
     assert [m["name"] for m in mounts if m["mountPath"].startswith("/tmp")] == ["shm"]
 
 
-def test_no_port_of_the_node() -> None:
+def test_an_overlay_cannot_take_a_port_of_the_node() -> None:
     assert container("sidecar's ports")["ports"] == [
         {"containerPort": 9000},
         {"containerPort": 9000, "protocol": "UDP", "name": "udp"},

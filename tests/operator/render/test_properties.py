@@ -1,4 +1,4 @@
-"""What holds for every object of every model."""
+"""Properties of every object of every model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ every_model = pytest.mark.parametrize(("body", "settings"), list(list_samples())
 
 LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-"""Of a Service (RFC 1035), the strictest of all."""
+"""Name of a Service (RFC 1035), the strictest of all."""
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
@@ -54,7 +54,7 @@ def ours(template: Object) -> Object:
 
 
 @every_model
-def test_names(body: Object, settings: Settings) -> None:
+def test_names_are_valid_and_unique(body: Object, settings: Settings) -> None:
     check_names(render_all_objects(parse_sample(body), settings))
 
 
@@ -80,7 +80,7 @@ CLAIMS = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", fullmatch=True)
 
 
 @given(NAMES, CLAIMS)
-def test_any_name_will_do(name: str, claim: str) -> None:
+def test_any_valid_name_gives_valid_names(name: str, claim: str) -> None:
     assert len(name) <= MAX_MODEL_NAME
     storage = {"size": None, "existingClaim": claim}
     check_names(
@@ -89,7 +89,7 @@ def test_any_name_will_do(name: str, claim: str) -> None:
 
 
 @every_model
-def test_whose_an_object_is(body: Object, settings: Settings) -> None:
+def test_objects_are_labelled_and_owned_by_their_model(body: Object, settings: Settings) -> None:
     of = parse_sample(body)
     for obj in render_all_objects(of, settings):
         metadata = obj["metadata"]
@@ -119,7 +119,7 @@ def test_selectors_find_their_pods_and_no_others(body: Object, settings: Setting
 
 
 def selects(selector: Object, labels: dict[str, str]) -> bool:
-    """Of a LabelSelector, or a Service's map."""
+    """Return whether a LabelSelector, or a Service's map, selects labels."""
     if not selector.keys() & {"matchLabels", "matchExpressions"}:
         return selector.items() <= labels.items()
     expressions = selector.get("matchExpressions", ())
@@ -145,7 +145,7 @@ def test_a_deployments_selector_never_changes(body: Object, settings: Settings) 
 
 
 @every_model
-def test_mounts_and_volumes(body: Object, settings: Settings) -> None:
+def test_mounts_have_volumes_and_paths_are_unique(body: Object, settings: Settings) -> None:
     for _, template in pods(render_all_objects(parse_sample(body), settings)):
         named = [volume["name"] for volume in template["spec"]["volumes"]]
         mounted = [m for c in containers(template) for m in c.get("volumeMounts", ())]
@@ -236,7 +236,7 @@ def test_quantities_are_spelled_as_they_are_kept(body: Object, settings: Setting
 
 
 @every_model
-def test_nothing_says_nothing(body: Object, settings: Settings) -> None:
+def test_no_null_or_empty_list_is_rendered(body: Object, settings: Settings) -> None:
     """Nulls and empty lists are not stored, and would be written for ever."""
 
     def look(value: Any, path: str) -> None:
@@ -252,7 +252,7 @@ def test_nothing_says_nothing(body: Object, settings: Settings) -> None:
 
 
 @every_model
-def test_the_same_again(body: Object, settings: Settings) -> None:
+def test_rendering_is_deterministic(body: Object, settings: Settings) -> None:
     """Also where the spec's maps come in another order; and nobody's values are changed."""
     before = copy.deepcopy(body)
     once = render_all_objects(parse_sample(body), settings)

@@ -43,7 +43,7 @@ GPU = "nvidia.com/gpu"
         ("1000u", "1m"),
     ],
 )
-def test_canonical(written: str, kept: str) -> None:
+def test_quantities_are_spelled_as_the_api_server_does(written: str, kept: str) -> None:
     assert normalize_quantity(written) == kept
 
 
@@ -61,7 +61,7 @@ def value(quantity: str) -> Decimal:
 
 
 @given(st.integers(1, 10_000_000), st.sampled_from(sorted(UNITS)))
-def test_canonical_changes_no_value(number: int, unit: str) -> None:
+def test_spelling_a_quantity_changes_no_value(number: int, unit: str) -> None:
     once = normalize_quantity(f"{number}{unit}")
     assert value(once) == value(f"{number}{unit}")
     assert normalize_quantity(once) == once
@@ -71,7 +71,7 @@ def test_canonical_changes_no_value(number: int, unit: str) -> None:
     ("written", "kept"),
     [(1, "1"), (0.5, "500m"), ("1000m", "1"), ("1e3", "1e3"), ("lots", "lots"), ("1XY", "1XY")],
 )
-def test_what_nobody_has_checked(written: Any, kept: str) -> None:
+def test_what_is_no_quantity_is_left_alone(written: Any, kept: str) -> None:
     assert normalize_if_valid(written) == kept
 
 
@@ -114,7 +114,7 @@ ESTIMATE = {"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"memory": "8Gi
     ],
     ids=["estimate", "a request", "a limit below", "a request above", "both"],
 )
-def test_what_is_given_wins(requests: Any, limits: Any, expected: Any) -> None:
+def test_resources_of_the_spec_win(requests: Any, limits: Any, expected: Any) -> None:
     assert render_resources(ESTIMATE, (requests, limits), 0, GPU) == expected
 
 
@@ -127,12 +127,12 @@ def test_a_request_for_devices_is_a_limit_too(name: str) -> None:
     assert render_resources({}, (None, {name: "1"}), 0, GPU) == {"limits": {name: "1"}}
 
 
-def test_gpus_are_the_engines() -> None:
+def test_gpus_follow_from_the_engine_alone() -> None:
     found = render_resources({}, ({GPU: "1"}, None), 4, GPU)
     assert found == {"requests": {GPU: "4"}, "limits": {GPU: "4"}}
 
 
-def test_nothing_is_asked_for() -> None:
+def test_without_needs_nothing_is_requested() -> None:
     assert render_resources({}, (None, None), 0, GPU) == {}
 
 

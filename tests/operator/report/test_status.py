@@ -53,7 +53,7 @@ def pods_of(model: Model) -> str:
 
 
 def look(model: Model, live: Any = None, **values: Any) -> Snapshot:
-    """What is there once the model is built."""
+    """Return a snapshot in which the model is built."""
     deployment = None if live is None else make_deployment(**{"pods": pods_of(model), **live})
     return make_snapshot(model, **{"record": known(model), "deployment": deployment, **values})
 
@@ -86,7 +86,7 @@ NONE = {"replicas": 0, "updated": 0, "ready": 0, "available": 0}
         *("stalled beside old", "stalled", "to zero"),
     ],
 )
-def test_phases_of_a_rollout(live: Any, phase: Phase, reason: str) -> None:
+def test_the_phase_follows_the_rollout(live: Any, phase: Phase, reason: str) -> None:
     model = make_model()
     found = status_of(model, look(model, live))
     assert (found.phase, condition(found, "Progressing").reason) == (phase, reason)
@@ -108,7 +108,9 @@ def test_a_pod_that_is_lost_degrades() -> None:
         ({"serving": {"replicas": 0}}, {"ready": 0, "wanted": 0}, "False", "ScaledToZero"),
     ],
 )
-def test_available(changes: Any, live: Any, holds: str, reason: str) -> None:
+def test_available_tells_whether_pods_answer(
+    changes: Any, live: Any, holds: str, reason: str
+) -> None:
     model = make_model(changes)
     found = condition(status_of(model, look(model, live)), "Available")
     assert (found.status, found.reason) == (holds, reason)
@@ -144,7 +146,7 @@ def test_available(changes: Any, live: Any, holds: str, reason: str) -> None:
     ],
     ids=["image", "json", "text", "silent", "going"],
 )
-def test_why_no_pod_is_ready(pod: Any, words: str) -> None:
+def test_available_tells_why_no_pod_is_ready(pod: Any, words: str) -> None:
     model = make_model()
     found = status_of(model, look(model, {"ready": 0}, pods=(pod,)))
     assert words in condition(found, "Available").message
@@ -190,7 +192,7 @@ def test_a_condition_keeps_the_time_of_its_change() -> None:
     assert changed.last_transition_time > condition(first, "Available").last_transition_time
 
 
-def test_the_engine_before() -> None:
+def test_the_previous_engine_is_named_while_it_is_kept() -> None:
     model = make_model()
     record = known(model)
     history = (to_served_artefact(model, "o" * 20), to_served_artefact(model, KEY))
@@ -204,7 +206,7 @@ def test_the_engine_before() -> None:
     assert found.previous is None
 
 
-def test_the_endpoint() -> None:
+def test_the_endpoint_has_no_http_with_tls() -> None:
     assert build_endpoint(make_model()).http == "a.ns.svc:8000"
     locked = build_endpoint(make_model({"serving": {"tls": {"secretName": "t"}}}))
     assert (locked.grpc, locked.http) == ("a.ns.svc:8001", "")
