@@ -29,9 +29,6 @@ soak: install  ## the tests that repeat something, in full: kills, damaged files
 mutants: install  ## break the code on purpose: every mutant must fail a fast test
 	@exec .venv/bin/python scripts/mutants.py
 
-mutants: install  ## break the code on purpose, line by line: does a fast test notice? (ten minutes)
-	@exec .venv/bin/python scripts/mutants.py
-
 lint: install  ## ruff, mypy, import contracts, and actionlint where it is on PATH
 	@exec scripts/lint.sh
 
