@@ -24,7 +24,7 @@ _SERIALIZED = re.compile(r"\bEngine serialized\.")
 _CACHED = re.compile(r"\bTiming cache serialized to\b")
 
 _SHARES = (0.15, 0.45, 0.4)
-"""Of a rank's time: loading, compiling, writing. From one log of a 9b model (47 s in all)."""
+"""Shares of a rank's time for loading, compiling and writing, from one log of a 9b model (47 s)."""
 
 
 @dataclass(slots=True)

@@ -47,7 +47,7 @@ _TRACEBACK_FRAME = re.compile(r'\s*File ".*", line \d+')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompilerExit:
-    """How a run of `trtllm-build` ended."""
+    """The end of a run of `trtllm-build`: status, last output and circumstances."""
 
     status: int
     """Exit status, or minus the number of the signal that ended it."""

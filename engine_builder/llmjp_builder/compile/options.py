@@ -38,7 +38,7 @@ class CompileOptions:
     values: Mapping[str, Scalar]
     """Arguments of `trtllm-build` besides files and workers, sorted by name."""
     reasons: Mapping[str, str]
-    """Why the builder chose each value that the spec leaves open, by option."""
+    """The builder's reason for each value that the spec leaves open, by option."""
     findings: tuple[OptionFinding, ...]
 
     @property

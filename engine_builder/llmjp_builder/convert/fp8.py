@@ -31,7 +31,7 @@ _TAKEN_AT_ONCE = 1 << 18
 
 
 class Rounding(Enum):
-    """How the float32 quotient of a weight and its scale is rounded to e4m3."""
+    """Rounding of the float32 quotient of a weight and its scale to e4m3."""
 
     DIRECT = auto()
     """Directly, as in TensorRT-LLM checkpoints."""

@@ -58,11 +58,6 @@ class TensorInfo:
     size: int
     """In bytes."""
 
-    @property
-    def item_bytes(self) -> int:
-        """Bytes per element."""
-        return ITEM_BYTES[self.dtype]
-
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
     """Read the header of a safetensors file; return its tensors by name.

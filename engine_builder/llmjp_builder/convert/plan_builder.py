@@ -27,7 +27,7 @@ _SCALE_DTYPE = "F32"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointStyle:
-    """How one kind of checkpoint stores FP8 scales and rounds weights."""
+    """The form of FP8 scales and the rounding of weights in one kind of checkpoint."""
 
     weight_scale: str
     """Replaces the last word, `weight`, in the name of a quantised tensor."""
@@ -64,7 +64,9 @@ class PlanBuilder:
         """Add the file of `rank` of `world`, and return the names of its tensors."""
         listed, numbers = list(rules), list(scales)
         shape = self.style.scale_shape
-        new = [NewTensor(r.target, self._get_dtype(r), r.shape(world, rank)) for r in listed]
+        new = [
+            NewTensor(r.target, self._get_dtype(r), r.compute_shape(world, rank)) for r in listed
+        ]
         new += [
             NewTensor(self._get_scale_name(r), _SCALE_DTYPE, shape) for r in listed if r.fp8_group
         ]

@@ -147,7 +147,7 @@ class TensorRule:
         """Return the rank's block of each part."""
         return tuple(part.split.cut(part.shape, world, rank) for part in self.parts)
 
-    def shape(self, world: int, rank: int) -> Shape:
+    def compute_shape(self, world: int, rank: int) -> Shape:
         """Return the shape of the rank's tensor."""
         shapes = [block.shape for block in self.cut_blocks(world, rank)]
         rows = sum(num_rows for num_rows, _ in shapes)

@@ -19,7 +19,7 @@ _GIB = 1 << 30
 
 
 class FitVerdict(StrEnum):
-    """Whether a division works on a kind of GPU, and if not, what is too small."""
+    """The verdict on a division on one kind of GPU: it works, or something is too small."""
 
     WORKS = "works"
     FEW_SEQUENCES = "few_sequences"
@@ -47,7 +47,7 @@ class Fit:
     """Tokens for each request when the batch is full; at most the length of a sequence."""
     verdict: FitVerdict
     reason: str | None = None
-    """Why it does not work as requested; None where it does."""
+    """The reason why it does not work as requested; None where it does."""
     cheapest: bool = False
     """The fewest GPUs that work; among equals the fewest stages. At most one per kind of GPU."""
     recommended: bool = False
@@ -68,7 +68,7 @@ class GpuPlan:
     fits: tuple[Fit, ...]
     """Fewest GPUs first; empty where the kind of GPU is refused."""
     refusal: str | None = None
-    """Why nothing can run on this kind of GPU; None where something may."""
+    """The reason why nothing can run on this kind of GPU; None where something may."""
 
     @property
     def recommended(self) -> Fit | None:

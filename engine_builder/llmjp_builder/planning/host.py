@@ -23,7 +23,7 @@ COMPILE_PER_WEIGHT = 3
 """Host memory of `trtllm-build` per rank, in units of its weights; as in `compile.command_line`."""
 
 _HIDDEN_STATE_COPIES = 2
-"""What goes into a layer and what comes out of it."""
+"""A layer's input and its output."""
 _HALF_BYTES = 2
 _SMALL_FILES = 64 << 20
 """Tokenizer, configuration, manifest, progress and logs, generously."""
@@ -31,7 +31,7 @@ _SMALL_FILES = 64 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResources:
-    """What one kind of build needs, its steps run one after the other."""
+    """Needs of one kind of build, whose steps run one after the other."""
 
     memory_bytes: int
     """Peak over all steps. The page cache comes on top, but the kernel can reclaim it."""
@@ -41,7 +41,7 @@ class BuildResources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildNeeds:
-    """What building one division needs, by step, and in total for each kind of artefact."""
+    """Needs of building one division, by step, and in total for each kind of artefact."""
 
     convert_memory_bytes: int
     """Fetching takes no more than this."""

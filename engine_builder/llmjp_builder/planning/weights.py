@@ -39,7 +39,7 @@ class Parameters:
     per_layer: int
     """The part of `non_embedding` in one decoder layer."""
     card_embedding: int | None = None
-    """What the model card says instead; it counts too few rows."""
+    """The model card's count, which has too few rows."""
 
     @property
     def total(self) -> int:
@@ -98,7 +98,7 @@ def _list_tensors(config: ModelConfig, layout: Layout, stage: int) -> Iterator[N
     family, world = FAMILIES[config.architecture], layout.tensor_parallel
     for rule in family.list_rules(config, layout, stage):
         stored = _FP8 if rule.fp8_group else STORED_AS[layout.dtype]
-        yield NewTensor(rule.target, stored, rule.shape(world, 0))
+        yield NewTensor(rule.target, stored, rule.compute_shape(world, 0))
         if rule.fp8_group:
             scale = f"{rule.target.removesuffix('weight')}weights_scaling_factor"
             yield NewTensor(scale, _SCALE, (1,))

@@ -63,7 +63,7 @@ class HiddenStateReader:
         buffer = self._read(begin * width, (end - begin) * width)
         return torch.from_numpy(buffer).view(self._rows.dtype).view(end - begin, -1)
 
-    def checksum(self) -> int:
+    def compute_checksum(self) -> int:
         """Return the checksum of the whole file."""
         value, size = 0, self._rows.size
         for begin in range(0, size, _PIECE):

@@ -150,7 +150,7 @@ def _load_state(task: CalibrationTask) -> _LayerState | None:
         if state.layers_done != layers:
             with ExitStack() as stack:
                 reader = HiddenStateReader(task.get_path(state.layers_done), task.rows, stack)
-                if state.layers_done > layers or reader.checksum() != state.checksum:
+                if state.layers_done > layers or reader.compute_checksum() != state.checksum:
                     return None
     except _UNUSABLE:
         return None
