@@ -30,12 +30,14 @@ def apply(server: FakeApiServer, wanted: Object, **options: object) -> Object:
 
 def test_what_is_owned_is_what_was_applied() -> None:
     """For every object of a model's life; `test_applied` says it of the real one."""
-    world = Simulation()
-    world.settle()
-    ours = [body for body in world.objects.values() if extract_owned_fields(body, FIELD_MANAGER)]
+    simulation = Simulation()
+    simulation.settle()
+    ours = [
+        body for body in simulation.objects.values() if extract_owned_fields(body, FIELD_MANAGER)
+    ]
     assert len(ours) > 8
     for body in ours:
-        applied = world.server._applied[ObjectRef(body["kind"], body["metadata"]["name"])]
+        applied = simulation.server._applied[ObjectRef(body["kind"], body["metadata"]["name"])]
         assert compute_object_digest(
             extract_owned_fields(body, FIELD_MANAGER)
         ) == compute_object_digest(applied[FIELD_MANAGER])

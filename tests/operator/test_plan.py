@@ -49,9 +49,9 @@ def test_a_failed_job_makes_room_for_the_next_attempt() -> None:
 def test_a_quiet_reconcile_writes_nothing_and_renders_the_deployment_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world = Simulation()
-    world.settle()
-    controller = world.operator.controller
+    simulation = Simulation()
+    simulation.settle()
+    controller = simulation.operator.controller
     model = controller.cache.models["ns", "a"]
     assert isinstance(model, Model)
     snapshot = asyncio.run(controller.snapshots.take(model))
