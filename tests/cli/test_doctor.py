@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,25 +32,9 @@ NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
 def overview(**changes: Any) -> ClusterOverview:
     everything: Object = {
+        **dict.fromkeys((field.name for field in dataclasses.fields(ClusterOverview)), NO),
         "namespace": "ns",
         "now": NOW,
-        **dict.fromkeys(
-            (
-                "version",
-                "definition",
-                "operators",
-                "lease",
-                "nodes",
-                "pods",
-                "runtime_classes",
-                "storage_classes",
-                "namespace_object",
-                "network_policies",
-                "models",
-                "claims",
-            ),
-            NO,
-        ),
         "rights": dict.fromkeys(checks.RIGHTS, NO),
     }
     return ClusterOverview(**{**everything, **changes})
