@@ -1,4 +1,4 @@
-"""The runtime table: what `spec.runtime.version` stands for. Pure data.
+"""The runtime table: versions behind each `spec.runtime.version`. Pure data.
 
 A row is never changed once released, because engines were built with it; a new image is a new row.
 Sources: the compatibility matrix of github.com/triton-inference-server/server
@@ -19,14 +19,14 @@ class RuntimeVersions:
     """One set of versions that engines are built with and served by."""
 
     image: str
-    """What our GPU images start from."""
+    """Base of our GPU images."""
     tensorrt_llm: str
     tensorrt: str
     python: str
     """Major and minor version of the interpreter in the image."""
     cuda: str
     minimum_driver: str
-    """Of the node's NVIDIA driver."""
+    """Oldest version of the node's NVIDIA driver."""
 
 
 RUNTIMES: Final[Mapping[str, RuntimeVersions]] = {
@@ -42,4 +42,4 @@ RUNTIMES: Final[Mapping[str, RuntimeVersions]] = {
 """By version, oldest first. 1.2.1 is the last stable TensorRT-LLM that builds engines."""
 
 DEFAULT_RUNTIME: Final = "1.2.1"
-"""For new models. Those that exist keep theirs: the API server stored it when they were created."""
+"""Default of new models. Existing models keep theirs, which the API server stored at creation."""

@@ -1,4 +1,4 @@
-"""What whoever installs the operator decides: images, network, leadership. Parsed at the edge."""
+"""Settings of the installation: images, network, leader election."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ PRIVATE_RANGES: Final = (
     "fc00::/7",
     "fe80::/10",
 )
-"""Where clusters keep pods, Services and nodes, and clouds their metadata (RFC 1918, 6598, 3927,
-4193, 4291): what downloads may not reach unless `network` says otherwise."""
+"""Ranges of pods, Services, nodes and cloud metadata (RFC 1918, 6598, 3927, 4193, 4291), which
+downloads may not reach unless `network` says otherwise."""
 
 Rule = Mapping[str, Any]
 """A part of a NetworkPolicy, passed on as it is."""
@@ -28,12 +28,12 @@ Rule = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
-    """What runs the two kinds of pods."""
+    """Images of the two kinds of pods."""
 
     builder: str
-    """Of Jobs that resolve, build and collect."""
+    """Image of Jobs that resolve, build and collect."""
     runtime: str
-    """Of the pods that serve."""
+    """Image of the serving pods."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Network:
 
     enabled: bool = True
     cluster_cidrs: tuple[str, ...] = PRIVATE_RANGES
-    """What builds may not reach on port 443."""
+    """Ranges that builds may not reach on port 443."""
     build_egress: tuple[Rule, ...] = ()
     """Further egress rules of builds, such as one to a mirror inside the cluster."""
     serving_from: tuple[Rule, ...] = ()
@@ -53,25 +53,25 @@ class Network:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaderElection:
-    """How the operator that acts is found among several. Seconds."""
+    """Leader election among several operators."""
 
     enabled: bool = True
     lease_seconds: int = 15
-    """How long the others wait for a sign of the leader."""
+    """How long the others wait for the leader to renew its Lease."""
     renew_seconds: int = 10
-    """How long the leader tries to renew before it steps down."""
+    """How long the leader retries a renewal before it steps down."""
     retry_seconds: int = 2
-    """Between two tries."""
+    """Time between two attempts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that is not in a model's spec."""
+    """All settings that are not in a model's spec."""
 
     namespace: str
-    """The operator's own: its Lease is there."""
+    """Namespace of the operator and its Lease."""
     identity: str
-    """Of this process among operators."""
+    """Identity of this process in leader election."""
     images: Mapping[str, Images]
     """By flavour: `cpu`, and versions of the runtime table."""
     watch_namespaces: tuple[str, ...] = ()
@@ -82,11 +82,11 @@ class Settings:
     leader_election: LeaderElection = field(default_factory=LeaderElection)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     resync_seconds: int = 300
-    """How often the names of all objects are listed, to notice deletions that no watch told of."""
+    """Interval of the resync, which finds deletions that a watch missed."""
 
 
 def parse_settings(environ: Mapping[str, str], text: str) -> Settings:
-    """The settings of environment and file; `text` is JSON.
+    """Parse the settings from the environment and a file's JSON text.
 
     Raises:
         BadSettings: names the setting, what was expected and what was found.

@@ -22,16 +22,16 @@ class Model:
     name: str
     namespace: str
     uid: str
-    """Empty where the object does not come from an API server."""
+    """Empty if the object does not come from an API server."""
     generation: int
-    """Counts changes of the spec; 0 where the object does not come from an API server."""
+    """Counts changes of the spec; 0 if the object does not come from an API server."""
     spec: Spec
     status: Status
-    """As it was written last."""
+    """The status that was last written."""
     retry: str = ""
-    """The annotation that asks to try again what failed for good."""
+    """Value of the annotation that asks for another attempt after a permanent failure."""
     deleting: bool = False
-    """Whether it is on its way out."""
+    """Whether it is being deleted."""
 
     @property
     def store_claim(self) -> str:
@@ -40,10 +40,10 @@ class Model:
 
 
 def parse_model(body: Mapping[str, Any]) -> Model:
-    """The object as values. Pure.
+    """Parse an LlmJpModel. Pure.
 
-    An unknown field of the spec is refused; of the status it is left out, as a newer operator may
-    have written it.
+    An unknown field in the spec is an error; in the status it is ignored, since a newer operator
+    may have written it.
 
     Raises:
         InvalidModel: names the field, what was expected and what was found.
@@ -69,7 +69,7 @@ def parse_model(body: Mapping[str, Any]) -> Model:
 
 
 def _parse_status(value: object) -> Status:
-    """What was written last; none where somebody else wrote what is no status."""
+    """Parse the last status; return an empty one if it is invalid."""
     try:
         return decode(Status, value, "status", strict=False)
     except InvalidModel:

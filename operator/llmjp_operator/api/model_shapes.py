@@ -1,7 +1,7 @@
-"""The shapes of the llm-jp-3 models, and the tensor parallelism they allow. Pure.
+"""Shapes of the llm-jp-3 models, and the tensor parallelism that they allow. Pure.
 
-Only what the API server can judge by a repository's name, before anything is read; the checkpoint
-itself decides later. Shapes: config.json of the llm-jp repositories on huggingface.co, and
+Only what the API server can check by a repository's name; the checkpoint itself decides later.
+Shapes: config.json of the llm-jp repositories on huggingface.co, and
 megatron_configs of github.com/llm-jp/instruct3 for 150m, 980m and 7.2b. A test holds the result
 against the converter's own check.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What decides how a model is divided."""
+    """Dimensions that decide how a model is divided."""
 
     heads: int
     """Attention heads."""
@@ -41,7 +41,7 @@ class Shape:
 
     @property
     def fp8_tensor_parallel(self) -> tuple[int, ...]:
-        """Those whose MLP width per rank FP8 takes as it is."""
+        """Divisions whose MLP width per rank suits FP8 without padding."""
         return tuple(
             tp for tp in self.tensor_parallel if self.intermediate // tp % FP8_MULTIPLE == 0
         )
@@ -61,7 +61,7 @@ SHAPES: Final[Mapping[str, Shape]] = {
 
 
 def build_repository_pattern(size: str) -> str:
-    """A regular expression for the dense llm-jp-3 and 3.1 repositories of that size.
+    """Return a regular expression for the dense llm-jp-3 and 3.1 repositories of that size.
 
     Copies under other owners may have been changed; the checkpoint decides on them.
     """

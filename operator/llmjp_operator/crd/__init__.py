@@ -1,4 +1,4 @@
-"""What is generated from `api`: the CustomResourceDefinition and its reference page. Pure.
+"""Files generated from `api`: the CustomResourceDefinition and its reference page. Pure.
 
 The operator itself never needs this; `make generate` does.
 """

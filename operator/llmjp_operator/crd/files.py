@@ -1,4 +1,4 @@
-"""The generated files. Pure; `scripts/generate.py` writes them."""
+"""Texts of the generated files. Pure; `scripts/generate.py` writes them."""
 
 from __future__ import annotations
 

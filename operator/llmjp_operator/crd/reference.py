@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _LONG = 1_000_000
-"""Lengths and ranges from here on are no news to a reader."""
+"""Limits from here on are not worth showing."""
 
 _INTRO = f"""# {KIND}
 
@@ -64,14 +64,14 @@ kubectl scale {SHORT_NAME}/llmjp-13b --replicas=2
 kubectl explain {SHORT_NAME}.spec.engine
 ```
 
-What the API server can judge, it refuses with a sentence when the object is applied
-([rules](#rules)). What needs the checkpoint or the cluster is a condition in the
-[status](#status). **Bold** fields are required.
+The API server refuses invalid objects with a message when they are applied ([rules](#rules)).
+Problems that depend on the checkpoint or the cluster are conditions in the [status](#status).
+**Bold** fields are required.
 """
 
 
 def render_reference() -> str:
-    """The page."""
+    """Return the page."""
     parts = [
         _INTRO,
         *_render_object_tables("spec", Spec),
@@ -85,7 +85,7 @@ def render_reference() -> str:
 
 
 def walk_objects(path: str, cls: type) -> Iterator[tuple[str, type]]:
-    """The dataclass and all below it, each where it comes first."""
+    """Yield the dataclass and those of its fields, each with the first path to it."""
     seen: set[type] = set()
 
     def below(path: str, cls: type) -> Iterator[tuple[str, type]]:
@@ -102,7 +102,7 @@ def walk_objects(path: str, cls: type) -> Iterator[tuple[str, type]]:
 
 
 def _find_object(field_type: FieldType) -> tuple[type | None, str]:
-    """The dataclass that a field, or each item of its list, is."""
+    """Return the dataclass of a field, or of the items of its list, with a suffix of the path."""
     if typing.get_origin(field_type.kind) is tuple:
         inner, _ = _find_object(parse_annotation(typing.get_args(field_type.kind)[0]))
         return inner, "[]"
@@ -175,12 +175,11 @@ def _render_rules() -> str:
     rows = [("metadata.name", rule.sentence) for rule in NAME_RULES]
     for path, kind in walk_objects("spec", Spec):
         rows += [(f"{path}{rule.field}", rule.sentence) for rule in list_rules(kind)]
-    table = _render_table(
-        ("where", "what is said of what breaks it"), ((f"`{a}`", b) for a, b in rows)
-    )
+    table = _render_table(("where", "message of the API server"), ((f"`{a}`", b) for a, b in rows))
     return (
-        "## Rules\n\nChecked by the API server when an object is created or changed. Containers "
-        f"are those of `initContainers`, too, and resources those of `serving`.\n\n{table}"
+        "## Rules\n\nThe API server checks these when an object is created or changed. Rules of "
+        f"containers hold for `initContainers`, too, and those of build resources for "
+        f"`serving`.\n\n{table}"
     )
 
 
@@ -206,8 +205,8 @@ def _render_runtimes() -> str:
     )
     names = ("version", "TensorRT-LLM", "TensorRT", "Python", "CUDA", "driver", "image")
     return (
-        "## Runtimes\n\nWhat `spec.runtime.version` stands for. An engine is never used with "
-        f"another row than it was built with.\n\n{_render_table(names, rows)}"
+        "## Runtimes\n\nVersions behind each `spec.runtime.version`. An engine is only ever "
+        f"served with the row that it was built with.\n\n{_render_table(names, rows)}"
     )
 
 

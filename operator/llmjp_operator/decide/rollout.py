@@ -107,7 +107,7 @@ def _find_last_served(
 ) -> RolloutDecision | None:
     """Return the rollout of what served last and is still there."""
     for served in reversed(decision.record.history.get(model.name, ())):
-        artefact = decision.record.artefact_of(served.key)
+        artefact = decision.record.find_artefact(served.key)
         if artefact is None or served == besides:
             continue
         as_served = _as_served(model, served)

@@ -1,7 +1,7 @@
-"""What the watches have shown so far: of every object only what reconciling needs.
+"""In-memory cache of watched objects, reduced to what reconciling needs.
 
-Handlers put in, the controller reads out; nothing here waits or talks to the API server. Objects of
-ours are found by namespace and the label of their model or store.
+Watch handlers write, the controller reads; nothing here waits or calls the API server. Objects are
+indexed by namespace and the label of their model or store.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Group = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvalidResource:
-    """A model that this operator does not understand."""
+    """A model whose spec this operator cannot parse."""
 
     name: str
     namespace: str
@@ -44,7 +44,7 @@ class InvalidResource:
     generation: int
     message: str
     status: Object
-    """As it is."""
+    """The status as JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +53,13 @@ class CachedObject:
 
     uid: str
     version: int
-    """Of the resource, to tell old sights from new ones."""
+    """Resource version, to tell older from newer."""
     digest: str
-    """Of what the operator owns of it; empty for pods."""
+    """Digest of the fields that the operator owns; empty for pods."""
     value: ObservedJob | ObservedPod | ObservedDeployment | ObservedClaim | StoreRecord | None
     groups: tuple[Group, ...]
     from_watch: bool = False
-    """By a list or a watch, not only as the answer to a call of our own."""
+    """Whether a list or a watch has shown it; otherwise it is the response to a call of ours."""
 
 
 GROUPS: Final = (MODEL_LABEL, STORE_LABEL)
@@ -67,11 +67,11 @@ GROUPS: Final = (MODEL_LABEL, STORE_LABEL)
 
 @dataclass(slots=True)
 class ObjectCache:
-    """All models, and all objects of ours."""
+    """All models, and all objects that carry our labels."""
 
     models: dict[Key, Model | InvalidResource] = field(default_factory=dict)
     _versions: dict[Key, tuple[str, str]] = field(default_factory=dict)
-    """Uid and version of every model, as last seen."""
+    """Latest uid and resource version of every model."""
     _objects: dict[tuple[str, str, str], CachedObject] = field(default_factory=dict)
     """By kind, namespace and name."""
     _groups: defaultdict[Group, set[tuple[str, str, str]]] = field(
@@ -83,7 +83,7 @@ class ObjectCache:
     """Models by namespace and `make_store_id`."""
 
     def put_model(self, body: Object) -> bool:
-        """A model is there, or has changed; False where it was seen like that before."""
+        """Store a model; return False if this version was stored before."""
         metadata = body["metadata"]
         key = (metadata["namespace"], metadata["name"])
         version = metadata.get("uid", ""), metadata.get("resourceVersion", "")
@@ -108,7 +108,7 @@ class ObjectCache:
         return True
 
     def remove_model(self, namespace: str, name: str) -> list[Key]:
-        """A model is gone; those that shared its store."""
+        """Remove a model; return the models that shared its store."""
         key = (namespace, name)
         model = self.models.get(key)
         self._forget_store(key)
@@ -124,14 +124,14 @@ class ObjectCache:
                 del self._stores[_get_store(before)]
 
     def list_models_of_store(self, model: Model) -> list[Key]:
-        """Models on the same store, by name."""
+        """Return the models on the same store, by name."""
         return sorted(self._stores.get(_get_store(model), ()))
 
     def put(self, kind: str, body: Object, *, from_watch: bool = False) -> bool:
-        """An object of ours is there, or has changed.
+        """Store an object of ours.
 
         Returns:
-            False where a list or a watch has shown it like that before.
+            False if a list or a watch has shown this version before.
         """
         metadata = body["metadata"]
         where = (kind, metadata.get("namespace", ""), metadata["name"])
@@ -140,7 +140,7 @@ class ObjectCache:
         if known is not None and known.uid == metadata.get("uid") and known.version >= version > 0:
             if known.version == version and from_watch and not known.from_watch:
                 self._objects[where] = replace(known, from_watch=True)
-            # Otherwise an answer to our own call was newer.
+            # Otherwise the response to a call of ours was newer.
             return not (known.version == version and known.from_watch)
         self._drop(where)
         labels = metadata.get("labels") or {}
@@ -163,19 +163,19 @@ class ObjectCache:
         return True
 
     def get_digest(self, kind: str, namespace: str, name: str) -> str:
-        """Of what the operator owns of an object."""
+        """Return the digest of an object's managed fields; empty if it is unknown."""
         seen = self._objects.get((kind, namespace, name))
         return "" if seen is None else seen.digest
 
     def put_status(self, model: Model, status: Status) -> None:
-        """A model's status was written; the watch will show it later."""
+        """Store a status that was written, before the watch shows it."""
         key = (model.namespace, model.name)
         known = self.models.get(key)
         if isinstance(known, Model) and known.uid == model.uid:
             self.models[key] = replace(known, status=status)
 
     def remove(self, kind: str, namespace: str, name: str, uid: str = "") -> None:
-        """An object of ours is gone, if it is still the one of that uid."""
+        """Remove an object of ours, if it still has that uid."""
         where = (kind, namespace, name)
         known = self._objects.get(where)
         if known is not None and (not uid or known.uid == uid):
@@ -184,13 +184,13 @@ class ObjectCache:
     def remove_missing(
         self, kind: str, namespaces: tuple[str, ...], listed: dict[Key, str], version: int
     ) -> list[tuple[str, CachedObject]]:
-        """Forget objects that a newer list does not have; each with its namespace.
+        """Remove objects that a newer list lacks; return them with their namespaces.
 
         Args:
-            kind: of the objects.
-            namespaces: that were listed; empty for all.
-            listed: namespace and name to uid.
-            version: of the list; what was seen later is not judged by it.
+            kind: kind of the objects.
+            namespaces: namespaces that were listed; empty for all.
+            listed: uids by namespace and name.
+            version: resource version of the list; later objects are kept.
         """
         gone = []
         for where, one in list(self._objects.items()):
@@ -209,7 +209,7 @@ class ObjectCache:
                 del self._groups[group]
 
     def find_models(self, namespace: str, labels: dict[str, str]) -> set[Key]:
-        """Models that an object with such labels is about."""
+        """Return the models that an object with these labels concerns."""
         found = set()
         if (name := labels.get(MODEL_LABEL)) and (namespace, name) in self.models:
             found.add((namespace, name))
@@ -218,7 +218,7 @@ class ObjectCache:
         return found
 
     def get_record(self, namespace: str, name: str) -> StoreRecord:
-        """What a store's ConfigMap says; an empty one where there is none."""
+        """Return the record of a store; an empty one if there is no ConfigMap."""
         seen = self._objects.get(("ConfigMap", namespace, name))
         return (
             seen.value
@@ -227,7 +227,7 @@ class ObjectCache:
         )
 
     def list_objects(self, model: Model) -> Iterator[tuple[ObjectRef, CachedObject]]:
-        """Every object about the model or its store, each once."""
+        """Yield every object of the model or its store, each once."""
         groups = ((MODEL_LABEL, model.name), (STORE_LABEL, _get_store(model)[1]))
         found: set[tuple[str, str, str]] = set()
         for label, value in groups:

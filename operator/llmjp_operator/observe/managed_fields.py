@@ -1,8 +1,8 @@
-"""What of an object is ours: the fields that our field manager owns, with the values they have now.
+"""Managed fields: the fields of an object that our field manager owns, with their current values.
 
-Server-side apply keeps, in `metadata.managedFields`, which manager owns which field; who changes a
-field of ours takes it over. So what we own, with its present values, equals what we applied exactly
-as long as nobody meddled, and two digests tell whether anything is to be written. Pure.
+Server-side apply records in `metadata.managedFields` which manager owns which field; whoever
+changes a field of ours becomes its owner. So the owned fields equal what we applied exactly as long
+as nobody else changed them, and comparing two digests tells whether to write anything. Pure.
 Format: sigs.k8s.io/structured-merge-diff, fieldpath.
 """
 
@@ -21,7 +21,7 @@ Object = dict[str, Any]
 
 
 def extract_owned_fields(live: Mapping[str, Any], manager: str) -> Object:
-    """The part of an object that was applied by `manager`; empty where there is none."""
+    """Return the part of an object that `manager` applied; empty if there is none."""
     entries = (live.get("metadata") or {}).get("managedFields") or ()
     for entry in entries:
         ours = entry.get("manager") == manager and entry.get("operation") == "Apply"
@@ -32,7 +32,7 @@ def extract_owned_fields(live: Mapping[str, Any], manager: str) -> Object:
 
 
 def compute_object_digest(obj: Mapping[str, Any]) -> str:
-    """Of everything that can be applied, whatever the order of keys and of items with keys."""
+    """Return a digest of everything that can be applied, independent of the order of items."""
     metadata = {
         name: value
         for name, value in (obj.get("metadata") or {}).items()
@@ -47,7 +47,7 @@ def compute_object_digest(obj: Mapping[str, Any]) -> str:
 
 
 def _select(value: Any, fields: Mapping[str, Any]) -> Any:
-    """The part of a value that the fields name; all of it where they name none."""
+    """Return the part of a value that the fields name; all of it if they name none."""
     names = [name for name in fields if name != "."]
     if not names:
         return value
@@ -68,7 +68,7 @@ def _has_item(items: list[Any], name: str) -> bool:
 
 def _select_item(items: list[Any], name: str, fields: Mapping[str, Any]) -> Any:
     found = _find_item(items, name)
-    assert found is not None, "it was looked for"
+    assert found is not None, "_has_item found it"
     return _select(found, fields)
 
 
@@ -91,11 +91,11 @@ def _find_item(items: list[Any], name: str) -> Any:
 
 
 _KEY_DEFAULTS = {"protocol": "TCP"}
-"""Of fields that are keys (k8s.io/api, +default)."""
+"""Defaults of fields that are keys of lists (k8s.io/api, +default)."""
 
 
 def _sort(value: Any) -> Any:
-    """Without order, where none matters: lists of objects are compared as sets."""
+    """Return the value with lists of objects sorted, as they are compared as sets."""
     if isinstance(value, dict):
         return {key: _sort(item) for key, item in value.items()}
     if isinstance(value, list):

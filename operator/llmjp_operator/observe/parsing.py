@@ -1,4 +1,4 @@
-"""The API server's objects as facts. Pure; a field that is missing is as good as empty."""
+"""Parsing of Kubernetes objects. Pure; a missing field counts as empty."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _DISRUPTIONS = {"DisruptionTarget"}
 """Pod conditions of evictions, preemptions and lost nodes
 (kubernetes.io/docs/concepts/workloads/pods/disruptions)."""
 _STARTING_REASONS = {"ContainerCreating", "PodInitializing"}
-"""Reasons to wait that are no problem."""
+"""Waiting reasons that are no problem."""
 
 
 def parse_pod(pod: Mapping[str, Any]) -> ObservedPod:
-    """A pod of ours."""
+    """Parse a pod of ours."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     labels = metadata.get("labels") or {}
     component = labels.get(COMPONENT, "")
@@ -64,7 +64,7 @@ def parse_pod(pod: Mapping[str, Any]) -> ObservedPod:
 
 
 def parse_job(job: Mapping[str, Any]) -> ObservedJob:
-    """A Job of ours."""
+    """Parse a Job of ours."""
     metadata, status = job["metadata"], job.get("status") or {}
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     failed, complete = _find_condition(status, "Failed"), _find_condition(status, "Complete")
@@ -86,7 +86,7 @@ def parse_job(job: Mapping[str, Any]) -> ObservedJob:
 
 
 def parse_deployment(deployment: Mapping[str, Any]) -> ObservedDeployment:
-    """A model's Deployment."""
+    """Parse the Deployment of a model."""
     metadata, spec = deployment["metadata"], deployment.get("spec") or {}
     status, annotations = deployment.get("status") or {}, metadata.get("annotations") or {}
     progressing = _find_condition(status, "Progressing")
@@ -109,7 +109,7 @@ def parse_deployment(deployment: Mapping[str, Any]) -> ObservedDeployment:
 
 
 def parse_claim(claim: Mapping[str, Any]) -> ObservedClaim:
-    """A PersistentVolumeClaim."""
+    """Parse a PersistentVolumeClaim."""
     metadata, spec = claim["metadata"], claim.get("spec") or {}
     status = claim.get("status") or {}
     resizing = next(
@@ -125,7 +125,7 @@ def parse_claim(claim: Mapping[str, Any]) -> ObservedClaim:
 
 
 def parse_node(node: Mapping[str, Any]) -> ObservedNode:
-    """A node."""
+    """Parse a node."""
     status, spec = node.get("status") or {}, node.get("spec") or {}
     gpus = str((status.get("allocatable") or {}).get(GPU, "0"))
     return ObservedNode(
@@ -142,14 +142,14 @@ def _find_condition(status: Mapping[str, Any], kind: str) -> Object:
 
 
 def _find_main_container(status: Mapping[str, Any], component: str) -> Object:
-    """Status of the main container."""
+    """Return the status of the main container; empty if there is none."""
     name = MAIN_CONTAINERS.get(component, "builder")
     found = (c for c in status.get("containerStatuses") or () if c.get("name") == name)
     return next(found, {})
 
 
 def _parse_time(time: str | None) -> float | None:
-    """Of RFC 3339, as Kubernetes writes it."""
+    """Parse a time of RFC 3339, as Kubernetes writes it, to seconds since 1970."""
     return None if time is None else datetime.fromisoformat(time).timestamp()
 
 
@@ -165,7 +165,7 @@ def _find_termination(container: Object) -> Termination | None:
 
 
 def _find_waiting_reason(status: Mapping[str, Any], main: Object) -> str:
-    """Why a pod does not run: it is on no node, or a container cannot start."""
+    """Return why a pod does not run: it is not scheduled, or a container cannot start."""
     scheduled = _find_condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
         return f"{scheduled.get('reason', 'Unschedulable')}: {scheduled.get('message', '')}"

@@ -1,6 +1,6 @@
-"""What one look at the cluster found, as far as a model is concerned. Values only.
+"""A snapshot of the cluster, as far as one model is concerned. Values only.
 
-`llmjp_operator.observe.parsing` makes them of the API server's objects.
+`llmjp_operator.observe.parsing` makes them from Kubernetes objects.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class ObjectRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Termination:
-    """A container that ended."""
+    """How a container terminated."""
 
     exit_code: int
     reason: str
-    """Kubernetes' word: Completed, Error, OOMKilled, ..."""
+    """Kubernetes' reason: Completed, Error, OOMKilled, ..."""
     message: str
-    """What it left in its termination message."""
+    """Its termination message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,22 +47,22 @@ class ObservedPod:
     model: str
     """Empty on pods of a store's Jobs."""
     job: str
-    """uid of the Job it is of; empty for pods that serve."""
+    """uid of its Job; empty for serving pods."""
     key: str
-    """Of the artefact that it serves; empty for pods of Jobs."""
+    """Key of the artefact that it serves; empty for pods of Jobs."""
     phase: str
-    """Kubernetes' own: Pending, Running, Succeeded, Failed, Unknown."""
+    """Kubernetes' phase: Pending, Running, Succeeded, Failed, Unknown."""
     ready: bool
     deleting: bool
     node: str
-    """Empty while it is not scheduled."""
+    """Name of its node; empty until it is scheduled."""
     waiting: str
-    """Why it does not run, in Kubernetes' words; empty where it does."""
+    """Why it does not run, in Kubernetes' words; empty if it runs."""
     restarts: int
     termination: Termination | None
-    """How its main container ended, now or the last time."""
+    """How its main container last terminated."""
     evicted: bool
-    """Taken away by the cluster, not by an error of its own."""
+    """Whether the cluster removed it: an eviction, a preemption, a lost node."""
 
     @property
     def container(self) -> str:
@@ -84,14 +84,14 @@ class ObservedJob:
     model: str
     """Empty on Jobs of a store."""
     request: str
-    """Digest of what it builds; empty on other Jobs."""
+    """Digest of the build request; empty on other Jobs."""
     attempt: int
     owners: frozenset[str]
-    """uids."""
+    """uids of its owners."""
     succeeded: bool
     failed: bool
     failure_reason: str
-    """Kubernetes' word, such as DeadlineExceeded."""
+    """Kubernetes' reason, such as DeadlineExceeded."""
     finished_at: float | None
     """When it succeeded or failed, in seconds since 1970."""
     deleting: bool
@@ -109,22 +109,22 @@ class ObservedDeployment:
     observed: bool
     """Whether its controller has seen the last change."""
     key: str
-    """Of the artefact in its pod template."""
+    """Key of the artefact in its pod template."""
     pods: str
     """Digest of its pod template, as the operator wrote it."""
     failed_rollout: str
-    """Digest of pods that were tried and taken back; empty where there are none."""
+    """Digest of the pods that were rolled back; empty if there are none."""
     wanted: int
     replicas: int
     updated: int
     ready: int
     available: int
     stalled: str
-    """Kubernetes' sentence, once the pods did not become ready in time."""
+    """Kubernetes' message if the pods did not become ready in time; otherwise empty."""
 
     @property
     def complete(self) -> bool:
-        """Whether all pods that are wanted run the pod template, and no other does."""
+        """Whether every replica runs the pod template and no other pods exist."""
         return (
             self.observed
             and self.updated == self.wanted == self.replicas
@@ -134,14 +134,14 @@ class ObservedDeployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedClaim:
-    """The claim of a store, or of a source."""
+    """A PersistentVolumeClaim of a store or a source."""
 
     name: str
     phase: str
     access_modes: tuple[str, ...]
     deleting: bool = False
     resizing: str = ""
-    """Why it does not have the size that is asked for."""
+    """Why it does not have the requested size yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,17 +151,17 @@ class ObservedNode:
     name: str
     labels: Mapping[str, str]
     gpus: int
-    """That its device plugin offers."""
+    """Number of allocatable GPUs."""
     schedulable: bool
 
     @property
     def gpu_product(self) -> str:
-        """Of GPU feature discovery; empty where it does not run."""
+        """Product of its GPUs, by GPU feature discovery; empty if that does not run."""
         return self.labels.get("nvidia.com/gpu.product", "")
 
     @property
     def compute_capability(self) -> str:
-        """Likewise: `9.0`."""
+        """Compute capability, likewise, such as `9.0`."""
         major = self.labels.get("nvidia.com/gpu.compute.major", "")
         minor = self.labels.get("nvidia.com/gpu.compute.minor", "")
         return f"{major}.{minor}" if major and minor else ""
@@ -172,35 +172,35 @@ class CalibrationTexts:
     """The ConfigMap with calibration texts."""
 
     digest: str
-    """Of the texts; empty where they are missing."""
+    """Digest of the texts; empty if they are missing."""
     problem: str = ""
-    """Why they are."""
+    """Why they are missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Everything that a model's next step depends on, besides the model and the settings."""
+    """Everything that one reconcile depends on, besides the model and the settings."""
 
     now: float
     """Seconds since 1970."""
     sharing: tuple[Model, ...]
-    """All models on the same store, this one included, by name; none that is being deleted."""
+    """All models on the same store by name, with this one but without those being deleted."""
     record: StoreRecord
     jobs: Mapping[str, ObservedJob] = field(default_factory=dict)
-    """Of this model and its store, by name."""
+    """Those of this model and its store, by name."""
     pods: tuple[ObservedPod, ...] = ()
-    """Of this model and its store, by name."""
+    """Those of this model and its store, by name."""
     deployment: ObservedDeployment | None = None
     claims: Mapping[str, ObservedClaim] = field(default_factory=dict)
-    """That exist, of those that the model names."""
+    """Existing claims among those that the model names."""
     nodes: tuple[ObservedNode, ...] | None = None
-    """None where they may not be looked at, or need not."""
+    """None if they may not be read, or need not be."""
     texts: CalibrationTexts | None = None
-    """None where the model names no texts."""
+    """None if the model names no texts."""
     progress: Progress | None = None
-    """The last that the running build said."""
+    """Latest progress of the running build."""
     last_steps: Mapping[str, Step] = field(default_factory=dict)
     """Of builds that ended without a termination message: the last step in their log, by the Job's
     uid."""
     live: Mapping[ObjectRef, str] = field(default_factory=dict)
-    """Digests of what the operator owns of every object that exists (`managed_fields`)."""
+    """Digests of the managed fields of every existing object (`managed_fields`)."""

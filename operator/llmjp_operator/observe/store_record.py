@@ -1,13 +1,12 @@
-"""What one store holds and what was tried for it, as the store's ConfigMap records it. Pure.
+"""Record of a store's artefacts, sources and failures, kept in its ConfigMap. Pure.
 
-    source-<model>       Pinned             what the model's source was found to be
-    artefact-<digest>    Built              what a request was built to
-    failed-<digest>      Failed             why a request is not built; of a model's source,
-    failed-source.<model>                   why it is not pinned
-    history-<model>      list of Served     what the model served, the newest last
+    source-<model>       PinnedSource       the pinned source of a model
+    artefact-<digest>    Built              the artefact of a build request
+    failed-<digest>      FailedAttempts     why a request is not built
+    failed-source.<model>                   why a model's source is not pinned
+    history-<model>      ServedArtefacts    what the model served, newest last
 
-The operator writes it and reads it back; a ConfigMap that somebody deleted costs a Job that finds
-everything in the store.
+If somebody deletes the ConfigMap, a Job per model finds everything in the store again.
 """
 
 from __future__ import annotations
@@ -36,41 +35,41 @@ FAILED: Final = "failed-"
 HISTORY: Final = "history-"
 
 MAX_HISTORY: Final = 100
-"""As many artefacts as a model can be told to keep."""
+"""Largest value of spec.storage.keepEngines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedSource:
-    """A model's source, once it cannot change its meaning any more."""
+    """A model's source, pinned to a commit or to digests of files."""
 
     asked: str
-    """Digest of what the spec names (`Source.reference_digest`)."""
+    """`CheckpointSource.reference_digest` of the spec."""
     uid: str
-    """Of the model: another one of the same name pins anew."""
+    """uid of the model: another model of the same name pins again."""
     found: Resolution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedAttempts:
-    """Tries that failed."""
+    """Failed attempts at the same build or resolution."""
 
     asked: str
-    """Digest of what was tried."""
+    """Digest of the build request, or of the source's reference."""
     failure: Failure
-    """Of the last try."""
+    """Failure of the last attempt."""
     attempts: int
-    """So far."""
+    """Number of attempts so far."""
     at: float
-    """When the last one was seen to have failed, in seconds since 1970."""
+    """When the last failure was seen, in seconds since 1970."""
     job: str
-    """uid of the Job that failed last, so that it is counted once."""
+    """uid of the Job that failed last, to count it once."""
     retries: tuple[str, ...] = ()
-    """The models' annotations at the time: a new value tries again."""
+    """The models' retry annotations at that time: a new value tries again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedArtefact:
-    """An artefact that became ready, and the part of the spec that it was served by."""
+    """An artefact that became ready, with the part of the spec that it was served with."""
 
     key: str
     engine: Engine
@@ -92,27 +91,27 @@ class StoreRecord:
     """By model, the newest last, no two equal."""
 
     def with_source(self, model: str, pinned: PinnedSource) -> StoreRecord:
-        """Once it is pinned."""
+        """Return the record with a pinned source, without its failures."""
         failed = _drop_entry(self.failed, make_source_entry(model))
         return replace(self, sources={**self.sources, model: pinned}, failed=failed)
 
     def with_artefact(self, request: str, built: Built) -> StoreRecord:
-        """Once it is built."""
+        """Return the record with a built artefact, without its failures."""
         artefacts = {**self.artefacts, request: built}
         return replace(self, artefacts=artefacts, failed=_drop_entry(self.failed, request))
 
     def with_failure(self, entry: str, failed: FailedAttempts) -> StoreRecord:
-        """Once it failed."""
+        """Return the record with a failure."""
         return replace(self, failed={**self.failed, entry: failed})
 
     def with_served(self, model: str, served: ServedArtefact) -> StoreRecord:
-        """Once it became ready."""
+        """Return the record with an artefact that became ready."""
         before = [entry for entry in self.history.get(model, ()) if entry != served]
         history = {**self.history, model: (*before, served)[-MAX_HISTORY:]}
         return replace(self, history=history)
 
     def without_artefacts(self, keys: frozenset[str]) -> StoreRecord:
-        """Once they are removed from the store."""
+        """Return the record without artefacts that were removed from the store."""
         return replace(
             self,
             artefacts={r: built for r, built in self.artefacts.items() if built.key not in keys},
@@ -122,12 +121,12 @@ class StoreRecord:
             },
         )
 
-    def artefact_of(self, key: str) -> Built | None:
-        """What is known of the artefact of that key."""
+    def find_artefact(self, key: str) -> Built | None:
+        """Return the artefact of that key; None if it is unknown."""
         return next((built for built in self.artefacts.values() if built.key == key), None)
 
     def to_data(self) -> dict[str, str]:
-        """The ConfigMap's `data`."""
+        """Return the `data` of the ConfigMap."""
         history = {
             model: [encode(entry) for entry in entries] for model, entries in self.history.items()
         }
@@ -145,12 +144,12 @@ class StoreRecord:
 
 
 def make_source_entry(model: str) -> str:
-    """Where a failure to pin a model's source is recorded."""
+    """Return the entry for failures to pin a model's source."""
     return f"source.{model}"
 
 
 def parse_record(data: Mapping[str, str]) -> StoreRecord:
-    """What `to_data` wrote; an entry that cannot be read is as good as missing."""
+    """Parse what `to_data` wrote; an entry that cannot be parsed counts as missing."""
     return StoreRecord(
         sources=dict(_parse_entries(data, SOURCE, _make_parser(PinnedSource))),
         artefacts=dict(_parse_entries(data, ARTEFACT, _make_parser(Built))),

@@ -1,6 +1,5 @@
-"""The Kubernetes objects of a model, each a pure function of values: same input, same object.
+"""Kubernetes objects of a model, rendered by pure functions: same input, same object.
 
-What the API server would fill in inside a list or map that we own as a whole is written out, and
-quantities are in its own spelling, so that an object reads back as it was applied
-(`managed_fields`).
+Objects read back as they were applied (`observe.managed_fields`): defaults inside lists and maps
+that we own as a whole are written out, and quantities are in the API server's spelling.
 """

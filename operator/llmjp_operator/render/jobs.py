@@ -1,6 +1,6 @@
-"""The Jobs: pin a source, build an artefact, collect old ones. Pure.
+"""Jobs that pin a source, build an artefact, or remove old artefacts. Pure.
 
-Kubernetes retries none of them: what may be tried again is decided by what failed (`job_results`).
+Kubernetes retries none of them: whether to retry depends on the failure (`decide.job_results`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 STORE_FOLDER: Final = "/store"
-TOKEN_FOLDER: Final = "/etc/llmjp/token"  # noqa: S105  where it is, not what it is
+TOKEN_FOLDER: Final = "/etc/llmjp/token"  # noqa: S105  a path, not a token
 """Folder with the token's file, `token`."""
 CA_FOLDER: Final = "/etc/llmjp/ca"
 """Folder with the file of certificates, `ca.crt`."""
@@ -62,24 +62,24 @@ _BUILD_ARGUMENTS: Final = (
 )
 
 FINISHED_TTL_S: Final = 86_400
-"""Finished Jobs stay so long, for whoever wants to read their logs."""
+"""How long finished Jobs are kept, for their logs."""
 GRACE_S: Final = 30
-"""How long a builder may take to end; it loses nothing when it is killed."""
+"""Grace period of a builder, which loses nothing when it is killed."""
 COLLECT_LIMIT_S: Final = 3600
 _SMALL_RESOURCES: Final = {
     "requests": {"cpu": "100m", "memory": "256Mi"},
     "limits": {"memory": RESOLVE_MEMORY},
 }
-"""For Jobs that read names and hash files."""
+"""Resources of Jobs that only list and hash files."""
 _DEFAULT_MEMORY_BYTES: Final = 16 << 30
-"""Of a build whose needs are not known."""
+"""Memory of a build whose needs are unknown."""
 _PAGE_CACHE_BYTES: Final = 1 << 30
-"""Room for pages of files beside what a build allocates; the kernel takes them back."""
+"""Room for the page cache, which the kernel reclaims, beside what a build allocates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _JobPod:
-    """What tells the pods of the Jobs from each other."""
+    """The differences between the pods of the Jobs."""
 
     name: str
     labels: dict[str, str]
@@ -97,10 +97,10 @@ class _JobPod:
 def render_resolve_job(
     model: Model, settings: Settings, *, attempt: int, single_node: bool
 ) -> Object:
-    """Pins the source.
+    """Return the Job that pins the source.
 
-    Of a volume all files are hashed, and their sums remembered in the store, so that the build does
-    not hash them again.
+    It hashes all files of a volume and keeps their sums in the store, so that the build does not
+    hash them again.
     """
     volume, hub = model.spec.source.persistent_volume_claim, model.spec.source.hugging_face
     mounts, volumes = _render_source_volumes(model)
@@ -138,7 +138,7 @@ def render_build_job(
     attempt: int,
     single_node: bool,
 ) -> Object:
-    """Builds what the request asks for; the spec reaches it as a file made of an annotation."""
+    """Return the Job that builds the request; its spec is a file made from an annotation."""
     mounts, volumes = _add_store(model, *_render_source_volumes(model))
     mounts = [*mounts, {"name": "spec", "mountPath": SPEC_FOLDER, "readOnly": True}]
     volumes = [*volumes, _render_spec_volume()]
@@ -172,7 +172,7 @@ def render_build_job(
 def render_collect_job(
     model: Model, garbage: GarbageDecision, settings: Settings, *, single_node: bool
 ) -> Object:
-    """Removes artefacts from the store; whatever somebody uses after all stays."""
+    """Return the Job that removes artefacts from the store, except those in use after all."""
     mounts, volumes = _add_store(model, [], [])
     pod = _JobPod(
         name=garbage.job,
@@ -229,7 +229,7 @@ def _render_job(model: Model, settings: Settings, pod: _JobPod, *, single_node: 
 
 
 def _render_build_estimate(needs: ResourceEstimate, gpus: int) -> dict[str, dict[str, str]]:
-    """Processors for the threads that convert and compile, memory as the plan says."""
+    """Return CPUs for the threads that convert and compile, and memory as planned."""
     memory = needs.memory_bytes or _DEFAULT_MEMORY_BYTES
     return {
         "requests": {"cpu": "8" if gpus else "2", "memory": format_mebibytes(memory)},
@@ -238,7 +238,7 @@ def _render_build_estimate(needs: ResourceEstimate, gpus: int) -> dict[str, dict
 
 
 def _render_access_arguments(model: Model) -> list[str]:
-    """How a hub is asked, and where a Job leaves its last words."""
+    """Return arguments for access to a hub, and for the termination message."""
     hub = model.spec.source.hugging_face
     found = ["--termination-message", TERMINATION_LOG]
     if hub is not None and hub.token_secret_ref is not None:
@@ -249,7 +249,7 @@ def _render_access_arguments(model: Model) -> list[str]:
 
 
 def _render_source_volumes(model: Model) -> tuple[list[Object], list[Object]]:
-    """Mounts and volumes of what a checkpoint is read from: secrets of a hub, or a volume."""
+    """Return mounts and volumes of the source: secrets of a hub, or a volume."""
     mounts: list[Object] = []
     volumes: list[Object] = []
     hub, volume = model.spec.source.hugging_face, model.spec.source.persistent_volume_claim

@@ -1,4 +1,4 @@
-"""Names, labels and owners, as every object has them. Pure."""
+"""Metadata that every object has: name, labels, owners. Pure."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Object = dict[str, Any]
 def render_labels(
     model: Model, component: str, *, request: str = "", key: str = "", store: bool = False
 ) -> dict[str, str]:
-    """What an object of a model is found by.
+    """Return the labels that an object of a model is found by.
 
     Args:
-        model: whose it is.
+        model: owner of the object.
         component: serving, build, resolve, collect or store.
-        request: digest of what is built.
-        key: of the artefact that is served.
-        store: whether it has to do with the store, which others may share.
+        request: digest of the build request.
+        key: key of the artefact that is served.
+        store: whether it concerns the store, which other models may share.
     """
     found = {
         "app.kubernetes.io/name": "llmjp",
@@ -52,7 +52,7 @@ def render_labels(
 
 
 def render_owner(model: Model) -> Object:
-    """The reference by which Kubernetes removes an object with its model."""
+    """Return the owner reference, by which Kubernetes deletes an object with its model."""
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -69,7 +69,7 @@ def render_metadata(
     *,
     owned: bool = True,
 ) -> Object:
-    """The metadata of an object of a model."""
+    """Return the metadata of an object of a model."""
     found: Object = {"name": name, "namespace": model.namespace, "labels": labelled}
     if annotations:
         found["annotations"] = annotations

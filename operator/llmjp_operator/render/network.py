@@ -1,7 +1,7 @@
-"""Who may talk to the pods, and whom they may talk to. Pure.
+"""NetworkPolicies of serving and build pods. Pure.
 
-Policies are enforced by the cluster's network plugin; where it does none they are there and do
-nothing. Probes come from the node itself, which no policy keeps out
+The cluster's network plugin enforces them; without support there they have no effect. Probes come
+from the node itself, which no policy blocks
 (kubernetes.io/docs/concepts/services-networking/network-policies).
 """
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 BUILDERS: Final = ("build", "collect", "resolve")
-"""Components whose pods fetch and build."""
+"""Components of the pods of Jobs."""
 _HTTPS: Final = 443
 _DNS: Final = 53
 
 
 def render_serving_policy(model: Model, settings: Settings) -> Object | None:
-    """Clients reach the serving ports, Prometheus the metrics, and the pods reach nobody."""
+    """Return the policy of serving pods: clients and Prometheus may connect, nothing may leave."""
     network = settings.network
     if not network.enabled:
         return None
@@ -50,11 +50,11 @@ def render_serving_policy(model: Model, settings: Settings) -> Object | None:
 
 
 def render_builder_policy(model: Model, settings: Settings) -> Object | None:
-    """Builds reach a hub outside the cluster, and nobody reaches them."""
+    """Return the policy of build pods: out to a hub beyond the cluster, nothing in."""
     network = settings.network
     if not network.enabled:
         return None
-    # Addresses of DNS are the cluster's own, and where it runs differs: any peer, but these ports.
+    # DNS runs at different places in different clusters: any peer, but only these ports.
     rules: list[Object] = [{"ports": [{"port": _DNS, "protocol": "UDP"}, _render_tcp_port(_DNS)]}]
     outside = _render_outside_peers(network.cluster_cidrs)
     if model.spec.source.hugging_face is not None and outside:
@@ -72,7 +72,7 @@ def _render_policy(
     named: Object, pods: Object, *, ingress: list[Object], egress: list[Object]
 ) -> Object:
     spec: Object = {"podSelector": pods, "policyTypes": ["Ingress", "Egress"]}
-    # An empty list is stored as none at all, and means the same.
+    # The API server stores an empty list as none, which means the same.
     spec |= {"ingress": ingress} if ingress else {}
     spec |= {"egress": egress} if egress else {}
     return {
@@ -84,7 +84,7 @@ def _render_policy(
 
 
 def _render_outside_peers(cidrs: tuple[str, ...]) -> list[Object]:
-    """Everywhere but the cluster's own ranges; nowhere where these are everything."""
+    """Return peers outside the cluster's ranges; none if these cover everything."""
     peers: list[Object] = []
     for everywhere, version in (("0.0.0.0/0", 4), ("::/0", 6)):
         inside = sorted({cidr for cidr in cidrs if ip_network(cidr).version == version})

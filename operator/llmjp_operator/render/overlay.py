@@ -1,8 +1,8 @@
-"""Lays spec.serving.podTemplate over the pods, as Kubernetes merges objects. Pure.
+"""Merge of spec.serving.podTemplate into the pods, as Kubernetes merges objects. Pure.
 
-Lists that Kubernetes merges by a key are merged by it, rules of affinity join the operator's, other
-lists are replaced. What the operator sets for security stays as it is, and what would raise
-privileges is left out, also where a namespace does not enforce PodSecurity. Merge keys:
+Lists with a merge key are merged by it, affinity terms are appended to the operator's, other lists
+are replaced. The operator's security settings win, and fields that would raise privileges are
+dropped, even where the namespace does not enforce PodSecurity. Merge keys:
 `patchMergeKey` and `listMapKey` in k8s.io/api/core/v1/types.go.
 """
 
@@ -34,34 +34,34 @@ MERGE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "hostAliases": ("ip",),
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
 }
-"""Fields whose lists are merged, by the fields that tell their items apart."""
+"""Merge keys of lists, by field."""
 _KEY_DEFAULTS: Final = {"protocol": "TCP"}
-"""Of fields that are keys."""
+"""Defaults of fields that are merge keys."""
 _REPLACED: Final = frozenset({"env", "volumes"})
-"""Whose items are of one sort each: another one replaces what was there, and does not join it."""
+"""Lists whose items are unions: an item replaces the one with the same key as a whole."""
 _FIXED: Final = {
     "volumes": frozenset({(STORE_VOLUME,)}),
     "volumeMounts": frozenset({(ARTEFACT_FOLDER,)}),
 }
-"""The artefact, which nobody may write to or put another in the place of."""
+"""The artefact, which an overlay may neither make writable nor replace."""
 _APPENDED: Final = frozenset(
     {
         "requiredDuringSchedulingIgnoredDuringExecution",
         "preferredDuringSchedulingIgnoredDuringExecution",
     }
 )
-"""Of pod affinity: all must hold, so both sides' do."""
+"""Affinity terms, which must all hold: both sides' are kept."""
 _OURS: Final = frozenset({"serving.llmjp.dev", "app.kubernetes.io"})
 """Prefixes of labels and annotations that are the operator's."""
 _PRIVILEGED: Final = ("container.apparmor.security.beta.kubernetes.io",)
-"""Prefixes of annotations that take a container's confinement away (PodSecurity baseline)."""
+"""Prefixes of annotations that disable a container's confinement (PodSecurity baseline)."""
 _HOOKS: Final = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle")
-"""With what the kubelet calls: the pod, and not, in the node's name, a host of somebody's choice
+"""Calls of the kubelet: to the pod only, never from the node to a host of the author's choice
 (PodSecurity baseline)."""
 
 
 def apply_overlay(template: Object, overlay: PodTemplate) -> Object:
-    """The pod template with the overlay."""
+    """Return the pod template with the overlay."""
     over: Object = drop_empty_values(encode(overlay))
     if not over:
         return template
@@ -77,7 +77,7 @@ def apply_overlay(template: Object, overlay: PodTemplate) -> Object:
 
 
 def _filter_metadata(ours: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """Labels or annotations without what raises privileges; the operator's own as they were."""
+    """Return labels or annotations that raise no privileges, with the operator's own unchanged."""
     kept = {name: value for name, value in given.items() if _get_prefix(name) not in _PRIVILEGED}
     return kept | {name: value for name, value in ours.items() if _get_prefix(name) in _OURS}
 
@@ -87,7 +87,7 @@ def _get_prefix(name: str) -> str:
 
 
 def _confine(container: Object) -> Object:
-    """As restricted as ours, on no port of the node."""
+    """Return a container with our security context, and without ports of the node."""
     found = {"securityContext": render_container_security(), **container}
     if "ports" in found:
         node = {"hostPort", "hostIP"}
@@ -96,7 +96,7 @@ def _confine(container: Object) -> Object:
 
 
 def _drop_hosts(hook: Any) -> Any:
-    """A probe or the like, without the host that httpGet and tcpSocket would go to."""
+    """Return a probe or lifecycle hook without `host` in httpGet and tcpSocket."""
     if not isinstance(hook, dict):
         return hook
     return {
@@ -142,7 +142,7 @@ def _merge_lists(name: str, base: list[Any], over: list[Any]) -> list[Any]:
 
 
 def _get_key(item: Object, names: tuple[str, ...]) -> tuple[Any, ...]:
-    """What tells an item apart; as text, since nobody has checked what it is."""
+    """Return the merge key of an item, as text, since its type is unchecked."""
     texts = {name: str(item.get(name, _KEY_DEFAULTS.get(name))) for name in names}
     if "mountPath" in texts:
         texts["mountPath"] = normpath(texts["mountPath"])

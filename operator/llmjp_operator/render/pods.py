@@ -1,4 +1,4 @@
-"""What all our pods have in common: PodSecurity `restricted`, no token, a read-only root. Pure."""
+"""Common parts of all pods: PodSecurity `restricted`, no token, a read-only root. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 USER: Final = 10001
-"""uid, gid and group of volumes; the images' own."""
+"""uid, gid and fsGroup, as in our images."""
 TERMINATION_LOG: Final = "/dev/termination-log"
 SCRATCH_FOLDER: Final = "/tmp"  # noqa: S108  an emptyDir of the pod
 STORE_VOLUME: Final = "store"
 """Name of the volume of the store, in every pod that mounts it."""
 ARTEFACT_FOLDER: Final = "/artefact"
-"""Where the artefact that is served is mounted."""
+"""Mount path of the artefact that is served."""
 GPU_PRODUCT: Final = "nvidia.com/gpu.product"
 """Label of nodes, by NVIDIA's GPU feature discovery."""
 
@@ -37,7 +37,7 @@ ENVIRONMENT: Final = {
 
 
 def render_pod_security() -> Object:
-    """Of a pod."""
+    """Return the security context of a pod."""
     return {
         "runAsNonRoot": True,
         "runAsUser": USER,
@@ -49,7 +49,7 @@ def render_pod_security() -> Object:
 
 
 def render_container_security() -> Object:
-    """Of a container of ours."""
+    """Return the security context of a container."""
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
@@ -58,7 +58,7 @@ def render_container_security() -> Object:
 
 
 def render_environment(extra: Mapping[str, str] | None = None) -> list[Object]:
-    """Of a container. An empty value is stored as none, and means the same."""
+    """Return `env` of a container; the API server stores an empty value as none."""
     return [
         {"name": name, **({"value": value} if value else {})}
         for name, value in {**ENVIRONMENT, **(extra or {})}.items()
@@ -77,17 +77,17 @@ def render_pod_spec(
     grace_s: int,
     single_node: bool,
 ) -> Object:
-    """A pod with one container of ours.
+    """Return the spec of a pod with one container.
 
     Args:
-        model: whose it is; its ServiceAccount has no rights.
-        settings: images' secrets.
-        container: the one.
-        volumes: besides the scratch folder.
-        node_selector: labels of nodes, besides the GPU's.
-        tolerations: taints of nodes, besides the one that keeps others off GPUs.
-        gpus: how many the container takes.
-        grace_s: how long it may take to end.
+        model: owner of the pod; its ServiceAccount has no rights.
+        settings: source of the pull secrets.
+        container: the container.
+        volumes: volumes besides the scratch folder.
+        node_selector: node labels besides that of the GPU.
+        tolerations: tolerations besides that of GPU nodes.
+        gpus: number of GPUs of the container.
+        grace_s: termination grace period.
         single_node: whether all pods that mount the store must be on one node.
     """
     spec: Object = {
@@ -120,7 +120,7 @@ _REQUIRED_AFFINITY: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
 def _render_store_affinity(model: Model) -> Object:
-    """On the node of the other pods of the store; the first one may go anywhere.
+    """Return the affinity to the node of the store's other pods; the first pod may go anywhere.
 
     Source: k8s.io/kubernetes/pkg/scheduler/framework/plugins/interpodaffinity.
     """
@@ -129,7 +129,7 @@ def _render_store_affinity(model: Model) -> Object:
 
 
 def _render_toleration(given: Toleration) -> Object:
-    """An empty value is stored as none, and means the same."""
+    """Return a toleration; the API server stores an empty value as none."""
     found = {
         "key": given.key,
         "operator": given.operator,

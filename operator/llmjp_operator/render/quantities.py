@@ -16,12 +16,12 @@ _QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]{0,2})")
 
 
 def normalize_quantity(quantity: str) -> str:
-    """The same quantity, as the API server gives it back: no fraction, the largest suffix.
+    """Return the quantity as the API server returns it: no fraction, the largest suffix.
 
-    A quantity in powers of two stays one only where it is whole in some such unit.
+    A binary suffix is kept only if the quantity is whole in some binary unit.
     """
     match = _QUANTITY.fullmatch(quantity)
-    assert match is not None, "the API server refuses others"
+    assert match is not None, "the API server refuses other quantities"
     number, suffix = Decimal(match[1]), match[2]
     if suffix in _BINARY:
         value = number * Decimal(1024) ** _BINARY[suffix]
@@ -31,7 +31,7 @@ def normalize_quantity(quantity: str) -> str:
 
 
 def normalize_if_valid(quantity: str | float) -> str:
-    """Likewise, of what nobody has checked: the API server judges it, and it stays as it is."""
+    """Return an unchecked quantity normalized, or unchanged if the API server will refuse it."""
     text = str(quantity)
     return (
         normalize_quantity(text)
@@ -49,14 +49,14 @@ def _format_scaled(value: Decimal, base: int, suffixes: Mapping[str, int]) -> st
         scaled = value / Decimal(base) ** power
         if scaled == scaled.to_integral_value() and scaled >= 1:
             return f"{int(scaled)}{suffix}"
-    # Less than a byte of a unit of powers of two, or a whole number of bytes without one.
+    # A fraction of a byte, or bytes that are whole in no binary unit.
     return (
         normalize_quantity(f"{value.normalize():f}") if base == 1024 else f"{int(value * 10**9)}n"
     )
 
 
 def format_mebibytes(count: int) -> str:
-    """So many bytes, rounded up to whole MiB."""
+    """Return a number of bytes, rounded up to whole MiB."""
     return normalize_quantity(f"{-(-count // (1 << 20))}Mi")
 
 
@@ -66,14 +66,14 @@ def render_resources(
     gpus: int,
     gpu: str,
 ) -> dict[str, dict[str, str]]:
-    """Requests and limits of a container: estimates, what a person gave instead, and GPUs.
+    """Return requests and limits of a container from estimates, the spec and GPUs.
 
     Args:
         estimate: `requests` and `limits`.
-        given: requests and limits of the spec; these win. A limit below an estimated request takes
-            the request down with it, and a request above an estimated limit the limit up.
-        gpus: how many.
-        gpu: name of the resource.
+        given: requests and limits of the spec, which win. A limit below an estimated request lowers
+            the request; a request above an estimated limit raises the limit.
+        gpus: number of GPUs.
+        gpu: name of the GPU resource.
     """
     requests = {**estimate.get("requests", {}), **(given[0] or {})}
     limits = {**estimate.get("limits", {}), **(given[1] or {})}
@@ -97,7 +97,7 @@ def render_resources(
 
 
 def _needs_limit(name: str) -> bool:
-    """Whether the API server wants a limit beside a request: devices, and pages of their own."""
+    """Return whether a request needs an equal limit: extended resources and huge pages do."""
     return "/" in name or name.startswith("hugepages-")
 
 
@@ -107,7 +107,7 @@ def _is_less(one: str, other: str) -> bool:
 
 def _parse_value(quantity: str) -> Decimal:
     match = _QUANTITY.fullmatch(quantity)
-    assert match is not None, "the API server refuses others"
+    assert match is not None, "the API server refuses other quantities"
     number, suffix = Decimal(match[1]), match[2]
     if suffix in _BINARY:
         return number * Decimal(1024) ** _BINARY[suffix]

@@ -1,4 +1,4 @@
-"""How a model is reached, what its pods run as, and how many may be away at once. Pure."""
+"""Services, ServiceAccount and PodDisruptionBudget of a model. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Object = dict[str, Any]
 
 
 def get_selector(model: Model) -> dict[str, str]:
-    """The pods that serve the model."""
+    """Return the labels that select the serving pods."""
     return {COMPONENT: "serving", MODEL_LABEL: model.name}
 
 
 def render_services(model: Model) -> tuple[Object, Object]:
-    """One address for all pods, and one name that resolves to each of them."""
+    """Return the Service with one address, and the headless one that resolves to each pod."""
     wanted = model.spec.serving.service
     annotations = dict(wanted.annotations or {})
     one = _render_service(model, model.name, {"type": wanted.type}, annotations)
@@ -29,7 +29,7 @@ def render_services(model: Model) -> tuple[Object, Object]:
 
 
 def _render_service(model: Model, name: str, spec: Object, annotations: dict[str, str]) -> Object:
-    # HTTP/2 without TLS has a protocol of its own (kubernetes.io/docs, appProtocol).
+    # appProtocol of HTTP/2 without TLS (kubernetes.io/docs).
     tls = bool(model.spec.serving.tls.secret_name)
     ports = [
         ("grpc", GRPC_PORT, "https" if tls else "kubernetes.io/h2c"),
@@ -59,7 +59,7 @@ def _render_service(model: Model, name: str, spec: Object, annotations: dict[str
 
 
 def render_service_account(model: Model) -> Object:
-    """What all pods of the model run as: an account without rights, whose token nobody mounts."""
+    """Return the ServiceAccount of the model's pods: no rights, and no token is mounted."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
@@ -69,7 +69,7 @@ def render_service_account(model: Model) -> Object:
 
 
 def render_disruption_budget(model: Model) -> Object:
-    """Nodes are drained one pod at a time, and pods that do not answer never hinder it."""
+    """Return the PodDisruptionBudget: drains evict one pod at a time, unready pods always."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",

@@ -38,21 +38,21 @@ TLS_FOLDER: Final = "/etc/llmjp/tls"
 """Folder with tls.crt and tls.key."""
 
 LOAD_BYTES_PER_S: Final = 100_000_000
-"""As slow as storage of weights may be; network file systems do 100 MB/s and more."""
+"""Slowest storage of weights that we allow for; network file systems reach 100 MB/s."""
 START_S: Final = 300
-"""For an image's first start, Python, CUDA and warming up, besides reading weights."""
+"""Time to start besides reading weights: Python, CUDA, warm-up."""
 STARTUP_PERIOD_S: Final = 5
 STARTUP_MARGIN_S: Final = 30
-"""How much longer the kubelet waits than `llmjp serve`, so that it says itself what was missing."""
+"""How much longer the kubelet waits than `llmjp serve`, which can then report the reason."""
 PULL_S: Final = 60
-"""Until a pod's container starts."""
+"""Time until a pod's container starts."""
 GPU_PULL_S: Final = 300
-"""Likewise, where NVIDIA's image of 14 GB may have to be pulled and unpacked first."""
+"""The same if NVIDIA's image of 14 GB may have to be pulled first."""
 DRAIN_MARGIN_S: Final = 45
-"""For Triton to end once all streams have; `llmjp serve` kills it after 30 s."""
+"""Time for Triton to exit after the last request; `llmjp serve` kills it after 30 s."""
 _DEFAULT_MEMORY_BYTES: Final = 4 << 30
 _SHARED_MEMORY_BYTES: Final = 1 << 30
-"""Of /dev/shm for each rank: NCCL's rings and Triton's regions (NVIDIA/TensorRT-LLM#408, #1702)."""
+"""Shared memory of each rank: NCCL rings and Triton regions (NVIDIA/TensorRT-LLM#408, #1702)."""
 _SHARED_MEMORY_CPU_BYTES: Final = 256 << 20
 
 
@@ -65,15 +65,15 @@ def render_deployment(
     single_node: bool,
     failed_rollout: str = "",
 ) -> Object:
-    """Pods that serve the artefact.
+    """Return the Deployment that serves the artefact.
 
     Args:
-        model: what is asked for.
+        model: the model, with the engine that the artefact is served by.
         built: the artefact.
-        settings: images.
-        host_memory_bytes: what a pod needs; None where it is not known.
+        settings: source of images.
+        host_memory_bytes: memory of a pod; None if unknown.
         single_node: whether all pods that mount the store must be on one node.
-        failed_rollout: digest of pods that were tried and taken back.
+        failed_rollout: digest of the pods that were rolled back.
     """
     serving = model.spec.serving
     template = apply_overlay(
@@ -105,14 +105,14 @@ def render_deployment(
     }
 
 
-def get_pod_digest(made: Object) -> str:
-    """Digest of the pods that a Deployment of ours is to run."""
-    found: str = made["metadata"]["annotations"][POD_DIGEST]
-    return found
+def get_pod_digest(deployment: Object) -> str:
+    """Return the digest of the pod template of a rendered Deployment."""
+    digest: str = deployment["metadata"]["annotations"][POD_DIGEST]
+    return digest
 
 
 def compute_start_limit_s(built: Built) -> int:
-    """How long a server may take to become ready."""
+    """Return how long a server may take to become ready: 300 s and 1 s for every 100 MB."""
     seconds = START_S + built.bytes // LOAD_BYTES_PER_S
     return -(-seconds // STARTUP_PERIOD_S) * STARTUP_PERIOD_S
 
@@ -122,7 +122,7 @@ def _compute_probe_limit_s(built: Built) -> int:
 
 
 def _get_pull_limit_s(spec: Spec) -> int:
-    """A rollout counts as stalled no sooner: with maxSurge 0 that takes it back."""
+    """Return the time for pulling images, before which no rollout may count as stalled."""
     return GPU_PULL_S if spec.serving_gpus else PULL_S
 
 
@@ -217,7 +217,7 @@ def _render_container(
 
 
 def render_arguments(spec: Spec, built: Built) -> list[str]:
-    """The command line of `llmjp serve`; only what the backend reads."""
+    """Return the arguments of the container, with only the options that the backend reads."""
     engine, serving = spec.engine, spec.serving
     found = ["serve", ARTEFACT_FOLDER, "--host", "0.0.0.0", "--backend", engine.backend.value]  # noqa: S104
     found += ["--max-batch-size", str(engine.max_batch_size)]
@@ -233,9 +233,9 @@ def render_arguments(spec: Spec, built: Built) -> list[str]:
 
 
 def _get_mpi_environment(gpus: int) -> dict[str, str]:
-    """For mpirun with a read-only root: its files are in /tmp, and it looks for no other machine.
+    """Return variables for mpirun with a read-only root and without other machines.
 
-    Without ssh in the image it ends at once unless the agent is empty (tried with Open MPI 4.1.4).
+    Without ssh in the image it exits at once unless the agent is empty (tried with Open MPI 4.1.4).
     """
     if gpus <= 1:
         return {}

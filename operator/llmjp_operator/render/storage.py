@@ -16,9 +16,9 @@ Object = dict[str, Any]
 
 
 def render_claim(model: Model) -> Object | None:
-    """The claim that is made for a model; None where it uses one that exists.
+    """Return the claim to create for a model; None if it uses an existing one.
 
-    With onDelete Retain nothing owns it, so that nobody's deletion takes it along.
+    With onDelete Retain it has no owner, so that deleting the model keeps it.
     """
     storage = model.spec.storage
     if storage.size is None:
@@ -43,10 +43,10 @@ def render_claim(model: Model) -> Object | None:
 
 
 def render_record(model: Model, known: StoreRecord) -> Object:
-    """The record of a model's store. It lives as long as the store: models may share both."""
+    """Return the ConfigMap with the record of a store, which lives as long as the store."""
     labelled = render_labels(model, "store", store=True)
     if model.spec.storage.existing_claim is not None:
-        # Nobody's in particular: whoever writes it last must not change whose it is.
+        # No model's in particular: every writer must render the same labels.
         for name in (MODEL_LABEL, "app.kubernetes.io/instance"):
             del labelled[name]
     return {
@@ -60,5 +60,5 @@ def render_record(model: Model, known: StoreRecord) -> Object:
 
 
 def _is_owned(model: Model) -> bool:
-    """Whether the store is removed with its model."""
+    """Return whether the store is deleted with its model."""
     return model.spec.storage.on_delete == "Delete"

@@ -1,7 +1,7 @@
-"""Parts of pods as the API server gives them back, where people may spell them otherwise. Pure.
+"""Normalization of what people write in pods to the form that the API server stores. Pure.
 
-What is spelled differently is written once more after every start of the operator. Nothing else
-comes of it, so these are the parts that people do write.
+An object that is stored in another form than it was applied in is applied once more after every
+start of the operator. That is harmless, so only fields that people commonly write are covered.
 Defaults: k8s.io/kubernetes/pkg/apis/core/v1/defaults.go; `omitempty`: k8s.io/api/core/v1/types.go.
 """
 
@@ -14,7 +14,7 @@ from llmjp_operator.render.quantities import normalize_if_valid
 Object = dict[str, Any]
 
 _MAPS: Final = frozenset({"matchLabels", "labels", "annotations", "limits", "requests"})
-"""Fields that are maps: empty values in them say something, an empty map does not."""
+"""Map fields: an empty value in one has a meaning, an empty map does not."""
 _VERBATIM: Final = frozenset({"httpHeaders"})
 """Fields in which empty values are kept."""
 _ZEROS: Final = frozenset(
@@ -27,13 +27,13 @@ _ZEROS: Final = frozenset(
         "timeoutSeconds",
     }
 )
-"""Fields where 0 is the same as nothing. Elsewhere it is not: `defaultMode`, `fsGroup`."""
+"""Fields where 0 means the same as absent, unlike `defaultMode` or `fsGroup`."""
 
 
 def drop_empty_values(value: Any) -> Any:
-    """What a person wrote, without what says nothing and is not stored: `readOnly: false`.
+    """Return a value without empty members that are not stored, such as `readOnly: false`.
 
-    An empty object says something: `emptyDir: {}`.
+    Empty objects are kept: `emptyDir: {}` has a meaning.
     """
     if isinstance(value, list):
         return [drop_empty_values(item) for item in value]
@@ -53,7 +53,7 @@ def _is_dropped(name: str, value: Any) -> bool:
 
 
 def normalize_pod_spec(spec: Object) -> Object:
-    """The spec of a pod."""
+    """Return the spec of a pod in stored form."""
     containers: Object = {
         kind: [_normalize_container(container) for container in spec[kind]]
         for kind in ("containers", "initContainers")
@@ -79,7 +79,7 @@ def _normalize_container(container: Object) -> Object:
 
 
 def _normalize_variable(variable: Object) -> Object:
-    """An empty value is none; references have defaults of their own."""
+    """Return an environment variable without an empty value, and with defaults of references."""
     found = {name: value for name, value in variable.items() if name != "value" or value != ""}
     source = dict(found.get("valueFrom") or {})
     if "fieldRef" in source:

@@ -26,7 +26,7 @@ HINT_TO_RETRY = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What holds of one type of condition."""
+    """Status, reason and message for one type of condition."""
 
     type: str
     holds: bool | None
