@@ -77,12 +77,12 @@ def build(
     compiler = _Compiler.detect(spec) if spec.backend.kind is Kind.ENGINE else None
     access = SourceAccess(token=token, remember_hashes=remember_hashes, on_progress=on_progress)
     require = _accept_any if compiler is None else compiler.require
-    with acquired_source(spec, place := Store(store), access, require) as got:
-        checkpoint = _make_checkpoint_recipe(got, reporter)
+    with acquired_source(spec, place := Store(store), access, require) as source:
+        checkpoint = _make_checkpoint_recipe(source, reporter)
         if compiler is None:
             made = find_or_make_artefact(checkpoint, place, reporter, verify=verify)
-            return replace(made, download=got.download)
-        for warning in compiler.list_warnings(got):
+            return replace(made, download=source.download)
+        for warning in compiler.list_warnings(source):
             on_warning(warning)
 
         def ranks() -> Path:
@@ -90,46 +90,46 @@ def build(
 
         with place.in_use(checkpoint.inputs.key):
             limits = _Limits(place.root, compile_limit_s, on_progress)
-            engine = compiler.make_recipe(checkpoint.inputs, got, ranks, limits)
+            engine = compiler.make_recipe(checkpoint.inputs, source, ranks, limits)
             made = find_or_make_artefact(engine, place, reporter, verify=verify)
-            return replace(made, download=got.download)
+            return replace(made, download=source.download)
 
 
 def _accept_any(_: Mapping[str, Any]) -> None:
     """Accept any checkpoint."""
 
 
-def _make_checkpoint_recipe(got: AcquiredSource, reporter: Reporter) -> ArtefactRecipe:
+def _make_checkpoint_recipe(source: AcquiredSource, reporter: Reporter) -> ArtefactRecipe:
     """Return how to make an artefact of kind `ranks` or `unified`."""
-    conversion = got.conversion
+    conversion = source.conversion
 
     def make(work: Path) -> None:
         total = conversion.plan.transfer_bytes
-        reporter.begin(Step.CONVERT, total, f"converting {got.folder}")
-        write_conversion(conversion, work, reporter.add, got.amax)
-        _copy_tokenizer(got, work)
-        got.require_unchanged()
+        reporter.begin(Step.CONVERT, total, f"converting {source.folder}")
+        write_conversion(conversion, work, reporter.add, source.amax)
+        _copy_tokenizer(source, work)
+        source.require_unchanged()
         reporter.end()
 
     return ArtefactRecipe(
-        inputs=_make_key_inputs(got),
+        inputs=_make_key_inputs(source),
         make=make,
         bytes_per_rank=lambda _: conversion.bytes_per_rank,
         versions={"converter": CONVERTER_REVISION},
-        label=got.label,
+        label=source.label,
     )
 
 
-def _make_key_inputs(got: AcquiredSource) -> KeyInputs:
-    layout = got.conversion.layout
+def _make_key_inputs(source: AcquiredSource) -> KeyInputs:
+    layout = source.conversion.layout
     return KeyInputs(
-        kind=got.conversion.kind,
-        source_sha256=got.sha256,
+        kind=source.conversion.kind,
+        source_sha256=source.sha256,
         dtype=layout.dtype,
         converter_revision=CONVERTER_REVISION,
         quantization=layout.quantization,
         kv_cache=layout.kv_cache,
-        calibration_digest=got.conversion.digest_calibration(got.amax),
+        calibration_digest=source.conversion.digest_calibration(source.amax),
         tensor_parallel=layout.tensor_parallel,
         pipeline_parallel=layout.pipeline_parallel,
         pad_intermediate=layout.intermediate_padding,
@@ -137,13 +137,13 @@ def _make_key_inputs(got: AcquiredSource) -> KeyInputs:
     )
 
 
-def _copy_tokenizer(got: AcquiredSource, work: Path) -> None:
+def _copy_tokenizer(source: AcquiredSource, work: Path) -> None:
     folder = work / "tokenizer"
     with os_errors(folder):
         folder.mkdir()
-    for name in got.tokenizer:
-        with os_errors(got.folder / name):
-            data = (got.folder / name).read_bytes()
+    for name in source.tokenizer:
+        with os_errors(source.folder / name):
+            data = (source.folder / name).read_bytes()
         write_durably(folder / name, data)
     sync_directory(folder)
     sync_directory(work)
@@ -179,24 +179,28 @@ class _Compiler:
         """Raise if no engine of such a checkpoint can be built here."""
         self._make_engine_inputs(document)
 
-    def list_warnings(self, got: AcquiredSource) -> tuple[str, ...]:
+    def list_warnings(self, source: AcquiredSource) -> tuple[str, ...]:
         """List options that will not do what one may expect."""
-        model = parse_compiler_model(got.conversion.documents["config.json"], str(got.folder))
+        model = parse_compiler_model(source.conversion.documents["config.json"], str(source.folder))
         return decide_options(self.spec, model, self.gpu).warnings
 
     def make_recipe(
-        self, checkpoint: KeyInputs, got: AcquiredSource, ranks: Callable[[], Path], limits: _Limits
+        self,
+        checkpoint: KeyInputs,
+        source: AcquiredSource,
+        ranks: Callable[[], Path],
+        limits: _Limits,
     ) -> ArtefactRecipe:
         """Return how to make the engine; its checkpoint is made only if the engine has to be."""
         inputs = replace(
             checkpoint,
             kind=Kind.ENGINE,
-            engine=self._make_engine_inputs(got.conversion.documents["config.json"]),
+            engine=self._make_engine_inputs(source.conversion.documents["config.json"]),
         )
 
         def make(work: Path) -> None:
             folder = ranks()
-            _copy_tokenizer(got, work)
+            _copy_tokenizer(source, work)
             compile_engine(
                 folder,
                 work,
@@ -208,10 +212,10 @@ class _Compiler:
                 on_progress=limits.on_progress,
                 time_limit_s=limits.time_s,
             )
-            got.require_unchanged()
+            source.require_unchanged()
 
         def sizes(work: Path) -> tuple[int, ...]:
-            world = got.conversion.layout.world
+            world = source.conversion.layout.world
             with os_errors(work):
                 return tuple((work / f"rank{i}.engine").stat().st_size for i in range(world))
 
@@ -224,7 +228,7 @@ class _Compiler:
                 "tensorrt_llm": self.versions.tensorrt_llm,
                 "tensorrt": self.versions.tensorrt,
             },
-            label=got.label,
+            label=source.label,
             checkpoint_key=checkpoint.key,
         )
 

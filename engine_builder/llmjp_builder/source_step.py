@@ -102,15 +102,15 @@ def acquired_source(
     _require_texts(spec)
     if spec.source.path is not None:
         folder = Path(spec.source.path)
-        early = _prepare(spec, folder, require)
-        got = _fetch(spec, store, access, require)
-        yield _calibrate(_make_acquired(early, got), spec, store, access)
+        prepared = _prepare(spec, folder, require)
+        fetched = _fetch(spec, store, access, require)
+        yield _calibrate(_combine(prepared, fetched), spec, store, access)
         return
-    with _fetched_source(spec, store, access, require) as got:
-        found = _make_acquired(_prepare(spec, got.path, require), got)
-        yield _calibrate(found, spec, store, access)
+    with _fetched_source(spec, store, access, require) as fetched:
+        source = _combine(_prepare(spec, fetched.path, require), fetched)
+        yield _calibrate(source, spec, store, access)
         with suppress(BuilderError):
-            name, label = name_download(got.resolved.digest), spec.source.repository
+            name, label = name_download(fetched.resolved.digest), spec.source.repository
             release_lease(store.root, name, "llmjp build", label=label)
 
 
@@ -121,18 +121,18 @@ def _require_texts(spec: BuildSpec) -> None:
 
 
 def _calibrate(
-    got: AcquiredSource, spec: BuildSpec, store: Store, access: SourceAccess
+    source: AcquiredSource, spec: BuildSpec, store: Store, access: SourceAccess
 ) -> AcquiredSource:
     """Add `amax` where FP8 needs it."""
     amax = find_or_calibrate_amax(
-        got.conversion,
-        got.amax,
+        source.conversion,
+        source.amax,
         texts=None if spec.calibration is None else Path(spec.calibration),
         store=store.root,
-        source_sha256=got.sha256,
+        source_sha256=source.sha256,
         on_progress=access.on_progress,
     )
-    return replace(got, amax=amax)
+    return replace(source, amax=amax)
 
 
 def _fetch(spec: BuildSpec, store: Store, access: SourceAccess, require: Require) -> FetchedSource:
@@ -160,10 +160,10 @@ def _fetched_source(
 ) -> Iterator[FetchedSource]:
     """Yield the fetched source; fetch again if it was collected before we held it."""
     while True:
-        got = _fetch(spec, store, access, require)
-        with store.in_use(name_download(got.resolved.digest)):
-            if got.path.is_dir():
-                yield got
+        fetched = _fetch(spec, store, access, require)
+        with store.in_use(name_download(fetched.resolved.digest)):
+            if fetched.path.is_dir():
+                yield fetched
                 return
 
 
@@ -194,25 +194,26 @@ def _prepare(spec: BuildSpec, folder: Path, require: Require) -> _PreparedSource
     return _PreparedSource(conversion, amax, tokenizer, fingerprints)
 
 
-def _make_acquired(prepared: _PreparedSource, got: FetchedSource) -> AcquiredSource:
-    files, fingerprints = got.resolved.files, prepared.fingerprints
+def _combine(prepared: _PreparedSource, fetched: FetchedSource) -> AcquiredSource:
+    """Combine headers and hashes; both must be of the same files."""
+    files, fingerprints = fetched.resolved.files, prepared.fingerprints
     if files.keys() != fingerprints.keys() or any(
         files[name].size != fingerprint.size for name, fingerprint in fingerprints.items()
     ):
         raise SourceChanged(
-            f"{got.path}: its files were modified while they were hashed; try again"
+            f"{fetched.path}: its files were modified while they were hashed; try again"
         )
     return AcquiredSource(
-        folder=got.path,
-        label=got.resolved.source.repository or got.path.absolute().name,
+        folder=fetched.path,
+        label=fetched.resolved.source.repository or fetched.path.absolute().name,
         conversion=prepared.conversion,
         amax=prepared.amax,
         tokenizer=prepared.tokenizer,
         sha256={name: record.sha256 for name, record in files.items()},
         fingerprints=fingerprints,
         download=None
-        if got.resolved.source.repository is None
-        else name_download(got.resolved.digest),
+        if fetched.resolved.source.repository is None
+        else name_download(fetched.resolved.digest),
     )
 
 

@@ -283,7 +283,9 @@ class TestCommand:
         listed = llmjp("store-ls", "--store", tmp_path / "store")
         assert "damaged" in listed.out
 
-    def test_casts_and_dropped_tensors_are_said(self, tmp_path: Path, llmjp: CommandLine) -> None:
+    def test_casts_and_dropped_tensors_are_reported(
+        self, tmp_path: Path, llmjp: CommandLine
+    ) -> None:
         model = Tiny(dtype="F32")
         weights = model.weights()
         name = "model.layers.0.self_attn.rotary_emb.inv_freq"

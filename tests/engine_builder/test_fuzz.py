@@ -55,7 +55,7 @@ CONFIG = Tiny().config()
 
 @contextmanager
 def bounded(read: int) -> Iterator[None]:
-    """What the block allocates at once stays within `MEMORY` and a multiple of what was read."""
+    """Check that peak allocation in the block stays within `MEMORY` and a multiple of the input."""
     tracemalloc.start()
     try:
         yield

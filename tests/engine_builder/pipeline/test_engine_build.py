@@ -115,7 +115,7 @@ def test_a_warning_is_shown(source: Path, tmp_path: Path, llmjp: CommandLine) ->
     assert "warning: " in ended.err
 
 
-def test_refused_options_are_said_before_anything_is_hashed(
+def test_refused_options_are_reported_before_anything_is_hashed(
     source: Path, tmp_path: Path, llmjp: CommandLine
 ) -> None:
     store = tmp_path / "store"

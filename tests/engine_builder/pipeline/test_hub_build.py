@@ -67,7 +67,7 @@ def test_a_revision_a_token_and_a_licence_go_to_the_hub(
     )
 
 
-def test_terms_are_asked_for_before_anything(hub: Hub, tmp_path: Path) -> None:
+def test_terms_must_be_accepted_before_any_request(hub: Hub, tmp_path: Path) -> None:
     source = Source(repository="llm-jp/llm-jp-3-172b-instruct3")
     with pytest.raises(LicenceNotAccepted):
         built(hub, tmp_path / "store", source=source)
@@ -76,7 +76,7 @@ def test_terms_are_asked_for_before_anything(hub: Hub, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", [Backend.TORCH, Backend.TENSORRT])
 @pytest.mark.usefixtures("gpu_machine")
-def test_what_the_model_does_not_allow_is_said_before_its_weights_are_asked_for(
+def test_an_impossible_layout_is_refused_before_weights_are_requested(
     backend: Backend, hub: Hub, tmp_path: Path
 ) -> None:
     with pytest.raises(UnsupportedRequest, match="it does not divide 4 attention heads"):
@@ -93,7 +93,7 @@ def test_a_downloaded_source_serves_the_next_build(hub: Hub, tmp_path: Path) -> 
     assert asked > 0
 
 
-def test_an_interrupted_download_is_gone_on_with(hub: Hub, tmp_path: Path) -> None:
+def test_an_interrupted_download_resumes(hub: Hub, tmp_path: Path) -> None:
     hub.fail(Status(403), "*/model-00002-of-00002.safetensors")
     with pytest.raises(AccessDenied):
         built(hub, tmp_path / "store")

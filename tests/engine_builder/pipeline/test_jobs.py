@@ -199,10 +199,10 @@ class TestHashesOnce:
         ("compile", "", {"compile"}),
     ],
 )
-def test_asked_to_end_during_a_step(
+def test_terminated_during_a_step(
     step: str, words: str, goes_on: set[str], hub: Hub, said: Path, tmp_path: Path
 ) -> None:
-    """What was finished is kept, what was not is removed, and the next build goes on from there."""
+    """Finished work is kept, unfinished work removed, and the next build resumes."""
     store, seen = tmp_path / "store", list[Progress]()
     spec = engine_from(hub)
 

@@ -108,7 +108,7 @@ def artefacts(store: Path) -> dict[str, bytes]:
 
 
 def assert_whole(store: Path) -> None:
-    """What looks like a result is one."""
+    """Everything that looks like a result is one."""
     for key in Store(store).list_keys():
         check_artefact(Store(store).get_path(key))
     for marker in store.glob("sources/*/source.json"):

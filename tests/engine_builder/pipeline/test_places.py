@@ -1,4 +1,4 @@
-"""Where a build works: other file systems, a read-only source, a disk that fills up."""
+"""Places where a build works: other file systems, a read-only source, a disk that fills up."""
 
 from __future__ import annotations
 

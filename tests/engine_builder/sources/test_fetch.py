@@ -69,7 +69,7 @@ def test_download(hub: Hub, tmp_path: Path) -> None:
     assert fetched.resolved.source.revision == hub.repositories[REPOSITORY].branches["main"]
 
 
-def test_only_what_is_needed_is_asked_for(hub: Hub, tmp_path: Path) -> None:
+def test_only_needed_files_are_requested(hub: Hub, tmp_path: Path) -> None:
     _fetch(hub, tmp_path)
     asked = {request.path.rpartition("/")[2] for request in hub.asked_for("*/resolve/*")}
     assert asked == set(needed())
@@ -284,7 +284,7 @@ def test_two_at_once(hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "manifest"])
-def test_damage_in_the_store_is_said(hub: Hub, tmp_path: Path, damage: str) -> None:
+def test_damage_in_the_store_is_reported(hub: Hub, tmp_path: Path, damage: str) -> None:
     path = _fetch(hub, tmp_path).path
     match damage:
         case "missing":
@@ -308,7 +308,7 @@ def test_large_files_come_from_storage_without_the_token(tmp_path: Path) -> None
         assert {request.token for request in hub.asked_for("*/resolve/*")} == {"hf_right"}
 
 
-def test_a_storage_host_that_refuses_is_asked_again(tmp_path: Path) -> None:
+def test_a_storage_host_that_refuses_is_retried(tmp_path: Path) -> None:
     with Hub(redirect=True) as hub:
         hub.publish(REPOSITORY, checkpoint())
         hub.fail(Status(403), "/storage/*")

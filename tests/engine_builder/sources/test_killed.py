@@ -1,4 +1,4 @@
-"""A download that is killed leaves nothing that counts, and the next one goes on with it."""
+"""A killed download leaves nothing that counts as complete, and the next one resumes it."""
 
 from __future__ import annotations
 

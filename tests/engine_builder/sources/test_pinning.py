@@ -230,7 +230,7 @@ def test_something_else_answers(hub: Hub) -> None:
         )
 
 
-def test_offline_is_said(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_mode_is_reported(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported
     program = (
         "import sys\n"

@@ -1,4 +1,4 @@
-"""What a Job that resolves leaves: as much of config.json as planning reads, and never too much."""
+"""Termination message of a resolve Job: the part of config.json that planning reads, bounded."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         ({"RateLimit": '"api";r=0;t=55', "Retry-After": "3"}, 55.0),
     ],
 )
-def test_asked_wait(headers: dict[str, str], seconds: float | None) -> None:
+def test_parse_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     assert parse_retry_after(headers, now=NOW) == seconds
 
 
@@ -75,7 +75,7 @@ def test_waits_grow_and_end() -> None:
     assert waits == [2, 4, 8]
 
 
-def test_a_wait_that_is_asked_for_is_kept_if_bearable() -> None:
+def test_a_requested_delay_is_kept_up_to_the_limit() -> None:
     waits: list[float] = []
     answers = iter([TransientFailure("busy", 7), TransientFailure("busy", 301)])
 

@@ -99,7 +99,7 @@ def test_gc(artefacts: tuple[BuildResult, BuildResult], store: Path, llmjp: Comm
     assert "all of it is in use" in rest.err
 
 
-def test_gc_as_json_keeps_what_it_is_told(
+def test_gc_as_json_keeps_named_items(
     artefacts: tuple[BuildResult, BuildResult], store: Path, llmjp: CommandLine
 ) -> None:
     one, two = artefacts

@@ -1,4 +1,4 @@
-"""What is collected and what is not: by policy, by who uses or builds it, and around kills."""
+"""Garbage collection: by policy, leases and locks, and around kills."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ NAMES = [
     "timing-cache-H100.cache",
     "log-a.compile.log",
 ]
-"""Of what is in `store`, the least recently used first."""
+"""Names of the items in `store`, the least recently used first."""
 
 
 def names(items: tuple[StoreItem, ...] | list[StoreItem]) -> list[str]:
@@ -205,7 +205,7 @@ def test_rubbish_goes_whatever_the_policy(store: Path) -> None:
     assert [path.name for path in (store / "locks").iterdir()] == ["gc"]
 
 
-def test_work_that_goes_on_is_no_rubbish(store: Path) -> None:
+def test_work_of_a_running_build_is_kept(store: Path) -> None:
     path = put(store / "work" / "k1" / "rank0.safetensors", 0)
     with Store(store).building("k1", lambda: None):
         put(path, 0)

@@ -1,4 +1,4 @@
-"""Builds that were killed after the work was done: what is left to do, and what is not believed."""
+"""Builds killed after their work was done: how they resume, and which leftovers are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.engine_builder.checkpoints import tree
 
 
 class Killed(BaseException):
-    """What a build does not survive, as far as a test in its own process can have it."""
+    """A kill, as far as a test can simulate it within its own process."""
 
 
 def left_by_a_kill(spec: BuildSpec, store: Path, monkeypatch: pytest.MonkeyPatch) -> str:
