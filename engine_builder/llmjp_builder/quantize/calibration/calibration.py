@@ -160,7 +160,7 @@ def _resolve_device(wanted: Device) -> Literal["cpu", "cuda"]:
 
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
-        raise UnsupportedRequest("device cuda: torch finds no usable GPU; use cpu or auto")
+        raise UnsupportedRequest("device cuda: torch finds no GPU that it can use; use cpu or auto")
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
