@@ -3,9 +3,11 @@
 # no long time. Two processes for two cores: the tests that import PyTorch, and everything else.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export LLMJP_NO_BUILD=1  # tests that need helm skip where it is not built yet
+export LLMJP_NO_BUILD=1    # tests that need helm skip where it is not built yet
+export OMP_NUM_THREADS=1  # two processes on two cores
 torch=(tests/engine_builder tests/runtime tests/examples)
-fast=(.venv/bin/python -m pytest -q -m "not cluster and not triton and not slow")
+fast=(.venv/bin/python -m pytest -q --hypothesis-profile fast
+    -m "not cluster and not triton and not slow")
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -18,6 +18,8 @@ from tiny_model.qa import Sample, Split, joined, one, split_of
 
 from tests.support.shared import ROOT, shared
 
+pytestmark = pytest.mark.slow
+
 REFUSALS = {*BY_LETTER.values(), UNLEARNED, ENGLISH}
 
 
@@ -160,7 +162,7 @@ for questions in (samples(), training_set()):
 """
 
 
-@pytest.mark.parametrize("seed", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", ["1", "2"])
 def test_the_same_questions_in_the_same_order_in_every_process(seed: str) -> None:
     printed = subprocess.run(
         [sys.executable, "-c", PRINT_HASHES],

@@ -20,6 +20,8 @@ from tiny_model.scores import evenly_drawn, measured
 
 from tests.support.shared import ROOT, shared
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINT = ROOT / "examples/tiny-model/checkpoint"
 PER_KIND = 12
 SPANS = ((0x4E00, 0x9FA0), (0x1F300, 0x1F650), (0x30A1, 0x30F7), (0xFF71, 0xFF9E))

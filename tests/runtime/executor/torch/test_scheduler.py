@@ -145,6 +145,7 @@ def test_a_waiting_request_is_cancelled_at_once(model: ParallelLlama) -> None:
     assert (len(first.events), running.num_waiting) == (2, 0)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 10**6))
 def test_any_order_of_leaving_leaves_the_others_alone(model: ParallelLlama, seed: int) -> None:

@@ -17,6 +17,8 @@ from tests.support.shared import ROOT, shared
 
 from .running import new_scheduler, replies, request
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from pathlib import Path
 
