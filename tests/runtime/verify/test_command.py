@@ -110,7 +110,7 @@ def test_a_spoilt_checkpoint(pair: Pair, command: Command, tmp_path: Path, promp
         (["nowhere", "--reference", TINY], 3, "nowhere/config.json: cannot be read"),
         (["PLAIN", "--reference", "nowhere"], 3, "no tokenizer.json in "),
         (["PLAIN", "--reference", TINY, "--prompts", "nowhere"], 3, "nowhere: cannot be read"),
-        (["PLAIN", "--reference", TINY, "--device", "cuda:99"], 2, "device cuda:99 asked for"),
+        (["PLAIN", "--reference", TINY, "--device", "cuda:99"], 2, "device cuda:99 is not there"),
         (["PLAIN", "--reference", TINY, "--max-tokens", 4000], 3, "exceed the context of 512"),
         (["PLAIN", "--reference", TINY, "--max-tokens", 0], 2, "--max-tokens"),
         (["PLAIN"], 2, "--reference"),
