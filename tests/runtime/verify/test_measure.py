@@ -32,6 +32,8 @@ from .models import (
     tiny_pair,
 )
 
+pytestmark = pytest.mark.slow
+
 LAYER = "transformer.layers.1."
 Change = Callable[[list[Tensors]], object]
 
