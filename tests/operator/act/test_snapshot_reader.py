@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
 from e2e.fake_kubelet import make_ended_status, succeed
 from llmjp_operator.act.snapshot_reader import FORGET_S
+from llmjp_operator.decide.job_results import LOST_AFTER_S
 from llmjp_operator.decide.requeue import PROGRESS_EVERY_S
 from llmjp_operator.errors import ApiUnreachable
 from llmjp_operator.observe.snapshot import ObjectRef
@@ -125,15 +127,17 @@ def test_a_build_whose_pod_is_gone_names_the_step_seen_last(restarted: bool) -> 
     simulation, pod = compiling()
     [job] = [job for job in simulation.jobs if job.component == "build"]
     ref = ObjectRef("Job", job.name)
-    failed = {"conditions": [{"type": "Failed", "status": "True"}]}
+    ended_at = datetime.fromtimestamp(simulation.now, UTC).isoformat()
+    failed = {"conditions": [{"type": "Failed", "status": "True", "lastTransitionTime": ended_at}]}
     simulation.server.discard(ObjectRef("Pod", pod))
     simulation.step()
     simulation.server.put({**simulation.objects[ref], "status": failed})
     simulation.step()
+    assert simulation.reason("EngineReady") == "Building", "its pod may still be seen"
     if restarted:
         simulation.restart()
     simulation.workloads.script = lambda _: None
-    simulation.run_for(1)
+    simulation.run_for(LOST_AFTER_S + 5)
     failure = simulation.status.build.failure
     assert failure is not None
     assert (failure.code, failure.step) == ("pod_lost", "convert")
