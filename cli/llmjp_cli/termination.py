@@ -69,7 +69,7 @@ def reporting_failures(file: Path | None, step: Callable[[], Step]) -> Iterator[
         step: returns the step that the command is in.
 
     Raises:
-        Terminated: the process got SIGTERM.
+        BuildTerminated: the process got SIGTERM.
     """
     terminating = False
 

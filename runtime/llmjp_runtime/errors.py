@@ -5,7 +5,7 @@
     +-- UnusableInterpreter    Triton's python backend cannot work in this Python
     +-- PortInUse              a port is taken
     +-- ServerFailed           tritonserver ended or did not become ready
-    +-- Terminated             it was asked to end before it was ready
+    +-- ServerTerminated       it was asked to end before it was ready
     +-- ExitTimedOut           it was asked to end and had to be killed
     +-- ArtefactInvalid        the artefact cannot be served as it is
     +-- UnsupportedModel       the checkpoint needs a feature that the executor lacks
@@ -16,7 +16,8 @@
 
 Every class carries the exit code of the command line: 2 usage, 3 bad input, 4 memory or disk,
 5 not permitted, 6 unsupported, 143 ended by a signal, 1 anything else; and a `code` for programs:
-its name in small letters (`artefact_invalid`). Messages are one line for the person who reads them.
+its name in small letters (`artefact_invalid`), or `terminated` after a signal. Messages are one
+line, written for people.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ class RuntimeFailure(Exception):
     """A stable word for programs, such as those that read a container's termination message."""
 
     def __init_subclass__(cls) -> None:
-        """Name the code after the class."""
+        """Name the code after the class, unless it has its own."""
         super().__init_subclass__()
-        cls.code = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+        if "code" not in vars(cls):
+            cls.code = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
 
 class TritonMissing(RuntimeFailure):
@@ -60,10 +62,12 @@ class ServerFailed(RuntimeFailure):
     """tritonserver ended by itself or did not become ready in time."""
 
 
-class Terminated(RuntimeFailure):
+class ServerTerminated(RuntimeFailure):
     """The server was asked to end before it was ready; nothing is wrong with it."""
 
     exit_code: ClassVar[int] = 143
+    code: ClassVar[str] = "terminated"
+    """As after the same signal in a build."""
 
 
 class ExitTimedOut(RuntimeFailure):

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from llmjp_builder.contracts.errors import BadArtefact, HubFailed
-from llmjp_builder.contracts.errors import BuildTerminated as AskedToEnd
+from llmjp_builder.contracts.errors import BadArtefact, BuildTerminated, HubFailed
 from llmjp_builder.contracts.spec import Failure, Step
 from llmjp_cli.termination import (
     MAX_BYTES,
@@ -22,7 +21,7 @@ from llmjp_cli.termination import (
     reporting_failures,
     write_message,
 )
-from llmjp_runtime.errors import ArtefactInvalid, NotEnoughMemory, OptionInvalid, Terminated
+from llmjp_runtime.errors import ArtefactInvalid, NotEnoughMemory, OptionInvalid, ServerTerminated
 from llmjp_runtime.text.errors import UnusableTokenizer
 
 
@@ -32,7 +31,7 @@ from llmjp_runtime.text.errors import UnusableTokenizer
         (ArtefactInvalid("x"), "artefact_invalid"),
         (NotEnoughMemory("x"), "not_enough_memory"),
         (OptionInvalid("x"), "option_invalid"),
-        (Terminated("x"), "terminated"),
+        (ServerTerminated("x"), "terminated"),
         (UnusableTokenizer("x"), "unusable_tokenizer"),
         (BadArtefact("x"), "bad_artefact"),
         (typer.BadParameter("x"), "usage"),
@@ -128,7 +127,7 @@ def test_asked_to_end_it_says_so_at_once_and_once(tmp_path: Path) -> None:
             assert terminated(file), "while tidying up may still take its time"
             ask_to_end()
 
-    with pytest.raises(AskedToEnd) as caught, reporting_failures(file, lambda: Step.CONVERT):
+    with pytest.raises(BuildTerminated) as caught, reporting_failures(file, lambda: Step.CONVERT):
         work()
     assert caught.value.exit_code == 143
     assert terminated(file)
@@ -142,14 +141,14 @@ def test_what_fails_because_of_the_end_is_no_reason(tmp_path: Path) -> None:
         except KeyboardInterrupt as exc:
             raise BadArtefact("half of it is missing") from exc
 
-    with pytest.raises(AskedToEnd), reporting_failures(tmp_path / "log", lambda: Step.CONVERT):
+    with pytest.raises(BuildTerminated), reporting_failures(tmp_path / "log", lambda: Step.CONVERT):
         work()
     assert terminated(tmp_path / "log")
 
 
 def test_no_part_takes_the_end_for_an_error() -> None:
     with (
-        pytest.raises(AskedToEnd),
+        pytest.raises(BuildTerminated),
         reporting_failures(None, lambda: Step.CONVERT),
         suppress(Exception),
     ):

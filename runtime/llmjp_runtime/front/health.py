@@ -110,40 +110,15 @@ class HealthServer:
         host: str,
         port: int,
         probes: Mapping[str, Callable[[], ProbeResult]],
-        orders: Mapping[str, Callable[[], DrainState]] | None = None,
+        commands: Mapping[str, Callable[[], DrainState]] | None = None,
     ) -> None:
         """Bind and serve in a daemon thread.
 
         Raises:
             OSError: the port is taken.
         """
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                probe = probes.get(self.path)
-                result = probe() if probe else None
-                self._answer(result, ok=result is not None and result.ok)
-
-            def do_POST(self) -> None:
-                self.close_connection = True  # a body, should there be one, is not read
-                ours = ip_address(self.client_address[0]).is_loopback and not self.headers["Origin"]
-                order = (orders or {}).get(self.path) if ours else None
-                self._answer(order() if order else None, ok=True)
-
-            def _answer(self, answer: ProbeResult | DrainState | None, *, ok: bool) -> None:
-                body = json.dumps(asdict(answer or ProbeResult(False, "not found"))).encode()
-                self.send_response(404 if answer is None else 200 if ok else 503)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Log nothing: probes are not worth a line each."""
-
-        self._server = ThreadingHTTPServer((host, port), Handler)
+        handler = _build_handler(probes, commands or {})
+        self._server = ThreadingHTTPServer((host, port), handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="health", daemon=True
@@ -160,3 +135,37 @@ class HealthServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def _build_handler(
+    probes: Mapping[str, Callable[[], ProbeResult]],
+    commands: Mapping[str, Callable[[], DrainState]],
+) -> type[BaseHTTPRequestHandler]:
+    """Build the handler of probes (GET) and commands (POST), by path."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            probe = probes.get(self.path)
+            result = probe() if probe else None
+            self._answer(result, ok=result is not None and result.ok)
+
+        def do_POST(self) -> None:
+            self.close_connection = True  # a body, should there be one, is not read
+            ours = ip_address(self.client_address[0]).is_loopback and not self.headers["Origin"]
+            command = commands.get(self.path) if ours else None
+            self._answer(command() if command else None, ok=True)
+
+        def _answer(self, answer: ProbeResult | DrainState | None, *, ok: bool) -> None:
+            body = json.dumps(asdict(answer or ProbeResult(False, "not found"))).encode()
+            self.send_response(404 if answer is None else 200 if ok else 503)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Log nothing: probes are not worth a line each."""
+
+    return Handler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmjp_runtime.front.request import InvalidRequest
+from llmjp_runtime.front.request import InvalidArgument
 from llmjp_runtime.text.errors import InvalidText
 from llmjp_runtime.text.messages import decode_utf8, parse_messages
 from llmjp_runtime.text.stop_strings import StopMatcher
@@ -26,7 +26,7 @@ def build_prompt(
     try:
         ids = _encode(request, tokenizer, limits)
     except InvalidText as exc:
-        raise InvalidRequest(str(exc)) from exc
+        raise InvalidArgument(str(exc)) from exc
     if len(ids) >= limits.max_context:
         raise _build_length_error(str(len(ids)), limits)
     return tuple(ids)
@@ -54,14 +54,14 @@ def _encode(request: ClientRequest, tokenizer: TextTokenizer, limits: ExecutorLi
 
 def _check_ids(ids: tuple[int, ...], limits: ExecutorLimits) -> list[int]:
     if not ids:
-        raise InvalidRequest("input_ids: must not be empty")
+        raise InvalidArgument("input_ids: must not be empty")
     if not all(0 <= token < limits.vocab_size for token in ids):
-        raise InvalidRequest(f"input_ids: every id must be in [0, {limits.vocab_size - 1}]")
+        raise InvalidArgument(f"input_ids: every id must be in [0, {limits.vocab_size - 1}]")
     return list(ids)
 
 
-def _build_length_error(found: str, limits: ExecutorLimits) -> InvalidRequest:
-    return InvalidRequest(
+def _build_length_error(found: str, limits: ExecutorLimits) -> InvalidArgument:
+    return InvalidArgument(
         f"prompt: {found} tokens, but the context is {limits.max_context} tokens, of which one "
         "must be left for the reply"
     )
@@ -77,7 +77,7 @@ def build_stop_matcher(request: ClientRequest) -> StopMatcher:
     try:
         return StopMatcher(words)
     except InvalidText as exc:
-        raise InvalidRequest(str(exc)) from exc
+        raise InvalidArgument(str(exc)) from exc
 
 
 def encode_bad_words(
@@ -102,4 +102,4 @@ def _decode(name: str, raw: bytes) -> str:
     try:
         return decode_utf8(name, raw)
     except InvalidText as exc:
-        raise InvalidRequest(str(exc)) from exc
+        raise InvalidArgument(str(exc)) from exc

@@ -43,7 +43,7 @@ class RequestError(Exception):
         self.code = code
 
 
-class InvalidRequest(RequestError):
+class InvalidArgument(RequestError):
     """A value that is not allowed."""
 
     def __init__(self, message: str) -> None:
@@ -165,7 +165,7 @@ def parse_request(tensors: Tensors, defaults: SamplingDefaults) -> ClientRequest
     sources = [name for name in ("text_input", "messages", "input_ids") if name in tensors]
     if len(sources) != 1:
         found = "none" if not sources else " and ".join(sources)
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"exactly one of text_input, messages, input_ids must be given, found {found}"
         )
     return ClientRequest(
@@ -227,7 +227,7 @@ def _read_embedding_bias(reader: _TensorReader) -> tuple[tuple[bytes, float], ..
     words = reader.read_words("embedding_bias_words")
     weights = reader.read_numbers("embedding_bias_weights")
     if len(words) != len(weights):
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"embedding_bias_weights: one number per embedding_bias_words is needed, found "
             f"{len(weights)} for {len(words)} words"
         )
@@ -245,7 +245,7 @@ class _TensorReader:
         if array is None:
             return None
         if array.ndim > 1 and array.shape[0] != 1:
-            raise InvalidRequest(f"{name}: batch 1 is needed, found shape {list(array.shape)}")
+            raise InvalidArgument(f"{name}: batch 1 is needed, found shape {list(array.shape)}")
         return list(array.reshape(-1).tolist())
 
     def read_scalar(self, name: str) -> float:
@@ -253,10 +253,10 @@ class _TensorReader:
         row = self._row(name)
         if row is None or len(row) != 1:
             found = 0 if row is None else len(row)
-            raise InvalidRequest(f"{name}: exactly one value is needed, found {found}")
+            raise InvalidArgument(f"{name}: exactly one value is needed, found {found}")
         value = row[0]
         if not isinstance(value, int | float):
-            raise InvalidRequest(f"{name}: a number is needed")
+            raise InvalidArgument(f"{name}: a number is needed")
         return value
 
     def read_number(self, name: str, default: float) -> float:
@@ -265,7 +265,7 @@ class _TensorReader:
             return default
         value = float(self.read_scalar(name))
         if value not in RANGES[name]:
-            raise InvalidRequest(f"{name}: must be {RANGES[name]}, found {value:g}")
+            raise InvalidArgument(f"{name}: must be {RANGES[name]}, found {value:g}")
         return value
 
     def read_integer(self, name: str) -> int | None:
@@ -274,7 +274,7 @@ class _TensorReader:
             return None
         value = int(self.read_scalar(name))
         if value not in RANGES[name]:
-            raise InvalidRequest(f"{name}: must be {RANGES[name]}, found {value}")
+            raise InvalidArgument(f"{name}: must be {RANGES[name]}, found {value}")
         return value
 
     def read_integers(self, name: str) -> tuple[int, ...] | None:
@@ -286,7 +286,7 @@ class _TensorReader:
         """Return all numbers, which must be finite."""
         values = tuple(float(value) for value in self._row(name) or ())  # type: ignore[arg-type]
         if not all(map(math.isfinite, values)):
-            raise InvalidRequest(f"{name}: every value must be finite")
+            raise InvalidArgument(f"{name}: every value must be finite")
         return values
 
     def read_flag(self, name: str, *, default: bool) -> bool:
@@ -299,9 +299,9 @@ class _TensorReader:
         if words is None:
             return None
         if len(words) != 1:
-            raise InvalidRequest(f"{name}: exactly one text is needed, found {len(words)}")
+            raise InvalidArgument(f"{name}: exactly one text is needed, found {len(words)}")
         if not words[0]:
-            raise InvalidRequest(f"{name}: must not be empty")
+            raise InvalidArgument(f"{name}: must not be empty")
         return _to_bytes(words[0])
 
     def read_words(self, name: str) -> tuple[bytes, ...]:

@@ -45,7 +45,12 @@ class Responder(Protocol):
 
 
 class ResponseStream:
-    """One reply on its way to the client."""
+    """One reply on its way to the client.
+
+    Streamed, text leaves as it comes, at least `interval_s` apart; the first and the last response
+    never wait. Otherwise there is one response at the end, which `prompt` precedes. `on_stop` is
+    called when the reply is over before the executor knows.
+    """
 
     def __init__(
         self,
@@ -62,16 +67,7 @@ class ResponseStream:
     ) -> None:
         """Prepare; nothing is sent yet.
 
-        Args:
-            key: the executor's name for the request.
-            responder: where responses go.
-            assembler: turns events into text.
-            num_input_tokens: length of the prompt.
-            stream: whether to send text as it comes, or one response at the end.
-            interval_s: between two responses at least; the first and the last never wait.
-            prompt: put before the reply of an unstreamed request.
-            deadline_s: on the clock of `time.monotonic`; None means no deadline.
-            on_stop: called when the reply is over before the executor knows.
+        `key` is the executor's id of the request, `deadline_s` on the clock of `time.monotonic`.
         """
         self.key = key
         self.responder = responder

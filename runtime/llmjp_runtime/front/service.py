@@ -19,7 +19,7 @@ from llmjp_runtime.front.prompt import (
 from llmjp_runtime.front.reply import ReplyAssembler
 from llmjp_runtime.front.request import (
     Code,
-    InvalidRequest,
+    InvalidArgument,
     RequestError,
     StopRequest,
     parse_request,
@@ -134,7 +134,7 @@ class FrontService:
             self._executor.submit(generation, self._senders.attach(stream))
         except ValueError as exc:
             self._unregister(stream)
-            raise InvalidRequest(str(exc)) from exc
+            raise InvalidArgument(str(exc)) from exc
 
     def _refuse_missing_features(self, request: ClientRequest) -> None:
         for feature, name in request.list_needed_features().items():
@@ -173,7 +173,7 @@ class FrontService:
                     f"{self._capacity}: try again later",
                 )
             if request_id and request_id in self._key_of_id:
-                raise InvalidRequest("request id: a running request has this id")
+                raise InvalidArgument("request id: a running request has this id")
             self._streams[stream.key] = stream
             if request_id:
                 self._key_of_id[request_id] = stream.key
@@ -189,7 +189,7 @@ class FrontService:
 
     def _stop(self, request_id: str) -> None:
         if not request_id:
-            raise InvalidRequest("stop: the id of the running request must be the request's id")
+            raise InvalidArgument("stop: the id of the running request must be the request's id")
         with self._lock:
             key = self._key_of_id.get(request_id)
         # A reply that has just ended by itself needs no stopping: no error.

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
-from llmjp_runtime.errors import ExitTimedOut, NotEnoughMemory, ServerFailed, Terminated
+from llmjp_runtime.errors import ExitTimedOut, NotEnoughMemory, ServerFailed, ServerTerminated
 from llmjp_runtime.executor.tensorrt.engine_config import EngineConfig
 from llmjp_runtime.front.repository import render_repository, write_repository
 from llmjp_runtime.interpreter import check_interpreter, read_interpreter
@@ -97,7 +97,7 @@ class TritonServer:
 
         Args:
             settings: handed to the front model.
-            endpoints: where to endpoints.
+            endpoints: where to listen.
             log: file for the server's output; None passes it on to stderr.
             verbose: Triton's own informational lines as well.
             exit_timeout_s: between being asked to end and being killed.
@@ -107,19 +107,8 @@ class TritonServer:
             TritonMissing, UnusableInterpreter, PortInUse: before anything is started.
             ArtefactInvalid, UnsupportedModel, OptionInvalid: likewise, about an engine.
         """
-        installation = find_triton()
-        check_interpreter(read_interpreter())
-        engine = _check_engine(settings, installation)
-        check_ports(endpoints.host, endpoints.list_ports(settings.health_port))
-        if endpoints.tls is not None:
-            endpoints.tls.check()
-        self.settings = replace(
-            settings,
-            triton_http=f"{get_reachable_host(endpoints.http_host)}:{endpoints.http_port}",
-            triton_grpc=f"{get_reachable_host(endpoints.host)}:{endpoints.grpc_port}",
-            tls_certificate=None if endpoints.tls is None else endpoints.tls.certificate.absolute(),
-            num_threads=settings.num_threads or count_usable_threads(),
-        )
+        installation, engine = _check_start(settings, endpoints)
+        self.settings = _complete_settings(settings, endpoints)
         self.endpoints = endpoints
         self._log = log
         self._log_start = 0
@@ -253,7 +242,7 @@ class TritonServer:
             waited = time.monotonic() - start
             if self._shutdown.requested_at_s is not None:
                 self._kill()
-                raise Terminated("the server was asked to end before it was ready")
+                raise ServerTerminated("the server was asked to end before it was ready")
             if (status := self.poll()) is not None:
                 cause, where = self._find_cause(), self._format_log_hint()
                 if cause.error is not None:
@@ -346,6 +335,31 @@ class TritonServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _check_start(
+    settings: ServingSettings, endpoints: Endpoints
+) -> tuple[TritonInstallation, EngineConfig | None]:
+    """Check all that can be checked before the start; return what will be started."""
+    installation = find_triton()
+    check_interpreter(read_interpreter())
+    engine = _check_engine(settings, installation)
+    check_ports(endpoints.host, endpoints.list_ports(settings.health_port))
+    if endpoints.tls is not None:
+        endpoints.tls.check()
+    return installation, engine
+
+
+def _complete_settings(settings: ServingSettings, endpoints: Endpoints) -> ServingSettings:
+    """Return the settings with the addresses at which the front model reaches its own server."""
+    tls = endpoints.tls
+    return replace(
+        settings,
+        triton_http=f"{get_reachable_host(endpoints.http_host)}:{endpoints.http_port}",
+        triton_grpc=f"{get_reachable_host(endpoints.host)}:{endpoints.grpc_port}",
+        tls_certificate=None if tls is None else tls.certificate.absolute(),
+        num_threads=settings.num_threads or count_usable_threads(),
+    )
 
 
 def _check_engine(

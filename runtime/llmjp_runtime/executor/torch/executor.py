@@ -66,7 +66,7 @@ class TorchExecutor:
             device: `auto`, `cpu` or `cuda[:N]`; all ranks live on it.
             compute_dtype: float32, bfloat16, float16, or `auto`: float32 on the CPU, else the
                 checkpoint's.
-            max_batch_size: requests stepped together; each has `max_context` in the KV cache.
+            max_batch_size: largest batch; each request has `max_context` in the KV cache.
             max_context: prompt plus reply; None means the model's max_position_embeddings.
             num_valid_ids: ids from here on are never chosen: rows that pad the vocabulary.
             num_threads: CPU threads of torch, for the whole process; None leaves them.
@@ -78,11 +78,7 @@ class TorchExecutor:
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         model = load_model(checkpoint, device=device, compute_dtype=compute_dtype)
-        limits = ExecutorLimits(
-            max_context=_resolve_max_context(model, max_context),
-            vocab_size=model.config.vocab_size,
-            max_batch_size=_check_range("max_batch_size", max_batch_size, 4096),
-        )
+        limits = _build_limits(model, max_batch_size, max_context)
         if num_valid_ids is not None:
             _check_range("num_valid_ids", num_valid_ids, limits.vocab_size)
         scheduler = Scheduler(
@@ -200,9 +196,17 @@ def _check_range(name: str, value: int, largest: int) -> int:
     return value
 
 
-def _resolve_max_context(model: ParallelLlama, asked: int | None) -> int:
+def _build_limits(
+    model: ParallelLlama, max_batch_size: int, max_context: int | None
+) -> ExecutorLimits:
     longest = model.config.max_position_embeddings
-    return longest if asked is None else _check_range("max_context", asked, longest)
+    return ExecutorLimits(
+        max_context=longest
+        if max_context is None
+        else _check_range("max_context", max_context, longest),
+        vocab_size=model.config.vocab_size,
+        max_batch_size=_check_range("max_batch_size", max_batch_size, 4096),
+    )
 
 
 def _choose_prefill_budget(model: ParallelLlama) -> int:
