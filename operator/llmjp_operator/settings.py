@@ -22,7 +22,7 @@ PRIVATE_RANGES: Final = (
 """Ranges of pods, Services, nodes and cloud metadata (RFC 1918, 6598, 3927, 4193, 4291), which
 downloads may not reach unless `network` says otherwise."""
 
-Rule = Mapping[str, Any]
+PolicyPart = Mapping[str, Any]
 """A part of a NetworkPolicy, passed on as it is."""
 
 
@@ -43,11 +43,11 @@ class Network:
     enabled: bool = True
     cluster_cidrs: tuple[str, ...] = PRIVATE_RANGES
     """Ranges that builds may not reach on port 443."""
-    build_egress: tuple[Rule, ...] = ()
+    build_egress: tuple[PolicyPart, ...] = ()
     """Further egress rules of builds, such as one to a mirror inside the cluster."""
-    serving_from: tuple[Rule, ...] = ()
+    serving_from: tuple[PolicyPart, ...] = ()
     """Peers that may talk to a model; empty: any pod of its namespace."""
-    metrics_from: tuple[Rule, ...] = ()
+    metrics_from: tuple[PolicyPart, ...] = ()
     """Peers that may read its metrics; empty: nobody from outside `serving_from`."""
 
 
@@ -95,24 +95,30 @@ def parse_settings(environ: Mapping[str, str], text: str) -> Settings:
         document = json.loads(text)
     except ValueError as exc:
         raise BadSettings("settings.json", f"no JSON: {exc}") from exc
-    values = _object(document, "settings.json", _TOP)
-    images = _object(values.get("images", {}), "images", None)
+    values = _parse_object(document, "settings.json", _TOP_FIELDS)
+    images = _parse_object(values.get("images", {}), "images", None)
     names = environ.get("LLMJP_WATCH_NAMESPACES", "")
     return Settings(
         namespace=environ.get("LLMJP_NAMESPACE") or "default",
         identity=environ.get("LLMJP_POD_NAME") or environ.get("HOSTNAME") or "llmjp-operator",
         watch_namespaces=tuple(filter(None, (name.strip() for name in names.split(",")))),
-        images={flavour: _images(flavour, value) for flavour, value in images.items()},
-        image_pull_policy=_choice(values, "imagePullPolicy", _PULL, "IfNotPresent"),
-        image_pull_secrets=_strings(values.get("imagePullSecrets", []), "imagePullSecrets"),
-        network=_network(_object(values.get("network", {}), "network", _NETWORK)),
-        leader_election=_election(_object(values.get("leaderElection", {}), "leaderElection", _LE)),
-        log_level=_choice(values, "logLevel", _LEVELS, "info"),
-        resync_seconds=_seconds(values, "resyncSeconds", 300),
+        images={flavour: _parse_images(flavour, value) for flavour, value in images.items()},
+        image_pull_policy=_parse_choice(values, "imagePullPolicy", _PULL_POLICIES, "IfNotPresent"),
+        image_pull_secrets=_parse_strings(values.get("imagePullSecrets", []), "imagePullSecrets"),
+        network=_parse_network(
+            _parse_object(values.get("network", {}), "network", _NETWORK_FIELDS)
+        ),
+        leader_election=_parse_leader_election(
+            _parse_object(
+                values.get("leaderElection", {}), "leaderElection", _LEADER_ELECTION_FIELDS
+            )
+        ),
+        log_level=_parse_choice(values, "logLevel", _LOG_LEVELS, "info"),
+        resync_seconds=_parse_seconds(values, "resyncSeconds", 300),
     )
 
 
-_TOP = {
+_TOP_FIELDS = {
     "images",
     "imagePullPolicy",
     "imagePullSecrets",
@@ -121,13 +127,13 @@ _TOP = {
     "logLevel",
     "resyncSeconds",
 }
-_NETWORK = {"enabled", "clusterCidrs", "buildEgress", "servingFrom", "metricsFrom"}
-_LE = {"enabled", "leaseSeconds", "renewSeconds", "retrySeconds"}
-_PULL = ("Always", "IfNotPresent", "Never")
-_LEVELS = ("debug", "info", "warning", "error")
+_NETWORK_FIELDS = {"enabled", "clusterCidrs", "buildEgress", "servingFrom", "metricsFrom"}
+_LEADER_ELECTION_FIELDS = {"enabled", "leaseSeconds", "renewSeconds", "retrySeconds"}
+_PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+_LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
-def _object(value: Any, name: str, known: set[str] | None) -> dict[str, Any]:
+def _parse_object(value: Any, name: str, known: set[str] | None) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadSettings(name, f"must be an object, found {value!r}")
     if known is not None and (unknown := sorted(value.keys() - known)):
@@ -135,27 +141,27 @@ def _object(value: Any, name: str, known: set[str] | None) -> dict[str, Any]:
     return value
 
 
-def _images(flavour: str, value: Any) -> Images:
-    given = _object(value, f"images.{flavour}", {"builder", "runtime"})
+def _parse_images(flavour: str, value: Any) -> Images:
+    given = _parse_object(value, f"images.{flavour}", {"builder", "runtime"})
     for name in ("builder", "runtime"):
         if not isinstance(given.get(name), str) or not given[name]:
             raise BadSettings(f"images.{flavour}.{name}", "must be the reference of an image")
     return Images(builder=given["builder"], runtime=given["runtime"])
 
 
-def _network(given: dict[str, Any]) -> Network:
+def _parse_network(given: dict[str, Any]) -> Network:
     cidrs = given.get("clusterCidrs")
     return Network(
-        enabled=_boolean(given, "enabled", "network"),
-        cluster_cidrs=PRIVATE_RANGES if cidrs is None else _cidrs(cidrs),
-        build_egress=_objects(given.get("buildEgress", []), "network.buildEgress"),
-        serving_from=_objects(given.get("servingFrom", []), "network.servingFrom"),
-        metrics_from=_objects(given.get("metricsFrom", []), "network.metricsFrom"),
+        enabled=_parse_boolean(given, "enabled", "network"),
+        cluster_cidrs=PRIVATE_RANGES if cidrs is None else _parse_cidrs(cidrs),
+        build_egress=_parse_objects(given.get("buildEgress", []), "network.buildEgress"),
+        serving_from=_parse_objects(given.get("servingFrom", []), "network.servingFrom"),
+        metrics_from=_parse_objects(given.get("metricsFrom", []), "network.metricsFrom"),
     )
 
 
-def _cidrs(value: Any) -> tuple[str, ...]:
-    found = _strings(value, "network.clusterCidrs")
+def _parse_cidrs(value: Any) -> tuple[str, ...]:
+    found = _parse_strings(value, "network.clusterCidrs")
     for cidr in found:
         try:
             ip_network(cidr)
@@ -164,46 +170,46 @@ def _cidrs(value: Any) -> tuple[str, ...]:
     return found
 
 
-def _election(given: dict[str, Any]) -> LeaderElection:
+def _parse_leader_election(given: dict[str, Any]) -> LeaderElection:
     defaults = (("lease", 15), ("renew", 10), ("retry", 2))
-    seconds = {n: _seconds(given, f"{n}Seconds", d, "leaderElection.") for n, d in defaults}
+    seconds = {n: _parse_seconds(given, f"{n}Seconds", d, "leaderElection.") for n, d in defaults}
     if not seconds["retry"] < seconds["renew"] < seconds["lease"]:
         raise BadSettings("leaderElection", "retrySeconds < renewSeconds < leaseSeconds must hold")
     return LeaderElection(
-        enabled=_boolean(given, "enabled", "leaderElection"),
+        enabled=_parse_boolean(given, "enabled", "leaderElection"),
         lease_seconds=seconds["lease"],
         renew_seconds=seconds["renew"],
         retry_seconds=seconds["retry"],
     )
 
 
-def _seconds(given: dict[str, Any], name: str, default: int, where: str = "") -> int:
+def _parse_seconds(given: dict[str, Any], name: str, default: int, where: str = "") -> int:
     value = given.get(name, default)
     if type(value) is not int or value < 1:
         raise BadSettings(f"{where}{name}", f"must be a whole number from 1, not {value!r}")
     return value
 
 
-def _boolean(given: dict[str, Any], name: str, where: str) -> bool:
+def _parse_boolean(given: dict[str, Any], name: str, where: str) -> bool:
     value = given.get(name, True)
     if not isinstance(value, bool):
         raise BadSettings(f"{where}.{name}", f"must be true or false, found {value!r}")
     return value
 
 
-def _strings(value: Any, name: str) -> tuple[str, ...]:
+def _parse_strings(value: Any, name: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise BadSettings(name, f"must be a list of strings, found {value!r}")
     return tuple(value)
 
 
-def _objects(value: Any, name: str) -> tuple[dict[str, Any], ...]:
+def _parse_objects(value: Any, name: str) -> tuple[dict[str, Any], ...]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise BadSettings(name, f"must be a list of objects, found {value!r}")
     return tuple(value)
 
 
-def _choice(given: dict[str, Any], name: str, choices: tuple[str, ...], default: str) -> Any:
+def _parse_choice(given: dict[str, Any], name: str, choices: tuple[str, ...], default: str) -> Any:
     value = given.get(name, default)
     if value not in choices:
         raise BadSettings(name, f"must be one of {', '.join(choices)}, found {value!r}")
