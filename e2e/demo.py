@@ -21,7 +21,7 @@ from hack.local_cluster import Options, existing, install, start
 from hack.local_cluster.errors import ClusterError
 from hack.local_images import ImagesMissing, load
 from llmjp_client import Client
-from scripts.chart_files import NoHelm, tools
+from scripts.chart_files import NoHelm, find_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ def main() -> int:
 
 def _show() -> None:
     theirs = existing(os.environ)
-    helm = tools() / "helm"
+    helm = find_tools() / "helm"
     with _ours() if theirs is None else _theirs(theirs) as cluster:
         installation = Installation(cluster, helm)
         try:

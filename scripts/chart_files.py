@@ -38,7 +38,7 @@ class NoHelm(Exception):
     """helm can be neither found nor built here; says why."""
 
 
-def chart_files() -> dict[str, str]:
+def derive_files() -> dict[str, str]:
     """Text by path in the repository, of what needs no helm."""
     tree = chart_values.values(_read(f"{CHART}/values.yaml"))
     readme = chart_values.replaced(
@@ -50,7 +50,7 @@ def chart_files() -> dict[str, str]:
     }
 
 
-def tools() -> Path:
+def find_tools() -> Path:
     """The folder with helm and what else the chart is tested with; built if need be.
 
     Raises:
@@ -75,7 +75,7 @@ def template(helm: Path, *options: str, release: str = "llmjp-operator") -> str:
     return done.stdout
 
 
-def renders(helm: Path) -> dict[str, str]:
+def render_files(helm: Path) -> dict[str, str]:
     """Text by path in the repository."""
     files = {INSTALL: _HEAD + _without_helm(template(helm, "--no-hooks"))}
     for case, values in CASES.items():

@@ -18,7 +18,7 @@ from llmjp_operator.crd.files import render_crd_files
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts.chart_files import NoHelm, chart_files, renders, tools  # noqa: E402  as a script, too
+from scripts.chart_files import NoHelm, derive_files, find_tools, render_files  # noqa: E402  as a script, too
 
 SCHEMAS = "docs/schemas"
 CONTRACTS: tuple[type, ...] = (
@@ -41,14 +41,14 @@ def schemas() -> dict[str, str]:
 
 def generated() -> dict[Path, str]:
     """Every generated file that needs no helm, and what should be in it."""
-    files = {**schemas(), **render_crd_files(), **chart_files()}
+    files = {**schemas(), **render_crd_files(), **derive_files()}
     return {ROOT / name: text for name, text in files.items()}
 
 
 def rendered() -> dict[Path, str]:
     """What helm makes of the chart; nothing where there is no helm, which is said."""
     try:
-        files = renders(tools() / "helm")
+        files = render_files(find_tools() / "helm")
     except NoHelm as exc:
         print(f"the chart is not rendered: {exc}", file=sys.stderr)
         return {}

@@ -47,11 +47,11 @@ def requirements(document: dict[str, object], extras: Iterable[str]) -> list[str
 
 def missing(wanted: Iterable[str], present: Collection[str]) -> list[str]:
     """The requirements of which no version is present (pure)."""
-    have = {normalised(name) for name in present}
-    return [one for one in wanted if normalised(one) not in have]
+    have = {normalise_name(name) for name in present}
+    return [one for one in wanted if normalise_name(one) not in have]
 
 
-def normalised(requirement: str) -> str:
+def normalise_name(requirement: str) -> str:
     """The name in a requirement, spelt as package indexes compare it (PEP 503)."""
     match = _NAME.match(requirement)
     assert match is not None, requirement

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hack.local_cluster.kubectl import environment, wait_until
-from hack.local_images import reference
+from hack.local_images import name_image
 from hack.local_images.recipes import ROOT
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ READY_S: Final = 240.0
 
 def render_image_values(name: str) -> Object:
     """Return an image that is on the node, as the chart's values name it."""
-    path, _, tag = reference(name).partition(":")
+    path, _, tag = name_image(name).partition(":")
     registry, _, repository = path.partition("/")
     return {"registry": registry, "repository": repository, "tag": tag}
 

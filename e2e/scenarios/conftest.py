@@ -12,7 +12,7 @@ from e2e.harness.installation import Installation
 from e2e.harness.namespace import ModelNamespace
 from hack.local_cluster import Options
 from hack.local_images import IMAGES, ImagesMissing, load
-from scripts.chart_files import NoHelm, tools
+from scripts.chart_files import NoHelm, find_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.cluster
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A node of its own with all images, and the operator installed from its chart."""
     try:
-        helm = tools() / "helm"
+        helm = find_tools() / "helm"
     except NoHelm as exc:
         pytest.skip(str(exc))
     with start_or_skip("node", Options(logs=tmp_path_factory.mktemp("installation"))) as cluster:

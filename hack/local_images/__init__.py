@@ -6,8 +6,8 @@ needs no network. Every image is an archive in the cache, under a key of all tha
 
 from __future__ import annotations
 
-from hack.local_images.build import Image, build, load, reproduced
-from hack.local_images.recipes import IMAGES, reference
+from hack.local_images.build import Image, build, is_reproducible, load
+from hack.local_images.recipes import IMAGES, name_image
 from hack.local_images.tools import ImagesMissing, install
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "ImagesMissing",
     "build",
     "install",
+    "is_reproducible",
     "load",
-    "reference",
-    "reproduced",
+    "name_image",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from hack.local_images import IMAGES, ImagesMissing, build, reproduced
+from hack.local_images import IMAGES, ImagesMissing, build, is_reproducible
 from hack.local_images.recipes import CONSTRAINTS, ROOT
 from hack.local_images.wheels import pin
 
@@ -40,7 +40,7 @@ def main(words: list[str]) -> int:
 
 def _again(names: list[str]) -> int:
     """The exit code: 1 if one differs."""
-    equal = {name: reproduced(name) for name in names}
+    equal = {name: is_reproducible(name) for name in names}
     for name, same in equal.items():
         print(f"{name}\t{'equal' if same else 'differs'}")
     return 0 if all(equal.values()) else 1

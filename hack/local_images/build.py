@@ -20,13 +20,13 @@ from hack.local_images.recipes import (
     RECIPES,
     ROOT,
     Recipe,
-    key,
-    needs,
-    recipe,
-    reference,
+    compute_key,
+    find_recipe,
+    list_requirements,
+    name_image,
 )
 from hack.local_images.tools import EPOCH, ImagesMissing, buildah, cache, install, say
-from hack.local_images.wheels import downloaded
+from hack.local_images.wheels import download_wheels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -72,16 +72,16 @@ def load(cluster: Cluster, names: Iterable[str]) -> dict[str, str]:
     return {name: image.name for name, image in made.items()}
 
 
-def reproduced(name: str) -> bool:
+def is_reproducible(name: str) -> bool:
     """Whether an image that is made again, without any cache, has the same layers.
 
     Raises:
         ImagesMissing: this machine cannot.
     """
-    one, again = recipe(name), f"localhost/{name}:again"
+    one, again = find_recipe(name), f"localhost/{name}:again"
     with _alone():
         install()
-        _made(one)
+        _make(one)
         say(f"building {name} again")
         _run(one, again, "--no-cache")
         try:
@@ -102,13 +102,13 @@ def _image(one: Recipe) -> Image:
         os.utime(archive)
     else:
         install()
-        _made(one)
+        _make(one)
         partial = archive.with_suffix(".partial")
         partial.unlink(missing_ok=True)
-        target = f"oci-archive:{partial}:{reference(one.name)}"
+        target = f"oci-archive:{partial}:{name_image(one.name)}"
         buildah("push", "--compression-format", "zstd", _local(one), target)
         partial.rename(archive)
-    return Image(name=reference(one.name), archive=archive)
+    return Image(name=name_image(one.name), archive=archive)
 
 
 def _archive(one: Recipe) -> Path:
@@ -118,10 +118,10 @@ def _archive(one: Recipe) -> Path:
 @functools.cache
 def _key(name: str) -> str:
     """Computed once: sources that change during a build are the next process's."""
-    one = recipe(name)
+    one = find_recipe(name)
     if missing := [path for path in one.outside if not path.is_file()]:
         raise ImagesMissing(f"{one.name}: {missing[0]} is missing")
-    return key(one, debian.KEY if one.base == DEBIAN else _key(one.base))
+    return compute_key(one, debian.KEY if one.base == DEBIAN else _key(one.base))
 
 
 def _local(one: Recipe) -> str:
@@ -129,28 +129,28 @@ def _local(one: Recipe) -> str:
     return f"localhost/{one.name}:{_key(one.name)}"
 
 
-def _made(one: Recipe) -> None:
+def _make(one: Recipe) -> None:
     """The image in buildah's storage."""
-    if _has(_local(one)):
+    if _is_built(_local(one)):
         return
-    if not _has(debian.NAME):
+    if not _is_built(debian.NAME):
         debian.make()
     if one.base != DEBIAN:
-        _made(recipe(one.base))
+        _make(find_recipe(one.base))
     say(f"building {one.name}")
     _run(one, _local(one))
 
 
 def _run(one: Recipe, tag: str, *options: str) -> None:
     """buildah, over the base that is there."""
-    base = debian.NAME if one.base == DEBIAN else _local(recipe(one.base))
+    base = debian.NAME if one.base == DEBIAN else _local(find_recipe(one.base))
     with tempfile.TemporaryDirectory() as scratch:
         context = Path(scratch)
         _context(one, context)
         buildah(
             "bud",
             *("--isolation", "chroot", "--layers", "--timestamp", EPOCH),
-            *("--volume", f"{downloaded(one)}:/wheels:ro"),
+            *("--volume", f"{download_wheels(one)}:/wheels:ro"),
             *(f"--build-arg={name}={value}" for name, value in _arguments(one, base).items()),
             *("--file", str(ROOT / one.dockerfile), "--tag", tag),
             *options,
@@ -181,10 +181,10 @@ def _context(one: Recipe, folder: Path) -> None:
             shutil.copy2(source, target)
     for path in one.outside:
         shutil.copy2(path, folder / Path(one.dockerfile).parent / path.name)
-    (folder / "requirements.txt").write_text(needs(one), encoding="utf-8")
+    (folder / "requirements.txt").write_text(list_requirements(one), encoding="utf-8")
 
 
-def _has(name: str) -> bool:
+def _is_built(name: str) -> bool:
     try:
         buildah("inspect", "--type", "image", name)
     except ImagesMissing:
@@ -204,7 +204,7 @@ def _prune(name: str) -> bool:
 
 def _prune_storage() -> None:
     """Remove from buildah's storage what no kept archive was made of, and nothing is made on."""
-    kept = {debian.NAME, _local(recipe(LLM))}
+    kept = {debian.NAME, _local(find_recipe(LLM))}
     for name in buildah("images", "--format", "{{.Name}}:{{.Tag}}").splitlines():
         archive = f"{name.rpartition('/')[2].replace(':', '-')}.tar"
         if name.startswith("localhost/") and name not in kept and not (cache() / archive).exists():

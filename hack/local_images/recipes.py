@@ -94,25 +94,31 @@ RECIPES: Final[tuple[Recipe, ...]] = (
 IMAGES: Final = tuple(recipe.name for recipe in RECIPES if recipe.name != LLM)
 
 
-def recipe(name: str) -> Recipe:
+def find_recipe(name: str) -> Recipe:
     """The image of that name."""
     return next(one for one in RECIPES if one.name == name)
 
 
-def reference(name: str) -> str:
+def name_image(name: str) -> str:
     """What a pod calls the image."""
     return f"localhost/{name}:{TAG}"
 
 
-def needs(one: Recipe, root: Path = ROOT) -> str:
+def list_requirements(one: Recipe, root: Path = ROOT) -> str:
     """The requirements of its extras, one a line: what its dependencies need of pyproject.toml."""
     document = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
     return "".join(f"{line}\n" for line in requirements(document, one.extras))
 
 
-def key(one: Recipe, base_key: str, root: Path = ROOT) -> str:
+def compute_key(one: Recipe, base_key: str, root: Path = ROOT) -> str:
     """20 hex digits that stand for everything that goes into an image."""
-    words = (_FORMAT, one.base, base_key, str(sorted(one.arguments.items())), needs(one, root))
+    words = (
+        _FORMAT,
+        one.base,
+        base_key,
+        str(sorted(one.arguments.items())),
+        list_requirements(one, root),
+    )
     total = hashlib.sha256("\0".join(words).encode())
     for path in (root / one.dockerfile, *(p for name in one.inputs for p in _files(root / name))):
         total.update(f"{path.relative_to(root)}\0".encode())

@@ -14,9 +14,9 @@ import tomllib
 from typing import TYPE_CHECKING, Final
 
 from hack.local_images.debian import PYTHON
-from hack.local_images.recipes import CONSTRAINTS, RECIPES, ROOT, SHARED, needs
+from hack.local_images.recipes import CONSTRAINTS, RECIPES, ROOT, SHARED, list_requirements
 from hack.local_images.tools import ImagesMissing, cache, run
-from scripts.requirements import normalised, requirements
+from scripts.requirements import normalise_name, requirements
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ _HEADER: Final = """\
 """
 
 
-def downloaded(one: Recipe) -> Path:
+def download_wheels(one: Recipe) -> Path:
     """A folder with the wheels of an image's dependencies and of what makes the project's own.
 
     Raises:
@@ -38,7 +38,7 @@ def downloaded(one: Recipe) -> Path:
     """
     folder = cache() / "wheels"
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = [BUILD, *(needs(one).splitlines() if one.extras else ())]
+    wanted = [BUILD, *(list_requirements(one).splitlines() if one.extras else ())]
     command = [*_pip("download"), "--dest", str(folder), "--find-links", str(folder)]
     command += [*_links(), "--constraint", str(ROOT / CONSTRAINTS), *wanted]
     try:
@@ -61,7 +61,7 @@ def pin() -> str:
         run([*_pip("install"), *options, *document["build-system"]["requires"], *wanted])
     )
     found = {
-        normalised(item["metadata"]["name"]): re.sub(r"\+.*", "", item["metadata"]["version"])
+        normalise_name(item["metadata"]["name"]): re.sub(r"\+.*", "", item["metadata"]["version"])
         for item in report["install"]
     }
     return _HEADER + "".join(f"{name}=={version}\n" for name, version in sorted(found.items()))

@@ -10,7 +10,7 @@ import pytest
 
 from e2e.fixtures import start_or_skip
 from hack.local_cluster import Cluster, Kubectl, Options
-from scripts.chart_files import NoHelm, tools
+from scripts.chart_files import NoHelm, find_tools
 from tests.charts.charts import Chart, Releases
 
 
@@ -18,7 +18,7 @@ from tests.charts.charts import Chart, Releases
 def chart_tools() -> Path:
     """The folder with helm and its like; builds it once, skips where there is no Go."""
     try:
-        return tools()
+        return find_tools()
     except NoHelm as exc:
         pytest.skip(str(exc))
 

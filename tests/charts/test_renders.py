@@ -16,7 +16,7 @@ from llmjp_operator.act.metrics import Metrics
 from llmjp_operator.observe.cache import ObjectCache
 from llmjp_operator.runtimes import RUNTIMES
 from llmjp_operator.settings import Settings, parse_settings
-from scripts.chart_files import CHART, renders
+from scripts.chart_files import CHART, render_files
 from tests.charts.charts import Chart
 from tests.support.shared import ROOT
 
@@ -24,7 +24,7 @@ from tests.support.shared import ROOT
 @pytest.fixture(scope="session")
 def current(chart: Chart) -> dict[str, str]:
     """The renders that are kept in the tree, made anew; UPDATE_GOLDEN=1 keeps them."""
-    made = renders(chart.helm)
+    made = render_files(chart.helm)
     if os.environ.get("UPDATE_GOLDEN") == "1":
         for name, text in made.items():
             (ROOT / name).write_text(text, encoding="utf-8")

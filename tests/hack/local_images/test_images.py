@@ -11,7 +11,7 @@ import pytest
 
 from hack.local_cluster import Kubectl
 from hack.local_cluster.kubectl import wait_until
-from hack.local_images import reproduced
+from hack.local_images import is_reproducible
 from llmjp_client import Client
 from tests.hack.local_images.pods import USER, pod
 from tests.support.shared import ROOT
@@ -115,7 +115,7 @@ def test_the_builder_builds_and_the_runtime_serves(
 
 def test_equal_inputs_give_equal_layers(images: dict[str, str]) -> None:
     assert "llmjp-operator" in images
-    assert reproduced("llmjp-operator")
+    assert is_reproducible("llmjp-operator")
 
 
 def test_pretend_gpus_are_what_the_builder_finds(
