@@ -104,9 +104,12 @@ class FakeWorkloads:
         return self.server.put({**template, "kind": "Pod", "metadata": metadata})
 
 
+def to_rfc3339(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _true(kind: str, now: float) -> Object:
-    time = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"type": kind, "status": "True", "lastTransitionTime": time}
+    return {"type": kind, "status": "True", "lastTransitionTime": to_rfc3339(now)}
 
 
 def only(component: str, status: Object) -> Script:

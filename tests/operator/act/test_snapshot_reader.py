@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 
 import pytest
 
 from e2e.fake_kubelet import make_ended_status, succeed
 from llmjp_operator.act.snapshot_reader import FORGET_S
 from llmjp_operator.decide.job_results import LOST_AFTER_S
+from llmjp_operator.decide.jobs import LOOK_AGAIN_S
 from llmjp_operator.decide.requeue import PROGRESS_EVERY_S
 from llmjp_operator.errors import ApiUnreachable
 from llmjp_operator.observe.snapshot import ObjectRef
-from tests.operator.fake_workloads import only
+from tests.operator.fake_workloads import only, to_rfc3339
 from tests.operator.model_bodies import Object
 from tests.operator.simulation import Simulation
 
@@ -127,17 +127,17 @@ def test_a_build_whose_pod_is_gone_names_the_step_seen_last(restarted: bool) -> 
     simulation, pod = compiling()
     [job] = [job for job in simulation.jobs if job.component == "build"]
     ref = ObjectRef("Job", job.name)
-    ended_at = datetime.fromtimestamp(simulation.now, UTC).isoformat()
-    failed = {"conditions": [{"type": "Failed", "status": "True", "lastTransitionTime": ended_at}]}
+    failed = {"type": "Failed", "status": "True", "lastTransitionTime": to_rfc3339(simulation.now)}
     simulation.server.discard(ObjectRef("Pod", pod))
     simulation.step()
-    simulation.server.put({**simulation.objects[ref], "status": failed})
+    simulation.server.put({**simulation.objects[ref], "status": {"conditions": [failed]}})
     simulation.step()
-    assert simulation.reason("EngineReady") == "Building", "its pod may still be seen"
+    assert simulation.reason("EngineReady") == "Building", "the pod may still be seen to end"
+    assert simulation.status.build.step == "convert"
     if restarted:
         simulation.restart()
     simulation.workloads.script = lambda _: None
-    simulation.run_for(LOST_AFTER_S + 5)
+    simulation.run_for(LOST_AFTER_S + LOOK_AGAIN_S)
     failure = simulation.status.build.failure
     assert failure is not None
     assert (failure.code, failure.step) == ("pod_lost", "convert")
