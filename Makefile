@@ -14,7 +14,7 @@ demo: install  ## build the example model, serve it with a real Triton, stream J
 demo-cluster: install  ## the same through the operator, on a Kubernetes that it starts or $$KUBECONFIG's
 	@exec .venv/bin/python -m e2e.demo
 
-check: install  ## lint, types, contracts, and the tests that need no server or cluster (two minutes)
+check: install  ## lint, types, contracts, and the tests that need no server or cluster
 	@exec scripts/check.sh
 
 test: install  ## everything: lint, a real Triton, a real Kubernetes (half an hour)
