@@ -153,6 +153,8 @@ class Decision:
     """Why it would not load where its pods would go."""
     rollout: RolloutDecision | None = None
     """What to deploy."""
+    left_alone: bool = False
+    """Whether the objects of `rollout` stay as they are: its images are known no longer."""
     pod_digest: str = ""
     """Digest of the rendered pods of `rollout`."""
     active_key: str | None = None

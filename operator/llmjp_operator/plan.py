@@ -134,12 +134,21 @@ def _plan_rollout(
     rendered = None if candidate is None else render(candidate)
     pods = "" if rendered is None else get_pod_digest(rendered)
     rollout = decide_rollout(model, snapshot, decision, candidate, candidate_pods=pods)
+    if rollout is not None and not _has_image(rollout, settings):
+        if candidate is None:
+            return replace(decision, rollout=rollout, left_alone=True), None
+        rollout = candidate
     if rollout is None:
         return decision, None
     if rendered is None or rollout is not candidate:
         rendered = render(rollout)
     decision = replace(decision, rollout=rollout, pod_digest=get_pod_digest(rendered))
     return replace(decision, record=record_rollout(model, snapshot, decision)), rendered
+
+
+def _has_image(rollout: RolloutDecision, settings: Settings) -> bool:
+    """Return whether the rollout's pods can be rendered: its images may have been removed since."""
+    return rollout.model.spec.serving_flavour in settings.images
 
 
 def _plan_removals(
@@ -152,7 +161,8 @@ def _plan_removals(
     wanted = {_ref(obj) for obj in objects}
     for ref in sorted(snapshot.live.keys() - wanted):
         # What protects running pods stays while nothing new is begun.
-        if ref.kind in _PRUNED_KINDS and decision.problem is None:
+        stays = decision.problem is not None or decision.left_alone
+        if ref.kind in _PRUNED_KINDS and not stays:
             yield Removal(ref=ref, reason="the spec asks for none")
 
 

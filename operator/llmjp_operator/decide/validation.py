@@ -12,6 +12,7 @@ from llmjp_builder.contracts.spec import Backend
 from llmjp_builder.sources.licence import find_licence
 from llmjp_operator.decide.placement import find_storage_deadlock
 from llmjp_operator.decisions import Problem
+from llmjp_operator.names import CPU_FLAVOUR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,8 +55,9 @@ def _check_backend(model: Model, _facts: Snapshot, _settings: Settings) -> Probl
 
 
 def _check_images(model: Model, _facts: Snapshot, settings: Settings) -> Problem | None:
-    flavour = model.spec.serving_flavour
-    if flavour in settings.images:
+    needed = (model.spec.serving_flavour, CPU_FLAVOUR)  # the latter pins sources
+    flavour = next((name for name in needed if name not in settings.images), None)
+    if flavour is None:
         return None
     known = ", ".join(sorted(settings.images)) or "none"
     return Problem(
