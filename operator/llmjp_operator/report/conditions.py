@@ -19,9 +19,11 @@ _MAX_SHOWN = 600
 """Characters of a pod's termination message that a condition repeats."""
 
 HINT_TO_RETRY = (
-    f"to try again with nothing changed: kubectl annotate --overwrite ljm/NAME {RETRY}=1"
+    "to try again with nothing changed: "
+    f'kubectl annotate -n NAMESPACE --overwrite ljm/NAME {RETRY}="$(date +%s)"'
 )
-"""For failures that may pass without a change of the spec, such as a token that was added."""
+"""For failures that may pass without a change of the spec, such as access that was granted. The
+value is new each time: one that was there already tries nothing again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def _describe_job(
         failure = failed.failure
         tries = "1 attempt" if failed.attempts == 1 else f"{failed.attempts} attempts"
         tried = f" after {tries}" if failure.retryable else ""
-        hint = HINT_TO_RETRY.replace("NAME", model.name)
+        hint = HINT_TO_RETRY.replace("NAMESPACE", model.namespace).replace("NAME", model.name)
         step = f" in step {failure.step}" if verb == "Build" else ""
         message = f"failed{tried}{step}: {failure.message} ({failure.code})"
         return f"{verb}Failed", f"{message}; {hint}"
