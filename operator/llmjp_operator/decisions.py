@@ -65,7 +65,8 @@ class JobDecision:
     create: bool = False
     """Whether to create the Job now."""
     remove: ObservedJob | None = None
-    """A finished Job of the same name, which is in the way of the next attempt."""
+    """A Job of the same name, which is in the way of the next attempt: it is finished, or waits to
+    start with other pods than are wanted by now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,8 @@ RETRY: Final = f"{GROUP}/retry"
 FAILED_ROLLOUT: Final = f"{GROUP}/failed-rollout"
 """Annotation of a Deployment: digest of pods that did not become ready and were rolled back."""
 POD_DIGEST: Final = f"{GROUP}/pods"
-"""Annotation of a Deployment: digest of the pods that it is to run."""
+"""Annotation of a Deployment: digest of the pods that it is to run. Of a Job: the same without the
+model's name, so that models whose pods would be equal are known by it."""
 
 SERVING_CONTAINER: Final = "triton"
 """The container that serves, in the pods of a model's Deployment."""

@@ -18,11 +18,12 @@ from llmjp_operator.decide.rollout import (
     find_active_key,
     record_rollout,
 )
-from llmjp_operator.decide.target import decide_target
+from llmjp_operator.decide.target import decide_target, decide_wanted_job
 from llmjp_operator.observe.managed_fields import compute_object_digest
 from llmjp_operator.observe.snapshot import ObjectRef
-from llmjp_operator.render.objects import render_job_owners, render_objects
-from llmjp_operator.render.serving import get_pod_digest, render_deployment
+from llmjp_operator.render.metadata import get_pod_digest
+from llmjp_operator.render.objects import render_job_owners, render_objects, render_wanted_job
+from llmjp_operator.render.serving import render_deployment
 from llmjp_operator.report.notices import Notice, find_notices
 from llmjp_operator.report.status import build_status
 
@@ -83,8 +84,11 @@ class ReconcilePlan:
 
 def plan_reconcile(model: Model, snapshot: Snapshot, settings: Settings) -> ReconcilePlan:
     """Return what to write for a model."""
-    target = decide_target(model, snapshot, settings)
-    decision, deployed = _plan_rollout(model, snapshot, settings, target)
+    decision = decide_target(model, snapshot, settings)
+    wanted_job = render_wanted_job(model, settings, decision)
+    pods = "" if wanted_job is None else get_pod_digest(wanted_job)
+    decision = decide_wanted_job(model, snapshot, decision, pods)
+    decision, deployed = _plan_rollout(model, snapshot, settings, decision)
     garbage = decide_garbage(model, snapshot, decision)
     record = decision.record.without_artefacts(garbage.removed)
     active = find_active_key(model, snapshot, record)
@@ -156,7 +160,9 @@ def _plan_removals(
 ) -> Iterator[Removal]:
     """Yield Jobs that nobody waits for, and objects that are wanted no longer."""
     in_the_way = [job.remove for job in decision.jobs if job.remove is not None]
-    yield from _remove_jobs(in_the_way, "the next attempt takes its name")
+    for job in in_the_way:
+        finished, unstarted = "the next attempt takes its name", "its pods are wanted otherwise"
+        yield from _remove_jobs([job], finished if job.finished else unstarted)
     yield from _remove_jobs(find_stale_jobs(model, snapshot, decision), "no model waits for it")
     wanted = {_ref(obj) for obj in objects}
     for ref in sorted(snapshot.live.keys() - wanted):

@@ -62,6 +62,7 @@ def make_job(name: str, of: Model, **values: Any) -> ObservedJob:
         "component": "build",
         "model": of.name,
         "request": "",
+        "pods": "",
         "attempt": 1,
         "owners": frozenset({of.uid}),
         "succeeded": False,

@@ -25,6 +25,23 @@ LOOSE_ENDS = {"pod_lost", "deadline_exceeded", "not_enough_host_memory", "intern
 """Codes of failures that the operator words itself, step included: a builder's are passed on."""
 
 
+NEW_ANNOTATIONS = {"Job": "serving.llmjp.dev/pods"}
+"""Annotations of new objects that version N did not make, by kind.
+
+A Job says what its pods are, so that one that cannot start is replaced once it would be made
+otherwise, and a failure is told from that of other pods. The pods themselves are version N's.
+"""
+
+
+def without_new_annotations(body: Object) -> Object:
+    """Leave out what version N did not write."""
+    metadata, new = body["metadata"], NEW_ANNOTATIONS.get(body["kind"])
+    if new not in metadata.get("annotations", {}):
+        return body
+    kept = {name: value for name, value in metadata["annotations"].items() if name != new}
+    return {**body, "metadata": {**metadata, "annotations": kept}}
+
+
 def comparable(writes: Object, before: Object) -> Object:
     """Leave out sentences for people, which may get better; reasons and all else must not change.
 
@@ -33,6 +50,7 @@ def comparable(writes: Object, before: Object) -> Object:
     known = {c["reason"] for c in before.get("conditions", ())}
     return {
         **writes,
+        "apply": [without_new_annotations(body) for body in writes["apply"]],
         "record": writes["record"] and without_words_in_record(writes["record"]),
         "status": without_words(writes["status"]),
         "notices": [

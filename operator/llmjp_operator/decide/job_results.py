@@ -14,7 +14,12 @@ from llmjp_builder.contracts.errors import BuilderError, NotEnoughHostMemory
 from llmjp_builder.contracts.spec import Built, Failure, Resolution, Step
 from llmjp_operator.decisions import RESOLVE_LIMIT_S, RESOLVE_MEMORY
 from llmjp_operator.names import make_resolve_job_name
-from llmjp_operator.observe.store_record import FailedAttempts, PinnedSource, make_source_entry
+from llmjp_operator.observe.store_record import (
+    FailedAttempts,
+    PinnedSource,
+    make_build_entry,
+    make_source_entry,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +83,8 @@ def _record_artefact(record: StoreRecord, finished: _FinishedJob) -> StoreRecord
         return record
     if finished.job.succeeded and (built := _parse_result(finished.pod, Built)):
         return record.with_artefact(request, built)
-    return _record_failure(record, request, request, finished)
+    entry = make_build_entry(request, finished.job.pods)
+    return _record_failure(record, entry, request, finished)
 
 
 def find_unexplained_builds(
@@ -86,9 +92,7 @@ def find_unexplained_builds(
 ) -> Iterator[tuple[ObservedJob, ObservedPod | None]]:
     """Yield builds that ended without a termination message and are not recorded, with the pod."""
     for job in snapshot.jobs.values():
-        failed = snapshot.record.failed.get(job.request)
-        failure_recorded = failed is not None and failed.job == job.uid
-        if failure_recorded or job.request in snapshot.record.artefacts:
+        if snapshot.record.has_counted(job.uid) or job.request in snapshot.record.artefacts:
             continue
         if not job.finished or not job.request or job.deleting:
             continue
@@ -114,11 +118,10 @@ def find_last_step(job: ObservedJob, snapshot: Snapshot) -> Step:
 def _record_failure(
     record: StoreRecord, entry: str, asked: str, finished: _FinishedJob
 ) -> StoreRecord:
-    before = record.failed.get(entry)
     job, snapshot = finished.job, finished.snapshot
     step = find_last_step(job, snapshot)
     failure = find_failure(job, finished.pod, now=snapshot.now, step=step)
-    if failure is None or (before is not None and before.job == job.uid):
+    if failure is None or record.has_counted(job.uid):
         return record
     failed = FailedAttempts(
         asked=asked,
@@ -127,6 +130,7 @@ def _record_failure(
         at=snapshot.now,
         job=job.uid,
         retries=tuple(sorted({m.retry for m in (finished.model, *snapshot.sharing) if m.retry})),
+        pods=job.pods or None,
     )
     return record.with_failure(entry, failed)
 

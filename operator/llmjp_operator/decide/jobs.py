@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from llmjp_operator.decide.garbage import find_garbage, name_collect_job
 from llmjp_operator.decide.job_results import find_next_attempt, list_pods
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmjp_operator.api import Model
     from llmjp_operator.decisions import Decision, Problem
     from llmjp_operator.observe.snapshot import ObservedJob, Snapshot
-    from llmjp_operator.observe.store_record import FailedAttempts
+    from llmjp_operator.observe.store_record import FailedAttempts, StoreRecord
 
 LOOK_AGAIN_S = 5.0
 """After how long a finished Job's pod is looked for again."""
@@ -26,27 +26,36 @@ def decide_job(
     wanted: str,
     failed: FailedAttempts | None,
     *,
+    pods: str,
     model: Model,
     snapshot: Snapshot,
+    record: StoreRecord,
 ) -> JobDecision:
     """Return what to do about a result that is not there yet.
 
     Args:
         name: name of the Job that finds it.
         wanted: digest of what is to be found.
-        failed: what was recorded about it.
+        failed: what was recorded about pods such as these.
+        pods: digest of the pods that the Job would have if it were made now.
         model: who wants it.
         snapshot: the cluster.
+        record: with all failures that are known.
     """
     job = snapshot.jobs.get(name)
     counts = failed if failed is not None and failed.asked == wanted else None
+    if job is not None and _has_other_pods(job, pods, model, snapshot):
+        attempt = 1 if counts is None else counts.attempts + 1
+        return JobDecision(
+            job=name, stage=JobStage.STARTING, attempt=attempt, failed=counts, remove=job
+        )
     if job is not None and not job.finished:
         waiting = next((pod.waiting for pod in list_pods(job, snapshot) if pod.waiting), "")
         stage = JobStage.STARTING if job.deleting else JobStage.RUNNING
         return JobDecision(
             job=name, stage=stage, attempt=job.attempt, failed=counts, waiting=waiting
         )
-    if job is not None and not job.deleting and (counts is None or counts.job != job.uid):
+    if job is not None and not job.deleting and not record.has_counted(job.uid):
         due = snapshot.now + LOOK_AGAIN_S
         return JobDecision(
             job=name, stage=JobStage.ENDING, attempt=job.attempt, failed=counts, due=due
@@ -56,6 +65,23 @@ def decide_job(
         return decision
     in_the_way = job if job is not None and not job.deleting else None
     return replace(decision, create=job is None, remove=in_the_way)
+
+
+def _has_other_pods(job: ObservedJob, pods: str, model: Model, snapshot: Snapshot) -> bool:
+    """Return whether a Job waits to start with pods that the model would make otherwise by now.
+
+    A build that runs goes on: if it fails, what has changed since is tried at once. The Job of
+    another model is that model's, and Jobs of older operators do not say what their pods are.
+    """
+    if job.finished or job.deleting or not job.pods or job.pods == pods:
+        return False
+    if job.model != model.name and any(m.name == job.model for m in snapshot.sharing):
+        return False
+    return all(pod.phase in _NOT_STARTED for pod in list_pods(job, snapshot))
+
+
+_NOT_STARTED: Final = frozenset({"", "Pending"})
+"""Phases of pods in which no container has run."""
 
 
 def _decide_next_attempt(

@@ -1,4 +1,9 @@
-"""The way from a spec to an artefact that can be served, as far as it is gone. Pure."""
+"""The way from a spec to an artefact that can be served, as far as it is gone. Pure.
+
+decision = decide_target(...)                what is there, and what is missing
+pods = digest of the missing Job's pods      a value: `plan` renders
+decision = decide_wanted_job(..., pods)      what to do about that Job
+"""
 
 from __future__ import annotations
 
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def decide_target(model: Model, snapshot: Snapshot, settings: Settings) -> Decision:
-    """Return the first thing that is missing on the way to the artefact, or the artefact."""
+    """Return how far the model is on the way to the artefact, or the artefact."""
     decision = Decision(
         record=absorb_job_results(model, snapshot), single_node=is_single_node(model, snapshot)
     )
@@ -38,7 +43,7 @@ def decide_target(model: Model, snapshot: Snapshot, settings: Settings) -> Decis
         return replace(decision, problem=problem)
     resolution = _find_resolution(model, decision.record)
     if resolution is None:
-        return replace(decision, resolving=_decide_resolve(model, snapshot, decision.record))
+        return decision
     estimate = estimate_resources(model.spec, resolution)
     request = make_request(model, resolution, snapshot.texts.digest if snapshot.texts else None)
     decision = replace(decision, resolution=resolution, estimate=estimate, request=request)
@@ -47,13 +52,29 @@ def decide_target(model: Model, snapshot: Snapshot, settings: Settings) -> Decis
         return replace(decision, problem=problem)
     artefact = decision.record.artefacts.get(request.digest)
     if artefact is None:
-        return _decide_build(model, snapshot, decision, request)
+        return decision
     return replace(
         decision,
         artefact=artefact,
         cache_hit=_is_cache_hit(model, request, artefact),
         incompatible=find_incompatibility(model.spec, artefact, snapshot.nodes),
     )
+
+
+def decide_wanted_job(model: Model, snapshot: Snapshot, decision: Decision, pods: str) -> Decision:
+    """Return the decision with what to do about the Job whose result is missing, if one is.
+
+    Args:
+        model: who wants it.
+        snapshot: the cluster.
+        decision: how far the model is.
+        pods: digest of the pods of the Job; empty where none is wanted.
+    """
+    if decision.problem is not None or decision.artefact is not None:
+        return decision
+    if decision.request is None:
+        return replace(decision, resolving=_decide_resolve(model, snapshot, decision, pods))
+    return _decide_build(model, snapshot, decision, pods)
 
 
 def _find_resolution(model: Model, record: StoreRecord) -> Resolution | None:
@@ -64,23 +85,35 @@ def _find_resolution(model: Model, record: StoreRecord) -> Resolution | None:
     return pinned.found if pinned.asked == model.spec.source.reference_digest else None
 
 
-def _decide_resolve(model: Model, snapshot: Snapshot, record: StoreRecord) -> JobDecision:
+def _decide_resolve(model: Model, snapshot: Snapshot, decision: Decision, pods: str) -> JobDecision:
     wanted = model.spec.source.reference_digest
-    failed = record.failed.get(make_source_entry(model.name))
     return decide_job(
-        make_resolve_job_name(model.name, wanted), wanted, failed, model=model, snapshot=snapshot
+        make_resolve_job_name(model.name, wanted),
+        wanted,
+        decision.record.find_failure(make_source_entry(model.name), pods),
+        pods=pods,
+        model=model,
+        snapshot=snapshot,
+        record=decision.record,
     )
 
 
-def _decide_build(
-    model: Model, snapshot: Snapshot, decision: Decision, request: BuildRequest
-) -> Decision:
+def _decide_build(model: Model, snapshot: Snapshot, decision: Decision, pods: str) -> Decision:
+    request = decision.request
+    assert request is not None, "the source is pinned"
     name = make_build_job_name(request.digest, model.store_claim)
     deadlock = None if name in snapshot.jobs else find_build_deadlock(model, snapshot)
     if deadlock is not None:
         return replace(decision, problem=Problem(reason="StorageWouldDeadlock", message=deadlock))
-    failed = decision.record.failed.get(request.digest)
-    building = decide_job(name, request.digest, failed, model=model, snapshot=snapshot)
+    building = decide_job(
+        name,
+        request.digest,
+        decision.record.find_failure(request.digest, pods),
+        pods=pods,
+        model=model,
+        snapshot=snapshot,
+        record=decision.record,
+    )
     return replace(decision, building=building)
 
 

@@ -75,6 +75,7 @@ def parse_job(job: Mapping[str, Any]) -> ObservedJob:
         component=labels.get(COMPONENT, ""),
         model=labels.get(MODEL_LABEL, ""),
         request=labels.get(REQUEST_LABEL, ""),
+        pods=annotations.get(POD_DIGEST, ""),
         attempt=int(attempt) if attempt.isdecimal() else 1,
         owners=frozenset(o.get("uid", "") for o in metadata.get("ownerReferences") or ()),
         succeeded=complete.get("status") == "True",

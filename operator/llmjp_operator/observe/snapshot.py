@@ -85,6 +85,8 @@ class ObservedJob:
     """Empty on Jobs of a store."""
     request: str
     """Digest of the build request; empty on other Jobs."""
+    pods: str
+    """Digest of its pods, as the operator wrote it; empty on Jobs of older operators."""
     attempt: int
     owners: frozenset[str]
     """uids of its owners."""

@@ -2,7 +2,8 @@
 
     source-<model>       PinnedSource       the pinned source of a model
     artefact-<digest>    Built              the artefact of a build request
-    failed-<digest>      FailedAttempts     why a request is not built
+    failed-<digest>.<pods>                  why a request is not built by such pods
+    failed-<digest>      FailedAttempts     the same, of Jobs of older operators
     failed-source.<model>                   why a model's source is not pinned
     history-<model>      ServedArtefacts    what the model served, newest last
 
@@ -34,6 +35,8 @@ ARTEFACT: Final = "artefact-"
 FAILED: Final = "failed-"
 HISTORY: Final = "history-"
 
+MAX_FAILURES: Final = 8
+"""Failures of one build request by different pods that are remembered."""
 MAX_HISTORY: Final = 100
 """Largest value of spec.storage.keepEngines."""
 
@@ -65,6 +68,8 @@ class FailedAttempts:
     """uid of the Job that failed last, to count it once."""
     retries: tuple[str, ...] = ()
     """The models' retry annotations at that time: a new value tries again."""
+    pods: str | None = None
+    """Digest of the pods that failed: others may fare better. None of Jobs of older operators."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +91,7 @@ class StoreRecord:
     artefacts: Mapping[str, Built] = field(default_factory=dict)
     """By request."""
     failed: Mapping[str, FailedAttempts] = field(default_factory=dict)
-    """By request, or `source_entry` of a model."""
+    """By `make_build_entry` of a request, or `make_source_entry` of a model."""
     history: Mapping[str, tuple[ServedArtefact, ...]] = field(default_factory=dict)
     """By model, the newest last, no two equal."""
 
@@ -98,11 +103,33 @@ class StoreRecord:
     def with_artefact(self, request: str, built: Built) -> StoreRecord:
         """Return the record with a built artefact, without its failures."""
         artefacts = {**self.artefacts, request: built}
-        return replace(self, artefacts=artefacts, failed=_drop_entry(self.failed, request))
+        failed = {name: v for name, v in self.failed.items() if not _is_about(name, request)}
+        return replace(self, artefacts=artefacts, failed=failed)
 
     def with_failure(self, entry: str, failed: FailedAttempts) -> StoreRecord:
-        """Return the record with a failure."""
-        return replace(self, failed={**self.failed, entry: failed})
+        """Return the record with a failure; the oldest of too many about a request is forgotten."""
+        about = [name for name in self.failed if _is_about(name, failed.asked) and name != entry]
+        about.sort(key=lambda name: self.failed[name].at)
+        dropped = set(about[: 1 - MAX_FAILURES])
+        if failed.pods is not None:
+            dropped.add(failed.asked)
+        kept = {name: value for name, value in self.failed.items() if name not in dropped}
+        return replace(self, failed={**kept, entry: failed})
+
+    def find_failure(self, entry: str, pods: str) -> FailedAttempts | None:
+        """Return the failed attempts at a request or a source by pods with that digest.
+
+        A failure whose pods are not known counts for all.
+        """
+        for name in (make_build_entry(entry, pods), entry):
+            found = self.failed.get(name)
+            if found is not None and found.pods in {None, pods}:
+                return found
+        return None
+
+    def has_counted(self, job: str) -> bool:
+        """Return whether the failure of the Job with that uid is recorded."""
+        return any(failed.job == job for failed in self.failed.values())
 
     def with_served(self, model: str, served: ServedArtefact) -> StoreRecord:
         """Return the record with an artefact that became ready."""
@@ -148,6 +175,11 @@ def make_source_entry(model: str) -> str:
     return f"source.{model}"
 
 
+def make_build_entry(request: str, pods: str) -> str:
+    """Return the entry for failures of pods with that digest to build a request."""
+    return f"{request}.{pods}" if pods else request
+
+
 def parse_record(data: Mapping[str, str]) -> StoreRecord:
     """Parse what `to_data` wrote; an entry that cannot be parsed counts as missing."""
     return StoreRecord(
@@ -177,6 +209,11 @@ def _parse_history(value: object, name: str) -> tuple[ServedArtefact, ...]:
     if not isinstance(value, list):
         raise TypeError(f"{name}: must be a list")
     return tuple(decode(ServedArtefact, item, name, strict=False) for item in value)
+
+
+def _is_about(entry: str, request: str) -> bool:
+    """Return whether an entry is about failures to build that request."""
+    return entry == request or entry.startswith(f"{request}.")
 
 
 def _drop_entry(failed: Mapping[str, FailedAttempts], entry: str) -> dict[str, FailedAttempts]:

@@ -16,8 +16,10 @@ from llmjp_operator.names import (
     CALIBRATION_FILE,
     CPU_FLAVOUR,
     GPU,
+    POD_DIGEST,
     SOURCE_FOLDER,
     SOURCE_LABEL,
+    compute_digest,
 )
 from llmjp_operator.names import (
     make_build_job_name as build_name,
@@ -25,7 +27,7 @@ from llmjp_operator.names import (
 from llmjp_operator.names import (
     make_resolve_job_name as resolve_name,
 )
-from llmjp_operator.render.metadata import render_labels, render_metadata
+from llmjp_operator.render.metadata import NAMING_LABELS, render_labels, render_metadata
 from llmjp_operator.render.pods import (
     STORE_VOLUME,
     TERMINATION_LOG,
@@ -214,10 +216,14 @@ def _render_job(model: Model, settings: Settings, pod: _JobPod, *, single_node: 
     template: Object = {"labels": dict(pod.labels)}
     if pod.annotations:
         template["annotations"] = dict(pod.annotations)
+    annotations = {
+        ATTEMPT: str(pod.attempt),
+        POD_DIGEST: _compute_pod_digest(template, spec, pod.limit_s),
+    }
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": render_metadata(model, pod.name, pod.labels, {ATTEMPT: str(pod.attempt)}),
+        "metadata": render_metadata(model, pod.name, pod.labels, annotations),
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": pod.limit_s,
@@ -226,6 +232,18 @@ def _render_job(model: Model, settings: Settings, pod: _JobPod, *, single_node: 
             "template": {"metadata": template, "spec": {**spec, "restartPolicy": "Never"}},
         },
     }
+
+
+def _compute_pod_digest(metadata: Object, spec: Object, limit_s: int) -> str:
+    """Return the digest of everything about the pods that may change their result.
+
+    The model's name is none of it: models that share a build share its failures, if their pods are
+    equal besides.
+    """
+    labels = {k: v for k, v in metadata["labels"].items() if k not in NAMING_LABELS}
+    pods = {k: v for k, v in spec.items() if k != "serviceAccountName"}
+    decisive = {"metadata": {**metadata, "labels": labels}, "spec": pods, "limit_s": limit_s}
+    return compute_digest(to_canonical_json(decisive))
 
 
 def _render_build_estimate(needs: ResourceEstimate, gpus: int) -> dict[str, dict[str, str]]:

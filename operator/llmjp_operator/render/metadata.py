@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_operator.names import (
     API_VERSION,
@@ -12,6 +12,7 @@ from llmjp_operator.names import (
     MANAGED_BY,
     MODEL_LABEL,
     OPERATOR,
+    POD_DIGEST,
     REQUEST_LABEL,
     STORE_LABEL,
     make_store_id,
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from llmjp_operator.api import Model
 
 Object = dict[str, Any]
+
+INSTANCE: Final = "app.kubernetes.io/instance"
+NAMING_LABELS: Final = frozenset({INSTANCE, MODEL_LABEL})
+"""Labels whose value is the model's name."""
 
 
 def render_labels(
@@ -37,7 +42,7 @@ def render_labels(
     """
     found = {
         "app.kubernetes.io/name": "llmjp",
-        "app.kubernetes.io/instance": model.name,
+        INSTANCE: model.name,
         MANAGED_BY: OPERATOR,
         COMPONENT: component,
         MODEL_LABEL: model.name,
@@ -49,6 +54,12 @@ def render_labels(
     if store:
         found[STORE_LABEL] = make_store_id(model.store_claim)
     return found
+
+
+def get_pod_digest(workload: Object) -> str:
+    """Return the digest of the pods of a rendered Deployment or Job."""
+    digest: str = workload["metadata"]["annotations"][POD_DIGEST]
+    return digest
 
 
 def render_owner(model: Model) -> Object:

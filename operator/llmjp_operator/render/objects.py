@@ -44,21 +44,30 @@ def render_objects(
 
 def _render_jobs(model: Model, settings: Settings, decision: Decision) -> Iterator[Object]:
     """Yield Jobs that are to be created; those that exist are never changed."""
-    resolving, building, single_node = decision.resolving, decision.building, decision.single_node
-    if resolving is not None and resolving.create:
-        yield jobs.render_resolve_job(
-            model, settings, attempt=resolving.attempt, single_node=single_node
-        )
-    if building is not None and building.create:
-        assert decision.request is not None
-        yield jobs.render_build_job(
-            model,
-            decision.request,
-            settings,
-            needs=decision.estimate,
-            attempt=building.attempt,
-            single_node=single_node,
-        )
+    for wanted in decision.jobs:
+        if wanted.create:
+            job = render_wanted_job(model, settings, decision, attempt=wanted.attempt)
+            assert job is not None
+            yield job
+
+
+def render_wanted_job(
+    model: Model, settings: Settings, decision: Decision, *, attempt: int = 1
+) -> Object | None:
+    """Return the Job whose result is the next that is missing; None where nothing is."""
+    single_node = decision.single_node
+    if decision.problem is not None or decision.artefact is not None:
+        return None
+    if decision.request is None:
+        return jobs.render_resolve_job(model, settings, attempt=attempt, single_node=single_node)
+    return jobs.render_build_job(
+        model,
+        decision.request,
+        settings,
+        needs=decision.estimate,
+        attempt=attempt,
+        single_node=single_node,
+    )
 
 
 def render_job_owners(model: Model, sharing: Iterable[Model], job: ObservedJob) -> Object:

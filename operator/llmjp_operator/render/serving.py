@@ -105,12 +105,6 @@ def render_deployment(
     }
 
 
-def get_pod_digest(deployment: Object) -> str:
-    """Return the digest of the pod template of a rendered Deployment."""
-    digest: str = deployment["metadata"]["annotations"][POD_DIGEST]
-    return digest
-
-
 def compute_start_limit_s(built: Built) -> int:
     """Return how long a server may take to become ready: 300 s and 1 s for every 100 MB."""
     seconds = START_S + built.bytes // LOAD_BYTES_PER_S

@@ -14,6 +14,7 @@ from llmjp_operator.decisions import GarbageDecision, ResourceEstimate
 from llmjp_operator.names import MODEL_LABEL, STORE_LABEL, make_store_id
 from llmjp_operator.observe.store_record import StoreRecord
 from llmjp_operator.render import jobs, network, service, serving, storage
+from llmjp_operator.render.metadata import get_pod_digest
 from llmjp_operator.settings import Network
 from tests.operator.factories import (
     FOUND,
@@ -110,7 +111,7 @@ def test_the_artefact_cannot_be_written() -> None:
 
 def test_only_the_model_changes_its_pods() -> None:
     digests = [
-        serving.get_pod_digest(a_deployment(model, **values))
+        get_pod_digest(a_deployment(model, **values))
         for model, values in (
             (make_model(), {}),
             (make_model({"serving": {"replicas": 7, "maxSurge": 0}}), {}),

@@ -15,7 +15,7 @@ from llmjp_operator.decide.rollout import to_served_artefact
 from llmjp_operator.observe.snapshot import Snapshot
 from llmjp_operator.observe.store_record import PinnedSource, StoreRecord
 from llmjp_operator.plan import plan_reconcile
-from llmjp_operator.render.serving import get_pod_digest
+from llmjp_operator.render.metadata import get_pod_digest
 from llmjp_operator.report.status import build_endpoint, build_hindered_status, build_invalid_status
 from tests.operator.factories import (
     FOUND,
