@@ -10,7 +10,7 @@ import pytest
 
 from e2e.fake_kubelet import make_ended_status, succeed
 from llmjp_operator.api import Phase
-from llmjp_operator.names import POD_DIGEST, RETRY
+from llmjp_operator.names import ATTEMPT, POD_DIGEST, RETRY
 from tests.operator.factories import SETTINGS, make_failure
 from tests.operator.fake_workloads import Script, only
 from tests.operator.model_bodies import Object, merge_patch
@@ -210,3 +210,42 @@ def test_models_with_equal_pods_share_a_failure() -> None:
     simulation = both(only("build", UNAUTHORIZED), TOKEN, TOKEN)
     assert [str(simulation.status_of(name).phase) for name in "ab"] == [Phase.FAILED] * 2
     assert len(simulation.all_jobs("build")) == 1
+
+
+EVICTED = {
+    "phase": "Failed",
+    "conditions": [
+        {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+    ],
+    "containerStatuses": [
+        {
+            "name": "builder",
+            "state": {"terminated": {"exitCode": 137, "reason": "Error", "message": ""}},
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize("component", ["resolve", "build"])
+@pytest.mark.parametrize("limit", [0, 3])
+def test_evictions_are_no_failures_of_the_build(component: str, limit: int) -> None:
+    spot = {"build": {"backoffLimit": limit}}
+    simulation = Simulation(spot, script=only(component, EVICTED))
+    simulation.run_for(4 * 3600)
+    jobs = simulation.all_jobs(component)
+    assert 24 <= len(jobs) <= 40, "every 10 minutes in the end"
+    assert {job["metadata"]["annotations"][ATTEMPT] for job in jobs} == {"1"}
+    assert simulation.reason("EngineReady").endswith("Retrying")
+    simulation.workloads.script = succeed
+    simulation.run_for(700)
+    assert simulation.phase == Phase.SERVING
+
+
+def test_failures_between_evictions_count() -> None:
+    simulation = Simulation(script=only("build", EVICTED))
+    simulation.run_for(3600)
+    transient = make_ended_status(make_failure("hub_failed").to_json(), 3)
+    simulation.workloads.script = only("build", transient)
+    simulation.run_for(4 * 3600)
+    assert simulation.phase == Phase.FAILED
+    assert "after 4 attempts" in simulation.message("EngineReady")

@@ -77,10 +77,20 @@ def without_words_in_record(record: Object) -> Object:
     """Keep the text of each entry, but of those with such a failure the values."""
     data = {}
     for name, text in record["data"].items():
-        value = json.loads(text)
+        value = without_count_of_lost_pods(json.loads(text))
         said = without_words(value)
         data[name] = text if said == value else said
     return {**record, "data": data}
+
+
+def without_count_of_lost_pods(entry: Any) -> Any:
+    """Leave out how often something was tried, where the cluster took the pod away.
+
+    Version N counted that against `spec.build.backoffLimit`; now it is counted apart.
+    """
+    if not isinstance(entry, dict) or entry.get("failure", {}).get("code") != "pod_lost":
+        return entry
+    return {name: value for name, value in entry.items() if name not in {"attempts", "lost"}}
 
 
 def find_difference(ours: Any, theirs: Any, path: str = "") -> str:
@@ -97,15 +107,37 @@ def find_difference(ours: Any, theirs: Any, path: str = "") -> str:
     return next(filter(None, (find_difference(a, b, where) for where, a, b in parts)), "")
 
 
+DECIDED_OTHERWISE = {
+    "everything: build-pod-lost[0]": "BuildRetrying",
+    "everything: build-evicted[2]": "BuildRetrying",
+}
+"""Steps that version N decided otherwise, and the reason of `Progressing` now.
+
+Its model has backoffLimit 0, and version N counted a pod that the cluster took away against that:
+the build had failed for good.
+"""
+
+
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_every_step_is_decided_as_in_version_n(sample: str) -> None:
     differences = []
     for step in (step for steps in load_sample(sample).values() for step in steps):
+        if str(step) in DECIDED_OTHERWISE:
+            continue
         before = step.model["status"]
         ours, theirs = (comparable(w, before) for w in (reconcile_step(step), step.writes))
         if difference := find_difference(ours, theirs):
             differences.append(f"{step} {difference}")
     assert not differences, "\n".join(differences)
+
+
+def test_what_is_decided_otherwise_is_decided_on_purpose() -> None:
+    for step in (step for steps in load_sample("everything").values() for step in steps):
+        if str(step) in DECIDED_OTHERWISE:
+            conditions = reconcile_step(step)["status"]["conditions"]
+            [reason] = [c["reason"] for c in conditions if c["type"] == "Progressing"]
+            assert reason == DECIDED_OTHERWISE[str(step)]
+            assert step.status["phase"] == "Failed"
 
 
 def test_every_status_of_version_n_is_read() -> None:

@@ -23,7 +23,8 @@ class Build:
     active_deadline_seconds: Annotated[int, Range(60, 604_800)] = 21600
     """Seconds after which the build is stopped and counts as failed."""
     backoff_limit: Annotated[int, Range(0, 20)] = 3
-    """Retries of transient failures. Other failures are not retried until the spec changes."""
+    """Retries of transient failures. Evictions, preemptions and lost nodes are not counted. Other
+    failures are not retried until something changes that the Job's pod depends on."""
 
 
 def _make_immutable_rule(name: str, absent: str, reason: str) -> CelRule:

@@ -33,6 +33,8 @@ C = TypeVar("C", Built, Resolution)
 FIRST_PAUSE_S: Final = 10.0
 """Before the first retry; it doubles each time."""
 LONGEST_PAUSE_S: Final = 600.0
+_MOST_DOUBLINGS: Final = 10
+"""Enough for the longest pause, and no number too large for any number of evictions."""
 LOST_AFTER_S: Final = 30.0
 """A finished Job's pod that was not seen to end by then is gone, and its message with it."""
 LOST_POD: Final = "pod_lost"
@@ -123,10 +125,16 @@ def _record_failure(
     failure = find_failure(job, finished.pod, now=snapshot.now, step=step)
     if failure is None or record.has_counted(job.uid):
         return record
+    lost = None
+    if failure.code == LOST_POD:
+        before = record.failed.get(entry)
+        same = before is not None and (before.asked, before.pods) == (asked, job.pods or None)
+        lost = 1 + ((before.lost or 0) if before is not None and same else 0)
     failed = FailedAttempts(
         asked=asked,
         failure=failure,
-        attempts=job.attempt,
+        attempts=job.attempt if lost is None else job.attempt - 1,
+        lost=lost,
         at=snapshot.now,
         job=job.uid,
         retries=tuple(sorted({m.retry for m in (finished.model, *snapshot.sharing) if m.retry})),
@@ -147,7 +155,8 @@ def find_failure(
         step: the step that it was in, for failures that the builder could not report itself.
     """
     termination = None if pod is None else pod.termination
-    if termination is not None and (reported := _parse_failure(termination.message)) is not None:
+    reported = None if termination is None else _parse_failure(termination.message)
+    if reported is not None and not (pod is not None and pod.evicted and reported.retryable):
         return reported
     words = _BUILD_WORDS if job.request else _RESOLVE_WORDS
     if job.failure_reason == "DeadlineExceeded":
@@ -212,7 +221,8 @@ def find_next_attempt(
         return 1, 0.0
     if not failed.failure.retryable or failed.attempts > model.spec.build.backoff_limit:
         return None
-    pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (failed.attempts - 1))
+    doublings = min(failed.attempts + (failed.lost or 0) - 1, _MOST_DOUBLINGS)
+    pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**doublings)
     return failed.attempts + 1, failed.at + pause
 
 

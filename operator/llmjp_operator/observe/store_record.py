@@ -61,7 +61,7 @@ class FailedAttempts:
     failure: Failure
     """Failure of the last attempt."""
     attempts: int
-    """Number of attempts so far."""
+    """Number of attempts so far, without those whose pod the cluster took away."""
     at: float
     """When the last failure was seen, in seconds since 1970."""
     job: str
@@ -70,6 +70,8 @@ class FailedAttempts:
     """The models' retry annotations at that time: a new value tries again."""
     pods: str | None = None
     """Digest of the pods that failed: others may fare better. None of Jobs of older operators."""
+    lost: int | None = None
+    """How many pods in a row the cluster took away; None if the last was not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
