@@ -16,6 +16,7 @@ from llmjp_operator.decide.rollout import (
     decide_candidate,
     decide_rollout,
     find_active_key,
+    find_reason_to_remove,
     record_rollout,
 )
 from llmjp_operator.decide.target import decide_target, decide_wanted_job
@@ -165,6 +166,10 @@ def _plan_removals(
         yield from _remove_jobs([job], finished if job.finished else unstarted)
     yield from _remove_jobs(find_stale_jobs(model, snapshot, decision), "no model waits for it")
     wanted = {_ref(obj) for obj in objects}
+    deployment, live = ObjectRef("Deployment", model.name), snapshot.deployment
+    reason = find_reason_to_remove(model, snapshot, decision)
+    if reason and live is not None and deployment not in wanted:
+        yield Removal(ref=deployment, uid=live.uid, reason=reason)
     for ref in sorted(snapshot.live.keys() - wanted):
         # What protects running pods stays while nothing new is begun.
         stays = decision.problem is not None or decision.left_alone

@@ -141,6 +141,8 @@ def make_engine(key: str = "e" * 20, **values: Any) -> Built:
 def make_deployment(**values: Any) -> ObservedDeployment:
     """Return a Deployment with one pod wanted, and one ready."""
     defaults: dict[str, Any] = {
+        "uid": "deployment",
+        "owners": frozenset({"uid-a"}),
         "observed": True,
         "key": "k" * 20,
         "pods": "",

@@ -86,6 +86,31 @@ def find_build_deadlock(model: Model, snapshot: Snapshot) -> str | None:
     )
 
 
+def find_gpu_shortage(model: Model, snapshot: Snapshot) -> str:
+    """Return why no node has the GPUs of a build whose pod is not scheduled; empty if unknown.
+
+    A node may be added at any time, so this is told and does not keep a build from being created.
+    """
+    spec = model.spec
+    nodes = select_nodes(spec, snapshot.nodes or (), spec.build.node_selector)
+    if not spec.build_gpus or not nodes:
+        return ""
+    serving = [pod.node for pod in snapshot.pods if pod.model == model.name and pod.key]
+    taken = {node.name: serving.count(node.name) * spec.serving_gpus for node in nodes}
+    if any(node.gpus - taken[node.name] >= spec.build_gpus for node in nodes):
+        return ""
+    most = max(node.gpus for node in nodes)
+    if most < spec.build_gpus:
+        return (
+            f"the build takes {spec.build_gpus} GPUs, and no node that it may go to has more than "
+            f"{most}: add a node, or change spec.build.nodeSelector"
+        )
+    return (
+        f"the build takes {spec.build_gpus} GPUs, and pods that serve the model hold them: add a "
+        "node, or set spec.serving.replicas: 0 for the build"
+    )
+
+
 def find_incompatibility(
     spec: Spec, artefact: Built, nodes: Iterable[ObservedNode] | None
 ) -> str | None:

@@ -67,6 +67,25 @@ def decide_rollout(
     return candidate
 
 
+def find_reason_to_remove(model: Model, snapshot: Snapshot, decision: Decision) -> str:
+    """Return why to remove a Deployment that nothing is deployed for; empty to leave it alone.
+
+    It cannot be scaled, as its pods cannot be rendered.
+    """
+    live = snapshot.deployment
+    if live is None or model.uid not in live.owners:
+        return ""
+    if model.spec.serving.replicas == 0 and live.wanted:
+        return "spec.serving.replicas is 0"
+    waits = decision.problem is None or decision.problem.reason == "StorageWouldDeadlock"
+    if decision.request is None or decision.artefact is not None or not waits:
+        return ""
+    # With the record lost, what is live would not be known either.
+    known = decision.record.find_artefact(live.key) is not None
+    never_ready = known and not live.ready and not decision.record.history.get(model.name)
+    return "its engine never became ready, and another one is wanted" if never_ready else ""
+
+
 def record_rollout(model: Model, snapshot: Snapshot, decision: Decision) -> StoreRecord:
     """Return the record; with the artefact that the spec asks for, once its pods became ready."""
     target, rollout = decision.target, decision.rollout

@@ -15,6 +15,7 @@ from llmjp_operator.decide.job_results import absorb_job_results
 from llmjp_operator.decide.jobs import decide_job
 from llmjp_operator.decide.placement import (
     find_build_deadlock,
+    find_gpu_shortage,
     find_incompatibility,
     is_single_node,
 )
@@ -114,6 +115,8 @@ def _decide_build(model: Model, snapshot: Snapshot, decision: Decision, pods: st
         snapshot=snapshot,
         record=decision.record,
     )
+    if building.waiting and (shortage := find_gpu_shortage(model, snapshot)):
+        building = replace(building, waiting=f"{building.waiting.rstrip(': ')}; {shortage}")
     return replace(decision, building=building)
 
 

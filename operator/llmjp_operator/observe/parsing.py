@@ -77,7 +77,7 @@ def parse_job(job: Mapping[str, Any]) -> ObservedJob:
         request=labels.get(REQUEST_LABEL, ""),
         pods=annotations.get(POD_DIGEST, ""),
         attempt=int(attempt) if attempt.isdecimal() else 1,
-        owners=frozenset(o.get("uid", "") for o in metadata.get("ownerReferences") or ()),
+        owners=_parse_owners(metadata),
         succeeded=complete.get("status") == "True",
         failed=failed.get("status") == "True",
         failure_reason=failed.get("reason", ""),
@@ -96,6 +96,8 @@ def parse_deployment(deployment: Mapping[str, Any]) -> ObservedDeployment:
         progressing.get("status") == "False" and progressing.get("reason") == _DEADLINE_EXCEEDED
     )
     return ObservedDeployment(
+        uid=metadata.get("uid", ""),
+        owners=_parse_owners(metadata),
         observed=status.get("observedGeneration", 0) >= metadata.get("generation", 1),
         key=(template.get("labels") or {}).get(KEY_LABEL, ""),
         pods=annotations.get(POD_DIGEST, ""),
@@ -135,6 +137,10 @@ def parse_node(node: Mapping[str, Any]) -> ObservedNode:
         gpus=int(gpus) if gpus.isdecimal() else 0,
         schedulable=not spec.get("unschedulable", False),
     )
+
+
+def _parse_owners(metadata: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(o.get("uid", "") for o in metadata.get("ownerReferences") or ())
 
 
 def _find_condition(status: Mapping[str, Any], kind: str) -> Object:

@@ -108,6 +108,9 @@ class ObservedJob:
 class ObservedDeployment:
     """A model's Deployment."""
 
+    uid: str
+    owners: frozenset[str]
+    """uids of its owners."""
     observed: bool
     """Whether its controller has seen the last change."""
     key: str

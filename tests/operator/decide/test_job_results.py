@@ -20,7 +20,12 @@ from llmjp_operator.decide.job_results import (
     find_unexplained_builds,
 )
 from llmjp_operator.names import make_resolve_job_name
-from llmjp_operator.observe.store_record import StoreRecord, make_source_entry
+from llmjp_operator.observe.store_record import (
+    MAX_FAILURES,
+    StoreRecord,
+    make_build_entry,
+    make_source_entry,
+)
 from tests.operator.factories import (
     FOUND,
     NOW,
@@ -294,3 +299,16 @@ def test_models_that_share_a_build_do_not_make_each_other_try_again() -> None:
     )
     assert find_next_attempt(hopeless, "r", one) is None
     assert find_next_attempt(hopeless, "r", other) is None
+
+
+def test_failures_of_a_request_by_ever_other_pods_are_forgotten_in_the_end() -> None:
+    record = StoreRecord(failed={"r": make_failed_attempts("r"), "s.p": make_failed_attempts("s")})
+    for number in range(20):
+        pods = f"p{number}"
+        failed = make_failed_attempts("r", at=NOW + number, pods=pods, job=f"job-{number}")
+        record = record.with_failure(make_build_entry("r", pods), failed)
+    kept = [f"r.p{number}" for number in range(20 - MAX_FAILURES, 20)]
+    assert sorted(record.failed) == sorted(["s.p", *kept])
+    assert record.find_failure("r", "p0") is None
+    assert record.find_failure("r", "p19") is not None
+    assert list(record.with_artefact("r", make_artefact()).failed) == ["s.p"]
