@@ -188,9 +188,9 @@ def both(script: Script, a: Object, b: Object) -> Simulation:
     simulation = Simulation(merge_patch(SHARED, a), script=script)
     claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "shared"}}
     simulation.server.put({**claim, "spec": {"accessModes": ["ReadWriteMany"]}})
-    simulation.settle()
+    simulation.run_for(60)
     simulation.edit(merge_patch(SHARED, b), "b")
-    simulation.settle()
+    simulation.run_for(60)
     return simulation
 
 
@@ -249,3 +249,17 @@ def test_failures_between_evictions_count() -> None:
     simulation.run_for(4 * 3600)
     assert simulation.phase == Phase.FAILED
     assert "after 4 attempts" in simulation.message("EngineReady")
+
+
+def test_a_job_that_cannot_start_is_replaced_by_another_model_once_its_maker_moves_on() -> None:
+    def is_fixed(pod: Object) -> bool:
+        return bool(pod["spec"].get("nodeSelector") == {"disk": "fast"})
+
+    fast = {"build": {"nodeSelector": {"disk": "fast"}}}
+    simulation = both(if_fixed("build", is_fixed, UNSCHEDULABLE), {}, fast)
+    assert len(simulation.all_jobs("build")) == 1, "it is the Job of model a"
+    other = {"engine": {"backend": "torch", "maxSeqLen": 512, "tensorParallel": 2}}
+    simulation.edit(merge_patch(SHARED, other))
+    simulation.run_for(60)
+    assert simulation.status_of("b").phase == Phase.SERVING
+    assert simulation.status_of("a").phase == Phase.BUILDING

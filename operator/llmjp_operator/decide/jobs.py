@@ -71,13 +71,19 @@ def _has_other_pods(job: ObservedJob, pods: str, model: Model, snapshot: Snapsho
     """Return whether a Job waits to start with pods that the model would make otherwise by now.
 
     A build that runs goes on: if it fails, what has changed since is tried at once. The Job of
-    another model is that model's, and Jobs of older operators do not say what their pods are.
+    another model is that model's while it waits for it. Jobs of older operators do not say what
+    their pods are.
     """
     if job.finished or job.deleting or not job.pods or job.pods == pods:
         return False
-    if job.model != model.name and any(m.name == job.model for m in snapshot.sharing):
+    found = list(list_pods(job, snapshot))
+    if any(pod.phase not in _NOT_STARTED for pod in found):
         return False
-    return all(pod.phase in _NOT_STARTED for pod in list_pods(job, snapshot))
+    if job.model == model.name:
+        return True
+    makers = (m for m in snapshot.sharing if m.name == job.model)
+    wanted_by_maker = any(m.status.build.job == job.name for m in makers)
+    return not wanted_by_maker and any(pod.waiting for pod in found)
 
 
 _NOT_STARTED: Final = frozenset({"", "Pending"})
