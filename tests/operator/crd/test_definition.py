@@ -147,7 +147,7 @@ def test_kubectl_get_shows_the_columns(cluster_with_crd: Cluster, namespace: Kub
 
 def test_kubectl_can_explain_every_field(cluster_with_crd: Cluster) -> None:
     printed = cluster_with_crd.kubectl("explain", "ljm.spec.storage.onDelete")
-    assert "What becomes of the volume when the model is deleted." in printed
+    assert "What happens to the volume when the model is deleted." in printed
     assert "ENUM:\n    Retain\n    Delete" in printed
 
 
