@@ -3,6 +3,7 @@
     RuntimeFailure
     +-- ReferenceInvalid      the Hugging Face checkpoint is incomplete or damaged
     +-- ReferenceUnsupported  it is no plain Llama
+    +-- TransformersMissing   the extra `verify` is not installed
     +-- DifferentModel        checkpoint and reference are not of one model
     +-- PromptsInvalid        the prompts cannot be used
     +-- VerdictFailed         everything ran, and the checkpoint is not good enough
@@ -27,6 +28,18 @@ class ReferenceUnsupported(RuntimeFailure):
     """The reference needs arithmetic that is not here."""
 
     exit_code: ClassVar[int] = 6
+
+
+class TransformersMissing(RuntimeFailure):
+    """The reference is run by transformers, which is not installed."""
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the reference is run by transformers, which is not installed: "
+            "pip install 'llmjp-serving[verify]'"
+        )
 
 
 class DifferentModel(RuntimeFailure):

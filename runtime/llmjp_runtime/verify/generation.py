@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from llmjp_runtime.verify.reference import History
+from llmjp_runtime.verify.reference import new_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ def continued(
         on_layer: called after each layer of each sweep.
     """
     num_layers = reference.files.config.num_hidden_layers
-    histories = [[History() for _ in prompts] for _ in range(num_layers)]
+    histories = [[new_history() for _ in prompts] for _ in range(num_layers)]
     ids = [list(prompt) for prompt in prompts]
     new = dict(enumerate(map(list, prompts)))
     for _ in range(max_tokens - 1):

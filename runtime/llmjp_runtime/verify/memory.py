@@ -9,9 +9,9 @@ from llmjp_runtime.executor.torch.memory import require_memory
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmjp_runtime.executor.torch.loader import WeightLoader
-    from llmjp_runtime.verify.hf_config import ReferenceConfig
+    from transformers import LlamaConfig
 
+    from llmjp_runtime.executor.torch.loader import WeightLoader
 _F32 = 4
 _HIDDEN_STATES = 8
 """[tokens, hidden] tensors at once: both models' states, halves of layers, inputs and outputs."""
@@ -23,7 +23,7 @@ _LOGITS = 32
 
 def require_room(
     weights: WeightLoader,
-    reference: ReferenceConfig,
+    reference: LlamaConfig,
     prompt_lengths: Sequence[int],
     max_tokens: int,
 ) -> None:
@@ -39,7 +39,7 @@ def require_room(
 
 def peak_bytes(
     weights: WeightLoader,
-    reference: ReferenceConfig,
+    reference: LlamaConfig,
     prompt_lengths: Sequence[int],
     max_tokens: int,
 ) -> int:
@@ -59,4 +59,5 @@ def peak_bytes(
     history = 2 * tokens * keys * (reference.num_hidden_layers if max_tokens > 1 else 1)
     at_layer = layer + ours + within + history
     at_head = 2 * table + _LOGITS * POSITIONS * reference.vocab_size
-    return _F32 * (_HIDDEN_STATES * tokens * hidden + max(at_layer, at_head))
+    num_bytes: int = _F32 * (_HIDDEN_STATES * tokens * hidden + max(at_layer, at_head))
+    return num_bytes

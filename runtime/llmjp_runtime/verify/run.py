@@ -21,12 +21,13 @@ from llmjp_runtime.executor.torch.loader import WeightLoader, resolve_device
 from llmjp_runtime.executor.torch.model import build_rotary_table, normalize, select_rotary
 from llmjp_runtime.verify.agreement import PartAgreement, Positions, TextAgreement, TokenErrors
 from llmjp_runtime.verify.generation import continued
-from llmjp_runtime.verify.hf_tensors import ReferenceFiles
 from llmjp_runtime.verify.limits import Precision
 from llmjp_runtime.verify.memory import POSITIONS, require_room
 from llmjp_runtime.verify.prompts import check_prompts
 from llmjp_runtime.verify.ranges import WatchedCache, filled_ranges, watched
-from llmjp_runtime.verify.reference import History, Reference
+from llmjp_runtime.verify.reference import Reference, new_history
+from llmjp_runtime.verify.reference_config import require_same_model
+from llmjp_runtime.verify.reference_files import ReferenceFiles
 from llmjp_runtime.verify.report import Measurement
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def measure(
     Raises:
         ArtefactInvalid, UnsupportedModel: the checkpoint cannot be run; see `load_model`.
         ReferenceInvalid, ReferenceUnsupported: nor can the reference.
+        TransformersMissing: transformers is not installed.
         DifferentModel: they are not of the same model.
         PromptsInvalid: no prompts, an id outside of the vocabulary, or one too long.
         OptionInvalid: no such device.
@@ -79,7 +81,7 @@ def measure(
     """
     ours, theirs = ShardedCheckpoint.open(checkpoint), ReferenceFiles.open(reference)
     config = ours.config
-    theirs.config.require_same(config, checkpoint / "config.json")
+    require_same_model(theirs.config, config, checkpoint / "config.json")
     check_prompts(prompts, config, max_tokens)
     place = resolve_device(device)
     weights = WeightLoader(ours, torch.float32, place)
@@ -210,7 +212,7 @@ class _Runner:
         """Both halves of a layer on the reference's hidden states, and what follows from them."""
         layer = watched(layer)
         cache = WatchedCache(self.cache.keys[0], self.cache.values[0], layer.kv_scale)
-        wanted = expected.attend(x, self.lengths, [History() for _ in self.lengths])
+        wanted = expected.attend(x, self.lengths, [new_history() for _ in self.lengths])
         errors = TokenErrors.of(self.attend(layer, x, cache), wanted)
         attention = PartAgreement.of(f"{name} attention", errors)
         x = x + wanted

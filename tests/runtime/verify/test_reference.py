@@ -10,8 +10,8 @@ import torch
 from transformers import LlamaForCausalLM
 
 from llmjp_runtime.verify.generation import continued
-from llmjp_runtime.verify.hf_tensors import ReferenceFiles
-from llmjp_runtime.verify.reference import History, Reference
+from llmjp_runtime.verify.reference import Reference, new_history
+from llmjp_runtime.verify.reference_files import ReferenceFiles
 from tests.runtime.executor.torch.running import transformers_greedy
 from tests.support.shared import shared
 
@@ -26,7 +26,7 @@ def logits(reference: Reference, texts: Prompts) -> list[torch.Tensor]:
     x = reference.embed(texts)
     for index in range(reference.files.config.num_hidden_layers):
         layer = reference.layer(index)
-        x = x + layer.attend(x, lengths, [History() for _ in texts])
+        x = x + layer.attend(x, lengths, [new_history() for _ in texts])
         x = x + layer.feed_forward(x)
     return list(torch.split(reference.head()(x), lengths))
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from llmjp_runtime.executor.torch.checkpoint import open_tensors
 from llmjp_runtime.verify.errors import ReferenceInvalid
-from llmjp_runtime.verify.hf_config import ReferenceConfig, read_object, read_reference_config
+from llmjp_runtime.verify.reference_config import read_object, read_reference_config
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+    from transformers import LlamaConfig
 
 EMBEDDING, FINAL_NORM, LM_HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -24,7 +25,7 @@ class ReferenceFiles:
     """A Hugging Face folder whose headers agree with its config."""
 
     folder: Path
-    config: ReferenceConfig
+    config: LlamaConfig
     files: dict[str, Path]
     """By tensor."""
     dtypes: frozenset[str]
@@ -42,7 +43,7 @@ class ReferenceFiles:
         config = read_reference_config(folder / "config.json")
         files = _files(folder)
         dtypes = set()
-        expected = _shapes(config)
+        expected = list_parameter_shapes(config)
         if missing := sorted(expected.keys() - files.keys()):
             raise ReferenceInvalid(f"{folder}: lacks {missing[0]} ({len(missing)} are missing)")
         for path in sorted(set(files.values())):
@@ -84,30 +85,14 @@ def _files(folder: Path) -> dict[str, Path]:
     return {name: folder / file for name, file in placed.items()}
 
 
-def layer_shapes(config: ReferenceConfig) -> dict[str, tuple[int, ...]]:
-    """By name within a decoder layer."""
-    hidden, inner = config.hidden_size, config.intermediate_size
-    queries = config.num_attention_heads * config.head_dim
-    keys = config.num_key_value_heads * config.head_dim
-    return {
-        "input_layernorm.weight": (hidden,),
-        "self_attn.q_proj.weight": (queries, hidden),
-        "self_attn.k_proj.weight": (keys, hidden),
-        "self_attn.v_proj.weight": (keys, hidden),
-        "self_attn.o_proj.weight": (hidden, queries),
-        "post_attention_layernorm.weight": (hidden,),
-        "mlp.gate_proj.weight": (inner, hidden),
-        "mlp.up_proj.weight": (inner, hidden),
-        "mlp.down_proj.weight": (hidden, inner),
-    }
+def list_parameter_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter that transformers' model has, without making one."""
+    import torch
+    from transformers import LlamaForCausalLM
 
-
-def _shapes(config: ReferenceConfig) -> dict[str, tuple[int, ...]]:
-    shapes = {
-        f"model.layers.{layer}.{name}": shape
-        for layer in range(config.num_hidden_layers)
-        for name, shape in layer_shapes(config).items()
-    }
-    table = (config.vocab_size, config.hidden_size)
-    shapes |= {EMBEDDING: table, FINAL_NORM: (config.hidden_size,)}
-    return shapes if config.tie_word_embeddings else shapes | {LM_HEAD: table}
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    if config.tie_word_embeddings:
+        shapes.pop(LM_HEAD, None)
+    return shapes

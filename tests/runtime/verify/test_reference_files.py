@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,18 @@ from safetensors.torch import load_file, save_file
 
 from llmjp_runtime.errors import ArtefactInvalid, RuntimeFailure
 from llmjp_runtime.executor.torch.config import read_config
-from llmjp_runtime.verify.errors import DifferentModel, ReferenceInvalid, ReferenceUnsupported
-from llmjp_runtime.verify.hf_config import read_reference_config
-from llmjp_runtime.verify.hf_tensors import ReferenceFiles
+from llmjp_runtime.verify.errors import (
+    DifferentModel,
+    ReferenceInvalid,
+    ReferenceUnsupported,
+    TransformersMissing,
+)
+from llmjp_runtime.verify.reference_config import (
+    get_rope_theta,
+    read_reference_config,
+    require_same_model,
+)
+from llmjp_runtime.verify.reference_files import ReferenceFiles
 from tests.runtime.executor.torch.checkpoints import portable_config, random_llama
 from tests.support.shared import shared
 
@@ -78,9 +88,9 @@ def test_no_config(folder: Path, content: bytes) -> None:
 def test_rope_theta_of_both_generations_of_transformers(folder: Path) -> None:
     path = folder / "config.json"
     edit(path, rope_parameters=None, rope_theta=123)
-    assert read_reference_config(path).rope_theta == 123
+    assert get_rope_theta(read_reference_config(path)) == 123
     edit(path, rope_parameters={"rope_type": "default", "rope_theta": 456.0}, rope_theta=None)
-    assert read_reference_config(path).rope_theta == 456
+    assert get_rope_theta(read_reference_config(path)) == 456
 
 
 def test_a_tensor_is_missing(folder: Path) -> None:
@@ -141,8 +151,9 @@ def test_another_model(folder: Path, tmp_path: Path, change: dict[str, Any], say
     raw = portable_config(config, tp=1, pp=1, dtype="bfloat16") | change
     path = tmp_path / "config.json"
     path.write_text(json.dumps(raw), encoding="utf-8")
+    reference = read_reference_config(folder / "config.json")
     with pytest.raises(DifferentModel, match=re.escape(says)):
-        read_reference_config(folder / "config.json").require_same(read_config(path), path)
+        require_same_model(reference, read_config(path), path)
 
 
 def test_a_padded_width_is_the_same_model(folder: Path, tmp_path: Path) -> None:
@@ -150,11 +161,20 @@ def test_a_padded_width_is_the_same_model(folder: Path, tmp_path: Path) -> None:
     raw = portable_config(config, tp=1, pp=1, dtype="bfloat16") | {"intermediate_size": 128}
     path = tmp_path / "config.json"
     path.write_text(json.dumps(raw), encoding="utf-8")
-    read_reference_config(folder / "config.json").require_same(read_config(path), path)
+    reference = read_reference_config(folder / "config.json")
+    require_same_model(reference, read_config(path), path)
 
 
 def test_every_golden_is_the_same_model() -> None:
     for folder in shared("trtllm-golden").glob("*/ckpt"):
         path = folder / "config.json"
         reference = read_reference_config(folder.parent / "hf" / "config.json")
-        reference.require_same(read_config(path), path)
+        require_same_model(reference, read_config(path), path)
+
+
+def test_without_transformers_it_says_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(TransformersMissing, match=r"pip install 'llmjp-serving\[verify\]'"):
+        ReferenceFiles.open(folder)
