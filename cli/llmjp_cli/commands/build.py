@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -189,7 +189,7 @@ def _build_spec(context: typer.Context, options: BuildOptions) -> BuildSpec:
             "endpoint": hub.endpoint,
             "accepted_licence": hub.accepted_licence,
             "backend": options.backend.value,
-            **asdict(options.layout),
+            **options.layout.to_fields(),
             "calibration": _format_path(texts.calibration),
             "activation_amax": _format_path(texts.activation_amax),
             "max_batch_size": engine.max_batch_size,

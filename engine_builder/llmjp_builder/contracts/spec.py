@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping  # noqa: TC003 - `decode` resolves the annotations
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -135,6 +135,14 @@ class LayoutOptions(_Contract):
             raise InvalidSpec(
                 f"embedding_sharding_dim: must be 0 or 1, not {self.embedding_sharding_dim}"
             )
+
+    def undivided(self) -> LayoutOptions:
+        """Return the same for one rank, as checkpoints that the runtime divides are stored."""
+        return replace(self, tensor_parallel=1, pipeline_parallel=1, pad_intermediate=0)
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the layout by name, for a value that has these fields among others."""
+        return {each.name: getattr(self, each.name) for each in fields(LayoutOptions)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

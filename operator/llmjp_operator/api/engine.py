@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from llmjp_builder.contracts.constraints import Entries, IntegerOrString, Length, OneOf, Range
 from llmjp_builder.contracts.defaults import MAX_RANKS
-from llmjp_builder.contracts.spec import Backend
+from llmjp_builder.contracts.spec import Backend, LayoutOptions
 from llmjp_operator.api.field_types import CelRule, DataKey, LabelValue, ObjectName
 from llmjp_operator.runtimes import DEFAULT_RUNTIME, RUNTIMES
 
@@ -148,6 +148,18 @@ class Engine:
     ] = None
     """Further options of trtllm-build, validated for the runtime's version before the build. Write
     "true", in quotes, for an option without a value."""
+
+    @property
+    def layout(self) -> LayoutOptions:
+        """The layout of the checkpoint, as one value: the converter takes it as it is."""
+        return LayoutOptions(
+            dtype=self.dtype,
+            quantization=self.quantization,
+            kv_cache=self.kv_cache,
+            tensor_parallel=self.tensor_parallel,
+            pipeline_parallel=self.pipeline_parallel,
+            pad_intermediate=self.pad_intermediate,
+        )
 
     @property
     def build_options(self) -> Mapping[str, int | str | bool]:

@@ -44,20 +44,16 @@ def make_request(model: Model, resolution: Resolution, calibration: str | None) 
 def _make_build_spec(spec: Spec, resolution: Resolution) -> BuildSpec:
     engine, hub = spec.engine, spec.source.hugging_face
     kind = engine.backend.kind
-    divided, compiled = kind is not Kind.UNIFIED, kind is Kind.ENGINE
+    compiled = kind is Kind.ENGINE
+    layout = engine.layout.undivided() if kind is Kind.UNIFIED else engine.layout
     texts = engine.calibration is not None and engine.calibration.config_map_ref is not None
     return BuildSpec(
         source=_pin_source(spec, resolution),
         endpoint=None if hub is None else hub.endpoint,
         accepted_licence=spec.licence.accepted,
         backend=engine.backend,
-        dtype=engine.dtype,
-        quantization=engine.quantization,
-        kv_cache=engine.kv_cache,
+        **layout.to_fields(),
         calibration=CALIBRATION_FILE if texts else None,
-        tensor_parallel=engine.tensor_parallel if divided else 1,
-        pipeline_parallel=engine.pipeline_parallel if divided else 1,
-        pad_intermediate=engine.pad_intermediate if divided else 0,
         max_batch_size=engine.max_batch_size if compiled else None,
         max_input_len=engine.max_input_len if compiled else None,
         max_seq_len=engine.max_seq_len if compiled else None,

@@ -56,13 +56,8 @@ class _SizedSpec:
         engine, hardware = spec.engine, spec.hardware
         gpu = _find_known_gpu(hardware.gpu_product)
         request = PlanRequest(
+            **engine.layout.to_fields(),
             gpus=(gpu,) if gpu else GPU_TYPES,
-            tensor_parallel=engine.tensor_parallel,
-            pipeline_parallel=engine.pipeline_parallel,
-            dtype=engine.dtype,
-            quantization=engine.quantization,
-            kv_cache=engine.kv_cache,
-            pad_intermediate=engine.pad_intermediate,
             max_seq_len=engine.max_seq_len,
             max_batch_size=engine.max_batch_size,
             concurrency=1,
