@@ -109,7 +109,8 @@ def _watch(models: ModelNamespace) -> None:
         phase = status.get("phase", "")
         if phase != shown:
             conditions = {c["type"]: c for c in status.get("conditions", ())}
-            message = conditions.get("Progressing", {}).get("message", "")
+            telling = (c for c in conditions.values() if c["status"] == "True" and "message" in c)
+            message = next((c["message"] for c in telling), "")
             print(f"  {time.monotonic() - began:5.1f} s  {phase:<12} {message}", flush=True)
             shown = phase
         return bool(phase == "Serving")

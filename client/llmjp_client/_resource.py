@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 C = TypeVar("C")
 
+ABNORMAL = {"Reconciling", "Stalled"}
+"""Conditions that are news where they hold."""
 TERMINAL_PHASES: Final = frozenset({"Blocked", "Failed"})
 """Phases that waiting does not change."""
 WATCH_S: Final = 300
@@ -69,12 +71,13 @@ class ObservedModel:
         return self.current and not self.available and self.phase in TERMINAL_PHASES
 
     def explain(self) -> str:
-        """Return the phase, and reason and message of every condition that does not hold."""
+        """Return the phase, and reason and message of every condition that is not as wished."""
         claims = [
             f"{c.get('type')} is {c.get('status')} ({c.get('reason')}): {c.get('message') or ''}"
             for c in self.conditions
-            if c.get("status") != "True"
+            if (c.get("status") == "True") == (c.get("type") in ABNORMAL)
         ]
+        claims = [claim.removesuffix(": ") for claim in claims]
         details = "; ".join(dict.fromkeys(claims)) or "the operator has not reported anything yet"
         return f"phase {self.phase or 'Pending'}; {details}"
 

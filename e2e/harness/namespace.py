@@ -143,9 +143,18 @@ class ModelNamespace:
         return found
 
     def get_condition(self, kind: str, name: str = "llmjp-tiny-cpu") -> Object:
-        """Return one of its conditions; empty where there is none."""
+        """Return one of its conditions; empty where there is none.
+
+        Where another condition tells its reason, the message is that one's.
+        """
         conditions = self.get_status(name).get("conditions") or ()
-        return next((c for c in conditions if c["type"] == kind), {})
+        found: Object = next((c for c in conditions if c["type"] == kind), {})
+        same = [
+            c["message"]
+            for c in conditions
+            if c["reason"] == found.get("reason") and "message" in c
+        ]
+        return {"message": "".join(same[:1]), **found}
 
     def wait_for(
         self,

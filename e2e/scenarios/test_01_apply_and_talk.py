@@ -44,7 +44,7 @@ def test_a_manifest_becomes_an_endpoint_that_answers(models: ModelNamespace) -> 
 
     # kubectl get ljm reads like a sentence.
     line = models.kubectl("get", "ljm").splitlines()[1].split()
-    assert line[:5] == ["llmjp-tiny-cpu", "Serving", "torch", status["engine"]["key"], "1"]
+    assert line[:5] == ["llmjp-tiny-cpu", "Serving", "Complete", "1/1", "torch"]
 
 
 def test_scaling_and_pausing(models: ModelNamespace) -> None:

@@ -89,7 +89,7 @@ def test_an_engine_that_does_not_load_stops_the_rollout(models: ModelNamespace) 
     condition = models.wait_for_reason("Progressing", "RollingOut")
     models.wait_for(
         "the pod's own words",
-        lambda s: any("rank0.safetensors" in c["message"] for c in s["conditions"]),
+        lambda s: any("rank0.safetensors" in c.get("message", "") for c in s["conditions"]),
     )
     condition = models.get_condition("Progressing")
     assert "is missing" in condition["message"]

@@ -23,6 +23,7 @@ from llmjp_operator.names import KIND, MANAGED_BY, OPERATOR, RETRY
 from llmjp_operator.observe.cache import Key, ObjectCache
 from llmjp_operator.observe.parsing import parse_job
 from llmjp_operator.observe.snapshot import ObjectRef, ObservedJob
+from llmjp_operator.report.summary import find_message
 from llmjp_operator.settings import Settings
 from tests.operator.factories import NOW, SETTINGS, TORCH
 from tests.operator.fake_api_server import NAMESPACE, FakeApiServer, Killed, WatchEvent
@@ -197,7 +198,9 @@ class Simulation:
         return next(c.reason for c in self.status_of(name).conditions if c.type == condition)
 
     def message(self, condition: str) -> str:
-        return next(c.message for c in self.status.conditions if c.type == condition)
+        """Return the message of a condition, which another with the same reason may tell."""
+        found = next(c for c in self.status.conditions if c.type == condition)
+        return find_message(found, self.status)
 
     @property
     def jobs(self) -> list[ObservedJob]:

@@ -46,6 +46,9 @@ def test_a_model_is_pinned_built_and_served() -> None:
     status = simulation.status
     assert simulation.phase == Phase.SERVING
     assert [(c.type, c.status) for c in status.conditions] == [
+        ("Ready", "True"),
+        ("Reconciling", "False"),
+        ("Stalled", "False"),
         ("Accepted", "True"),
         ("EngineReady", "True"),
         ("Available", "True"),
@@ -148,9 +151,7 @@ def test_a_first_build_that_fails_for_good_is_failed() -> None:
     simulation = Simulation(script=failing(make_failure("bad_config", retryable=False)))
     simulation.settle()
     assert simulation.phase == Phase.FAILED
-    assert "kubectl annotate" in next(
-        c.message for c in simulation.status.conditions if c.type == "Progressing"
-    )
+    assert "kubectl annotate" in simulation.message("Progressing")
 
 
 def test_a_failure_that_passes_is_tried_again() -> None:

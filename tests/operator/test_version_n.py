@@ -48,6 +48,7 @@ def comparable(writes: Object, before: Object) -> Object:
     An event whose reason stood in the status already only tells the new sentence.
     """
     known = {c["reason"] for c in before.get("conditions", ())}
+    writes = {**writes, "status": without_additions(writes["status"])}
     return {
         **writes,
         "apply": [without_new_annotations(body) for body in writes["apply"]],
@@ -57,6 +58,22 @@ def comparable(writes: Object, before: Object) -> Object:
             (n["type"], n["reason"]) for n in writes["notices"] if n["reason"] not in known
         ],
     }
+
+
+SUMMARY = {"Ready", "Reconciling", "Stalled"}
+"""Conditions that version N did not have: kstatus, Flux and Argo CD read them."""
+
+
+def without_additions(status: Object) -> Object:
+    """Leave out what statuses have besides those of version N, and nothing that it had.
+
+    `ready` is the column READY of `kubectl get`, which cannot be made of two numbers. What was
+    called Serving with no pod at all, as its spec asks for none, is Idle now.
+    """
+    if status.get("phase") == "Idle":
+        status = {**status, "phase": "Serving"}
+    kept = [c for c in status.get("conditions", ()) if c["type"] not in SUMMARY]
+    return {name: value for name, value in status.items() if name != "ready"} | {"conditions": kept}
 
 
 def without_words(value: Any) -> Any:

@@ -23,6 +23,8 @@ class Phase(StrEnum):
     """Pods are starting, or switching to another engine."""
     SERVING = "Serving"
     """All replicas are ready, on the engine that the spec describes."""
+    IDLE = "Idle"
+    """The model is scaled to zero, and ready to be scaled up."""
     DEGRADED = "Degraded"
     """Pods serve, but not everything that the spec asks for."""
     FAILED = "Failed"
@@ -34,7 +36,7 @@ class Condition:
     """One aspect of the model's state, as in the Kubernetes API conventions."""
 
     type: Annotated[str, Length(1, 316)]
-    """`Accepted`, `EngineReady`, `Available` or `Progressing`."""
+    """`Ready`, `Reconciling`, `Stalled`, `Accepted`, `EngineReady`, `Available`, `Progressing`."""
     status: Literal["True", "False", "Unknown"]
     """Whether the condition holds."""
     observed_generation: int | None = None
@@ -112,8 +114,10 @@ class Status:
     phase: Phase | None = None
     """State of the model in one word."""
     conditions: Annotated[tuple[Condition, ...], Items(16, "type")] = ()
-    """`Accepted`: the spec is valid. `EngineReady`: the artefact is in the store. `Available`: a
-    pod is ready. `Progressing`: a build or rollout is under way."""
+    """`Ready`: what the spec asks for is there. `Reconciling`: work is under way. `Stalled`: a
+    person must do something. `Accepted`: the spec is valid. `EngineReady`: the artefact is in the
+    store. `Available`: a pod is ready. `Progressing`: a build or rollout is under way. A sentence
+    stands in one of them only: the others with the same reason have no message."""
     source: SourceStatus = field(default_factory=SourceStatus)
     """The pinned source."""
     engine: EngineStatus = field(default_factory=EngineStatus)
@@ -124,6 +128,8 @@ class Status:
     """Number of pods."""
     ready_replicas: Annotated[int, Range(0, 100_000)] | None = None
     """Number of ready pods."""
+    ready: Annotated[str, Length(0, 32)] | None = None
+    """Ready pods of those that the spec asks for, such as `1/2`."""
     selector: str | None = None
     """Label selector of the pods, for autoscalers."""
     endpoint: Endpoint | None = None

@@ -37,11 +37,15 @@ class Column:
 
 COLUMNS: Final = (
     Column(name="Phase", path=".status.phase", meaning="State of the model in one word."),
-    Column(name="Backend", path=".spec.engine.backend", meaning="What generates the tokens."),
-    Column(name="Engine", path=".status.engine.active", meaning="Key of the artefact that serves."),
     Column(
-        name="Ready", path=".status.readyReplicas", meaning="Number of ready pods.", type="integer"
+        name="Reason",
+        path='.status.conditions[?(@.type=="Ready")].reason',
+        meaning="Why it is in that phase.",
     ),
+    Column(
+        name="Ready", path=".status.ready", meaning="Ready pods of those that the spec asks for."
+    ),
+    Column(name="Backend", path=".spec.engine.backend", meaning="What generates the tokens."),
     Column(
         name="Progress",
         path=".status.build.percent",
@@ -52,10 +56,9 @@ COLUMNS: Final = (
         name="Age", path=".metadata.creationTimestamp", meaning="Age of the model.", type="date"
     ),
     Column(
-        name="Wanted",
-        path=".spec.serving.replicas",
-        meaning="Number of pods that the spec asks for.",
-        type="integer",
+        name="Engine",
+        path=".status.engine.active",
+        meaning="Key of the artefact that serves.",
         wide=True,
     ),
     Column(
@@ -66,9 +69,15 @@ COLUMNS: Final = (
     ),
     Column(name="Step", path=".status.build.step", meaning="Step of the build.", wide=True),
     Column(
-        name="Message",
-        path='.status.conditions[?(@.type=="Progressing")].message',
-        meaning="What is under way, or why it is not.",
+        name="Doing",
+        path='.status.conditions[?(@.type=="Reconciling")].message',
+        meaning="What is under way.",
+        wide=True,
+    ),
+    Column(
+        name="Problem",
+        path='.status.conditions[?(@.type=="Stalled")].message',
+        meaning="Why nothing is under way until a person does something.",
         wide=True,
     ),
 )

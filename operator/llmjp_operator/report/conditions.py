@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmjp_operator.decisions import JobStage
 from llmjp_operator.names import RETRY
+from llmjp_operator.report.summary import Verdict
 
 if TYPE_CHECKING:
     from llmjp_operator.api import Model
@@ -24,17 +24,6 @@ HINT_TO_RETRY = (
 )
 """For failures that may pass without a change of the spec, such as access that was granted. The
 value is new each time: one that was there already tries nothing again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Status, reason and message for one type of condition."""
-
-    type: str
-    holds: bool | None
-    """None where it is not known."""
-    reason: str
-    message: str
 
 
 def judge_conditions(model: Model, snapshot: Snapshot, decision: Decision) -> tuple[Verdict, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from llmjp_operator.report.summary import SUMMARY, find_message
+
 if TYPE_CHECKING:
     from llmjp_operator.api import Condition, Model, Status
 
@@ -45,15 +47,19 @@ WARNINGS: Final = frozenset(
 
 def find_notices(model: Model, new: Status) -> tuple[Notice, ...]:
     """Return what is new compared with the last status: at most one notice for each reason."""
-    before = {condition.type: condition for condition in model.status.conditions}
+    old = model.status
+    before = {condition.type: condition for condition in old.conditions}
     notices: dict[str, Notice] = {}
     for condition in new.conditions:
-        if _is_news(condition, before.get(condition.type)) and condition.reason not in notices:
-            warning = condition.reason in WARNINGS
+        if condition.type in SUMMARY or condition.reason in notices:
+            continue
+        known, message = before.get(condition.type), find_message(condition, new)
+        told = "" if known is None else find_message(known, old)
+        if _is_news(condition, known) or (condition.reason in WARNINGS and message != told):
             notices[condition.reason] = Notice(
-                type="Warning" if warning else "Normal",
+                type="Warning" if condition.reason in WARNINGS else "Normal",
                 reason=condition.reason,
-                message=condition.message,
+                message=message,
             )
     return tuple(notices.values())
 
@@ -61,6 +67,4 @@ def find_notices(model: Model, new: Status) -> tuple[Notice, ...]:
 def _is_news(now: Condition, before: Condition | None) -> bool:
     if before is None:
         return now.status != "Unknown"
-    if (now.status, now.reason) != (before.status, before.reason):
-        return True
-    return now.reason in WARNINGS and now.message != before.message
+    return (now.status, now.reason) != (before.status, before.reason)

@@ -11,7 +11,8 @@ from llmjp_operator.api import Condition, Phase, Status
 from llmjp_operator.api.status import BuildStatus, Endpoint, EngineStatus, SourceStatus
 from llmjp_operator.decisions import JobStage
 from llmjp_operator.names import COMPONENT, MODEL_LABEL
-from llmjp_operator.report.conditions import Verdict, judge_conditions
+from llmjp_operator.report.conditions import judge_conditions
+from llmjp_operator.report.summary import Verdict, find_message, say_once, summarize
 
 if TYPE_CHECKING:
     from llmjp_builder.contracts.spec import Step
@@ -25,42 +26,45 @@ MODEL_NAME = "llmjp"
 
 def build_status(model: Model, snapshot: Snapshot, decision: Decision) -> Status:
     """Return the whole status."""
-    verdicts = judge_conditions(model, snapshot, decision)
     live = snapshot.deployment
+    phase = choose_phase(model, decision, live)
+    judged = judge_conditions(model, snapshot, decision)
+    progressing = next(verdict for verdict in judged if verdict.type == "Progressing")
+    verdicts = say_once((*summarize(phase, progressing), *judged))
     return Status(
         observed_generation=model.generation,
-        phase=choose_phase(model, decision, live),
+        phase=phase,
         conditions=tuple(_build_condition(verdict, model, snapshot.now) for verdict in verdicts),
         source=_build_source_status(model, decision),
         engine=_build_engine_status(model, decision),
         build=_build_build_status(model, snapshot, decision),
         replicas=0 if live is None else live.replicas,
         ready_replicas=0 if live is None else live.ready,
+        ready=f"{0 if live is None else live.ready}/{model.spec.serving.replicas}",
         selector=f"{MODEL_LABEL}={model.name},{COMPONENT}=serving",
         endpoint=None if decision.rollout is None else build_endpoint(model),
     )
 
 
 def build_invalid_status(model: Model, message: str, now: float) -> Status:
-    """Return the status of a model whose spec is invalid; it keeps all but phase and Accepted."""
+    """Return the status of a model whose spec is invalid; it keeps what is not judged by that."""
+    phase = Phase.DEGRADED if model.status.ready_replicas else Phase.BLOCKED
     verdict = Verdict("Accepted", holds=False, reason="InvalidSpec", message=message)
-    others = tuple(c for c in model.status.conditions if c.type != "Accepted")
     return replace(
         model.status,
         observed_generation=model.generation,
-        phase=Phase.DEGRADED if model.status.ready_replicas else Phase.BLOCKED,
-        conditions=(_build_condition(verdict, model, now), *others),
+        phase=phase,
+        conditions=_replace_conditions(
+            model, model.status, (*summarize(phase, verdict), verdict), now
+        ),
     )
 
 
 def build_hindered_status(model: Model, status: Status, message: str, now: float) -> Status:
     """Return a status whose objects the API server refuses: a quota, an admission webhook."""
     verdict = Verdict("Progressing", holds=False, reason="Hindered", message=message)
-    conditions = tuple(
-        _build_condition(verdict, model, now) if c.type == "Progressing" else c
-        for c in status.conditions
-    )
-    return replace(status, conditions=conditions)
+    verdicts = (*summarize(Phase.BLOCKED, verdict), verdict)
+    return replace(status, conditions=_replace_conditions(model, status, verdicts, now))
 
 
 def build_endpoint(model: Model) -> Endpoint:
@@ -94,10 +98,25 @@ def _choose_rollout_phase(
     if live.stalled:
         return trouble
     if live.complete:
-        return Phase.SERVING
+        return Phase.SERVING if live.wanted else Phase.IDLE
     # Pods of the right kind are missing: some ended, or more were requested.
     unchanged = live.updated == live.replicas and model.status.engine.active == live.key
     return Phase.DEGRADED if live.ready and unchanged else Phase.ROLLING_OUT
+
+
+def _replace_conditions(
+    model: Model, status: Status, verdicts: tuple[Verdict, ...], now: float
+) -> tuple[Condition, ...]:
+    """Return a status' conditions with other verdicts; the rest keeps what it says."""
+    changed = {v.type: _build_condition(v, model, now) for v in verdicts}
+    others = {
+        c.type: replace(c, message=find_message(c, status))
+        for c in status.conditions
+        if c.type not in changed
+    }
+    found = changed | others
+    order = [*(v.type for v in verdicts if v.type != "Progressing"), *others]
+    return say_once(found[type_] for type_ in dict.fromkeys((*order, *found)))
 
 
 def _build_condition(verdict: Verdict, model: Model, now: float) -> Condition:

@@ -26,7 +26,20 @@ SERVING_STATUS: Object = {
             "lastTransitionTime": "2026-01-02T03:04:05Z",
             "reason": "UpToDate",
             "message": "serves what the spec describes",
-        }
+        },
+        {
+            "type": "Ready",
+            "status": "True",
+            "lastTransitionTime": "2026-01-02T03:04:05Z",
+            "reason": "Complete",
+        },
+        {
+            "type": "Reconciling",
+            "status": "True",
+            "lastTransitionTime": "2026-01-02T03:04:05Z",
+            "reason": "Complete",
+            "message": "rolls a label out",
+        },
     ],
     "source": {"revision": "4f0c", "digest": "9d1e"},
     "engine": {
@@ -50,6 +63,7 @@ SERVING_STATUS: Object = {
     },
     "replicas": 1,
     "readyReplicas": 1,
+    "ready": "1/1",
     "selector": "serving.llmjp.dev/model=a",
     "endpoint": {"grpc": "a.default.svc:8001", "http": "a.default.svc:8000", "model": "llmjp"},
 }
@@ -136,12 +150,12 @@ def test_kubectl_get_shows_the_columns(cluster_with_crd: Cluster, namespace: Kub
     namespace.apply(make_model_body())
     namespace.patch_status("ljm/a", SERVING_STATUS)
     header, row = namespace("get", "ljm").splitlines()
-    assert header.split() == ["NAME", "PHASE", "BACKEND", "ENGINE", "READY", "PROGRESS", "AGE"]
-    assert row.split()[:-1] == ["a", "Serving", "tensorrt", "3f9c0123456789abcdef", "1", "41"]
+    assert header.split() == ["NAME", "PHASE", "REASON", "READY", "BACKEND", "PROGRESS", "AGE"]
+    assert row.split()[:-1] == ["a", "Serving", "Complete", "1/1", "tensorrt", "41"]
 
     wide = namespace("get", "ljm", "--output=wide").splitlines()
     assert wide[0].split() == ["NAME", *(column.name.upper() for column in COLUMNS)]
-    assert wide[1].endswith("convert   serves what the spec describes")
+    assert wide[1].rstrip().endswith("convert   rolls a label out")
     assert "llmjpmodel.serving.llmjp.dev/a" in namespace("get", "llmjp", "--output=name")
 
 

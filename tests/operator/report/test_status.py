@@ -17,6 +17,7 @@ from llmjp_operator.observe.store_record import PinnedSource, StoreRecord
 from llmjp_operator.plan import plan_reconcile
 from llmjp_operator.render.metadata import get_pod_digest
 from llmjp_operator.report.status import build_endpoint, build_hindered_status, build_invalid_status
+from llmjp_operator.report.summary import find_message
 from tests.operator.factories import (
     FOUND,
     NOW,
@@ -63,7 +64,9 @@ def status_of(model: Model, seen: Snapshot) -> Status:
 
 
 def condition(found: Status, kind: str) -> Condition:
-    return next(c for c in found.conditions if c.type == kind)
+    """Return a condition, with the message that another with the same reason may tell."""
+    one = next(c for c in found.conditions if c.type == kind)
+    return replace(one, message=find_message(one, found))
 
 
 NONE = {"replicas": 0, "updated": 0, "ready": 0, "available": 0}
@@ -79,7 +82,7 @@ NONE = {"replicas": 0, "updated": 0, "ready": 0, "available": 0}
         ({"wanted": 2}, Phase.ROLLING_OUT, "RollingOut"),
         ({"updated": 0, "stalled": "late"}, Phase.DEGRADED, "RolloutStalled"),
         ({**NONE, "stalled": "late"}, Phase.FAILED, "RolloutStalled"),
-        ({**NONE, "wanted": 0}, Phase.SERVING, "Complete"),
+        ({**NONE, "wanted": 0}, Phase.IDLE, "Complete"),
     ],
     ids=[
         *("first", "done", "other pods", "unseen", "more wanted"),

@@ -50,7 +50,7 @@ def _suggest_fix(model: Object, reason: str) -> str:
         case "ImageMissing":
             return "set images in the operator chart's values: helm upgrade"
         case _:
-            return f"fix the spec as Accepted says above: {edit}"
+            return f"fix the spec as said above: {edit}"
 
 
 def _suggest_retry(overview: ModelOverview) -> Iterator[str]:

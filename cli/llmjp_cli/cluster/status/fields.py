@@ -50,7 +50,10 @@ def get_container_statuses(pod: Object) -> list[Object]:
 def find_headline(model: Object) -> str:
     """Return the message of the condition that matters most."""
     conditions = get_conditions(model)
-    for kind, telling in (("Accepted", "False"), ("Progressing", "True")):
+    for kind, telling in (
+        *(("Stalled", "True"), ("Reconciling", "True")),
+        *(("Accepted", "False"), ("Progressing", "True")),  # of operators before these two
+    ):
         condition = conditions.get(kind) or {}
         if condition.get("status") == telling:
             return str(condition.get("message") or "")

@@ -34,6 +34,7 @@ Object = dict[str, Any]
 
 PHASE_STYLES = {
     "Serving": "bold green",
+    "Idle": "green",
     "Degraded": "bold yellow",
     "Blocked": "bold red",
     "Failed": "bold red",
@@ -41,6 +42,8 @@ PHASE_STYLES = {
 }
 IN_PROGRESS_STYLE = "bold cyan"
 """Of the other phases."""
+_NEUTRAL = {"Progressing", "Reconciling"}
+"""Conditions that are no problem, whether they hold or not."""
 _MAX_EVENTS = 8
 _BAR_WIDTH = 30
 
@@ -116,9 +119,7 @@ def _render_conditions(model: Object, now: float) -> Table:
     table = _build_dim_table("CONDITION", "", "REASON", "SINCE", "MESSAGE")
     for condition in get_status(model).get("conditions") or ():
         value = str(condition.get("status"))
-        # That nothing is in progress is not a problem.
-        problem = value == "False" and condition.get("type") != "Progressing"
-        style = {"True": "green", "Unknown": "dim"}.get(value, "red" if problem else "")
+        style = _choose_condition_style(str(condition.get("type")), value)
         table.add_row(
             str(condition.get("type")),
             Text(value, style=style),
@@ -127,6 +128,14 @@ def _render_conditions(model: Object, now: float) -> Table:
             Text(condition.get("message") or ""),
         )
     return table
+
+
+def _choose_condition_style(kind: str, value: str) -> str:
+    if value == "Unknown":
+        return "dim"
+    if kind in _NEUTRAL:
+        return ""
+    return "green" if (value == "True") != (kind == "Stalled") else "red"
 
 
 def _render_details(model: Object) -> Table:
