@@ -138,14 +138,14 @@ def _measure(
     max_tokens: int,
     device: str,
 ) -> Measurement:
-    from llmjp_runtime.verify.prompts import encoded
+    from llmjp_runtime.verify.prompts import encode_prompts
     from llmjp_runtime.verify.run import measure
 
     with _open_reporter() as report:
         return measure(
             checkpoint,
             reference,
-            encoded(texts, tokenizer),
+            encode_prompts(texts, tokenizer),
             max_tokens=max_tokens,
             end_ids=tokenizer.eos_ids,
             device=device,

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from llmjp_cli.console import build_table, open_console
-from llmjp_runtime.verify.report import part_is_good
+from llmjp_runtime.verify.report import is_good_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,7 +72,7 @@ def _build_table(m: Measurement, limits: Limits) -> Table:
 
 
 def _format_parts(m: Measurement, limits: Limits) -> Iterator[str]:
-    bad = [part for part in m.parts if not part_is_good(part, limits)]
+    bad = [part for part in m.parts if not is_good_part(part, limits)]
     if bad:
         yield "\nparts that are off, given the reference's own input"
         yield from (

@@ -1,1 +1,1 @@
-"""A TensorRT-LLM checkpoint beside the Hugging Face model it was made of: are they the same?"""
+"""Comparison of a TensorRT-LLM checkpoint with the Hugging Face model it was made from."""

@@ -1,4 +1,4 @@
-"""How far two computations are apart: of one part of a model, of its logits. Pure."""
+"""Distances between two computations: of one part of a model, of its logits. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class TokenErrors(NamedTuple):
-    """Of some tokens, [T] each: see `PartAgreement`."""
+    """Errors of some tokens, [T] each: see `PartAgreement`."""
 
     error: torch.Tensor
     gain: torch.Tensor
 
     @classmethod
     def of(cls, ours: torch.Tensor, reference: torch.Tensor) -> TokenErrors:
-        """Of outputs [T, n]."""
+        """Measure outputs [T, n]."""
         size = reference.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
         ours, reference = ours / size, reference / size
         return cls((ours - reference).norm(dim=-1), (ours * reference).sum(-1))
@@ -39,17 +39,17 @@ class PartAgreement:
     error: float
     """|ours - reference| / |reference|."""
     gain: float
-    """Ours along the reference: 1 where a part is right but for rounding, off where a scale is."""
+    """Length of ours along the reference: 1 but for rounding, other where a scale is wrong."""
 
     @classmethod
     def of(cls, name: str, *found: TokenErrors) -> PartAgreement:
-        """Of all these tokens. A NaN anywhere makes both numbers NaN, as torch's median has it."""
+        """Return the medians over all tokens; a NaN anywhere makes both NaN."""
         error, gain = (torch.cat(numbers).median() for numbers in zip(*found, strict=True))
         return cls(name, float(error), float(gain))
 
 
-def worst(parts: Sequence[PartAgreement]) -> PartAgreement:
-    """The part with the largest error; a NaN is larger than all."""
+def find_worst_part(parts: Sequence[PartAgreement]) -> PartAgreement:
+    """Return the part with the largest error; a NaN is larger than all."""
     return max(parts, key=lambda part: (math.isnan(part.error), part.error))
 
 
@@ -67,11 +67,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Positions:
-    """What is kept of the logits at n positions: [n] each, on the CPU."""
+    """Summary of the logits at n positions: [n] each, on the CPU."""
 
     max_error: torch.Tensor
     mean_error: torch.Tensor
-    """Absolute."""
+    """Largest absolute error."""
     variance: torch.Tensor
     """Of the reference's logits."""
     kl: torch.Tensor
@@ -86,7 +86,7 @@ class Positions:
 
     @classmethod
     def of(cls, next_ids: torch.Tensor, ours: torch.Tensor, reference: torch.Tensor) -> Positions:
-        """Of logits [n, V], followed by `next_ids` [n]."""
+        """Summarize logits [n, V], which `next_ids` [n] follow."""
         error = (ours - reference).abs()
         p, q = reference.log_softmax(-1), ours.log_softmax(-1)
         next_ids = next_ids[:, None]
@@ -107,7 +107,7 @@ class Positions:
 
     @classmethod
     def joined(cls, pieces: Sequence[Positions]) -> Positions:
-        """One after the other."""
+        """Concatenate several, in order."""
         return cls(
             **{
                 field.name: torch.cat([getattr(piece, field.name) for piece in pieces])
@@ -116,7 +116,7 @@ class Positions:
         )
 
     def rows(self, begin: int, end: int) -> Positions:
-        """Some of them."""
+        """Return those from `begin` to before `end`."""
         return Positions(
             **{field.name: getattr(self, field.name)[begin:end] for field in fields(self)}
         )
@@ -146,7 +146,7 @@ class TextAgreement:
 
     @classmethod
     def of(cls, num_prompt: int, found: Positions) -> TextAgreement:
-        """Of all positions of a text; what would follow the last one does not count."""
+        """Summarize all positions of a text; what would follow the last one does not count."""
         predicted = max(1, len(found.kl) - 1)
         return cls(
             num_tokens=len(found.kl),
@@ -158,12 +158,12 @@ class TextAgreement:
             reference_loss=float(found.reference_loss[:-1].sum()) / predicted,
             checkpoint_loss=float(found.checkpoint_loss[:-1].sum()) / predicted,
             agreeing=int((found.reference_id == found.checkpoint_id).sum()),
-            difference=_difference(found.rows(num_prompt - 1, len(found.kl))),
+            difference=_find_difference(found.rows(num_prompt - 1, len(found.kl))),
         )
 
 
-def _difference(reply: Positions) -> Difference | None:
-    """The ids are the reference's, so up to the first difference they are the checkpoint's, too."""
+def _find_difference(reply: Positions) -> Difference | None:
+    """Return the first difference; up to there the reference's ids are the checkpoint's, too."""
     differing = (reply.reference_id != reply.checkpoint_id).nonzero()
     if not len(differing):
         return None

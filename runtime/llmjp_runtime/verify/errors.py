@@ -1,4 +1,4 @@
-"""What a verification raises on purpose.
+"""Errors that a verification raises on purpose.
 
     RuntimeFailure
     +-- ReferenceInvalid      the Hugging Face checkpoint is incomplete or damaged
@@ -31,13 +31,13 @@ class ReferenceUnsupported(RuntimeFailure):
 
 
 class TransformersMissing(RuntimeFailure):
-    """The reference is run by transformers, which is not installed."""
+    """The reference is run by transformers, which cannot be imported."""
 
     exit_code: ClassVar[int] = 2
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(
-            "the reference is run by transformers, which is not installed: "
+            f"the reference is run by transformers, which cannot be imported ({reason}): "
             "pip install 'llmjp-serving[verify]'"
         )
 

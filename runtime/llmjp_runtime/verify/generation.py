@@ -25,7 +25,7 @@ class Text:
 
 
 @torch.inference_mode()
-def continued(
+def continue_greedily(
     reference: Reference,
     prompts: Sequence[tuple[int, ...]],
     *,
@@ -33,7 +33,7 @@ def continued(
     end_ids: frozenset[int],
     on_layer: Callable[[], None],
 ) -> list[Text]:
-    """Each prompt with the first `max_tokens` - 1 ids of its greedy reply, or fewer where it ends.
+    """Return each prompt with the first `max_tokens` - 1 ids of its greedy reply, or fewer.
 
     Args:
         reference: the model.

@@ -1,4 +1,4 @@
-"""What `llmjp verify` is given: an artefact or a bare checkpoint, and where its tokenizer is."""
+"""Inputs of `llmjp verify`: an artefact or a bare checkpoint, and its tokenizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(checkpoint: Path, reference: Path) -> TextTokenizer:
-    """The artefact's tokenizer; a bare checkpoint has none, so the reference's.
+    """Load the artefact's tokenizer; a bare checkpoint has none, so the reference's.
 
     Raises:
         ArtefactInvalid: an artefact of another kind than `ranks`, or with files missing or cut.

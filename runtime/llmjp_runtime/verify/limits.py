@@ -1,4 +1,4 @@
-"""How far a checkpoint may be from its reference, by what its numbers are stored in."""
+"""Limits of the distance from the reference, by the type that weights are stored in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Precision(StrEnum):
-    """What happened to the reference's numbers."""
+    """Rounding that the reference's numbers went through."""
 
     SAME = "same"
     """They are stored as they were."""
@@ -24,7 +24,7 @@ class Precision(StrEnum):
 
     @classmethod
     def of(cls, config: CheckpointConfig, reference_dtypes: Collection[str]) -> Precision:
-        """Of a checkpoint, and the dtypes that its reference is stored in."""
+        """Return that of a checkpoint, by the dtypes that its reference is stored in."""
         if config.fp8_linears or config.fp8_kv_cache:
             return cls.FP8
         same = config.dtype == "float32" or set(reference_dtypes) == {config.dtype}
@@ -42,7 +42,7 @@ class Limits:
     perplexity: float
     """|ln(checkpoint's / reference's)|."""
     part_error: float
-    """Of any part of the model, see `PartAgreement.error`."""
+    """Error of any part of the model, see `PartAgreement.error`."""
     part_gain: float
     """|gain - 1| of any part."""
     range_low: float = 1 / 32
@@ -62,7 +62,7 @@ LIMITS = {
         mean_kl=0.1, logit_error=0.2, perplexity=0.1, part_error=0.15, part_gain=0.05
     ),
 }
-"""What passes unless told otherwise.
+"""Default limits.
 
 Both sides compute in float32, so `same` leaves the order of sums: 4e-7 in any part, 2e-6 of the
 logits' spread were the most seen (12 checkpoints, tp 1 to 4, and the example model); the limits

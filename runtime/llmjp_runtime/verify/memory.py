@@ -1,4 +1,4 @@
-"""What a verification needs at most, from shapes alone."""
+"""Peak memory of a verification, from shapes alone."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from transformers import LlamaConfig
 
     from llmjp_runtime.executor.torch.loader import WeightLoader
+
 _F32 = 4
 _HIDDEN_STATES = 8
 """[tokens, hidden] tensors at once: both models' states, halves of layers, inputs and outputs."""
 POSITIONS = 32
-"""Whose logits are worked on at once."""
+"""Number of positions whose logits are computed at once."""
 _LOGITS = 32
 """[POSITIONS, vocabulary] tensors at once, as measured: about ten, and what malloc keeps."""
 
@@ -32,18 +33,18 @@ def require_room(
     Raises:
         NotEnoughMemory: with the numbers.
     """
-    num_bytes = peak_bytes(weights, reference, prompt_lengths, max_tokens)
+    num_bytes = estimate_peak_bytes(weights, reference, prompt_lengths, max_tokens)
     advice = "give fewer or shorter prompts, or another device"
     require_memory("the verification", num_bytes, weights.device, advice)
 
 
-def peak_bytes(
+def estimate_peak_bytes(
     weights: WeightLoader,
     reference: LlamaConfig,
     prompt_lengths: Sequence[int],
     max_tokens: int,
 ) -> int:
-    """One layer of each model and the keys and values of one; or, if more, both output layers.
+    """Add up one layer of each model and the keys and values of one, or both output layers.
 
     While the reference generates, it keeps keys and values of all its layers.
     """

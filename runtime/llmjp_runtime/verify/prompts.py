@@ -1,4 +1,4 @@
-"""What both models read: Japanese texts written for this project, or a file's lines."""
+"""Prompts for both models: Japanese texts written for this project, or a file's lines."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BUILT_IN = (
 
 
 def read_prompts(path: Path) -> tuple[str, ...]:
-    """The lines of a file that are not blank.
+    """Return the lines of a file that are not blank.
 
     Raises:
         PromptsInvalid: it cannot be read, is not UTF-8, or has none.
@@ -53,8 +53,8 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     return tuple(line for line in lines if line)
 
 
-def encoded(prompts: Sequence[str], tokenizer: TextTokenizer) -> list[tuple[int, ...]]:
-    """Ids: of a user's turn where the tokenizer has a chat template, else of the text as it is."""
+def encode_prompts(prompts: Sequence[str], tokenizer: TextTokenizer) -> list[tuple[int, ...]]:
+    """Return ids: of a user's turn where there is a chat template, else of the text as it is."""
     if tokenizer.chat_template is None:
         return [tuple(tokenizer.encode_prompt(prompt)) for prompt in prompts]
     return [tuple(tokenizer.encode_chat([Message("user", prompt)])) for prompt in prompts]

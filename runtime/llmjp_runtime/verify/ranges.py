@@ -1,4 +1,4 @@
-"""How much of FP8's range inputs fill: what tells a wrong activation scale from a right one.
+"""Use of FP8's range by inputs: it tells a wrong activation scale from a right one.
 
 e4m3 is a floating point type, so an activation scale that is a hundred times too large changes
 hardly any result; but calibration sets it such that the largest input is 448, and that can be seen.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FilledRange:
-    """Of one scale."""
+    """Share of its range that the inputs of one scale fill."""
 
     name: str
     """`layer 3 attention.qkv`, `layer 3 kv_cache`; `mlp.fc` stands for `mlp.gate`, too."""
@@ -33,7 +33,7 @@ class FilledRange:
     texts; beyond 1, inputs were clamped. NaN where an input was."""
 
     def is_good(self, limits: Limits) -> bool:
-        """Whether the scale suits what was seen.
+        """Return whether the scale suits the inputs that were seen.
 
         KV scales are never below 1 (modelopt's rule), so that one of 1 says nothing.
         """
@@ -59,13 +59,13 @@ class WatchedCache(LayerCache):
     seen: list[torch.Tensor] = field(default_factory=list)
 
     def write(self, cells: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
-        """As in the executor."""
+        """Write as the executor does."""
         self.seen.extend((k.abs().max(), v.abs().max()))
         LayerCache.write(self, cells, k, v)
 
 
-def watched(layer: Layer) -> Layer:
-    """The same layer; `filled_ranges` tells what it was given."""
+def watch_layer(layer: Layer) -> Layer:
+    """Return the same layer, watched: `iterate_filled_ranges` tells what it was given."""
     return replace(
         layer,
         qkv=_watch(layer.qkv),
@@ -75,10 +75,10 @@ def watched(layer: Layer) -> Layer:
     )
 
 
-def filled_ranges(name: str, layer: Layer, cache: WatchedCache) -> Iterator[FilledRange]:
-    """Of a `watched` layer that has run; nothing where there is no FP8."""
+def iterate_filled_ranges(name: str, layer: Layer, cache: WatchedCache) -> Iterator[FilledRange]:
+    """Yield the ranges of a watched layer that has run; nothing where there is no FP8."""
     if cache.scale is not None:
-        yield _filled(f"{name} kv_cache", cache.scale, cache.seen)
+        yield _measure_filled(f"{name} kv_cache", cache.scale, cache.seen)
     linears = {
         "attention.qkv": [layer.qkv],
         "attention.dense": list(layer.dense.ranks),
@@ -89,10 +89,10 @@ def filled_ranges(name: str, layer: Layer, cache: WatchedCache) -> Iterator[Fill
         found = [rank for rank in ranks if isinstance(rank, _WatchedLinear)]
         if found:
             seen = [number for rank in found for number in rank.seen]
-            yield _filled(f"{name} {part}", found[0].scales.input, seen)
+            yield _measure_filled(f"{name} {part}", found[0].scales.input, seen)
 
 
-def _filled(name: str, scale: float, seen: list[torch.Tensor]) -> FilledRange:
+def _measure_filled(name: str, scale: float, seen: list[torch.Tensor]) -> FilledRange:
     return FilledRange(name, scale, float(torch.stack(seen).max()) / (LARGEST * scale))
 
 

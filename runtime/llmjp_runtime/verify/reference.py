@@ -1,9 +1,9 @@
 """The reference: transformers' own Llama in float32, one decoder layer at a time.
 
-Nothing of it is written here but the reading: embedding, decoder layers, rotary embedding, norm and
-output layer are transformers' modules with Hugging Face's tensors. The tokens of all texts lie
-behind each other; attention runs text by text, so that no padding is needed. Shapes: T tokens of
-all texts, N of one, S those that it sees, H hidden, V vocabulary.
+Decoder layers, rotary embedding and norms are transformers' modules with Hugging Face's tensors;
+only reading, look-up and the last product are written here. The tokens of all texts lie behind
+each other; attention runs text by text, so that no padding is needed. Shapes: T tokens of all
+texts, N of one, S those that it sees, H hidden, V vocabulary.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def _parse_config(path: Path, raw: dict[str, Any]) -> LlamaConfig:
         from huggingface_hub.errors import StrictDataclassError
         from transformers import LlamaConfig
     except ImportError as exc:
-        raise TransformersMissing from exc
+        raise TransformersMissing(str(exc)) from exc
     given = {key: value for key, value in raw.items() if value is not None}
     try:
         config = LlamaConfig.from_dict(given)

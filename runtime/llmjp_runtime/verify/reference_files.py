@@ -27,9 +27,9 @@ class ReferenceFiles:
     folder: Path
     config: LlamaConfig
     files: dict[str, Path]
-    """By tensor."""
+    """Path by name of tensor."""
     dtypes: frozenset[str]
-    """That the tensors are stored in: float32, bfloat16, float16."""
+    """Types that the tensors are stored in: float32, bfloat16, float16."""
 
     @classmethod
     def open(cls, folder: Path) -> ReferenceFiles:
@@ -41,7 +41,7 @@ class ReferenceFiles:
             ArtefactInvalid: a safetensors file cannot be read or is damaged.
         """
         config = read_reference_config(folder / "config.json")
-        files = _files(folder)
+        files = _list_files(folder)
         dtypes = set()
         expected = list_parameter_shapes(config)
         if missing := sorted(expected.keys() - files.keys()):
@@ -60,7 +60,7 @@ class ReferenceFiles:
         return cls(folder=folder, config=config, files=files, dtypes=frozenset(dtypes))
 
     def read(self, name: str) -> torch.Tensor:
-        """A tensor as it is stored, on the CPU."""
+        """Read a tensor as it is stored, on the CPU."""
         with open_tensors(self.files[name]) as tensors:
             stored: torch.Tensor = tensors.get_tensor(name)
             return stored
@@ -71,7 +71,7 @@ def _check(path: Path, name: str, found: tuple[int, ...], expected: tuple[int, .
         raise ReferenceInvalid(f"{path}: {name} has shape {found}, config.json implies {expected}")
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def _list_files(folder: Path) -> dict[str, Path]:
     index = folder / _INDEX
     if not index.is_file():
         path = folder / _SINGLE

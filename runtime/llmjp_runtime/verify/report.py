@@ -1,4 +1,4 @@
-"""What was measured, as numbers about the whole, and the verdict on them. Pure."""
+"""Measurements of a whole comparison, and the verdict on them. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmjp_runtime.verify.agreement import worst
+from llmjp_runtime.verify.agreement import find_worst_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """Everything that `measure` found."""
+    """Result of `measure`."""
 
     precision: Precision
     parts: tuple[PartAgreement, ...]
     """In the order of the model."""
     ranges: tuple[FilledRange, ...]
-    """Of every FP8 scale of inputs, in the order of the model."""
+    """One for every FP8 scale of inputs, in the order of the model."""
     texts: tuple[TextAgreement, ...]
     """In the order of the prompts."""
 
@@ -35,12 +35,12 @@ class Measurement:
 
     @property
     def max_error(self) -> float:
-        """Of any logit, absolute."""
+        """Largest absolute error of a logit."""
         return _largest([text.max_error for text in self.texts])
 
     @property
     def mean_error(self) -> float:
-        """Of all logits, absolute."""
+        """Mean absolute error of all logits."""
         return self._mean(lambda text: text.mean_error)
 
     @property
@@ -50,17 +50,17 @@ class Measurement:
 
     @property
     def max_kl(self) -> float:
-        """Of any position."""
+        """Largest KL of a position."""
         return _largest([text.max_kl for text in self.texts])
 
     @property
     def mean_kl(self) -> float:
-        """Over all positions."""
+        """Mean KL over all positions."""
         return self._mean(lambda text: text.mean_kl)
 
     @property
     def reference_perplexity(self) -> float:
-        """Of prompts and replies, each text's first id left out."""
+        """Perplexity of prompts and replies, each text's first id left out."""
         return self._perplexity(lambda text: text.reference_loss)
 
     @property
@@ -87,11 +87,11 @@ class Measurement:
     @property
     def worst_part(self) -> PartAgreement:
         """The part with the largest error."""
-        return worst(self.parts)
+        return find_worst_part(self.parts)
 
     def failures(self, limits: Limits) -> Iterator[str]:
-        """Each limit that is broken, in words, the first part first; NaN breaks any."""
-        bad = [part for part in self.parts if not part_is_good(part, limits)]
+        """Yield each limit that is broken, in words, the first part first; NaN breaks any."""
+        bad = [part for part in self.parts if not is_good_part(part, limits)]
         if bad:
             more = f" ({len(bad)} of {len(self.parts)} parts are off)" if len(bad) > 1 else ""
             yield (
@@ -123,8 +123,8 @@ class Measurement:
         return math.exp(min(total / predicted, 700.0)) if predicted else 1.0
 
 
-def part_is_good(part: PartAgreement, limits: Limits) -> bool:
-    """Whether neither of its numbers is over the limit; NaN is."""
+def is_good_part(part: PartAgreement, limits: Limits) -> bool:
+    """Return whether neither of its numbers is over the limit; NaN is."""
     return part.error <= limits.part_error and abs(part.gain - 1) <= limits.part_gain
 
 
@@ -133,7 +133,7 @@ def _largest(values: list[float]) -> float:
 
 
 def to_json(measurement: Measurement, limits: Limits, failures: list[str]) -> dict[str, Any]:
-    """The document that `llmjp verify --json` prints."""
+    """Return the document that `llmjp verify --json` prints."""
     m = measurement
     document = {
         "verdict": "fail" if failures else "pass",
@@ -158,18 +158,18 @@ def to_json(measurement: Measurement, limits: Limits, failures: list[str]) -> di
         "ranges": [asdict(found) for found in m.ranges],
         "prompts": [asdict(text) for text in m.texts],
     }
-    return {key: _finite(value) for key, value in document.items()}
+    return {key: _replace_non_finite(value) for key, value in document.items()}
 
 
-def _finite(value: Any) -> Any:
-    """The value with null for NaN and infinity, which JSON does not have."""
+def _replace_non_finite(value: Any) -> Any:
+    """Return the value with null for NaN and infinity, which JSON does not have."""
     match value:
         case float() if not math.isfinite(value):
             return None
         case dict():
-            return {key: _finite(part) for key, part in value.items()}
+            return {key: _replace_non_finite(part) for key, part in value.items()}
         case list():
-            return [_finite(part) for part in value]
+            return [_replace_non_finite(part) for part in value]
         case _:
             return value
 

@@ -1,4 +1,4 @@
-"""Both models over the same texts, layer by layer: what `llmjp verify` does.
+"""The comparison of `llmjp verify`: both models over the same texts, layer by layer.
 
 Memory is bounded by one layer of each model in float32, the vocabulary's tables and the hidden
 states, whatever the model's size: neither model is ever held whole. First the reference continues
@@ -20,11 +20,11 @@ from llmjp_runtime.executor.torch.kv_cache import KVCache
 from llmjp_runtime.executor.torch.loader import WeightLoader, resolve_device
 from llmjp_runtime.executor.torch.model import build_rotary_table, normalize, select_rotary
 from llmjp_runtime.verify.agreement import PartAgreement, Positions, TextAgreement, TokenErrors
-from llmjp_runtime.verify.generation import continued
+from llmjp_runtime.verify.generation import continue_greedily
 from llmjp_runtime.verify.limits import Precision
 from llmjp_runtime.verify.memory import POSITIONS, require_room
 from llmjp_runtime.verify.prompts import check_prompts
-from llmjp_runtime.verify.ranges import WatchedCache, filled_ranges, watched
+from llmjp_runtime.verify.ranges import WatchedCache, iterate_filled_ranges, watch_layer
 from llmjp_runtime.verify.reference import Reference, new_history
 from llmjp_runtime.verify.reference_config import require_same_model
 from llmjp_runtime.verify.reference_files import ReferenceFiles
@@ -59,7 +59,7 @@ def measure(
     device: str = "auto",
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Measurement:
-    """How far a checkpoint is from the model it was made of.
+    """Measure how far a checkpoint is from the model it was made from.
 
     Args:
         checkpoint: folder with config.json and rank{N}.safetensors.
@@ -89,7 +89,7 @@ def measure(
     sweeps = max_tokens - 1
     counter = _Counter(config.num_hidden_layers * (sweeps + _COMPARED), on_progress)
     model = Reference(theirs, place)
-    texts = continued(
+    texts = continue_greedily(
         model,
         prompts,
         max_tokens=max_tokens,
@@ -97,7 +97,7 @@ def measure(
         on_layer=counter.add,
     )
     counter.go_to(config.num_hidden_layers * sweeps)
-    return _compared(weights, model, texts, counter)
+    return _compare_models(weights, model, texts, counter)
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ class _Counter:
 
 
 @torch.inference_mode()
-def _compared(
+def _compare_models(
     weights: WeightLoader, reference: Reference, texts: Sequence[Text], counter: _Counter
 ) -> Measurement:
     config = weights.checkpoint.config
@@ -129,9 +129,9 @@ def _compared(
         found, filled, theirs = runner.compare(f"layer {index}", layer, expected, theirs)
         parts += found
         ranges += filled
-        ours = runner.through(layer, ours)
+        ours = runner.run_layer(layer, ours)
         counter.add(_COMPARED)
-    agreements, head = _heads(weights, reference, texts, (ours, theirs))
+    agreements, head = _compare_heads(weights, reference, texts, (ours, theirs))
     return Measurement(
         precision=Precision.of(config, reference.files.dtypes),
         parts=(*parts, head),
@@ -140,10 +140,10 @@ def _compared(
     )
 
 
-def _heads(
+def _compare_heads(
     weights: WeightLoader, reference: Reference, texts: Sequence[Text], hidden: Hidden
 ) -> tuple[list[TextAgreement], PartAgreement]:
-    """A few positions at a time: logits are the largest tensors of all."""
+    """Compare output layers, a few positions at a time: logits are the largest tensors of all."""
     theirs, final_norm, lm_head = (
         reference.head(),
         weights.load_final_norm(),
@@ -176,7 +176,7 @@ class _Runner:
     step: Batch
     """Every text is one piece of a prompt."""
     cache: KVCache
-    """Of one layer; every layer overwrites it."""
+    """Cache of one layer; every layer overwrites it."""
     rotary: Rotary
 
     @classmethod
@@ -201,16 +201,16 @@ class _Runner:
     def attend(self, layer: Layer, x: torch.Tensor, cache: LayerCache) -> torch.Tensor:
         return layer.attend(x, self.step, cache, rotary=self.rotary, config=self.config)
 
-    def through(self, layer: Layer, x: torch.Tensor) -> torch.Tensor:
-        """The whole layer, on the checkpoint's own hidden states."""
+    def run_layer(self, layer: Layer, x: torch.Tensor) -> torch.Tensor:
+        """Run the whole layer on the checkpoint's own hidden states."""
         x = x + self.attend(layer, x, self.cache.view_layer(0, layer.kv_scale))
         return x + layer.feed_forward(x, self.config)
 
     def compare(
         self, name: str, layer: Layer, expected: ReferenceLayer, x: torch.Tensor
     ) -> tuple[list[PartAgreement], list[FilledRange], torch.Tensor]:
-        """Both halves of a layer on the reference's hidden states, and what follows from them."""
-        layer = watched(layer)
+        """Compare both halves of a layer on the reference's hidden states, and return its own."""
+        layer = watch_layer(layer)
         cache = WatchedCache(self.cache.keys[0], self.cache.values[0], layer.kv_scale)
         wanted = expected.attend(x, self.lengths, [new_history() for _ in self.lengths])
         errors = TokenErrors.of(self.attend(layer, x, cache), wanted)
@@ -219,4 +219,4 @@ class _Runner:
         wanted = expected.feed_forward(x)
         errors = TokenErrors.of(layer.feed_forward(x, self.config), wanted)
         mlp = PartAgreement.of(f"{name} mlp", errors)
-        return [attention, mlp], list(filled_ranges(name, layer, cache)), x + wanted
+        return [attention, mlp], list(iterate_filled_ranges(name, layer, cache)), x + wanted

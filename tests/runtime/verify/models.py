@@ -14,7 +14,7 @@ from llmjp_builder.contracts.spec import LayoutOptions
 from llmjp_builder.convert.conversion import convert_checkpoint, prepare_ranks
 from llmjp_builder.progress import Reporter
 from llmjp_runtime.text.tokenizer import TextTokenizer
-from llmjp_runtime.verify.prompts import BUILT_IN, encoded
+from llmjp_runtime.verify.prompts import BUILT_IN, encode_prompts
 from tests.runtime.executor.torch.checkpoints import random_llama
 from tests.runtime.executor.torch.fp8_reference import fp8_checkpoint, input_amax
 from tests.runtime.executor.torch.running import prompts
@@ -53,7 +53,7 @@ class Pair:
 
 def tiny_pair(folder: Path) -> Pair:
     tokenizer = TextTokenizer.load(TINY)
-    return _pair(folder, TINY, encoded(BUILT_IN[:4], tokenizer))
+    return _pair(folder, TINY, encode_prompts(BUILT_IN[:4], tokenizer))
 
 
 def random_pair(folder: Path) -> Pair:

@@ -14,7 +14,7 @@ from llmjp_runtime.verify.agreement import (
     Positions,
     TextAgreement,
     TokenErrors,
-    worst,
+    find_worst_part,
 )
 
 
@@ -45,7 +45,7 @@ def test_nan_is_the_worst_of_all() -> None:
     good, bad = part([[1.0]], [[1.0]]), part([[math.nan], [1.0], [1.0]], [[1.0], [1.0], [1.0]])
     assert math.isnan(bad.error)
     assert math.isnan(bad.gain)
-    assert worst([good, bad, part([[9.0]], [[1.0]])]) is bad
+    assert find_worst_part([good, bad, part([[9.0]], [[1.0]])]) is bad
 
 
 def agreement(ours: torch.Tensor, reference: torch.Tensor, num_prompt: int) -> TextAgreement:

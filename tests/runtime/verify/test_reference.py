@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from llmjp_runtime.verify.generation import continued
+from llmjp_runtime.verify.generation import continue_greedily
 from llmjp_runtime.verify.reference import Reference, new_history
 from llmjp_runtime.verify.reference_files import ReferenceFiles
 from tests.runtime.executor.torch.running import transformers_greedy
@@ -41,7 +41,7 @@ def assert_is_transformers(folder: Path, *, num_new: int = 0) -> None:
         scale = max(1.0, float(expected.std()))
         torch.testing.assert_close(found, expected, atol=2e-5 * scale, rtol=1e-5)
     calls: list[None] = []
-    got = continued(
+    got = continue_greedily(
         reference,
         texts,
         max_tokens=num_new + 1,
@@ -82,7 +82,9 @@ def test_a_reply_ends_at_an_end_id(tmp_path: Path) -> None:
     texts = random_prompts(4, 211)
 
     def replies(end_ids: frozenset[int]) -> list[tuple[int, ...]]:
-        got = continued(reference, texts, max_tokens=9, end_ids=end_ids, on_layer=lambda: None)
+        got = continue_greedily(
+            reference, texts, max_tokens=9, end_ids=end_ids, on_layer=lambda: None
+        )
         return [text.ids[text.num_prompt :] for text in got]
 
     free = replies(frozenset())
