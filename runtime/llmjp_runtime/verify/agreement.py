@@ -73,7 +73,7 @@ class Positions:
     mean_error: torch.Tensor
     """Largest absolute error."""
     variance: torch.Tensor
-    """Of the reference's logits."""
+    """Standard deviation of the reference's logits."""
     kl: torch.Tensor
     reference_loss: torch.Tensor
     checkpoint_loss: torch.Tensor
@@ -129,7 +129,7 @@ class TextAgreement:
     num_tokens: int
     """After each there are logits."""
     max_error: float
-    """Of logits, absolute; NaN where anything is."""
+    """Absolute error of logits; NaN where anything is."""
     mean_error: float
     spread: float
     """Standard deviation of the reference's logits around each position's mean."""
