@@ -71,9 +71,9 @@ class Positions:
 
     max_error: torch.Tensor
     mean_error: torch.Tensor
-    """Largest absolute error."""
+    """Absolute errors of a position's logits."""
     variance: torch.Tensor
-    """Standard deviation of the reference's logits."""
+    """Variance of the reference's logits."""
     kl: torch.Tensor
     reference_loss: torch.Tensor
     checkpoint_loss: torch.Tensor
@@ -129,7 +129,7 @@ class TextAgreement:
     num_tokens: int
     """After each there are logits."""
     max_error: float
-    """Absolute error of logits; NaN where anything is."""
+    """Largest absolute error of the logits; NaN where anything is."""
     mean_error: float
     spread: float
     """Standard deviation of the reference's logits around each position's mean."""
