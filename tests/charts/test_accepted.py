@@ -31,7 +31,7 @@ def administrator(chart_plane: Cluster) -> Iterator[Kubectl]:
     for name in NAMESPACES:
         kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield kubectl
-    kubectl("delete", "namespace", *NAMESPACES, "--wait=false")
+    kubectl("delete", "namespace", *NAMESPACES, "--wait=false", "--ignore-not-found")
 
 
 def taken(administrator: Kubectl, objects: list[Object]) -> str:

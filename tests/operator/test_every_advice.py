@@ -226,7 +226,7 @@ def test_the_advice_leads_to_serving(reason: str) -> None:
     if case.prepare is not None:
         case.prepare(simulation)
     simulation.run_for(60)
-    said = {c.reason: c.message for c in simulation.status.conditions}
+    said = {c.reason: simulation.message(c.type) for c in simulation.status.conditions}
     assert reason in said, said
     assert case.words in said[reason]
     case.follow(simulation)
