@@ -114,7 +114,7 @@ class FrontService:
             key=key,
             responder=responder,
             assembler=ReplyAssembler(
-                self._tokenizer.create_detokenizer(), build_stop_matcher(request)
+                self._tokenizer.create_detokenizer(prompt_ids), build_stop_matcher(request)
             ),
             num_input_tokens=len(prompt_ids),
             stream=request.stream,

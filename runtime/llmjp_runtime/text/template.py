@@ -14,19 +14,19 @@ never rendered differently in silence.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Never
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from llmjp_runtime.text.errors import InvalidMessages, UnusableTokenizer
 from llmjp_runtime.text.messages import Message
+from llmjp_runtime.text.template_environment import RefusedByTemplate, build_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _PRIVATE_USE = range(0xF0000, 0xFFFFE)
 """Supplementary private use area A: never assigned, far from what fonts use."""
@@ -45,18 +45,21 @@ class ChatTemplate:
     """One compiled template. Thread-safe."""
 
     def __init__(
-        self, source: str, named_tokens: Mapping[str, str], control: re.Pattern[str]
+        self,
+        source: str,
+        named_tokens: Mapping[str, str],
+        list_control: Callable[[str], Sequence[int]],
     ) -> None:
-        """Compile; `control` finds control tokens.
+        """Compile; `list_control` returns the control tokens of a text, in order.
 
         Raises:
             UnusableTokenizer: the template is not valid Jinja.
         """
         self._source = source
         self._named_tokens = dict(named_tokens)
-        self._control = control
+        self._list_control = list_control
         try:
-            self._template = _build_environment().from_string(source)
+            self._template = build_environment().from_string(source)
         except jinja2.TemplateError as exc:
             raise UnusableTokenizer(f"chat template: not valid Jinja ({exc})") from exc
         self.ignores_system_content = self._ignores_system_content()
@@ -75,21 +78,24 @@ class ChatTemplate:
         if self.ignores_system_content and messages[0].role != "system":
             messages = (Message("system", ""), *messages)
         opening, closing = self._choose_marks(messages)
-        plain = self._render(messages)
-        parts = _split_marked(self._render(messages, opening, closing), opening, closing)
+        now = _read_clock()
+        plain = self._render(messages, now)
+        parts = _split_marked(self._render(messages, now, opening, closing), opening, closing)
         if "".join(part.text for part in parts) == plain:
             return parts
-        if not any(self._control.search(message.content) for message in messages):
+        if not any(self._list_control(message.content) for message in messages):
             template_text = (part.text for part in parts if not part.literal)
-            own = [token for text in template_text for token in self._control.findall(text)]
-            if own == self._control.findall(plain):
+            own = [token for text in template_text for token in self._list_control(text)]
+            if own == list(self._list_control(plain)):
                 return (PromptPart(plain, literal=False),)
         raise InvalidMessages(
             "messages: the checkpoint's chat template rewrites these contents, so control tokens "
             "such as <s> in them could not be kept as text: remove them"
         )
 
-    def _render(self, messages: Sequence[Message], opening: str = "", closing: str = "") -> str:
+    def _render(
+        self, messages: Sequence[Message], now: datetime, opening: str = "", closing: str = ""
+    ) -> str:
         """Render; an empty content stays empty, since templates ask whether there is any."""
         turns = [
             {"role": m.role, "content": f"{opening}{m.content}{closing}" if m.content else ""}
@@ -102,7 +108,12 @@ class ChatTemplate:
                 tools=None,
                 documents=None,
                 add_generation_prompt=True,
+                strftime_now=now.strftime,
             )
+        except RefusedByTemplate as exc:
+            raise InvalidMessages(
+                f"messages: refused by the checkpoint's chat template{self._quote(exc, messages)}"
+            ) from exc
         except (
             jinja2.TemplateError,
             ArithmeticError,
@@ -111,11 +122,17 @@ class ChatTemplate:
             TypeError,
             ValueError,
         ) as exc:
-            # A template's own words may quote a content, so they are not passed on.
             raise InvalidMessages(
-                "messages: refused by the checkpoint's chat template "
-                "(roles may have to alternate, or a system message may not be allowed)"
+                "messages: the checkpoint's chat template cannot render these roles and contents "
+                f"({type(exc).__name__})"
             ) from exc
+
+    def _quote(self, refusal: RefusedByTemplate, messages: Sequence[Message]) -> str:
+        """Return the template's own words; others where they may quote a content."""
+        words = str(refusal)
+        if words in self._source and not any(words in message.content for message in messages):
+            return f": {words}"
+        return " (roles may have to alternate, or a system message may not be allowed)"
 
     def _choose_marks(self, messages: Sequence[Message]) -> tuple[str, str]:
         """Choose two private-use characters that neither the template nor a message has."""
@@ -127,32 +144,19 @@ class ChatTemplate:
         return first, second
 
     def _ignores_system_content(self) -> bool:
-        user = Message("user", "x")
+        user, now = Message("user", "x"), _read_clock()
         try:
-            one, other = (self._render((Message("system", c), user)) for c in ("a 1", "bcd23"))
-            return one == other != self._render((user,))
+            one, other = (self._render((Message("system", c), user), now) for c in ("a 1", "bcd23"))
+            return one == other != self._render((user,), now)
         except InvalidMessages:
             return False
+
+
+def _read_clock() -> datetime:
+    return datetime.now()  # noqa: DTZ005  local time, as in transformers
 
 
 def _split_marked(marked: str, opening: str, closing: str) -> tuple[PromptPart, ...]:
     """Split at marks; unpaired ones stay in the text, so that it differs from the plain one."""
     runs = re.split(f"{opening}([^{opening}{closing}]*){closing}", marked)
     return tuple(PromptPart(run, literal=index % 2 == 1) for index, run in enumerate(runs) if run)
-
-
-def _build_environment() -> ImmutableSandboxedEnvironment:
-    """Build what templates rely on, as in transformers (utils/chat_template_utils.py)."""
-
-    def raise_exception(message: str) -> Never:
-        raise jinja2.TemplateError(message)
-
-    def tojson(value: object, indent: int | None = None) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["raise_exception"] = raise_exception
-    environment.filters["tojson"] = tojson
-    return environment

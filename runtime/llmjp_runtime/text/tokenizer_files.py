@@ -23,8 +23,10 @@ class TokenizerFiles:
     """tokenizer.json."""
     named_tokens: Mapping[str, str]
     """`bos_token`, `eos_token`, ... to the token's text; also variables of the chat template."""
-    puts_bos_first: bool
-    """`add_bos_token`; True where the files are silent."""
+    declared_tokens: Mapping[int, Object]
+    """`added_tokens_decoder` of tokenizer_config.json: content and flags by id."""
+    extra_tokens: tuple[str, ...]
+    """Further special tokens, by their text."""
     chat_template: str | None
     generation_eos: tuple[int, ...] | None
     """`eos_token_id` of generation_config.json, which may be a list; None where it says nothing."""
@@ -40,14 +42,16 @@ def read_tokenizer_files(folder: Path) -> TokenizerFiles:
         raise UnusableTokenizer(
             f"{folder / 'tokenizer.json'}: missing; expected the tokenizer's files"
         )
-    config = _read_json_object(folder / "tokenizer_config.json")
-    named = _parse_named_tokens(
-        _read_json_object(folder / "special_tokens_map.json")
-    ) | _parse_named_tokens(config)
+    config_path = folder / "tokenizer_config.json"
+    config = _read_json_object(config_path)
+    named = _parse_named_tokens(config)
+    if "added_tokens_decoder" not in config:  # as in transformers: the older file counts, and wins
+        named |= _parse_named_tokens(_read_json_object(folder / "special_tokens_map.json"))
     return TokenizerFiles(
         pipeline=_read_json_object(folder / "tokenizer.json"),
         named_tokens=named,
-        puts_bos_first=config.get("add_bos_token") is not False,
+        declared_tokens=_parse_declared_tokens(config_path, config),
+        extra_tokens=_parse_extra_tokens(config),
         chat_template=_read_chat_template(folder, config),
         generation_eos=_read_generation_eos(folder / "generation_config.json"),
     )
@@ -84,6 +88,29 @@ def _parse_named_tokens(config: Object) -> dict[str, str]:
         if name.endswith("_token") and isinstance(content, str):
             tokens[name] = content
     return tokens
+
+
+def _parse_declared_tokens(path: Path, config: Object) -> dict[int, Object]:
+    match config.get("added_tokens_decoder", {}):
+        case dict() as declared if all(
+            token_id.isdecimal()
+            and isinstance(token, dict)
+            and isinstance(token.get("content"), str)
+            for token_id, token in declared.items()
+        ):
+            return {int(token_id): token for token_id, token in declared.items()}
+        case _:
+            raise UnusableTokenizer(
+                f"{path}: added_tokens_decoder must map ids to objects with the token as content"
+            )
+
+
+def _parse_extra_tokens(config: Object) -> tuple[str, ...]:
+    """Parse the list under its newer or older name."""
+    value = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
+    tokens = value.values() if isinstance(value, dict) else value
+    contents = (t.get("content") if isinstance(t, dict) else t for t in tokens)
+    return tuple(content for content in contents if isinstance(content, str))
 
 
 def _read_chat_template(folder: Path, config: Object) -> str | None:

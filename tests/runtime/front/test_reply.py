@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from llmjp_runtime.executor.protocol import FinishReason, TokenEvent
 from llmjp_runtime.front.reply import ReplyAssembler, ReplyPart
 from llmjp_runtime.text.detokenizer import Detokenizer
+from llmjp_runtime.text.pipeline import DecodingRules
 from llmjp_runtime.text.stop_strings import StopMatcher
 from tests.runtime.text.texts import chunks, cuts
 
@@ -15,7 +16,7 @@ BYTES = [bytes([byte]) for byte in range(256)]
 
 def assembler(*stops: str) -> ReplyAssembler:
     """Ids are bytes."""
-    return ReplyAssembler(Detokenizer(BYTES, strip_leading_space=True), StopMatcher(stops))
+    return ReplyAssembler(Detokenizer(BYTES, DecodingRules(strips_space=True)), StopMatcher(stops))
 
 
 def events(

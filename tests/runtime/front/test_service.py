@@ -54,8 +54,9 @@ class Bench:
         return responder
 
     def ids(self, text: str) -> list[int]:
-        """Ids of a reply with this text."""
-        return self.tokenizer.encode_prompt(text)[1:]
+        """Ids of a reply with this text, as it continues a prompt."""
+        opening = self.tokenizer.encode_prompt("\n")
+        return self.tokenizer.encode_prompt("\n" + text)[len(opening) :]
 
     def reply(self, key: str, text: str, reason: FinishReason = FinishReason.STOP) -> None:
         """One event a token, then the end."""
@@ -104,6 +105,17 @@ def test_an_unstreamed_reply_is_one_response(bench: Bench) -> None:
     responder.wait()
     assert len(responder.sent) == 1
     assert responder.text() == REPLY
+
+
+@pytest.mark.parametrize("reply", [" the sea.", "    return x + 1", " 海。"])
+def test_a_reply_keeps_its_leading_spaces(bench: Bench, reply: str) -> None:
+    alone = bench.ask(text_input="I like")
+    whole = bench.ask(text_input="I like", exclude_input_in_output=False)
+    for key in ("r1", "r2"):
+        bench.reply(key, reply)
+    alone.wait()
+    whole.wait()
+    assert (alone.text(), whole.text()) == (reply, f"I like{reply}")
 
 
 def test_the_prompt_comes_first_where_it_is_wanted(bench: Bench) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from tokenizers import Tokenizer
 
 from llmjp_runtime.text.detokenizer import Detokenizer
+from llmjp_runtime.text.pipeline import DecodingRules
 from tests.runtime.text.small_tokenizer import BEGIN, END, TURN, byte_id
 from tests.runtime.text.texts import TEXTS, chunks, cuts, texts
 
@@ -101,4 +102,5 @@ def test_an_added_token_that_is_not_special_has_text(small: TextTokenizer) -> No
 
 
 def test_a_tokenizer_without_the_stripping_step_keeps_the_space() -> None:
-    assert Detokenizer(["▁a".encode()], strip_leading_space=False).feed((0,)) == " a"
+    rules = DecodingRules(spells_spaces=True, spells_spaces_in_bytes=True)
+    assert Detokenizer(["▁a".encode()], rules).feed((0,)) == " a"

@@ -91,7 +91,7 @@ def test_control_tokens_in_contents_stay_text(content: str, real: TextTokenizer)
 
 
 def rendered(source: str, *contents: str) -> tuple[PromptPart, ...]:
-    template = ChatTemplate(source, NAMED, CONTROL)
+    template = ChatTemplate(source, NAMED, lambda text: [*map(len, CONTROL.findall(text))])
     return template.render_parts(conversation(*contents, system=None))
 
 
@@ -179,11 +179,17 @@ def test_contents_that_hold_every_mark_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "source",
-    ["{{ raise_exception('no: ' + messages[0].content) }}", "{{ messages[0].content + 1 }}"],
+    ("source", "says"),
+    [
+        ("{{ raise_exception('no: ' + messages[0].content) }}", "roles may have to alternate"),
+        ("{{ raise_exception(messages[0].content) }}{# ひみつ #}", "roles may have to alternate"),
+        ("{{ raise_exception('Roles must alternate') }}", "template: Roles must alternate$"),
+        ("{{ messages[0].content + 1 }}", r"cannot render .* \(TypeError\)"),
+        ("{{ tool_calls.first }}", r"cannot render .* \(UndefinedError\)"),
+    ],
 )
-def test_a_template_that_refuses_is_not_quoted(source: str) -> None:
-    with pytest.raises(InvalidMessages, match="refused by the checkpoint") as caught:
+def test_a_template_that_refuses_is_quoted_without_the_content(source: str, says: str) -> None:
+    with pytest.raises(InvalidMessages, match=says) as caught:
         rendered(source, "ひみつ")
     assert "ひみつ" not in str(caught.value)
 

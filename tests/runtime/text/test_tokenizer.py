@@ -15,7 +15,7 @@ from llmjp_runtime.text.messages import Message
 from llmjp_runtime.text.tokenizer import TextTokenizer
 from tests.runtime.text import small_tokenizer
 from tests.runtime.text.small_tokenizer import BEGIN, END, PAD, TURN, byte_id
-from tests.runtime.text.texts import TEXTS, texts
+from tests.runtime.text.texts import texts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +62,22 @@ def test_a_named_token_is_control_even_where_tokenizer_json_does_not_add_it(tmp_
     assert tokenizer.decode([END]) == ""
 
 
+def test_tokens_that_only_the_config_declares_are_added(tmp_path: Path) -> None:
+    """Under the ids that it gives them; further special tokens lose their text."""
+    pipeline = small_tokenizer.pipeline()
+    pipeline["added_tokens"] = [t for t in pipeline["added_tokens"] if t["content"] != "<turn>"]
+    declared = {"275": {"content": "<new>", "special": False, "normalized": False, "lstrip": True}}
+    config = small_tokenizer.config() | {
+        "added_tokens_decoder": declared,
+        "extra_special_tokens": ["<turn>"],
+    }
+    small_tokenizer.write(tmp_path, tokenizer=pipeline, tokenizer_config=config)
+    tokenizer = TextTokenizer.load(tmp_path)
+    ids = tokenizer.encode_prompt("a <new><turn>a")
+    assert ids[1:3] == [275, TURN]
+    assert tokenizer.decode(ids) == "a<new> a"
+
+
 # Raw prompts
 
 
@@ -73,19 +89,18 @@ def test_control_tokens_in_a_prompt_are_parsed(real: TextTokenizer) -> None:
     assert real.encode_prompt("あ</s>い") == [1, 39161, 2, *real.encode_prompt("い")[1:]]
 
 
-def test_a_tokenizer_that_says_so_puts_no_bos(tmp_path: Path) -> None:
-    config = small_tokenizer.config() | {"add_bos_token": False}
+@pytest.mark.parametrize("says", [True, False, None])
+def test_tokenizer_json_decides_whether_a_prompt_begins_with_bos(
+    tmp_path: Path, says: bool | None
+) -> None:
+    """As in transformers, which ignores `add_bos_token` beside a tokenizer.json."""
+    config = small_tokenizer.config() | {"add_bos_token": says}
     tokenizer = TextTokenizer.load(small_tokenizer.write(tmp_path, tokenizer_config=config))
     assert BEGIN not in tokenizer.encode_prompt("a")
 
 
 def test_the_files_truncation_is_off(small: TextTokenizer) -> None:
     assert small.decode(small.encode_prompt("日本の" * 50)) == "日本の" * 50
-
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_prompt_ids_are_those_of_transformers(text: str, real: TextTokenizer, hf: Any) -> None:
-    assert real.encode_prompt(text) == hf(text)["input_ids"]
 
 
 # Words
@@ -168,10 +183,8 @@ def _pipeline(**changes: object) -> Object:
     return small_tokenizer.pipeline() | changes
 
 
-def _added(**flags: bool) -> Object:
-    pipeline = small_tokenizer.pipeline()
-    pipeline["added_tokens"][0] |= flags
-    return pipeline
+def _decoder(*kinds: str) -> Object:
+    return _pipeline(decoder={"type": "Sequence", "decoders": [{"type": kind} for kind in kinds]})
 
 
 def _without_byte() -> Object:
@@ -193,14 +206,28 @@ def _without_byte() -> Object:
         (
             {"tokenizer": _pipeline(decoder=None)},
             UnsupportedTokenizer,
-            "decoder has no ByteFallback",
+            r"decoder \[\] is not supported; expected ByteLevel",
         ),
         (
-            {"tokenizer": _pipeline(decoder={"type": "ByteLevel"})},
+            {"tokenizer": _pipeline(decoder={"type": "WordPiece", "prefix": "#", "cleanup": True})},
             UnsupportedTokenizer,
-            "decoder step 'ByteLevel'",
+            r"decoder \[WordPiece\] is not supported; expected ByteLevel",
         ),
-        ({"tokenizer": _added(lstrip=True)}, UnsupportedTokenizer, "added token '<pad>' has"),
+        (
+            {"tokenizer": _decoder("Fuse", "ByteFallback")},
+            UnsupportedTokenizer,
+            r"decoder \[Fuse, ByteFallback\] is not supported",
+        ),
+        (
+            {"tokenizer_config": {"added_tokens_decoder": ["<end>"]}},
+            UnusableTokenizer,
+            "tokenizer_config.json: added_tokens_decoder must map ids",
+        ),
+        (
+            {"tokenizer_config": {"added_tokens_decoder": {"5": {"content": "<new>"}}}},
+            UnusableTokenizer,
+            "added_tokens_decoder has '<new>' as 5, tokenizer.json makes it 275",
+        ),
         ({"tokenizer": _without_byte()}, UnsupportedTokenizer, "255 of 256 byte tokens"),
         (
             {"tokenizer_config": {"bos_token": "<no>"}},
