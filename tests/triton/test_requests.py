@@ -83,6 +83,23 @@ def test_stop_strings_end_the_reply(client: Client) -> None:
     assert cut.finish_reason == "stop"
 
 
+@pytest.mark.parametrize("model", ["llmjp", "ensemble"])
+def test_a_special_token_ends_the_reply(server: TritonServer, model: str) -> None:
+    """It has no text, so only its id can: here the one that a bias makes the model choose."""
+    responses = raw(
+        server,
+        model,
+        text_input="日本".encode(),
+        stop_words=b"<EOD|LLM-jp>",
+        embedding_bias_words=b"<EOD|LLM-jp>",
+        embedding_bias_weights=1000.0,
+        exclude_input_in_output=True,
+        max_tokens=8,
+    )
+    assert text(responses) == ""
+    assert outputs(responses[-1])["finish_reason"][4:] == b"stop"
+
+
 def test_bad_words_are_never_completed(client: Client) -> None:
     with client.stream(QUESTION, **GREEDY) as stream:
         first = next(iter(stream)).text

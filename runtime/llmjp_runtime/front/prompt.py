@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from llmjp_runtime.front.request import InvalidArgument
 from llmjp_runtime.text.errors import InvalidText
 from llmjp_runtime.text.messages import decode_utf8, parse_messages
-from llmjp_runtime.text.stop_strings import StopMatcher
+from llmjp_runtime.text.stop_strings import StopMatcher, check_stop_length
 
 if TYPE_CHECKING:
     from llmjp_runtime.executor.protocol import ExecutorLimits
@@ -67,17 +67,21 @@ def _build_length_error(found: str, limits: ExecutorLimits) -> InvalidArgument:
     )
 
 
-def build_stop_matcher(request: ClientRequest) -> StopMatcher:
-    """Build a fresh matcher of the stop strings.
+def build_stop_matcher(
+    request: ClientRequest, tokenizer: TextTokenizer
+) -> tuple[StopMatcher, dict[int, str]]:
+    """Build a fresh matcher of the stop strings; return it and the marks of special tokens by id.
 
     Raises:
         RequestError: not UTF-8, too many or too long.
     """
     words = [_decode("stop_words", word) for word in request.stop_words]
     try:
-        return StopMatcher(words)
+        check_stop_length(words)
+        marked, marks = tokenizer.mark_special_tokens(words)
     except InvalidText as exc:
         raise InvalidArgument(str(exc)) from exc
+    return StopMatcher(words, marked), marks
 
 
 def encode_bad_words(

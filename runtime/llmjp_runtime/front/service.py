@@ -109,13 +109,12 @@ class FrontService:
     ) -> None:
         self._refuse_missing_features(request)
         prompt_ids = build_prompt(request, self._tokenizer, self._executor.limits)
+        stops, marks = build_stop_matcher(request, self._tokenizer)
         key = f"r{next(self._numbers)}"
         stream = ResponseStream(
             key=key,
             responder=responder,
-            assembler=ReplyAssembler(
-                self._tokenizer.create_detokenizer(prompt_ids), build_stop_matcher(request)
-            ),
+            assembler=ReplyAssembler(self._tokenizer.create_detokenizer(prompt_ids, marks), stops),
             num_input_tokens=len(prompt_ids),
             stream=request.stream,
             interval_s=self._settings.response_interval_ms / 1e3,

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from tokenizers import AddedToken, Tokenizer
 
-from llmjp_runtime.text.errors import UnusableTokenizer
+from llmjp_runtime.text.errors import InvalidStops, UnusableTokenizer
 from llmjp_runtime.text.pieces import spell
+from llmjp_runtime.text.stop_strings import MARKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -141,7 +142,8 @@ class AddedTokens:
         gives them good scores finds them in plain text; they are then spelled out.
         """
         text = "".join(
-            part.text if part.literal else self._put_aliases(part.text) for part in parts
+            part.text if part.literal else self._replace_tokens(part.text, self._aliases)
+            for part in parts
         )
         encoding = self._literal.encode(text, add_special_tokens=False)
         ids: list[int] = []
@@ -154,12 +156,26 @@ class AddedTokens:
                 ids.append(token_id)
         return ids
 
-    def _put_aliases(self, text: str) -> str:
+    def put_marks(self, text: str, marks: dict[int, str]) -> str:
+        """Return the text with a mark for each special token in it; new ones join `marks`.
+
+        Raises:
+            InvalidStops: there are no more marks.
+        """
+        for token_id in self.list_control(text):
+            if token_id in self.special_ids and token_id not in marks:
+                if len(marks) == len(MARKS):
+                    raise InvalidStops(f"stop_words: more than {len(MARKS)} special tokens")
+                marks[token_id] = chr(MARKS[len(marks)])
+        return self._replace_tokens(text, marks)
+
+    def _replace_tokens(self, text: str, replacements: Mapping[int, str]) -> str:
         encoding = self._parsing.encode(text, add_special_tokens=False)
         result, done = [], 0
         for token_id, begin, end in self._find_tokens(encoding, text):
-            result += [text[done:begin], self._aliases[token_id]]
-            done = end
+            if token_id in replacements:
+                result += [text[done:begin], replacements[token_id]]
+                done = end
         return "".join([*result, text[done:]])
 
     def _find_tokens(self, encoding: Encoding, text: str) -> Iterator[tuple[int, int, int]]:

@@ -120,6 +120,19 @@ class TextTokenizer:
             spellings.append(after_newline[len(newline) :])
         return tuple(dict.fromkeys(tuple(ids) for ids in spellings if ids))
 
+    def mark_special_tokens(self, words: Iterable[str]) -> tuple[list[str], dict[int, str]]:
+        """Return the words that hold special tokens, with marks for them, and the marks by id.
+
+        Special tokens have no text: stop strings find them in a reply by their marks only, so give
+        both to `StopMatcher` and `create_detokenizer`.
+
+        Raises:
+            InvalidStops: more special tokens than there are marks.
+        """
+        marks: dict[int, str] = {}
+        marked = [(word, self._added.put_marks(word, marks)) for word in words]
+        return [new for word, new in marked if new != word], marks
+
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Encode a conversation up to the reply; control tokens in contents stay text.
 

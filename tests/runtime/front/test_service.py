@@ -177,6 +177,28 @@ def test_a_stop_string_ends_reply_and_request(bench: Bench) -> None:
     bench.executor.wait_cancelled("r1")
 
 
+@pytest.mark.parametrize("stop", ["<EOD|LLM-jp>", "。<EOD|LLM-jp>", "<EOD|LLM-jp>\n", "</s>"])
+def test_special_tokens_are_stop_strings(bench: Bench, stop: str) -> None:
+    """Though they have no text; the rest of a stop string is text, as everywhere."""
+    responder = bench.ask(text_input="首都は", stop_words=["九", stop], end_id=999)
+    (token,) = {7, 2} & {*bench.tokenizer.encode_prompt(stop)[1:]}
+    ids = [*bench.ids("東京。"), token, *bench.ids("\n続き")]
+    for count, token_id in enumerate(ids, 1):
+        bench.executor.event("r1", token_id, num_generated=count)
+    responder.wait()
+    assert responder.text() == "東京。".removesuffix(stop[:1])
+    assert responder.last("finish_reason") == "stop"
+    bench.executor.wait_cancelled("r1")
+
+
+def test_a_special_token_that_is_no_stop_string_has_no_text(bench: Bench) -> None:
+    responder = bench.ask(text_input="首都は", stop_words=["<EOD|LLM-jp>", "<MASK|LLM-jp>x"])
+    bench.executor.event("r1", *bench.ids("東京"), 3, *bench.ids("です"), num_generated=3)
+    bench.executor.event("r1", 3, finish_reason=FinishReason.STOP, num_generated=4)
+    responder.wait()
+    assert responder.text() == "東京です"
+
+
 def test_a_client_that_is_gone_frees_its_slot(bench: Bench) -> None:
     responder = bench.ask(text_input="首都は", stream=True)
     responder.gone = True

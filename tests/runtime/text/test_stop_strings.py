@@ -1,18 +1,26 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmjp_runtime.text.errors import InvalidStops
-from llmjp_runtime.text.stop_strings import MAX_STOP_CHARACTERS, StopMatcher
+from llmjp_runtime.text.stop_strings import (
+    MARKS,
+    MAX_STOP_CHARACTERS,
+    StopMatcher,
+    check_stop_length,
+)
 from tests.runtime.text.texts import chunks as divided
 from tests.runtime.text.texts import cuts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+Form = Literal["NFC", "NFD"]
 
 few_letters = st.text("ab\n", max_size=30)
 stops_of_few_letters = st.lists(st.text("ab\n", max_size=6), max_size=5)
@@ -113,6 +121,62 @@ def test_empty_stop_strings_stop_nothing(stops: list[str]) -> None:
 
 
 def test_stop_strings_beyond_the_limit_are_refused_with_both_numbers() -> None:
-    StopMatcher(["a" * MAX_STOP_CHARACTERS])
+    check_stop_length(["a" * MAX_STOP_CHARACTERS])
     with pytest.raises(InvalidStops, match=f"{MAX_STOP_CHARACTERS + 1} .*{MAX_STOP_CHARACTERS}"):
-        StopMatcher(["a" * MAX_STOP_CHARACTERS, "b"])
+        check_stop_length(["a" * MAX_STOP_CHARACTERS, "b"])
+
+
+# Unicode
+
+
+def until_equivalent_stop(text: str, stops: list[str]) -> tuple[str, bool]:
+    """The rule itself: whole characters that are canonically equivalent to a stop string."""
+    wanted = {normalize("NFD", stop) for stop in stops if stop}
+    for begin in range(len(text)):
+        for end in range(begin + 1, len(text) + 1):
+            if normalize("NFD", text[begin:end]) in wanted:
+                return text[:begin], True
+    return text, False
+
+
+letters = st.sampled_from(
+    ["か", "が", "\u3099", "e", "é", "\u0301", "ệ", "\u212b", "Å", "한", "ᄒ"]
+)
+some_letters = st.lists(letters, max_size=12).map("".join)
+
+
+@given(some_letters, st.lists(st.lists(letters, max_size=3).map("".join), max_size=4), cuts)
+@settings(max_examples=1000, deadline=None)
+def test_any_chunking_stops_at_what_is_canonically_equivalent(
+    text: str, stops: list[str], cuts: list[int]
+) -> None:
+    assert run(StopMatcher(stops), chunks(text, cuts)) == until_equivalent_stop(text, stops)
+
+
+@pytest.mark.parametrize("stop", ["ががんぼ", "プール", "café", "Việt", "Å", "神", "한글", "ﾊﾟﾝ"])
+@pytest.mark.parametrize("of_stop", ["NFC", "NFD"])
+@pytest.mark.parametrize("of_text", ["NFC", "NFD"])
+def test_a_stop_string_meets_every_spelling_of_it(stop: str, of_stop: Form, of_text: Form) -> None:
+    text = normalize(of_text, f"前{stop}後")
+    for fed in ([text], list(text)):
+        assert run(StopMatcher([normalize(of_stop, stop)]), fed) == ("前", True)
+
+
+@pytest.mark.parametrize(("text", "stop"), [("がく", "か"), ("é", "e"), ("：", ":"), ("①", "1")])
+def test_what_only_looks_alike_is_no_stop(text: str, stop: str) -> None:
+    assert run(StopMatcher([stop]), [text]) == (text, False)
+
+
+def test_marks_stop_and_never_leave() -> None:
+    first, second = chr(MARKS[0]), chr(MARKS[1])
+    matcher = StopMatcher([], [f"a{first}"])
+    fed = [f"{second}a", "b", f"a{second}a", first]
+    assert [matcher.feed(text) for text in fed] == [
+        ("", False),
+        ("ab", False),
+        ("a", False),
+        ("", True),
+    ]
+    matcher = StopMatcher([], [f"{first}b"])
+    assert matcher.feed(f"a{first}") == ("a", False)
+    assert matcher.flush() == ("", False)
