@@ -16,6 +16,7 @@ from ._base import PROBE_EVERY_S, PROBE_TIMEOUT_S, BaseClient
 from ._channels import ChannelPool, PooledChannel
 from ._errors import Cancelled, LlmJpError
 from ._exchange import Exchange, PartialReply
+from ._messages import build_conversation
 from ._resource import ModelQuery, open_client_async, release_nothing
 
 if TYPE_CHECKING:
@@ -74,18 +75,19 @@ class AsyncClient(BaseClient):
         """Return the whole reply to a raw prompt, or to its token ids.
 
         Raises:
+            TypeError: the prompt is of another type.
             LlmJpError: the tree is drawn in `llmjp_client`.
         """
         async with self._stream(prompt, options, streaming=False) as stream:
             return await stream.reply()
 
-    async def chat(self, messages: Sequence[Message], **options: Unpack[Options]) -> Reply:
-        """Return the whole reply to a conversation.
+    async def chat(self, messages: str | Sequence[Message], **options: Unpack[Options]) -> Reply:
+        """Return the whole reply to a conversation; a text is one message of the user.
 
         Raises:
             LlmJpError: the tree is drawn in `llmjp_client`.
         """
-        async with self._stream(messages, options, streaming=False) as stream:
+        async with self._stream(build_conversation(messages), options, streaming=False) as stream:
             return await stream.reply()
 
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncStream:

@@ -14,6 +14,7 @@ from ._base import PROBE_EVERY_S, PROBE_TIMEOUT_S, BaseClient
 from ._channels import ChannelPool, PooledChannel
 from ._errors import LlmJpError
 from ._exchange import Exchange, PartialReply
+from ._messages import build_conversation
 from ._resource import ModelQuery, open_client, release_nothing
 
 if TYPE_CHECKING:
@@ -88,13 +89,14 @@ class Client(BaseClient):
         """Return the whole reply to a raw prompt, or to its token ids.
 
         Raises:
+            TypeError: the prompt is of another type.
             LlmJpError: the tree is drawn in `llmjp_client`.
         """
         with self._stream(prompt, options, streaming=False) as stream:
             return stream.reply()
 
-    def chat(self, messages: Sequence[Message], **options: Unpack[Options]) -> Reply:
-        """Return the whole reply to a conversation.
+    def chat(self, messages: str | Sequence[Message], **options: Unpack[Options]) -> Reply:
+        """Return the whole reply to a conversation; a text is one message of the user.
 
         Example:
             >>> client.chat([{"role": "user", "content": "日本の首都は?"}])  # doctest: +SKIP
@@ -102,7 +104,7 @@ class Client(BaseClient):
         Raises:
             LlmJpError: the tree is drawn in `llmjp_client`.
         """
-        with self._stream(messages, options, streaming=False) as stream:
+        with self._stream(build_conversation(messages), options, streaming=False) as stream:
             return stream.reply()
 
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Stream:

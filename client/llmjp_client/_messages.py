@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from ._types import Prompt
+    from ._types import Message, Prompt
 
 
 class OptionTensor(NamedTuple):
@@ -63,7 +63,7 @@ def encode_request(
 
     Raises:
         InvalidRequest: an option or the prompt does not fit its tensor.
-        TypeError: an option that does not exist.
+        TypeError: an option that does not exist, or a prompt of another type.
     """
     if unknown := options.keys() - Options.__annotations__.keys():
         raise TypeError(f"no such option: {', '.join(sorted(unknown))}")
@@ -78,15 +78,53 @@ def encode_request(
     return request
 
 
+def build_conversation(messages: str | Sequence[Message]) -> Sequence[Message]:
+    """Return the conversation to send: a text is one message of the user.
+
+    Raises:
+        TypeError: neither a text nor messages.
+    """
+    if isinstance(messages, str):
+        return [{"role": "user", "content": messages}]
+    _check_prompt(messages)
+    if len(messages) > 0 and not isinstance(messages[0], Mapping):
+        raise TypeError(
+            "messages: expected a text or a list of {role, content}, found a list of "
+            f"{type(messages[0]).__name__}: pass token ids to generate or stream"
+        )
+    return messages
+
+
 def _add_prompt(request: pb.ModelInferRequest, prompt: Prompt) -> None:
     if isinstance(prompt, str):
         _add(request, "prompt", OptionTensor("text_input", "BYTES"), [prompt])
-    elif len(prompt) == 0:
+        return
+    _check_prompt(prompt)
+    if len(prompt) == 0:
         raise InvalidRequest("prompt: expected text, token ids or messages, found an empty list")
-    elif isinstance(prompt[0], Mapping):
+    if isinstance(prompt[0], Mapping):
         _add(request, "messages", OptionTensor("messages", "BYTES"), [_dump_messages(prompt)])
     else:
         _add(request, "prompt ids", OptionTensor("input_ids", "INT32"), prompt)
+
+
+def _check_prompt(prompt: object) -> None:
+    """Refuse what would be taken for token ids, or for nothing at all.
+
+    Raises:
+        TypeError: it says what to pass instead.
+    """
+    match prompt:
+        case bytes() | bytearray() | memoryview():
+            advice = "decode text first, pass token ids as a list"
+        case Mapping():
+            advice = "pass a list of messages, [message]"
+        case _ if hasattr(prompt, "__len__") and hasattr(prompt, "__getitem__"):
+            return
+        case _:
+            advice = "pass a list" if hasattr(prompt, "__iter__") else "pass one of these"
+    kind = "one message" if isinstance(prompt, Mapping) else type(prompt).__name__
+    raise TypeError(f"prompt: expected text, token ids or messages, found {kind}: {advice}")
 
 
 def _dump_messages(messages: Sequence[Any]) -> str:

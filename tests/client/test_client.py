@@ -74,6 +74,16 @@ def test_a_whole_reply(connect: Connect, separate_final: bool) -> None:
     assert second.request_id not in {"", "r7"}
 
 
+def test_a_chat_of_one_text_is_a_message_of_the_user(connect: Connect) -> None:
+    with FakeServer(PIECES) as server:
+        client = connect(server.endpoint)
+        client.chat("日本の首都はどこですか")
+        with pytest.raises(TypeError, match="decode text first"):
+            client.generate("日本".encode())
+    (request,) = server.requests
+    assert request.prompt == ({"role": "user", "content": "日本の首都はどこですか"},)
+
+
 def test_ids_and_log_probs(connect: Connect) -> None:
     script = [Chunk("a", (1, 2), (-0.5, -1.0)), Chunk("b", (3,), (-2.0,), "length")]
     with FakeServer(script) as server:

@@ -10,7 +10,12 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from llmjp_client import InvalidRequest, Options, ProtocolError, ServerError
-from llmjp_client._messages import TENSORS, decode_response, encode_request
+from llmjp_client._messages import (
+    TENSORS,
+    build_conversation,
+    decode_response,
+    encode_request,
+)
 from llmjp_client._tensors import pack, unpack
 
 if TYPE_CHECKING:
@@ -112,6 +117,37 @@ def test_an_empty_prompt_is_the_servers_business() -> None:
 def test_what_no_tensor_can_hold(prompt: Prompt, options: Any, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         encoded(prompt, **options)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [
+        (b"text", "found bytes: decode text first, pass token ids as a list"),
+        (bytearray(b"text"), "found bytearray: decode"),
+        ({"role": "user", "content": "x"}, r"found one message: pass a list of messages, \[mess"),
+        (None, "found NoneType: pass one of these"),
+        (7, "found int: pass one of these"),
+        ((i for i in [1]), "found generator: pass a list"),
+    ],
+)
+def test_prompts_of_another_type_say_what_to_pass(prompt: Any, says: str) -> None:
+    with pytest.raises(TypeError, match=f"^prompt: expected text, token ids or messages, {says}"):
+        encoded(prompt)
+    with pytest.raises(TypeError, match=says):
+        build_conversation(prompt)
+
+
+def test_a_text_is_one_message_of_the_user() -> None:
+    assert build_conversation("首都は?") == [{"role": "user", "content": "首都は?"}]
+
+
+def test_a_chat_of_token_ids_is_refused() -> None:
+    with pytest.raises(TypeError, match="a list of int: pass token ids to generate"):
+        build_conversation([1, 2])  # type: ignore[list-item]
+
+
+def test_arrays_of_token_ids_are_lists() -> None:
+    assert tensors(encoded(np.array([1, 2])))["input_ids"] == ("INT32", [1, 2], [1, 2])
 
 
 def test_refusals_do_not_repeat_texts() -> None:
