@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.request
 from typing import Any
 
 import grpc
@@ -20,10 +22,16 @@ CONTEXT = 512
 
 
 def raw(
-    server: TritonServer, model: str = "llmjp", request_id: str = "", **inputs: Any
+    server: TritonServer,
+    model: str = "llmjp",
+    request_id: str = "",
+    parameters: dict[str, str] | None = None,
+    **inputs: Any,
 ) -> list[pb.ModelStreamInferResponse]:
     """Every response to a request made by hand, as another vendor's client would make it."""
     request = pb.ModelInferRequest(model_name=model, id=request_id)
+    for name, value in (parameters or {}).items():
+        request.parameters[name].string_param = value
     types = {np.dtype(np.int32): "INT32", np.dtype(np.float32): "FP32", np.dtype(bool): "BOOL"}
     for name, value in inputs.items():
         if isinstance(value, bytes):
@@ -38,6 +46,17 @@ def raw(
     with grpc.insecure_channel(server.grpc_endpoint) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         return list(stub.ModelStreamInfer(iter([request]), timeout=60))
+
+
+def post(server: TritonServer, model: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Status and answer of one request over HTTP."""
+    url = f"http://127.0.0.1:{server.endpoints.http_port}/v2/models/{model}/generate"
+    request = urllib.request.Request(url, json.dumps(body).encode())
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
 
 
 def outputs(response: pb.ModelStreamInferResponse) -> dict[str, bytes]:
@@ -98,6 +117,31 @@ def test_a_special_token_ends_the_reply(server: TritonServer, model: str) -> Non
     )
     assert text(responses) == ""
     assert outputs(responses[-1])["finish_reason"][4:] == b"stop"
+
+
+@pytest.mark.parametrize("model", ["llmjp", "ensemble"])
+@pytest.mark.parametrize(("name", "near"), [("temprature", "temperature"), ("random_seed", "seed")])
+def test_a_parameter_that_nothing_acts_on_is_refused(
+    server: TritonServer, model: str, name: str, near: str
+) -> None:
+    """Over gRPC and HTTP alike; what is Triton's own, and trace headers, pass."""
+    advice = f"[invalid_argument] '{name}': no such input or parameter; did you mean {near}?"
+    (response,) = raw(server, model, parameters={name: "7"}, text_input="日本".encode())
+    assert response.error_message.endswith(advice)
+    status, body = post(server, model, {"text_input": "日本", name: 7})
+    assert (status, body["error"].endswith(advice)) == (400, True)
+
+
+@pytest.mark.parametrize("model", ["llmjp", "ensemble"])
+def test_what_others_act_on_passes(server: TritonServer, model: str) -> None:
+    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    short = {"text_input": "日本", "max_tokens": 2}
+    responses = raw(server, model, parameters=trace, text_input="日本".encode(), max_tokens=2)
+    assert outputs(responses[-1])["finish_reason"]
+    given = {**short, **trace, "id": "a1", "timeout": 60_000_000, "priority": 1}
+    assert post(server, model, given)[0] == 200
+    nvidias = {**short, "top_p": 0.0, "length_penalty": 0.9, "beam_width": 1}
+    assert (post(server, model, nvidias)[0] == 200) == (model == "ensemble")
 
 
 def test_bad_words_are_never_completed(client: Client) -> None:

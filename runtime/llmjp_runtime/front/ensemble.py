@@ -19,10 +19,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from llmjp_runtime.front.grpc_peer import CallFailed, PeerModel
+from llmjp_runtime.front.parameters import check_parameters, check_timeout
 from llmjp_runtime.front.parent_watch import exit_with_server
 from llmjp_runtime.front.repository import MODEL_NAME, SETTINGS_PARAMETER
 from llmjp_runtime.front.request import Code, RequestError, apply_nvidia_defaults
-from llmjp_runtime.front.triton import TritonResponder, prepare_process, read_inputs
+from llmjp_runtime.front.triton import (
+    TritonResponder,
+    prepare_process,
+    read_inputs,
+    read_parameters,
+)
 from llmjp_runtime.settings import ServingSettings
 
 if TYPE_CHECKING:
@@ -58,12 +64,17 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> None:
         """Forward every request from a thread of its own."""
         for request in requests:
+            responder = TritonResponder(request.get_response_sender())
+            try:
+                check_parameters(read_parameters(request))
+                check_timeout(request.timeout())
+            except RequestError as error:
+                responder.fail(error)
+                continue
             tensors = apply_nvidia_defaults(read_inputs(request))
             outer = request.request_id()
             inner = f"{MODEL_NAME}:{outer}" if outer else f"{os.getpid()}-{next(self._numbers)}"
-            responder = TritonResponder(request.get_response_sender())
-            timeout = request.timeout()
-            self._pool.submit(self._forward, tensors, inner, timeout, responder)
+            self._pool.submit(self._forward, tensors, inner, request.timeout(), responder)
 
     def _forward(
         self, tensors: Tensors, inner: str, timeout_us: int, responder: TritonResponder

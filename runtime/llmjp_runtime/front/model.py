@@ -19,7 +19,12 @@ from llmjp_runtime.front.health import (
 from llmjp_runtime.front.parent_watch import exit_with_server
 from llmjp_runtime.front.repository import SETTINGS_PARAMETER
 from llmjp_runtime.front.service import FrontService
-from llmjp_runtime.front.triton import TritonResponder, prepare_process, read_inputs
+from llmjp_runtime.front.triton import (
+    TritonResponder,
+    prepare_process,
+    read_inputs,
+    read_parameters,
+)
 from llmjp_runtime.interpreter import check_interpreter, read_interpreter
 from llmjp_runtime.settings import ServingSettings
 
@@ -66,7 +71,8 @@ class TritonPythonModel:
                 read_inputs(request),
                 responder,
                 request_id=request.request_id(),
-                timeout_s=request.timeout() / 1e6,
+                timeout_us=request.timeout(),
+                parameters=read_parameters(request),
             )
 
     def finalize(self) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from llmjp_runtime.executor.protocol import Feature
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -195,19 +195,29 @@ def apply_nvidia_defaults(tensors: Tensors) -> Tensors:
     """Return the tensors, completed with the defaults of NVIDIA's ensemble.
 
     Greedy unless top_k or top_p is given (TensorRT-LLM's default of both), temperature 1, no
-    repetition penalty, and the prompt included in an unstreamed reply.
+    repetition penalty, and the prompt included in an unstreamed reply. A top_p of 0 or less is not
+    given, and length_penalty is nothing without beams: NVIDIA's clients send both.
     """
     import numpy as np
 
     full = dict(tensors)
     if full.get("stop") is not None:
         return full
+    if _is_single(full.get("top_p"), lambda top_p: top_p <= 0):
+        del full["top_p"]
+    if "beam_width" not in full or _is_single(full["beam_width"], lambda width: width == 1):
+        full.pop("length_penalty", None)
     if "top_k" not in full and "top_p" not in full:
         full["top_k"] = np.array([[1]], np.int32)
     for name in ("temperature", "top_p", "repetition_penalty"):
         full.setdefault(name, np.array([[1.0]], np.float32))
     full.setdefault("exclude_input_in_output", np.array([[False]]))
     return full
+
+
+def _is_single(tensor: NDArray[np.generic] | None, test: Callable[[float], bool]) -> bool:
+    """Return whether the tensor is one number that passes the test."""
+    return tensor is not None and tensor.size == 1 and test(float(tensor.item()))
 
 
 def _or(value: int | None, default: int) -> int:

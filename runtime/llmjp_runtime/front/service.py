@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmjp_runtime.executor.protocol import FinishReason, GenerationRequest, SamplingParams
 from llmjp_runtime.front.health import DrainState
+from llmjp_runtime.front.parameters import check_parameters, check_timeout
 from llmjp_runtime.front.prompt import (
     build_prompt,
     build_stop_matcher,
@@ -28,6 +29,8 @@ from llmjp_runtime.front.response_stream import ResponseStream
 from llmjp_runtime.front.sender_pool import SenderPool, StreamMonitor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from llmjp_runtime.executor.protocol import Executor
     from llmjp_runtime.front.request import ClientRequest, Tensors
     from llmjp_runtime.front.response_stream import Responder
@@ -62,7 +65,13 @@ class FrontService:
         )
 
     def accept(
-        self, tensors: Tensors, responder: Responder, *, request_id: str = "", timeout_s: float = 0
+        self,
+        tensors: Tensors,
+        responder: Responder,
+        *,
+        request_id: str = "",
+        timeout_us: int = 0,
+        parameters: Iterable[str] = (),
     ) -> None:
         """Take one request; every outcome goes through the responder, nothing is raised.
 
@@ -70,15 +79,18 @@ class FrontService:
             tensors: the request's inputs.
             responder: where the responses go.
             request_id: the client's id of the request; may be empty.
-            timeout_s: the reply ends with `deadline` after so long; 0 means no deadline.
+            timeout_us: the reply ends with `deadline` after so long; 0 means no deadline.
+            parameters: names of what the request carries besides.
         """
         try:
+            check_parameters(parameters)
+            check_timeout(timeout_us)
             request = parse_request(tensors, self._settings.defaults)
             if isinstance(request, StopRequest):
                 self._stop(request_id)
                 responder.send({}, final=True)
             else:
-                self._start(request, responder, request_id, timeout_s)
+                self._start(request, responder, request_id, timeout_us / 1e6)
         except RequestError as error:
             responder.fail(error)
         except Exception as exc:  # noqa: BLE001  the edge to Triton

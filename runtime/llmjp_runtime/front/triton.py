@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import triton_python_backend_utils as pb_utils
 
+from llmjp_runtime.front.parameters import parse_names
 from llmjp_runtime.front.request import Code
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ def get_final_flag() -> int:
 def read_inputs(request: Any) -> Tensors:
     """Return the request's tensors as arrays."""
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+
+
+def read_parameters(request: Any) -> tuple[str, ...]:
+    """Return the names of the request's parameters, but for those that Triton keeps to itself."""
+    return parse_names(request.parameters())
 
 
 class TritonResponder:

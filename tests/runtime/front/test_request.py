@@ -206,6 +206,18 @@ def test_nvidias_defaults_yield_to_what_is_given() -> None:
     assert not request.include_prompt
 
 
+@pytest.mark.parametrize("unset", [0.0, -1.0])
+def test_what_nvidias_clients_send_without_meaning_it(unset: float) -> None:
+    """Their default of top_p, and length_penalty without beams."""
+    given = tensors(text_input=b"a", top_p=unset, length_penalty=0.5, beam_width=1)
+    request = parse_request(apply_nvidia_defaults(given), DEFAULTS)
+    assert isinstance(request, ClientRequest)
+    assert (request.top_k, request.top_p) == (1, 1.0)
+    asking = apply_nvidia_defaults(tensors(text_input=b"a", length_penalty=0.5, beam_width=4))
+    with pytest.raises(RequestError, match="beam_width"):
+        parse_request(asking, DEFAULTS)
+
+
 def test_no_refusal_repeats_a_text() -> None:
     secret = "ひみつ"
     error = refusal(text_input=secret.encode(), messages=secret.encode(), max_tokens=0)

@@ -44,13 +44,20 @@ class Bench:
     def ask(
         self,
         request_id: str = "",
-        timeout_s: float = 0,
+        timeout_us: int = 0,
         gate: threading.Event | None = None,
+        parameters: tuple[str, ...] = (),
         **tensors: Any,
     ) -> RecordingResponder:
         responder = RecordingResponder(gate=gate)
         arrays = {name: array(value) for name, value in tensors.items()}
-        self.service.accept(arrays, responder, request_id=request_id, timeout_s=timeout_s)
+        self.service.accept(
+            arrays,
+            responder,
+            request_id=request_id,
+            timeout_us=timeout_us,
+            parameters=parameters,
+        )
         return responder
 
     def ids(self, text: str) -> list[int]:
@@ -199,6 +206,15 @@ def test_a_special_token_that_is_no_stop_string_has_no_text(bench: Bench) -> Non
     assert responder.text() == "東京です"
 
 
+def test_a_parameter_that_nothing_acts_on_is_refused(bench: Bench) -> None:
+    responder = bench.ask(text_input="首都は", parameters=("traceparent", "temprature"))
+    responder.wait()
+    assert "did you mean temperature?" in str(responder.error)
+    responder = bench.ask(text_input="首都は", timeout_us=(1 << 64) - 1)
+    responder.wait()
+    assert "timeout: must be >= 0" in str(responder.error)
+
+
 def test_a_client_that_is_gone_frees_its_slot(bench: Bench) -> None:
     responder = bench.ask(text_input="首都は", stream=True)
     responder.gone = True
@@ -235,7 +251,7 @@ def test_stop_needs_an_id(bench: Bench) -> None:
 
 
 def test_a_deadline_ends_the_reply_with_what_is_there(bench: Bench) -> None:
-    responder = bench.ask(text_input="首都は", stream=True, timeout_s=0.05)
+    responder = bench.ask(text_input="首都は", stream=True, timeout_us=50_000)
     bench.executor.event("r1", *bench.ids("日本の"), num_generated=1)
     responder.wait()
     assert responder.text() == "日本の"
