@@ -4,6 +4,7 @@ OperatorError           exit code
 |-- InvalidModel        3
 |-- BadSettings         3
 |-- ApiRefused          1
+|   `-- NameTaken       1
 |-- ApiUnreachable      1
 `-- WatchFailed         1
 """
@@ -61,6 +62,13 @@ class ApiRefused(OperatorError):
     def is_transient(self) -> bool:
         """Return whether the same call may succeed later, with nothing changed by a person."""
         return self.status in {408, 409, 410, 429} or self.status >= 500
+
+
+class NameTaken(ApiRefused):
+    """An object of somebody else has the name that an object of a model would have."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(409, f"apply {what}", "it belongs to somebody else")
 
 
 class ApiUnreachable(OperatorError):

@@ -38,6 +38,8 @@ KEY_LABEL: Final = f"{GROUP}/key"
 SOURCE_LABEL: Final = f"{GROUP}/source"
 """On resolve Jobs: the digest of what is to be pinned."""
 
+OWNER: Final = f"{GROUP}/owner"
+"""Annotation of what outlives a model, or is shared by several: `make_owner_id` of whose it is."""
 BUILD_SPEC: Final = f"{GROUP}/build-spec"
 """Annotation of build pods: the BuildSpec as JSON, which the pod reads as a file."""
 ATTEMPT: Final = f"{GROUP}/attempt"
@@ -65,7 +67,7 @@ CALIBRATION_FILE: Final = "/etc/llmjp/calibration/texts.txt"
 """Where calibration texts are mounted."""
 
 HEADLESS_SUFFIX: Final = "-headless"
-"""Suffix of the Service whose name resolves to every pod."""
+"""In the name of the Service that resolves to every pod: `make_headless_name`."""
 STORE_SUFFIX: Final = "-store"
 """Suffix of the PersistentVolumeClaim that is made for one model."""
 RESOLVE_INFIX: Final = "-resolve-"
@@ -76,8 +78,9 @@ COLLECT_PREFIX: Final = "ljm-collect-"
 """Prefix of Jobs that remove old artefacts; a digest of what they remove follows."""
 RECORD_PREFIX: Final = "ljm-store-"
 """Prefix of the ConfigMap that records what is in a store; the claim's name follows."""
-BUILD_SUFFIX: Final = "-build"
-"""Suffix of the NetworkPolicy for the pods that resolve, build and collect."""
+BUILD_SUFFIX: Final = ".build"
+"""Suffix of the NetworkPolicy for the pods that resolve, build and collect. No model's name has a
+dot, so it is no model's serving policy."""
 _POD_SUFFIX: Final = "-0123456789-01234"
 """As long as what Deployment and ReplicaSet append: a hash of 10 characters, then 5 at random."""
 
@@ -85,6 +88,10 @@ MAX_LABEL: Final = 63
 """Most characters of a label's value, a Service's name and a host name."""
 MAX_MODEL_NAME: Final = MAX_LABEL - max(map(len, (HEADLESS_SUFFIX, STORE_SUFFIX, _POD_SUFFIX)))
 """Most characters of a model's name: with any suffix it is still a label and a host name."""
+
+
+RESERVED_ACCOUNT: Final = "default"
+"""ServiceAccount that every namespace has; pods of others use it."""
 
 
 def compute_digest(text: str, length: int = 20) -> str:
@@ -101,6 +108,37 @@ def make_store_id(claim: str) -> str:
 def make_record_name(claim: str) -> str:
     """The ConfigMap that records what is in the store on that claim."""
     return f"{RECORD_PREFIX}{make_store_id(claim)}"
+
+
+def make_owner_id(namespace: str, name: str) -> str:
+    """The value of `OWNER`: whose an object is, a model's or, if several share it, a claim's."""
+    return f"{namespace}/{name}"
+
+
+def make_headless_name(model: str) -> str:
+    """The Service that resolves to every pod of a model.
+
+    Names of Services have no character that names of models lack, so length tells them apart: this
+    name is longer than any model's.
+    """
+    name = make_first_headless_name(model)
+    missing = MAX_MODEL_NAME + 1 - len(name)
+    return name if missing <= 0 else f"{name}-{compute_digest(model, max(missing - 1, 8))}"
+
+
+def make_builder_policy_name(model: str) -> str:
+    """The NetworkPolicy for the pods that resolve, build and collect."""
+    return f"{model}{BUILD_SUFFIX}"
+
+
+def make_account_name(model: str) -> str:
+    """The ServiceAccount of a model's pods."""
+    return f"{model}.llmjp" if model == RESERVED_ACCOUNT else model
+
+
+def make_first_headless_name(model: str) -> str:
+    """The same Service in version 0.1.0, where it could be the name of another model's."""
+    return f"{model}{HEADLESS_SUFFIX}"
 
 
 def make_resolve_job_name(model: str, source: str) -> str:

@@ -20,6 +20,7 @@ from llmjp_operator.decide.rollout import (
     record_rollout,
 )
 from llmjp_operator.decide.target import decide_target, decide_wanted_job
+from llmjp_operator.names import make_first_headless_name, make_record_name
 from llmjp_operator.observe.managed_fields import compute_object_digest
 from llmjp_operator.observe.snapshot import ObjectRef
 from llmjp_operator.render.metadata import get_pod_digest
@@ -102,9 +103,12 @@ def plan_reconcile(model: Model, snapshot: Snapshot, settings: Settings) -> Reco
     new_status = build_status(model, snapshot, decision)
     plan = ReconcilePlan(
         remove_first=tuple(_remove_jobs(garbage.spent_jobs, "its artefact is removed")),
-        record=None if record == snapshot.record else record,
+        record=record if record != snapshot.record and _may_record(model, snapshot) else None,
         apply=tuple(
-            obj for obj in objects if snapshot.live.get(_ref(obj)) != compute_object_digest(obj)
+            obj
+            for obj in objects
+            if snapshot.live.get(_ref(obj)) != compute_object_digest(obj)
+            and _ref(obj) not in snapshot.taken
         ),
         add_owners=owners,
         remove=tuple(_plan_removals(model, snapshot, decision, objects)),
@@ -151,6 +155,11 @@ def _plan_rollout(
     return replace(decision, record=record_rollout(model, snapshot, decision)), rendered
 
 
+def _may_record(model: Model, snapshot: Snapshot) -> bool:
+    """Return whether the record's name is ours: otherwise the model is blocked until it is."""
+    return ObjectRef("ConfigMap", make_record_name(model.store_claim)) not in snapshot.taken
+
+
 def _has_image(rollout: RolloutDecision, settings: Settings) -> bool:
     """Return whether the rollout's pods can be rendered: its images may have been removed since."""
     return rollout.model.spec.serving_flavour in settings.images
@@ -170,11 +179,21 @@ def _plan_removals(
     reason = find_reason_to_remove(model, snapshot, decision)
     if reason and live is not None and deployment not in wanted:
         yield Removal(ref=deployment, uid=live.uid, reason=reason)
+    # What protects running pods stays while nothing new is begun.
+    if decision.problem is not None or decision.left_alone:
+        return
     for ref in sorted(snapshot.live.keys() - wanted):
-        # What protects running pods stays while nothing new is begun.
-        stays = decision.problem is not None or decision.left_alone
-        if ref.kind in _PRUNED_KINDS and not stays:
-            yield Removal(ref=ref, reason="the spec asks for none")
+        if ref.kind in _PRUNED_KINDS and not _is_still_published(ref, model, snapshot, decision):
+            yield Removal(ref=ref, uid=snapshot.uids[ref], reason="the spec asks for none")
+
+
+def _is_still_published(
+    ref: ObjectRef, model: Model, snapshot: Snapshot, decision: Decision
+) -> bool:
+    """Return whether it is a Service of an older name, which clients may use until a rollout."""
+    live = snapshot.deployment
+    rolling = live is None or live.pods != decision.pod_digest
+    return ref == ObjectRef("Service", make_first_headless_name(model.name)) and not rolling
 
 
 def _remove_jobs(jobs: Iterable[ObservedJob], reason: str) -> Iterator[Removal]:

@@ -72,8 +72,10 @@ class FakeApiServer:
         refusal = self.refuse(wanted)
         if status and ref not in self.stored:
             refusal = ApiRefused(404, f"PATCH {ref.name}/status", "not found")
+        refusal = refusal or self._check_preconditions(ref, wanted)
         if refusal is not None:
             raise refusal
+        wanted = {**wanted, "metadata": _drop(wanted["metadata"], "uid", "resourceVersion")}
         if status:
             new = self.put({**self.stored[ref], "status": wanted["status"]})
         else:
@@ -197,6 +199,18 @@ class FakeApiServer:
             whole["status"] = before["status"]
         return self.put(whole)
 
+    def _check_preconditions(self, ref: ObjectRef, wanted: Object) -> ApiRefused | None:
+        """Refuse as the API server does: tests/operator/act/test_ownership_applied.py."""
+        before = self.stored.get(ref)
+        uid, version = (wanted["metadata"].get(name) for name in ("uid", "resourceVersion"))
+        if before is None:
+            return ApiRefused(409, f"PATCH {ref}", "no existing object was found") if uid else None
+        if uid and before["metadata"]["uid"] != uid:
+            return ApiRefused(422, f"PATCH {ref}", "metadata.uid: field is immutable")
+        if version and before["metadata"]["resourceVersion"] != version:
+            return ApiRefused(409, f"PATCH {ref}", "the object has been modified")
+        return None
+
     def _next_version(self) -> str:
         self._version += 1
         return str(self._version)
@@ -208,6 +222,10 @@ class FakeApiServer:
         self.writes.append(f"{verb} {ref.kind} {ref.name}")
         if self.kill_always or len(self.writes) - 1 == self.kill_after:
             raise Killed
+
+
+def _drop(value: Object, *names: str) -> Object:
+    return {name: item for name, item in value.items() if name not in names}
 
 
 def _ref(body: Object) -> ObjectRef:

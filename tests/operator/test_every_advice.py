@@ -13,6 +13,7 @@ import pytest
 from e2e.fake_kubelet import make_ended_status, succeed
 from llmjp_operator.api import Phase
 from llmjp_operator.errors import ApiRefused
+from llmjp_operator.observe.snapshot import ObjectRef
 from llmjp_operator.report.notices import WARNINGS
 from llmjp_operator.settings import Settings
 from tests.operator.factories import SETTINGS, make_failure
@@ -84,6 +85,24 @@ def refuse_jobs(simulation: Simulation) -> None:
     )
 
 
+def take_names(*bodies: Object) -> Callable[[Simulation], None]:
+    """Let somebody else have objects of those names before the operator sees the model."""
+
+    def prepare(simulation: Simulation) -> None:
+        for body in bodies:
+            simulation.server.put(body)
+
+    return prepare
+
+
+def free_names(*bodies: Object) -> Callable[[Simulation], None]:
+    def follow(simulation: Simulation) -> None:
+        for body in bodies:
+            simulation.server.discard(ObjectRef(body["kind"], body["metadata"]["name"]))
+
+    return follow
+
+
 def nodes(*found: Object) -> Callable[[Simulation], None]:
     def prepare(simulation: Simulation) -> None:
         simulation.server.node_list = list(found)
@@ -136,7 +155,14 @@ BAD_MEMORY = {"serving": {"resources": {"requests": {"memory": "99Ti"}}}}
 CLAIM = {"kind": "PersistentVolumeClaim", "metadata": {"name": "theirs"}, "spec": {}}
 TEXTS = {"kind": "ConfigMap", "metadata": {"name": "texts"}, "data": {"texts.txt": "text"}}
 
+THEIRS = {"kind": "Service", "metadata": {"name": "a"}, "spec": {"selector": {"app": "theirs"}}}
+
 CASES = {
+    "NameTaken": Case(
+        "Service a in namespace ns is not this model's",
+        free_names(THEIRS),
+        prepare=take_names(THEIRS),
+    ),
     "LicenceNotAccepted": Case(
         "set spec.licence.accepted: llm-jp-3-172b-instruct3-tou",
         edit({**TERMS, "licence": {"accepted": "llm-jp-3-172b-instruct3-tou"}}),

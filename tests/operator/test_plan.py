@@ -24,7 +24,7 @@ def test_what_is_missing_is_explained() -> None:
     plan = plan_for(make_model())
     assert plan.details[:2] == (
         "apply ServiceAccount/a: missing",
-        "apply NetworkPolicy/a-build: missing",
+        "apply NetworkPolicy/a.build: missing",
     )
     assert [line for line in plan.details if line.startswith("apply Job/a-resolve-")]
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from llmjp_operator.api import encode, parse_model
+from llmjp_operator.names import MANAGED_BY, OWNER, make_headless_name
+from tests.operator.model_bodies import merge_patch
 from tests.operator.version_n import (
     FOLDER,
+    MODEL,
     SAMPLES,
+    STORE,
     Object,
     Step,
     iterate_rested,
+    labels_of,
     load_rested,
     load_sample,
     reconcile_step,
@@ -40,6 +46,52 @@ def without_new_annotations(body: Object) -> Object:
         return body
     kept = {name: value for name, value in metadata["annotations"].items() if name != new}
     return {**body, "metadata": {**metadata, "annotations": kept}}
+
+
+def with_names_of_today(step: Step) -> Step:
+    """Name and mark all objects of a step as today's operator does; nothing else of them changes.
+
+    Version N named a Service and a NetworkPolicy so that another model's could have the name, and
+    did not mark claims and records as the operator's. What becomes of its objects in an upgrade:
+    `test_an_upgrade_renames_and_marks_and_disturbs_no_pod`.
+    """
+    removed = [
+        {**r, "name": find_name_of_today(r["kind"], r["name"])} for r in step.writes["remove"]
+    ]
+    return replace(
+        step,
+        cluster=tuple(map(as_today, step.cluster)),
+        writes={
+            **step.writes,
+            "record": step.writes["record"] and as_today(step.writes["record"]),
+            "apply": [as_today(body) for body in step.writes["apply"]],
+            "remove": removed,
+        },
+    )
+
+
+def find_name_of_today(kind: str, name: str) -> str:
+    """Return what version N's object is called today."""
+    if kind == "NetworkPolicy" and name.endswith("-build"):
+        return name.removesuffix("-build") + ".build"
+    if kind == "Service" and name.endswith("-headless"):
+        return make_headless_name(name.removesuffix("-headless"))
+    return name
+
+
+def as_today(body: Object) -> Object:
+    """Return an object of version N with today's name and annotation."""
+    metadata, kind = body["metadata"], body["kind"]
+    renamed = {**metadata, "name": find_name_of_today(kind, metadata["name"])}
+    labels = labels_of(body)
+    if (
+        kind in {"ConfigMap", "PersistentVolumeClaim"}
+        and labels.get(STORE)
+        and labels.get(MANAGED_BY)
+    ):
+        whose = labels[MODEL] if kind == "PersistentVolumeClaim" else labels[STORE]
+        renamed["annotations"] = {OWNER: f"{metadata['namespace']}/{whose}"}
+    return {**body, "metadata": renamed}
 
 
 def comparable(writes: Object, before: Object) -> Object:
@@ -138,7 +190,7 @@ the build had failed for good.
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_every_step_is_decided_as_in_version_n(sample: str) -> None:
     differences = []
-    for step in (step for steps in load_sample(sample).values() for step in steps):
+    for step in (with_names_of_today(s) for steps in load_sample(sample).values() for s in steps):
         if str(step) in DECIDED_OTHERWISE:
             continue
         before = step.model["status"]
@@ -146,6 +198,32 @@ def test_every_step_is_decided_as_in_version_n(sample: str) -> None:
         if difference := find_difference(ours, theirs):
             differences.append(f"{step} {difference}")
     assert not differences, "\n".join(differences)
+
+
+def is_marking(body: Object) -> bool:
+    """Return whether an object is written to say whose it is."""
+    return OWNER in body["metadata"].get("annotations", {})
+
+
+def test_an_upgrade_renames_and_marks_and_disturbs_no_pod() -> None:
+    for step in (step for step in iterate_rested() if step.status["phase"] == "Serving"):
+        name, done = step.model["metadata"]["name"], reconcile_step(step)
+        made = {(b["kind"], b["metadata"]["name"]) for b in done["apply"] if not is_marking(b)}
+        new = {("NetworkPolicy", f"{name}.build"), ("Service", make_headless_name(name))}
+        assert made <= new, step
+        assert ("Service", make_headless_name(name)) in made
+        removed = [(r["kind"], r["name"]) for r in done["remove"]]
+        assert removed in ([], [("NetworkPolicy", f"{name}-build")]), step
+        assert not done["first"]
+
+
+def test_the_older_name_of_a_service_goes_with_the_next_rollout() -> None:
+    step = load_rested("llmjp-1.8b", "serving")
+    name = step.model["metadata"]["name"]
+    spec = merge_patch(step.model["spec"], {"serving": {"maxQueue": 7}})
+    edited = replace(step, model={**step.model, "spec": spec})
+    removed = [(r["kind"], r["name"]) for r in reconcile_step(edited)["remove"]]
+    assert ("Service", f"{name}-headless") in removed
 
 
 def test_what_is_decided_otherwise_is_decided_on_purpose() -> None:

@@ -215,6 +215,7 @@ def _observe(step: Step, sharing: list[Any]) -> Snapshot:
         nodes=nodes or None,
         texts=_find_texts(step),
         progress=None if step.progress is None else Progress.from_json(step.progress),
+        uids={ObjectRef(b["kind"], b["metadata"]["name"]): b["metadata"]["uid"] for b in mine},
         live={ObjectRef(b["kind"], b["metadata"]["name"]): compute_object_digest(b) for b in mine},
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from llmjp_operator.act.plan_writer import PlanWriter
 from llmjp_operator.act.snapshot_reader import AppliedDigests, SnapshotReader
 from llmjp_operator.api import Model, Spec, Status, decode
-from llmjp_operator.errors import ApiRefused, OperatorError
+from llmjp_operator.errors import ApiRefused, NameTaken, OperatorError
 from llmjp_operator.plan import plan_reconcile
 from llmjp_operator.report.status import build_invalid_status
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 NODES_AFRESH_S: Final = 1.0
 """How old a list of the nodes may be before pods are created: they must not meet GPUs that have
 been exchanged."""
+AT_ONCE_S: Final = 0.1
+"""Pause before a model is looked at again at once."""
 
 
 @dataclass(slots=True)
@@ -75,6 +77,8 @@ class Controller:
             plan = await self._plan(model)
             try:
                 await self.writer.write(model, plan)
+            except NameTaken:
+                return AT_ONCE_S  # The next plan says so.
             except ApiRefused as exc:
                 if exc.namespace_is_terminating:
                     return None

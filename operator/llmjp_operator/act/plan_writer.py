@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_operator.api import encode
-from llmjp_operator.errors import ApiRefused
+from llmjp_operator.errors import ApiRefused, NameTaken
 from llmjp_operator.names import API_VERSION, FIELD_MANAGER, KIND, OWNERS_MANAGER
 from llmjp_operator.observe.managed_fields import compute_object_digest
+from llmjp_operator.observe.ownership import is_going, is_ours, parse_ownership
+from llmjp_operator.observe.snapshot import ObjectRef
 from llmjp_operator.render.storage import render_record
 from llmjp_operator.report.events import build_event
 from llmjp_operator.report.notices import find_notices
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
     from llmjp_operator.plan import ReconcilePlan, Removal
 
 Object = dict[str, Any]
+
+NEW: Final = "1"
+"""Resource version of an object that must not exist yet. Server-side apply creates an object
+whatever version is given, and refuses another version than the one that is there (409), which is
+never 1: etcd's first revision is of etcd's own."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +59,7 @@ class PlanWriter:
         await self._remove(model, plan.remove_first)
         refusals = await self._apply_all(model, plan)
         for owners in plan.add_owners:
-            await self.cluster.apply(owners, manager=OWNERS_MANAGER)
+            await self._apply(model, owners, manager=OWNERS_MANAGER)
         await self._remove(model, plan.remove)
         await self._report(model, plan, refusals)
         if refusals:
@@ -62,11 +69,13 @@ class PlanWriter:
         """Apply the record and all objects; return what was refused."""
         if plan.record is not None:
             # Nothing may follow from what is not recorded: a refusal ends the reconcile.
-            await self._apply(render_record(model, plan.record))
+            await self._apply(model, render_record(model, plan.record))
         refusals = []
         for wanted in plan.apply:
             try:
-                await self._apply(wanted)
+                await self._apply(model, wanted)
+            except NameTaken:
+                raise  # Nothing more is begun without the object.
             except ApiRefused as exc:
                 refusals.append(exc)
         return refusals
@@ -109,14 +118,46 @@ class PlanWriter:
             ref = removal.ref
             await self.cluster.delete(ref.kind, model.namespace, ref.name, removal.uid)
 
-    async def _apply(self, wanted: Object) -> None:
+    async def _apply(self, model: Model, wanted: Object, *, manager: str = FIELD_MANAGER) -> None:
+        """Apply an object: the one that was seen to be ours, or else a new one."""
         kind, metadata = wanted["kind"], wanted["metadata"]
-        stored = await self.cluster.apply(wanted)
+        ref = ObjectRef(kind, metadata["name"])
+        known = self.cache.find_object(model, ref)
+        condition = {"resourceVersion": NEW} if known is None else {"uid": known.uid}
+        guarded = {**wanted, "metadata": {**metadata, **condition}}
+        try:
+            stored = await self.cluster.apply(guarded, manager=manager)
+        except ApiRefused as exc:
+            if exc.status not in {409, 422}:
+                raise
+            await self._find_out_whose(model, ref, exc)
+            raise
         self.cache.put(kind, stored)
-        where = (kind, metadata["namespace"], metadata["name"])
-        self.applied.note(
-            where, applied=compute_object_digest(wanted), read=self.cache.get_digest(*where)
-        )
+        where = (kind, model.namespace, ref.name)
+        if manager == FIELD_MANAGER:
+            self.applied.note(
+                where, applied=compute_object_digest(wanted), read=self.cache.get_digest(*where)
+            )
+
+    async def _find_out_whose(self, model: Model, ref: ObjectRef, refusal: ApiRefused) -> None:
+        """Read an object that is not the one that was seen, and note if it is somebody else's.
+
+        Raises:
+            NameTaken: it is.
+            ApiRefused: it is ours, or about to go: to be tried again.
+        """
+        body = await self.cluster.get(ref.kind, model.namespace, ref.name)
+        known = self.cache.find_object(model, ref)
+        if body is not None and known is not None and body["metadata"]["uid"] == known.uid:
+            return  # It was refused for another reason.
+        if body is not None:
+            whose = parse_ownership(body)
+            if is_ours(ref, whose, model):
+                self.cache.put(ref.kind, body)
+            elif not is_going(whose, self.cache.list_model_uids()):
+                self.cache.note_taken(model, ref)
+                raise NameTaken(str(ref)) from refusal
+        raise ApiRefused(409, f"apply {ref}", "it has changed: it is read again") from refusal
 
 
 def _name(model: Model) -> str:

@@ -12,7 +12,8 @@ from llmjp_operator.api import Model
 from llmjp_operator.decide.job_results import find_unexplained_builds
 from llmjp_operator.decide.requeue import PROGRESS_EVERY_S
 from llmjp_operator.errors import OperatorError
-from llmjp_operator.names import MODEL_LABEL, compute_digest, make_record_name
+from llmjp_operator.names import MODEL_LABEL, compute_digest
+from llmjp_operator.observe.ownership import is_ours, parse_ownership
 from llmjp_operator.observe.parsing import parse_claim, parse_node
 from llmjp_operator.observe.snapshot import (
     CalibrationTexts,
@@ -91,7 +92,7 @@ class SnapshotReader:
         snapshot = Snapshot(
             now=self.wall_time(),
             sharing=self._list_sharing(model),
-            record=self.cache.get_record(model.namespace, make_record_name(model.store_claim)),
+            record=self.cache.get_record(model),
             jobs=jobs,
             pods=pods,
             deployment=deployments.get(model.name),
@@ -100,6 +101,8 @@ class SnapshotReader:
             texts=await self._read_texts(model),
             progress=await self._read_progress(model, jobs.values(), pods),
             live=dict(self._digest_objects(model, cached)),
+            uids={ref: entry.uid for ref, entry in cached},
+            taken=await self._read_taken(model),
         )
         return replace(snapshot, last_steps=await self._read_last_steps(model, snapshot))
 
@@ -129,6 +132,14 @@ class SnapshotReader:
             if ref.kind != "Pod" and own_group in entry.groups:
                 where = (ref.kind, model.namespace, ref.name)
                 yield ref, self.applied.translate(where, entry.digest)
+
+    async def _read_taken(self, model: Model) -> frozenset[ObjectRef]:
+        """Return which of the names that were taken still are."""
+        for ref in self.cache.list_taken(model):
+            body = await self.cluster.get(ref.kind, model.namespace, ref.name)
+            if body is None or is_ours(ref, parse_ownership(body), model):
+                self.cache.forget_taken(model, ref)
+        return frozenset(self.cache.list_taken(model))
 
     async def _read_foreign_claims(self, model: Model) -> dict[str, ObservedClaim]:
         volume = model.spec.source.persistent_volume_claim

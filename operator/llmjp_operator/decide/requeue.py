@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 PROGRESS_EVERY_S: Final = 10.0
 """How often the log of a running build is read."""
-POLLED: Final = frozenset({"ClaimMissing", "TextsMissing", "StorageWouldDeadlock"})
+POLLED: Final = frozenset({"ClaimMissing", "NameTaken", "StorageWouldDeadlock", "TextsMissing"})
 """Problems with objects that we do not watch, so we poll for a fix."""
 POLL_EVERY_S: Final = 20.0
 """How often we poll for it."""

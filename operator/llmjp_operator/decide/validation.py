@@ -27,6 +27,22 @@ def find_problem(model: Model, snapshot: Snapshot, settings: Settings) -> Proble
     return next(filter(None, (check(model, snapshot, settings) for check in _CHECKS)), None)
 
 
+def _check_names(model: Model, snapshot: Snapshot, _settings: Settings) -> Problem | None:
+    if not snapshot.taken:
+        return None
+    listed = ", ".join(f"{ref.kind} {ref.name}" for ref in sorted(snapshot.taken))
+    one = len(snapshot.taken) == 1
+    return Problem(
+        reason="NameTaken",
+        message=(
+            f"{listed} in namespace {model.namespace} {'is' if one else 'are'} not this model's, "
+            f"and {'was' if one else 'were'} left as {'it is' if one else 'they are'}: give the "
+            f"model another name, or delete {'it' if one else 'them'} if nobody needs "
+            f"{'it' if one else 'them'}; the model then goes on by itself"
+        ),
+    )
+
+
 def _check_licence(model: Model, _facts: Snapshot, _settings: Settings) -> Problem | None:
     hub = model.spec.source.hugging_face
     if hub is None:
@@ -120,6 +136,7 @@ def _check_storage(model: Model, snapshot: Snapshot, _settings: Settings) -> Pro
 
 
 _CHECKS: tuple[Callable[[Model, Snapshot, Settings], Problem | None], ...] = (
+    _check_names,
     _check_licence,
     _check_backend,
     _check_world,

@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_operator.api import Model, Status, parse_model
 from llmjp_operator.errors import InvalidModel
-from llmjp_operator.names import FIELD_MANAGER, MODEL_LABEL, STORE_LABEL, make_store_id
+from llmjp_operator.names import (
+    FIELD_MANAGER,
+    MODEL_LABEL,
+    STORE_LABEL,
+    make_record_name,
+    make_store_id,
+)
 from llmjp_operator.observe.managed_fields import compute_object_digest, extract_owned_fields
+from llmjp_operator.observe.ownership import Ownership, is_ours, parse_ownership
 from llmjp_operator.observe.parsing import parse_claim, parse_deployment, parse_job, parse_pod
 from llmjp_operator.observe.snapshot import (
     ObjectRef,
@@ -58,6 +65,7 @@ class CachedObject:
     """Digest of the fields that the operator owns; empty for pods."""
     value: ObservedJob | ObservedPod | ObservedDeployment | ObservedClaim | StoreRecord | None
     groups: tuple[Group, ...]
+    whose: Ownership
     from_watch: bool = False
     """Whether a list or a watch has shown it; otherwise it is the response to a call of ours."""
 
@@ -81,6 +89,8 @@ class ObjectCache:
         default_factory=lambda: defaultdict(set)
     )
     """Models by namespace and `make_store_id`."""
+    _taken: dict[Key, tuple[tuple[str, int], set[ObjectRef]]] = field(default_factory=dict)
+    """By model: its uid and generation, and objects of others that have the names of its own."""
 
     def put_model(self, body: Object) -> bool:
         """Store a model; return False if this version was stored before."""
@@ -113,6 +123,7 @@ class ObjectCache:
         model = self.models.get(key)
         self._forget_store(key)
         self._versions.pop(key, None)
+        self._taken.pop(key, None)
         self.models.pop(key, None)
         return self.list_models_of_store(model) if isinstance(model, Model) else []
 
@@ -156,6 +167,7 @@ class ObjectCache:
             digest=digest,
             value=_parse_object(kind, body),
             groups=groups,
+            whose=parse_ownership(body),
             from_watch=from_watch,
         )
         for group in groups:
@@ -217,23 +229,62 @@ class ObjectCache:
             found |= self._stores.get((namespace, store), set())
         return found
 
-    def get_record(self, namespace: str, name: str) -> StoreRecord:
-        """Return the record of a store; an empty one if there is no ConfigMap."""
-        seen = self._objects.get(("ConfigMap", namespace, name))
+    def get_record(self, model: Model) -> StoreRecord:
+        """Return the record of a model's store; an empty one if there is none of ours."""
+        ref = ObjectRef("ConfigMap", make_record_name(model.store_claim))
+        seen = self.find_object(model, ref)
         return (
             seen.value
             if seen is not None and isinstance(seen.value, StoreRecord)
             else StoreRecord()
         )
 
+    def find_object(self, model: Model, ref: ObjectRef) -> CachedObject | None:
+        """Return an object that is the model's or its store's; None if it is not."""
+        seen = self._objects.get((ref.kind, model.namespace, ref.name))
+        if seen is None or not is_ours(ref, seen.whose, model, self._list_sharing_uids(model)):
+            return None
+        return seen
+
+    def list_model_uids(self) -> frozenset[str]:
+        """Return the uids of all models."""
+        return frozenset(model.uid for model in self.models.values())
+
+    def note_taken(self, model: Model, ref: ObjectRef) -> None:
+        """Note that an object of somebody else has a name that the model's object would have."""
+        known = self.list_taken(model)
+        self._taken[model.namespace, model.name] = (
+            (model.uid, model.generation),
+            known | {ref},
+        )
+
+    def forget_taken(self, model: Model, ref: ObjectRef) -> None:
+        """Forget that a name was taken."""
+        _, taken = self._taken.get((model.namespace, model.name), ((), set()))
+        taken.discard(ref)
+
+    def list_taken(self, model: Model) -> set[ObjectRef]:
+        """Return what has been noted; an edited model may want other names."""
+        version, taken = self._taken.get((model.namespace, model.name), (("", 0), set()))
+        return set(taken) if version == (model.uid, model.generation) else set()
+
     def list_objects(self, model: Model) -> Iterator[tuple[ObjectRef, CachedObject]]:
-        """Yield every object of the model or its store, each once."""
+        """Yield every object that is the model's or its store's, each once.
+
+        Of pods that is what their labels say: their owners are ReplicaSets, which nobody watches.
+        """
         groups = ((MODEL_LABEL, model.name), (STORE_LABEL, _get_store(model)[1]))
         found: set[tuple[str, str, str]] = set()
         for label, value in groups:
             found |= self._groups.get((model.namespace, label, value), set())
+        sharing = self._list_sharing_uids(model)
         for where in sorted(found):
-            yield ObjectRef(where[0], where[2]), self._objects[where]
+            ref, seen = ObjectRef(where[0], where[2]), self._objects[where]
+            if ref.kind == "Pod" or is_ours(ref, seen.whose, model, sharing):
+                yield ref, seen
+
+    def _list_sharing_uids(self, model: Model) -> frozenset[str]:
+        return frozenset(self.models[key].uid for key in self.list_models_of_store(model))
 
 
 def _get_store(model: Model) -> tuple[str, str]:

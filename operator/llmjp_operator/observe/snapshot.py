@@ -207,5 +207,9 @@ class Snapshot:
     last_steps: Mapping[str, Step] = field(default_factory=dict)
     """Of builds that ended without a termination message: the last step in their log, by the Job's
     uid."""
+    taken: frozenset[ObjectRef] = frozenset()
+    """Objects of somebody else that have the names of the model's own."""
+    uids: Mapping[ObjectRef, str] = field(default_factory=dict)
+    """uids of the objects in `live`."""
     live: Mapping[ObjectRef, str] = field(default_factory=dict)
     """Digests of the managed fields of every existing object (`managed_fields`)."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from llmjp_builder.contracts.defaults import GRPC_PORT, HTTP_PORT, METRICS_PORT
-from llmjp_operator.names import BUILD_SUFFIX, COMPONENT, MODEL_LABEL
+from llmjp_operator.names import COMPONENT, MODEL_LABEL, make_builder_policy_name
 from llmjp_operator.render.metadata import render_labels, render_metadata
 from llmjp_operator.render.service import get_selector
 
@@ -64,7 +64,9 @@ def render_builder_policy(model: Model, settings: Settings) -> Object | None:
         "matchLabels": {MODEL_LABEL: model.name},
         "matchExpressions": [{"key": COMPONENT, "operator": "In", "values": list(BUILDERS)}],
     }
-    named = render_metadata(model, f"{model.name}{BUILD_SUFFIX}", render_labels(model, "build"))
+    named = render_metadata(
+        model, make_builder_policy_name(model.name), render_labels(model, "build")
+    )
     return _render_policy(named, pods, ingress=[], egress=rules)
 
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from llmjp_operator.names import GPU, HOSTNAME, STORE_LABEL, make_store_id
+from llmjp_operator.names import (
+    GPU,
+    HOSTNAME,
+    STORE_LABEL,
+    make_account_name,
+    make_store_id,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -91,7 +97,7 @@ def render_pod_spec(
         single_node: whether all pods that mount the store must be on one node.
     """
     spec: Object = {
-        "serviceAccountName": model.name,
+        "serviceAccountName": make_account_name(model.name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": render_pod_security(),

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.contracts.defaults import GRPC_PORT, HTTP_PORT, METRICS_PORT
-from llmjp_operator.names import COMPONENT, HEADLESS_SUFFIX, MODEL_LABEL
+from llmjp_operator.names import (
+    COMPONENT,
+    MODEL_LABEL,
+    make_account_name,
+    make_headless_name,
+)
 from llmjp_operator.render.metadata import render_labels, render_metadata
 
 if TYPE_CHECKING:
@@ -24,7 +29,7 @@ def render_services(model: Model) -> tuple[Object, Object]:
     wanted = model.spec.serving.service
     annotations = dict(wanted.annotations or {})
     one = _render_service(model, model.name, {"type": wanted.type}, annotations)
-    each = _render_service(model, f"{model.name}{HEADLESS_SUFFIX}", {"clusterIP": "None"}, {})
+    each = _render_service(model, make_headless_name(model.name), {"clusterIP": "None"}, {})
     return one, each
 
 
@@ -63,7 +68,9 @@ def render_service_account(model: Model) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": render_metadata(model, model.name, render_labels(model, "serving")),
+        "metadata": render_metadata(
+            model, make_account_name(model.name), render_labels(model, "serving")
+        ),
         "automountServiceAccountToken": False,
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llmjp_operator.names import MODEL_LABEL, make_record_name
+from llmjp_operator.names import MODEL_LABEL, OWNER, make_owner_id, make_record_name
 from llmjp_operator.render.metadata import render_labels, render_metadata
 from llmjp_operator.render.quantities import normalize_quantity
 
@@ -36,6 +36,7 @@ def render_claim(model: Model) -> Object | None:
             model,
             model.store_claim,
             render_labels(model, "store", store=True),
+            {OWNER: make_owner_id(model.namespace, model.name)},
             owned=_is_owned(model),
         ),
         "spec": spec,
@@ -53,7 +54,11 @@ def render_record(model: Model, known: StoreRecord) -> Object:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": render_metadata(
-            model, make_record_name(model.store_claim), labelled, owned=_is_owned(model)
+            model,
+            make_record_name(model.store_claim),
+            labelled,
+            {OWNER: make_owner_id(model.namespace, model.store_claim)},
+            owned=_is_owned(model),
         ),
         "data": known.to_data(),
     }

@@ -33,6 +33,7 @@ WARNINGS: Final = frozenset(
         "Incompatible",
         "InvalidSpec",
         "LicenceNotAccepted",
+        "NameTaken",
         "ResolveFailed",
         "ResolveRetrying",
         "RolledBack",

@@ -208,9 +208,11 @@ def test_what_somebody_changed_is_put_right() -> None:
 def made_by_an_older_version(kind: str, name: str, simulation: Simulation) -> ObjectRef:
     """Store an object like the model's own, under a name that is not used any more."""
     like = next(body for ref, body in simulation.objects.items() if ref.kind == kind)
-    labels = like["metadata"]["labels"]
-    assert labels[MODEL_LABEL] == "a"
-    simulation.server.put({**like, "metadata": {"name": name, "labels": labels}})
+    metadata = like["metadata"]
+    assert metadata["labels"][MODEL_LABEL] == "a"
+    kept = ("labels", "annotations", "ownerReferences")
+    whose = {part: metadata[part] for part in kept if part in metadata}
+    simulation.server.put({**like, "metadata": {"name": name, **whose}})
     return ObjectRef(kind, name)
 
 

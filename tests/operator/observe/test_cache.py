@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmjp_operator.api import Model
-from llmjp_operator.names import make_store_id
+from llmjp_operator.names import KIND, make_record_name, make_store_id
 from llmjp_operator.observe.cache import InvalidResource, ObjectCache
 from llmjp_operator.observe.snapshot import ObjectRef
 from tests.operator.model_bodies import Object, make_model_body
@@ -27,6 +27,7 @@ def an_object(name: str = "o", version: int = 1, uid: str = "u", **labels: str) 
         "uid": uid,
         "resourceVersion": str(version),
         "labels": found,
+        "ownerReferences": [{"kind": KIND, "name": "a", "uid": "uid-a"}],
     }
     return {"metadata": metadata, "spec": {}}
 
@@ -170,9 +171,12 @@ def test_a_list_of_one_namespace_drops_nothing_of_others() -> None:
 
 def test_a_store_without_a_record_has_an_empty_one() -> None:
     cache = ObjectCache()
-    assert not cache.get_record("ns", "o").artefacts
-    cache.put("ConfigMap", an_object() | {"data": {}})
-    assert not cache.get_record("ns", "o").artefacts
+    cache.put_model(a_model("a"))
+    [model] = cache.models.values()
+    assert isinstance(model, Model)
+    assert not cache.get_record(model).artefacts
+    cache.put("ConfigMap", an_object(make_record_name(model.store_claim)) | {"data": {}})
+    assert not cache.get_record(model).artefacts
 
 
 def test_digests_cover_owned_fields_only() -> None:

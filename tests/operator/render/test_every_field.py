@@ -18,7 +18,7 @@ from llmjp_builder.contracts.constraints import Forbidden
 from llmjp_builder.contracts.fields import parse_annotation
 from llmjp_operator.api import Spec
 from llmjp_operator.api.codec import list_api_fields
-from llmjp_operator.names import HEADLESS_SUFFIX
+from llmjp_operator.names import make_headless_name
 from llmjp_operator.observe.managed_fields import compute_object_digest
 from llmjp_operator.runtimes import RUNTIMES
 from tests.operator.factories import SETTINGS
@@ -199,7 +199,7 @@ def roles(spec: Object) -> dict[str, tuple[str, str]]:
             "PersistentVolumeClaim": "claim",
             "Job": component,
             "NetworkPolicy": f"{component}-policy",
-            "Service": "headless" if name.endswith(HEADLESS_SUFFIX) else "service",
+            "Service": "headless" if name == make_headless_name("m") else "service",
         }.get(kind, kind.lower())
         told = {k: v for k, v in obj.items() if k != "data"}
         found[role] = (name, compute_object_digest(told))
