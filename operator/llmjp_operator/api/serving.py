@@ -15,7 +15,8 @@ class Service:
     """The Service that clients connect to."""
 
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
-    """Type of the Service. A headless Service for client-side balancing always exists as well."""
+    """Type of the Service. A headless Service for client-side balancing always exists as
+    well: `kubectl get service -l serving.llmjp.dev/model=NAME`."""
     annotations: Annotations | None = None
     """Annotations of the Service, for load balancers."""
 
