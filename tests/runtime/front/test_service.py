@@ -52,11 +52,7 @@ class Bench:
         responder = RecordingResponder(gate=gate)
         arrays = {name: array(value) for name, value in tensors.items()}
         self.service.accept(
-            arrays,
-            responder,
-            request_id=request_id,
-            timeout_us=timeout_us,
-            parameters=parameters,
+            arrays, responder, request_id=request_id, timeout_us=timeout_us, parameters=parameters
         )
         return responder
 
