@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from llmjp_cli.options import EndpointOptions, GenerationOptions
     from llmjp_client import TLS, AsyncClient, Client, Message, Options
@@ -74,15 +74,21 @@ def read_stdin() -> str:
     return sys.stdin.read().removesuffix("\n")
 
 
-def print_stream(client: Client, prompt: str | list[Message], options: Options) -> str:
+def print_stream(
+    client: Client, prompt: str | list[Message], options: Options, said: set[str] | None = None
+) -> str:
     """Stream one reply to stdout; return its text, also where Ctrl-C ended it.
+
+    The server's warnings go to stderr, and to `said`; those that are there already do not.
 
     Raises:
         KeyboardInterrupt: Ctrl-C before any text came.
     """
+    said = set() if said is None else said
     with client.stream(prompt, **options) as stream:
         try:
             for chunk in stream:
+                _print_warnings(chunk.warnings, said)
                 typer.echo(chunk.text, nl=False)
         except KeyboardInterrupt:
             if not stream.text or not sys.stdin.isatty():
@@ -92,6 +98,14 @@ def print_stream(client: Client, prompt: str | list[Message], options: Options) 
             if stream.text:
                 typer.echo()
         return stream.text
+
+
+def _print_warnings(warnings: Iterable[str], said: set[str]) -> None:
+    """Print the server's warnings to stderr, each once for one `said`."""
+    for warning in warnings:
+        if warning not in said:
+            said.add(warning)
+            typer.echo(f"llmjp: warning: {warning}", err=True)
 
 
 def _build_tls(options: EndpointOptions) -> TLS | None:

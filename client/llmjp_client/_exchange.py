@@ -83,6 +83,11 @@ class Exchange:
         """The id sent with every attempt."""
         return str(self._request.id)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The server's warnings so far."""
+        return tuple(warning for chunk in self._chunks for warning in chunk.warnings)
+
     def start_attempt(self, now: float) -> tuple[pb.ModelInferRequest, float | None]:
         """Return the request to send now, and the seconds it may take.
 
@@ -190,6 +195,7 @@ class Exchange:
             output_ids=tuple(i for chunk in self._chunks for i in chunk.output_ids),
             log_probs=tuple(p for chunk in self._chunks for p in chunk.log_probs),
             request_id=self.request_id,
+            warnings=self.warnings,
         )
 
 
@@ -213,6 +219,11 @@ class PartialReply:
     def usage(self) -> Usage | None:
         """Token counts; None until the server has sent them."""
         return self._exchange.usage
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the server did otherwise than asked; it says so with the first text."""
+        return self._exchange.warnings
 
     @property
     def request_id(self) -> str:

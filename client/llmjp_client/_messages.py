@@ -208,6 +208,7 @@ def decode_response(response: pb.ModelStreamInferResponse) -> DecodedResponse:
             output_ids=tuple(int(i) for i in outputs.get("output_ids", ())),
             log_probs=tuple(float(p) for p in outputs.get("output_log_probs", ())),
             finish_reason="".join(str(r) for r in outputs.get("finish_reason", ())) or None,
+            warnings=tuple(str(each) for each in outputs.get("warnings", ())),
         ),
         input_tokens=_read_count(outputs, "num_input_tokens"),
         output_tokens=_read_count(outputs, "num_output_tokens"),
@@ -220,6 +221,7 @@ def decode_response(response: pb.ModelStreamInferResponse) -> DecodedResponse:
 _OUTPUTS: Final[dict[str, Datatype]] = {
     "text_output": "BYTES",
     "finish_reason": "BYTES",
+    "warnings": "BYTES",
     "output_ids": "INT32",
     "num_input_tokens": "INT32",
     "num_output_tokens": "INT32",

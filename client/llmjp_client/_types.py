@@ -66,6 +66,8 @@ class Chunk:
     """One per id where `log_probs` was asked for."""
     finish_reason: str | None = None
     """Set on the last chunk: `stop`, `length`, `cancelled` or `deadline`."""
+    warnings: tuple[str, ...] = ()
+    """Set on the first chunk: what the server did otherwise than asked, and what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,9 @@ class Reply:
     log_probs: tuple[float, ...] = ()
     """One per id where `log_probs` was asked for."""
     request_id: str = ""
+    warnings: tuple[str, ...] = ()
+    """What the server did otherwise than asked: a system message that the model's chat template
+    drops, for example."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -271,6 +271,7 @@ def _build_last_chunk(sent: list[Chunk], request: FakeRequest) -> Chunk:
         text="".join(c.text for c in news),
         output_ids=tuple(i for c in news for i in c.output_ids),
         log_probs=tuple(p for c in news for p in c.log_probs),
+        warnings=tuple(w for c in news for w in c.warnings),
         finish_reason=reason,
     )
 
@@ -297,6 +298,8 @@ def _build_response(
         _add_output(body, "finish_reason", "BYTES", [chunk.finish_reason or ""])
         if chunk.log_probs:
             _add_output(body, "output_log_probs", "FP32", chunk.log_probs)
+        if chunk.warnings:
+            _add_output(body, "warnings", "BYTES", chunk.warnings)
     if usage:
         _add_output(body, "num_input_tokens", "INT32", [usage.input_tokens])
         _add_output(body, "num_output_tokens", "INT32", [usage.output_tokens])

@@ -15,7 +15,7 @@ from llmjp_cli.commands.chat import chat_with_model, converse
 from llmjp_cli.commands.generate import generate_text
 from llmjp_cli.endpoint import connect
 from llmjp_cli.options import EndpointOptions
-from llmjp_client import InvalidRequest, Overloaded, Unavailable
+from llmjp_client import Chunk, InvalidRequest, Overloaded, Unavailable
 from llmjp_client.testing import FakeRequest, FakeServer, StatusError
 
 if TYPE_CHECKING:
@@ -114,6 +114,17 @@ def run_session(
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     with connect(EndpointOptions(endpoint=server.endpoint, timeout=60)) as client:
         converse(client, [], {})
+
+
+def test_a_conversation_says_each_warning_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warned = Chunk("東京", warnings=("messages[0]: dropped",))
+    with FakeServer([warned, "です"]) as server:
+        run_session(monkeypatch, server, "一", "二")
+    said = capsys.readouterr()
+    assert said.out == "東京です\n東京です\n"
+    assert said.err.count("llmjp: warning: messages[0]: dropped\n") == 1
 
 
 def contents(request: FakeRequest) -> list[Any]:

@@ -84,6 +84,17 @@ def test_a_chat_of_one_text_is_a_message_of_the_user(connect: Connect) -> None:
     assert request.prompt == ({"role": "user", "content": "日本の首都はどこですか"},)
 
 
+def test_warnings_reach_the_caller(connect: Connect) -> None:
+    with FakeServer([Chunk("a", warnings=("messages[0]: dropped",)), "b"]) as server:
+        client = connect(server.endpoint)
+        assert client.chat("x").warnings == ("messages[0]: dropped",)
+        with client.stream("x") as stream:
+            assert next(iter(stream)).warnings == stream.warnings == ("messages[0]: dropped",)
+            assert stream.reply().warnings == stream.warnings
+    with FakeServer(["a"]) as server:
+        assert connect(server.endpoint).chat("x").warnings == ()
+
+
 def test_ids_and_log_probs(connect: Connect) -> None:
     script = [Chunk("a", (1, 2), (-0.5, -1.0)), Chunk("b", (3,), (-2.0,), "length")]
     with FakeServer(script) as server:

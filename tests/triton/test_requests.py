@@ -144,6 +144,17 @@ def test_what_others_act_on_passes(server: TritonServer, model: str) -> None:
     assert (post(server, model, nvidias)[0] == 200) == (model == "ensemble")
 
 
+@pytest.mark.parametrize("model", ["llmjp", "ensemble"])
+def test_a_dropped_system_message_is_said(server: TritonServer, model: str) -> None:
+    turns = [{"role": "system", "content": "短く。"}, *QUESTION]
+    with Client(server.grpc_endpoint, model=model) as client:
+        (warning,) = client.chat(turns, **GREEDY).warnings
+        assert "drops what a system message says" in warning
+        assert client.chat(QUESTION, **GREEDY).warnings == ()
+    status, body = post(server, model, {"messages": json.dumps(turns), "max_tokens": 2})
+    assert (status, body["warnings"]) == (200, warning)
+
+
 def test_bad_words_are_never_completed(client: Client) -> None:
     with client.stream(QUESTION, **GREEDY) as stream:
         first = next(iter(stream)).text

@@ -53,13 +53,14 @@ def converse(client: Client, opening: list[Message], options: Options) -> None:
         import readline  # noqa: F401  makes input() edit lines and remember them
     typer.echo(HELP, err=True)
     messages = list(opening)
+    said: set[str] = set()
     while (text := _read_line()) is not None:
         if text == "/reset":
             messages = list(opening)
         elif text:
             turns = [*messages, build_turn("user", text)]
             try:
-                reply = print_stream(client, turns, options)
+                reply = print_stream(client, turns, options, said)
                 messages = [*turns, build_turn("assistant", reply)]
             except KeyboardInterrupt:
                 typer.echo("[stopped]", err=True)

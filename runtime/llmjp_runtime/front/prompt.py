@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmjp_runtime.front.request import InvalidArgument
@@ -10,31 +11,52 @@ from llmjp_runtime.text.messages import decode_utf8, parse_messages
 from llmjp_runtime.text.stop_strings import StopMatcher, check_stop_length
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llmjp_runtime.executor.protocol import ExecutorLimits
     from llmjp_runtime.front.request import ClientRequest
+    from llmjp_runtime.text.messages import Message
     from llmjp_runtime.text.tokenizer import TextTokenizer
+
+
+DROPPED_SYSTEM_MESSAGE = (
+    "messages[0]: this model's chat template drops what a system message says; "
+    "say it in the first user message"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A tokenised prompt."""
+
+    ids: tuple[int, ...]
+    warnings: tuple[str, ...] = ()
+    """What the client should know about it."""
 
 
 def build_prompt(
     request: ClientRequest, tokenizer: TextTokenizer, limits: ExecutorLimits
-) -> tuple[int, ...]:
-    """Return the prompt's ids, with room for at least one new token.
+) -> Prompt:
+    """Return the prompt, with room for at least one new token.
 
     Raises:
         RequestError: not UTF-8, not a conversation, unknown ids, empty or too long.
     """
     try:
-        ids = _encode(request, tokenizer, limits)
+        ids, warnings = _encode(request, tokenizer, limits)
     except InvalidText as exc:
         raise InvalidArgument(str(exc)) from exc
     if len(ids) >= limits.max_context:
         raise _build_length_error(str(len(ids)), limits)
-    return tuple(ids)
+    return Prompt(tuple(ids), warnings)
 
 
-def _encode(request: ClientRequest, tokenizer: TextTokenizer, limits: ExecutorLimits) -> list[int]:
+def _encode(
+    request: ClientRequest, tokenizer: TextTokenizer, limits: ExecutorLimits
+) -> tuple[list[int], tuple[str, ...]]:
+    """Return (ids, warnings)."""
     if request.input_ids is not None:
-        return _check_ids(request.input_ids, limits)
+        return _check_ids(request.input_ids, limits), ()
     raw = request.text if request.text is not None else request.messages
     assert raw is not None
     name = "text_input" if request.text is not None else "messages"
@@ -44,12 +66,18 @@ def _encode(request: ClientRequest, tokenizer: TextTokenizer, limits: ExecutorLi
     if at_least >= limits.max_context:
         raise _build_length_error(f"at least {at_least}", limits)
     if request.text is not None:
-        return tokenizer.encode_prompt(text)
+        return tokenizer.encode_prompt(text), ()
     messages = parse_messages(text)
     at_least = sum(tokenizer.estimate_min_tokens(message.content) for message in messages)
     if at_least >= limits.max_context:
         raise _build_length_error(f"at least {at_least}", limits)
-    return tokenizer.encode_chat(messages)
+    return tokenizer.encode_chat(messages), _find_dropped(messages, tokenizer)
+
+
+def _find_dropped(messages: Sequence[Message], tokenizer: TextTokenizer) -> tuple[str, ...]:
+    template = tokenizer.chat_template
+    asks = messages[0].role == "system" and messages[0].content.strip()
+    return (DROPPED_SYSTEM_MESSAGE,) if asks and template and template.drops_system_content else ()
 
 
 def _check_ids(ids: tuple[int, ...], limits: ExecutorLimits) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from llmjp_runtime.executor.protocol import FinishReason
 from llmjp_runtime.front.request import Code, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -44,12 +45,23 @@ class Responder(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class PromptSummary:
+    """What responses say about their request's prompt."""
+
+    num_tokens: int
+    text: str = ""
+    """Precedes an unstreamed reply."""
+    warnings: tuple[str, ...] = ()
+    """In the first response."""
+
+
 class ResponseStream:
     """One reply on its way to the client.
 
     Streamed, text leaves as it comes, at least `interval_s` apart; the first and the last response
-    never wait. Otherwise there is one response at the end, which `prompt` precedes. `on_stop` is
-    called when the reply is over before the executor knows.
+    never wait. Otherwise there is one response at the end, which the prompt's text precedes.
+    `on_stop` is called when the reply is over before the executor knows.
     """
 
     def __init__(
@@ -58,10 +70,9 @@ class ResponseStream:
         key: str,
         responder: Responder,
         assembler: ReplyAssembler,
-        num_input_tokens: int,
+        prompt: PromptSummary,
         stream: bool,
         interval_s: float = 0.0,
-        prompt: str = "",
         deadline_s: float | None = None,
         on_stop: Callable[[], object] = lambda: None,
     ) -> None:
@@ -73,10 +84,10 @@ class ResponseStream:
         self.responder = responder
         self.deadline_s = deadline_s
         self._assembler = assembler
-        self._num_input_tokens = num_input_tokens
         self._stream = stream
         self._interval_s = interval_s
         self._prompt = prompt
+        self._warnings = prompt.warnings
         self._on_stop = on_stop
         self._lock = threading.Lock()
         self._events: deque[TokenEvent] = deque()
@@ -135,11 +146,14 @@ class ResponseStream:
         text = "".join(part.text for part in parts)
         ids = [token for part in parts for token in part.output_ids]
         if not self._stream:
-            text = self._prompt + text
+            text = self._prompt.text + text
         outputs: Outputs = {
             "text_output": _encode_string(text),
             "output_ids": np.array([ids], np.int32).reshape(1, -1),
         }
+        if self._warnings:
+            outputs["warnings"] = _encode_strings(self._warnings)
+            self._warnings = ()
         log_probs = [value for part in parts for value in part.log_probs or ()]
         if any(part.log_probs is not None for part in parts):
             outputs["output_log_probs"] = np.array([[log_probs]], np.float32).reshape(1, 1, -1)
@@ -147,7 +161,7 @@ class ResponseStream:
         if last.finish_reason is not None:
             outputs |= {
                 "finish_reason": _encode_string(self._resolve_finish_reason(last.finish_reason)),
-                "num_input_tokens": np.array([[self._num_input_tokens]], np.int32),
+                "num_input_tokens": np.array([[self._prompt.num_tokens]], np.int32),
                 "num_output_tokens": np.array([[last.num_output_tokens]], np.int32),
                 "sequence_index": np.zeros((1, 1), np.int32),
                 "batch_index": np.zeros((1, 1), np.int32),
@@ -161,4 +175,8 @@ class ResponseStream:
 
 
 def _encode_string(text: str) -> NDArray[np.generic]:
-    return np.array([[text.encode()]], np.object_)
+    return _encode_strings((text,))
+
+
+def _encode_strings(texts: Sequence[str]) -> NDArray[np.generic]:
+    return np.array([[text.encode() for text in texts]], np.object_)

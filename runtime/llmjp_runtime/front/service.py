@@ -25,7 +25,7 @@ from llmjp_runtime.front.request import (
     StopRequest,
     parse_request,
 )
-from llmjp_runtime.front.response_stream import ResponseStream
+from llmjp_runtime.front.response_stream import PromptSummary, ResponseStream
 from llmjp_runtime.front.sender_pool import SenderPool, StreamMonitor
 
 if TYPE_CHECKING:
@@ -120,24 +120,27 @@ class FrontService:
         self, request: ClientRequest, responder: Responder, request_id: str, timeout_s: float
     ) -> None:
         self._refuse_missing_features(request)
-        prompt_ids = build_prompt(request, self._tokenizer, self._executor.limits)
+        prompt = build_prompt(request, self._tokenizer, self._executor.limits)
         stops, marks = build_stop_matcher(request, self._tokenizer)
         key = f"r{next(self._numbers)}"
         stream = ResponseStream(
             key=key,
             responder=responder,
-            assembler=ReplyAssembler(self._tokenizer.create_detokenizer(prompt_ids, marks), stops),
-            num_input_tokens=len(prompt_ids),
+            assembler=ReplyAssembler(self._tokenizer.create_detokenizer(prompt.ids, marks), stops),
+            prompt=PromptSummary(
+                len(prompt.ids),
+                self._tokenizer.decode(prompt.ids) if request.include_prompt else "",
+                prompt.warnings,
+            ),
             stream=request.stream,
             interval_s=self._settings.response_interval_ms / 1e3,
-            prompt=self._tokenizer.decode(prompt_ids) if request.include_prompt else "",
             deadline_s=time.monotonic() + timeout_s if timeout_s else None,
             on_stop=lambda: self._executor.cancel(key),
         )
         generation = GenerationRequest(
             request_id=key,
-            prompt_ids=prompt_ids,
-            sampling=self._build_sampling(request, len(prompt_ids)),
+            prompt_ids=prompt.ids,
+            sampling=self._build_sampling(request, len(prompt.ids)),
             log_probs=request.log_probs,
         )
         self._register(stream, request_id)

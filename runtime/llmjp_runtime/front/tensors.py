@@ -79,6 +79,7 @@ OUTPUTS = (
     TensorSpec("text_output", "STRING", (-1,)),
     TensorSpec("output_ids", "INT32", (-1,)),
     TensorSpec("finish_reason", "STRING"),
+    TensorSpec("warnings", "STRING", (-1,)),
     TensorSpec("cum_log_probs", "FP32", (-1,)),
     TensorSpec("output_log_probs", "FP32", (-1, -1)),
     TensorSpec("context_logits", "FP32", (-1, -1)),

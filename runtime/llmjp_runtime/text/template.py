@@ -62,8 +62,9 @@ class ChatTemplate:
             self._template = build_environment().from_string(source)
         except jinja2.TemplateError as exc:
             raise UnusableTokenizer(f"chat template: not valid Jinja ({exc})") from exc
-        self.ignores_system_content = self._ignores_system_content()
-        """The system turn is a fixed sentence, whatever its content says (true for llm-jp-3)."""
+        self.drops_system_content, self.has_fixed_system_turn = self._try_system_contents()
+        """Whether what a system message says changes nothing; and whether one brings a fixed
+        sentence all the same, as with llm-jp-3."""
 
     def render_parts(self, messages: Sequence[Message]) -> tuple[PromptPart, ...]:
         """Return the prompt up to where the reply begins.
@@ -75,7 +76,7 @@ class ChatTemplate:
             InvalidMessages: the template refuses the messages, or rewrites contents that hold
                 control tokens.
         """
-        if self.ignores_system_content and messages[0].role != "system":
+        if self.has_fixed_system_turn and messages[0].role != "system":
             messages = (Message("system", ""), *messages)
         opening, closing = self._choose_marks(messages)
         now = _read_clock()
@@ -143,13 +144,14 @@ class ChatTemplate:
             raise InvalidMessages("messages: contents use up all private-use characters")
         return first, second
 
-    def _ignores_system_content(self) -> bool:
+    def _try_system_contents(self) -> tuple[bool, bool]:
+        """Return (`drops_system_content`, `has_fixed_system_turn`)."""
         user, now = Message("user", "x"), _read_clock()
         try:
             one, other = (self._render((Message("system", c), user), now) for c in ("a 1", "bcd23"))
-            return one == other != self._render((user,), now)
+            return one == other, one == other != self._render((user,), now)
         except InvalidMessages:
-            return False
+            return False, False
 
 
 def _read_clock() -> datetime:

@@ -5,88 +5,19 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from llmjp_runtime.executor.protocol import Feature, FinishReason, TokenEvent
 from llmjp_runtime.front.health import DrainState
 from llmjp_runtime.front.reply import ReplyAssembler
-from llmjp_runtime.front.response_stream import ResponseStream
-from llmjp_runtime.front.service import DRAINING, FrontService
-from llmjp_runtime.settings import ServingSettings
+from llmjp_runtime.front.response_stream import PromptSummary, ResponseStream
+from llmjp_runtime.front.service import DRAINING
 from llmjp_runtime.text.stop_strings import StopMatcher
 from llmjp_runtime.text.tokenizer import TextTokenizer
-from tests.support.scripted import RecordingResponder, ScriptedExecutor
-from tests.support.shared import ROOT
-
-EXAMPLE = ROOT / "examples" / "tiny-model" / "checkpoint"
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> TextTokenizer:
-    return TextTokenizer.load(EXAMPLE)
-
-
-class Bench:
-    """A service and its two ends."""
-
-    def __init__(self, tokenizer: TextTokenizer, **executor: Any) -> None:
-        self.tokenizer = tokenizer
-        grace_s = executor.pop("drain_grace_s", 0.0)
-        self.executor = ScriptedExecutor(**executor)
-        settings = ServingSettings(artefact=Path("/unused"), max_queue=2, drain_grace_s=grace_s)
-        self.service = FrontService(self.executor, tokenizer, settings)
-
-    def ask(
-        self,
-        request_id: str = "",
-        timeout_us: int = 0,
-        gate: threading.Event | None = None,
-        parameters: tuple[str, ...] = (),
-        **tensors: Any,
-    ) -> RecordingResponder:
-        responder = RecordingResponder(gate=gate)
-        arrays = {name: array(value) for name, value in tensors.items()}
-        self.service.accept(
-            arrays, responder, request_id=request_id, timeout_us=timeout_us, parameters=parameters
-        )
-        return responder
-
-    def ids(self, text: str) -> list[int]:
-        """Ids of a reply with this text, as it continues a prompt."""
-        opening = self.tokenizer.encode_prompt("\n")
-        return self.tokenizer.encode_prompt("\n" + text)[len(opening) :]
-
-    def reply(self, key: str, text: str, reason: FinishReason = FinishReason.STOP) -> None:
-        """One event a token, then the end."""
-        ids = self.ids(text)
-        for count, token in enumerate(ids, 1):
-            self.executor.event(key, token, num_generated=count)
-        self.executor.event(key, finish_reason=reason, num_generated=len(ids) + 1)
-
-
-def array(value: Any) -> np.ndarray[Any, Any]:
-    row = value if isinstance(value, list) else [value]
-    if isinstance(row[0], str):
-        return np.array([[each.encode() for each in row]], np.object_)
-    if isinstance(row[0], bytes):
-        return np.array([row], np.object_)
-    return np.array([row])
-
-
-@pytest.fixture
-def bench(tokenizer: TextTokenizer) -> Iterator[Bench]:
-    bench = Bench(tokenizer)
-    yield bench
-    bench.service.close()
-    assert bench.service.num_streams == 0
-
-
-REPLY = "日本の首都は東京です。\n🍣と𠮷も。"
+from tests.runtime.front.service_bench import REPLY, Bench
+from tests.support.scripted import RecordingResponder
 
 
 def test_a_stream_is_exactly_the_reply(bench: Bench) -> None:
@@ -108,17 +39,6 @@ def test_an_unstreamed_reply_is_one_response(bench: Bench) -> None:
     responder.wait()
     assert len(responder.sent) == 1
     assert responder.text() == REPLY
-
-
-@pytest.mark.parametrize("reply", [" the sea.", "    return x + 1", " 海。"])
-def test_a_reply_keeps_its_leading_spaces(bench: Bench, reply: str) -> None:
-    alone = bench.ask(text_input="I like")
-    whole = bench.ask(text_input="I like", exclude_input_in_output=False)
-    for key in ("r1", "r2"):
-        bench.reply(key, reply)
-    alone.wait()
-    whole.wait()
-    assert (alone.text(), whole.text()) == (reply, f"I like{reply}")
 
 
 def test_the_prompt_comes_first_where_it_is_wanted(bench: Bench) -> None:
@@ -158,7 +78,7 @@ def test_log_probs_come_also_where_the_last_event_has_none(tokenizer: TextTokeni
     responder = RecordingResponder()
     assembler = ReplyAssembler(tokenizer.create_detokenizer(), StopMatcher([]))
     stream = ResponseStream(
-        key="r1", responder=responder, assembler=assembler, num_input_tokens=1, stream=False
+        key="r1", responder=responder, assembler=assembler, prompt=PromptSummary(1), stream=False
     )
     stream.push(TokenEvent(token_ids=(300,), log_probs=(-0.5,), num_generated=1), 0.0)
     stream.flush(0.0)
@@ -178,37 +98,6 @@ def test_a_stop_string_ends_reply_and_request(bench: Bench) -> None:
     assert responder.text() == "日本の"
     assert responder.last("finish_reason") == "stop"
     bench.executor.wait_cancelled("r1")
-
-
-@pytest.mark.parametrize("stop", ["<EOD|LLM-jp>", "。<EOD|LLM-jp>", "<EOD|LLM-jp>\n", "</s>"])
-def test_special_tokens_are_stop_strings(bench: Bench, stop: str) -> None:
-    """Though they have no text; the rest of a stop string is text, as everywhere."""
-    responder = bench.ask(text_input="首都は", stop_words=["九", stop], end_id=999)
-    (token,) = {7, 2} & {*bench.tokenizer.encode_prompt(stop)[1:]}
-    ids = [*bench.ids("東京。"), token, *bench.ids("\n続き")]
-    for count, token_id in enumerate(ids, 1):
-        bench.executor.event("r1", token_id, num_generated=count)
-    responder.wait()
-    assert responder.text() == "東京。".removesuffix(stop[:1])
-    assert responder.last("finish_reason") == "stop"
-    bench.executor.wait_cancelled("r1")
-
-
-def test_a_special_token_that_is_no_stop_string_has_no_text(bench: Bench) -> None:
-    responder = bench.ask(text_input="首都は", stop_words=["<EOD|LLM-jp>", "<MASK|LLM-jp>x"])
-    bench.executor.event("r1", *bench.ids("東京"), 3, *bench.ids("です"), num_generated=3)
-    bench.executor.event("r1", 3, finish_reason=FinishReason.STOP, num_generated=4)
-    responder.wait()
-    assert responder.text() == "東京です"
-
-
-def test_a_parameter_that_nothing_acts_on_is_refused(bench: Bench) -> None:
-    responder = bench.ask(text_input="首都は", parameters=("traceparent", "temprature"))
-    responder.wait()
-    assert "did you mean temperature?" in str(responder.error)
-    responder = bench.ask(text_input="首都は", timeout_us=(1 << 64) - 1)
-    responder.wait()
-    assert "timeout: must be >= 0" in str(responder.error)
 
 
 def test_a_client_that_is_gone_frees_its_slot(bench: Bench) -> None:

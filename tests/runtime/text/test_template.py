@@ -199,6 +199,24 @@ def test_a_template_that_prints_system_contents_gets_no_turn_that_nobody_sent() 
     assert "".join(part.text for part in rendered(source, "a")) == "[user]a"
 
 
+@pytest.mark.parametrize(
+    ("system", "drops", "fixed"),
+    [
+        ("{{ m.content }}", False, False),
+        ("決まった文。", True, True),
+        ("", True, False),
+        ("{{ raise_exception('no system') }}", False, False),
+    ],
+)
+def test_what_becomes_of_a_system_message(system: str, drops: bool, fixed: bool) -> None:
+    source = (
+        f"{{% for m in messages %}}{{% if m.role == 'system' %}}{system}"
+        "{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    template = ChatTemplate(source, NAMED, lambda _: [])
+    assert (template.drops_system_content, template.has_fixed_system_turn) == (drops, fixed)
+
+
 def test_a_template_cannot_reach_the_interpreter() -> None:
     with pytest.raises(InvalidMessages):
         rendered("{{ messages.__class__.__mro__[1].__subclasses__() }}", "a")

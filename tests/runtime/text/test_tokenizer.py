@@ -28,14 +28,16 @@ def test_what_the_real_files_say(real: TextTokenizer) -> None:
     assert real.num_entries == len(real.pieces) == 99_574
     assert real.pieces[8:264] == tuple(bytes([byte]) for byte in range(256))
     assert real.chat_template is not None
-    assert real.chat_template.ignores_system_content
+    assert real.chat_template.has_fixed_system_turn
+    assert real.chat_template.drops_system_content
 
 
 def test_what_the_small_files_say(small: TextTokenizer) -> None:
     assert (small.bos_id, small.eos_ids, small.pad_id) == (BEGIN, frozenset({END}), PAD)
     assert small.pieces[byte_id(0x41)] == b"A"
     assert small.chat_template is not None
-    assert not small.chat_template.ignores_system_content
+    assert not small.chat_template.has_fixed_system_turn
+    assert not small.chat_template.drops_system_content
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""The text of requests and replies, through the whole service."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from llmjp_runtime.executor.protocol import FinishReason
+from llmjp_runtime.front.prompt import DROPPED_SYSTEM_MESSAGE
+from tests.runtime.front.service_bench import REPLY, Bench
+
+
+@pytest.mark.parametrize("reply", [" the sea.", "    return x + 1", " 海。"])
+def test_a_reply_keeps_its_leading_spaces(bench: Bench, reply: str) -> None:
+    alone = bench.ask(text_input="I like")
+    whole = bench.ask(text_input="I like", exclude_input_in_output=False)
+    for key in ("r1", "r2"):
+        bench.reply(key, reply)
+    alone.wait()
+    whole.wait()
+    assert (alone.text(), whole.text()) == (reply, f"I like{reply}")
+
+
+@pytest.mark.parametrize("stop", ["<EOD|LLM-jp>", "。<EOD|LLM-jp>", "<EOD|LLM-jp>\n", "</s>"])
+def test_special_tokens_are_stop_strings(bench: Bench, stop: str) -> None:
+    """Though they have no text; the rest of a stop string is text, as everywhere."""
+    responder = bench.ask(text_input="首都は", stop_words=["九", stop], end_id=999)
+    (token,) = {7, 2} & {*bench.tokenizer.encode_prompt(stop)[1:]}
+    ids = [*bench.ids("東京。"), token, *bench.ids("\n続き")]
+    for count, token_id in enumerate(ids, 1):
+        bench.executor.event("r1", token_id, num_generated=count)
+    responder.wait()
+    assert responder.text() == "東京。".removesuffix(stop[:1])
+    assert responder.last("finish_reason") == "stop"
+    bench.executor.wait_cancelled("r1")
+
+
+def test_a_special_token_that_is_no_stop_string_has_no_text(bench: Bench) -> None:
+    responder = bench.ask(text_input="首都は", stop_words=["<EOD|LLM-jp>", "<MASK|LLM-jp>x"])
+    bench.executor.event("r1", *bench.ids("東京"), 3, *bench.ids("です"), num_generated=3)
+    bench.executor.event("r1", 3, finish_reason=FinishReason.STOP, num_generated=4)
+    responder.wait()
+    assert responder.text() == "東京です"
+
+
+def test_a_parameter_that_nothing_acts_on_is_refused(bench: Bench) -> None:
+    responder = bench.ask(text_input="首都は", parameters=("traceparent", "temprature"))
+    responder.wait()
+    assert "did you mean temperature?" in str(responder.error)
+    responder = bench.ask(text_input="首都は", timeout_us=(1 << 64) - 1)
+    responder.wait()
+    assert "timeout: must be >= 0" in str(responder.error)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_system_message_that_the_template_drops_is_said_once(bench: Bench, stream: bool) -> None:
+    turns = [{"role": "system", "content": "短く。"}, {"role": "user", "content": "首都は？"}]
+    responder = bench.ask(messages=json.dumps(turns), stream=stream)
+    bench.reply("r1", REPLY)
+    responder.wait()
+    warned = [outputs["warnings"] for outputs, _ in responder.sent if "warnings" in outputs]
+    assert [each.tolist() for each in warned] == [[[DROPPED_SYSTEM_MESSAGE.encode()]]]
+    assert "warnings" in responder.sent[0][0]
+
+
+@pytest.mark.parametrize("system", [None, "", " \n"])
+def test_nothing_is_said_where_nothing_is_dropped(bench: Bench, system: str | None) -> None:
+    turns = [] if system is None else [{"role": "system", "content": system}]
+    responder = bench.ask(messages=json.dumps([*turns, {"role": "user", "content": "首都は？"}]))
+    bench.reply("r1", REPLY)
+    responder.wait()
+    assert "warnings" not in responder.sent[0][0]
