@@ -117,6 +117,25 @@ def build_llm_jp_order() -> Tokenizer:
     return tokenizer
 
 
+def build_llama2() -> Tokenizer:
+    """SentencePiece's BPE with byte fallback, as Llama 2 and Mistral have it."""
+    trained = Tokenizer(BPE())
+    trained.normalizer = normalizers.Replace(" ", "▁")
+    trainer = BpeTrainer(vocab_size=900, special_tokens=list(SPECIAL), show_progress=False)
+    trained.train_from_iterator((*JAPANESE, *ENGLISH), trainer)
+    model = json.loads(trained.to_str())["model"]
+    names = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *model["vocab"]]
+    tokenizer = _build_unigram(dummy_prefix=True)
+    tokenizer.model = BPE(
+        {name: index for index, name in enumerate(dict.fromkeys(names))},
+        [tuple(pair) for pair in model["merges"]],
+        byte_fallback=True,
+        fuse_unk=True,
+        unk_token="<unk>",
+    )
+    return tokenizer
+
+
 def build_metaspace(scheme: str) -> Tokenizer:
     """Metaspace before and after, whose prefix depends on the scheme."""
     vocab = [(token, 0.0) for token in SPECIAL]
@@ -157,6 +176,15 @@ def build_byte_level() -> Tokenizer:
     return tokenizer
 
 
+def build_gpt2() -> Tokenizer:
+    """Byte level with a space before every text, and nothing around it."""
+    tokenizer = Tokenizer.from_str(_train_bytes())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.add_special_tokens(["<|begin_of_text|>", "<|eot_id|>"])
+    tokenizer.post_processor = ByteLevel(trim_offsets=False)
+    return tokenizer
+
+
 def _put_first(tokenizer: Tokenizer, bos: str) -> None:
     bos_id = tokenizer.token_to_id(bos)
     tokenizer.post_processor = TemplateProcessing(
@@ -174,10 +202,12 @@ KINDS: dict[str, Callable[[], Tokenizer]] = {
     "unigram without prefix": build_unigram_without_prefix,
     "unigram without bos": build_without_bos,
     "llm-jp's order": build_llm_jp_order,
+    "llama 2": build_llama2,
     "metaspace always": lambda: build_metaspace("always"),
     "metaspace first": lambda: build_metaspace("first"),
     "metaspace never": lambda: build_metaspace("never"),
     "byte level": build_byte_level,
+    "byte level, GPT-2": build_gpt2,
     "unigram, flagged": lambda: _add_flagged(build_unigram_with_prefix()),
     "metaspace first, flagged": lambda: _add_flagged(build_metaspace("first")),
     "byte level, flagged": lambda: _add_flagged(build_byte_level()),
