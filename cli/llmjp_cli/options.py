@@ -276,7 +276,9 @@ Generation = Annotated[
             "temperature": typer.Option(help="0 is greedy."),
             "top_p": typer.Option(help="Probability mass to sample from (nucleus)."),
             "top_k": typer.Option(help="Tokens to sample from; 1 is greedy."),
-            "seed": typer.Option(help="The same seed gives the same reply."),
+            "seed": typer.Option(
+                help="Fixes the draws: in float32 the same seed gives the same reply."
+            ),
             "stop": typer.Option(help="End before this string; may be repeated."),
         }
     ),

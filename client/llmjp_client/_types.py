@@ -37,7 +37,8 @@ class Options(TypedDict, total=False):
     bad_words: str | Sequence[str] | None
     """Strings that are never generated."""
     seed: int | None
-    """The same seed and request give the same reply; in [0, 2**64)."""
+    """The same seed and request give the same reply; in [0, 2**64). A server that computes in
+    bfloat16, as on GPUs, promises that only while it serves the same requests beside this one."""
     log_probs: bool | None
     """Ask for the natural logarithm of each id's probability."""
     timeout: float | None

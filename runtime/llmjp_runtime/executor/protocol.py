@@ -49,7 +49,11 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     """Subtracted from each id of the reply, times its count (prompt not counted)."""
     seed: int | None = None
-    """Same seed, same request, same reply, whatever else runs; None draws a fresh one."""
+    """Same seed, same request, same reply; None draws a fresh one.
+
+    In float32 whatever else runs. In narrower dtypes only beside the same requests: the number of
+    rows of a batch decides how sums are rounded.
+    """
     end_ids: frozenset[int] = frozenset()
     """Ids that end the reply."""
     bad_words: tuple[tuple[int, ...], ...] = ()

@@ -60,7 +60,8 @@ def penalize_counts(
 def draw(logits: torch.Tensor, truncation: Truncation, uniform: torch.Tensor) -> torch.Tensor:
     """Draw [B] ids: invert the truncated distribution's cumulative sum, largest id first.
 
-    A row's choice depends on nothing but that row, so a seed gives the same reply in any batch.
+    A row's choice depends on nothing but that row: equal logits and an equal seed give the same id
+    in any batch.
 
     Args:
         logits: [B, V] float32 after penalties and temperature; at least one is finite in each row.

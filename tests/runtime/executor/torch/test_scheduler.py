@@ -20,6 +20,8 @@ from llmjp_runtime.executor.torch.model import ParallelLlama
 from .running import GREEDY, finish, new_scheduler, prompts, replies, request
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from llmjp_runtime.executor.protocol import GenerationRequest
 
 CARD = SamplingParams(max_tokens=20, temperature=0.7, top_p=0.95, repetition_penalty=1.05, seed=7)
@@ -180,6 +182,26 @@ def test_the_same_seed_gives_the_same_reply(model: ParallelLlama) -> None:
     )
     assert outcome(once) == outcome(again)
     assert len({events.token_ids for events in (once, other, fresh, fresher)}) == 4
+
+
+SEEDED = [asked([n, 2, 3], CARD, seed=n, temperature=1.0, max_tokens=40) for n in range(1, 9)]
+
+
+def test_in_float32_a_seed_holds_whatever_else_runs(model: ParallelLlama) -> None:
+    assert model.dtype is torch.float32
+    together = replies(new_scheduler(model), SEEDED)
+    assert [outcome(each) for each in together] == [outcome(alone(model, each)) for each in SEEDED]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_in_narrow_dtypes_a_seed_holds_beside_the_same_requests(
+    checkpoint: Path, dtype: str
+) -> None:
+    """Alone is one such case. Another number of rows may round the same sums differently."""
+    narrow = load_model(checkpoint, device="cpu", compute_dtype=dtype)
+    once, again = (replies(new_scheduler(narrow), SEEDED) for _ in range(2))
+    assert [outcome(each) for each in once] == [outcome(each) for each in again]
+    assert outcome(alone(narrow, SEEDED[0])) == outcome(alone(narrow, SEEDED[0]))
 
 
 def test_an_end_id_ends_and_is_not_shown(model: ParallelLlama) -> None:
