@@ -9,6 +9,7 @@ by theirs afterwards.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,9 @@ class AddedTokens:
         self._tokens = dict(parsing.get_added_tokens_decoder())
         self.special_ids = frozenset(i for i, token in self._tokens.items() if token.special)
         """Those without text. The others, such as `<think>`, have text and count in a chat."""
+        self._special = {self._tokens[i].content: i for i in self.special_ids}
+        longest_first = sorted(self._special, key=len, reverse=True)
+        self._special_pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self.swallow_spaces = any(t.lstrip or t.rstrip for t in self._tokens.values())
         # Nobody can write an alias that is chosen anew whenever the tokenizer is loaded.
         secret = secrets.token_hex(8)
@@ -142,8 +146,7 @@ class AddedTokens:
         gives them good scores finds them in plain text; they are then spelled out.
         """
         text = "".join(
-            part.text if part.literal else self._replace_tokens(part.text, self._aliases)
-            for part in parts
+            part.text if part.literal else self._put_aliases(part.text) for part in parts
         )
         encoding = self._literal.encode(text, add_special_tokens=False)
         ids: list[int] = []
@@ -162,20 +165,21 @@ class AddedTokens:
         Raises:
             InvalidStops: there are no more marks.
         """
-        for token_id in self.list_control(text):
-            if token_id in self.special_ids and token_id not in marks:
-                if len(marks) == len(MARKS):
-                    raise InvalidStops(f"stop_words: more than {len(MARKS)} special tokens")
-                marks[token_id] = chr(MARKS[len(marks)])
-        return self._replace_tokens(text, marks)
 
-    def _replace_tokens(self, text: str, replacements: Mapping[int, str]) -> str:
+        def choose_mark(found: re.Match[str]) -> str:
+            token_id = self._special[found[0]]
+            if len(marks) == len(MARKS) and token_id not in marks:
+                raise InvalidStops(f"stop_words: more than {len(MARKS)} special tokens")
+            return marks.setdefault(token_id, chr(MARKS[0] + len(marks)))
+
+        return self._special_pattern.sub(choose_mark, text)
+
+    def _put_aliases(self, text: str) -> str:
         encoding = self._parsing.encode(text, add_special_tokens=False)
         result, done = [], 0
         for token_id, begin, end in self._find_tokens(encoding, text):
-            if token_id in replacements:
-                result += [text[done:begin], replacements[token_id]]
-                done = end
+            result += [text[done:begin], self._aliases[token_id]]
+            done = end
         return "".join([*result, text[done:]])
 
     def _find_tokens(self, encoding: Encoding, text: str) -> Iterator[tuple[int, int, int]]:

@@ -106,6 +106,11 @@ def test_a_reply_keeps_its_spaces(pair: Pair, prompt: str, reply: str) -> None:
         assert pair.ours.create_detokenizer(prompt_ids).feed(ids[len(prompt_ids) :]) == reply
 
 
+def test_the_lower_bound_of_tokens_holds(pair: Pair) -> None:
+    for text in (*CORPUS, "".join(CORPUS), "  ".join(ADDED)):
+        assert pair.ours.estimate_min_tokens(text) <= len(pair.ours.encode_prompt(text))
+
+
 def test_every_cut_of_bytes(pair: Pair) -> None:
     """A character that the prompt began is finished by the reply."""
     ids = pair.ours.encode_prompt("a🍣b")
