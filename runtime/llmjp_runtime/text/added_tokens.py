@@ -123,10 +123,10 @@ class AddedTokens:
         spelled = {i: piece for piece, i in vocabulary.items()}
         return spelled | {i: self._parsing.id_to_token(i) or "" for i in self._tokens}
 
-    def list_control(self, text: str) -> list[int]:
-        """Return the ids of the added tokens that are written in a text, in order."""
+    def find_control(self, text: str) -> list[tuple[int, int, int]]:
+        """Return (id, begin, end) of every added token in a text, without spaces it swallows."""
         encoding = self._parsing.encode(text, add_special_tokens=False)
-        return [token_id for token_id, _, _ in self._find_tokens(encoding, text)]
+        return list(self._find_tokens(encoding, text))
 
     def stay_outside(self, encoding: Encoding, parts: Sequence[PromptPart]) -> bool:
         """Return whether no added token stands in a literal part, or reaches into one.
@@ -175,9 +175,8 @@ class AddedTokens:
         return self._special_pattern.sub(choose_mark, text)
 
     def _put_aliases(self, text: str) -> str:
-        encoding = self._parsing.encode(text, add_special_tokens=False)
         result, done = [], 0
-        for token_id, begin, end in self._find_tokens(encoding, text):
+        for token_id, begin, end in self.find_control(text):
             result += [text[done:begin], self._aliases[token_id]]
             done = end
         return "".join([*result, text[done:]])

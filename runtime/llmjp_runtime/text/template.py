@@ -7,9 +7,9 @@ wrapped in two private-use characters that occur nowhere else, and the rendering
 What holds for templates that do more than print contents (`| trim`, `| length`, `in`, comparisons):
 the conversation is rendered a second time without marks, and that rendering, which is what
 transformers gives, decides. Where both agree but for the marks, the cuts are exact. Where they
-differ (contents trimmed, say), the unmarked rendering is used if no content holds a control token
-and the rendering holds just those that the template wrote; otherwise the conversation is refused,
-never rendered differently in silence.
+differ (contents trimmed, say), only the control tokens in contents are wrapped, and the
+conversation is refused if that differs too, or holds other control tokens than those that the
+template wrote: it is never rendered differently in silence.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ class ChatTemplate:
         self,
         source: str,
         named_tokens: Mapping[str, str],
-        list_control: Callable[[str], Sequence[int]],
+        find_control: Callable[[str], Sequence[tuple[int, int, int]]],
     ) -> None:
-        """Compile; `list_control` returns the control tokens of a text, in order.
+        """Compile; `find_control` returns (id, begin, end) of the control tokens of a text.
 
         Raises:
             UnusableTokenizer: the template is not valid Jinja.
         """
         self._source = source
         self._named_tokens = dict(named_tokens)
-        self._list_control = list_control
+        self._find_control = find_control
         try:
             self._template = build_environment().from_string(source)
         except jinja2.TemplateError as exc:
@@ -78,30 +78,37 @@ class ChatTemplate:
         """
         if self.has_fixed_system_turn and messages[0].role != "system":
             messages = (Message("system", ""), *messages)
-        opening, closing = self._choose_marks(messages)
+        marks = self._choose_marks(messages)
         now = _read_clock()
         plain = self._render(messages, now)
-        parts = _split_marked(self._render(messages, now, opening, closing), opening, closing)
-        if "".join(part.text for part in parts) == plain:
+        whole = _replace_contents(messages, lambda content: content.join(marks))
+        parts = _split_marked(self._render(whole, now), *marks)
+        if _join(parts) == plain:
             return parts
-        if not any(self._list_control(message.content) for message in messages):
-            template_text = (part.text for part in parts if not part.literal)
-            own = [token for text in template_text for token in self._list_control(text)]
-            if own == list(self._list_control(plain)):
-                return (PromptPart(plain, literal=False),)
+        tokens = _replace_contents(messages, lambda content: self._wrap_control(content, marks))
+        narrow = _split_marked(self._render(tokens, now), *marks)
+        if _join(narrow) == plain and self._list_own(narrow) == self._list_own(parts):
+            return narrow
         raise InvalidMessages(
             "messages: the checkpoint's chat template rewrites these contents, so control tokens "
             "such as <s> in them could not be kept as text: remove them"
         )
 
-    def _render(
-        self, messages: Sequence[Message], now: datetime, opening: str = "", closing: str = ""
-    ) -> str:
-        """Render; an empty content stays empty, since templates ask whether there is any."""
-        turns = [
-            {"role": m.role, "content": f"{opening}{m.content}{closing}" if m.content else ""}
-            for m in messages
-        ]
+    def _wrap_control(self, content: str, marks: tuple[str, str]) -> str:
+        """Return the content with every control token in it between the marks."""
+        wrapped, done = "", 0
+        for _, begin, end in self._find_control(content):
+            wrapped += content[done:begin] + content[begin:end].join(marks)
+            done = end
+        return wrapped + content[done:]
+
+    def _list_own(self, parts: Sequence[PromptPart]) -> list[int]:
+        """Return the control tokens outside the literal parts."""
+        texts = (part.text for part in parts if not part.literal)
+        return [token_id for text in texts for token_id, _, _ in self._find_control(text)]
+
+    def _render(self, messages: Sequence[Message], now: datetime) -> str:
+        turns = [{"role": message.role, "content": message.content} for message in messages]
         try:
             return self._template.render(
                 self._named_tokens,
@@ -156,6 +163,17 @@ class ChatTemplate:
 
 def _read_clock() -> datetime:
     return datetime.now()  # noqa: DTZ005  local time, as in transformers
+
+
+def _replace_contents(
+    messages: Sequence[Message], wrap: Callable[[str], str]
+) -> tuple[Message, ...]:
+    """Wrap contents; an empty one stays empty, since templates ask whether there is any."""
+    return tuple(Message(m.role, wrap(m.content) if m.content else "") for m in messages)
+
+
+def _join(parts: Sequence[PromptPart]) -> str:
+    return "".join(part.text for part in parts)
 
 
 def _split_marked(marked: str, opening: str, closing: str) -> tuple[PromptPart, ...]:

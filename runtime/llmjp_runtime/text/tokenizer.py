@@ -186,4 +186,4 @@ def _find_id(vocabulary: Mapping[str, int], name: str, token: str) -> int:
 def _build_chat_template(files: TokenizerFiles, added: AddedTokens) -> ChatTemplate | None:
     if files.chat_template is None:
         return None
-    return ChatTemplate(files.chat_template, files.named_tokens, added.list_control)
+    return ChatTemplate(files.chat_template, files.named_tokens, added.find_control)

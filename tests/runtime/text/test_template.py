@@ -90,8 +90,12 @@ def test_control_tokens_in_contents_stay_text(content: str, real: TextTokenizer)
 # Templates by themselves
 
 
+def find_control(text: str) -> list[tuple[int, int, int]]:
+    return [(len(found[0]), *found.span()) for found in CONTROL.finditer(text)]
+
+
 def rendered(source: str, *contents: str) -> tuple[PromptPart, ...]:
-    template = ChatTemplate(source, NAMED, lambda text: [*map(len, CONTROL.findall(text))])
+    template = ChatTemplate(source, NAMED, find_control)
     return template.render_parts(conversation(*contents, system=None))
 
 
@@ -137,9 +141,16 @@ def test_templates_that_look_into_contents_render_as_in_transformers(
     assert "".join(part.text for part in rendered(source, content)) == text
 
 
+@pytest.mark.parametrize(("content", "tokens"), [(" a</s> ", 1), ("\n</s></s>", 2), ("</s> b ", 1)])
+def test_a_control_token_stays_text_where_contents_are_trimmed(content: str, tokens: int) -> None:
+    parts = rendered(TRIM, content)
+    assert "".join(part.text for part in parts) == f"<s>{content.strip()}</s>"
+    assert [part.text for part in parts if part.literal] == ["</s>"] * tokens
+
+
 @pytest.mark.parametrize(
     ("source", "content"),
-    [(TRIM, " </s> "), (LENGTH, "</s>"), (ENDS, "a</s>"), (CUT, "b</s>")],
+    [(LENGTH, "</s>"), (ENDS, "a</s>"), (CUT, "b</s>"), (CUT, "</s>")],
 )
 def test_a_control_token_that_cannot_be_told_apart_is_refused(source: str, content: str) -> None:
     with pytest.raises(InvalidMessages, match="control tokens") as caught:
@@ -213,7 +224,7 @@ def test_what_becomes_of_a_system_message(system: str, drops: bool, fixed: bool)
         f"{{% for m in messages %}}{{% if m.role == 'system' %}}{system}"
         "{% else %}{{ m.content }}{% endif %}{% endfor %}"
     )
-    template = ChatTemplate(source, NAMED, lambda _: [])
+    template = ChatTemplate(source, NAMED, find_control)
     assert (template.drops_system_content, template.has_fixed_system_turn) == (drops, fixed)
 
 
