@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 TRITONS = frozenset({"id", "timeout", "priority", "sequence_id", "sequence_start", "sequence_end"})
-"""Triton's own; it acts on them before a model sees the request."""
+"""Triton's own, as are all that begin with `triton_`; it acts on them before a model does."""
 
 FORWARDED_HEADERS = frozenset({"traceparent", "tracestate", "baggage", "x-request-id"})
 """Headers reach a model as parameters only (`--grpc-header-forward-pattern`, and HTTP's)."""
@@ -52,7 +52,7 @@ def check_parameters(names: Iterable[str]) -> None:
         InvalidArgument: names the first of them and the input with the nearest name.
     """
     for name in names:
-        if name in TRITONS or name.lower() in FORWARDED_HEADERS:
+        if name in TRITONS or name.startswith("triton_") or name.lower() in FORWARDED_HEADERS:
             continue
         near = _find_nearest(name)
         advice = f"; did you mean {near}?" if near else f"; the inputs are {', '.join(_NAMES)}"

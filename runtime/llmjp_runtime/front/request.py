@@ -117,13 +117,15 @@ RANGES = {
     "temperature": NumberRange(0.0, math.inf),
     "top_k": NumberRange(0, math.inf),
     "top_p": NumberRange(0.0, 1.0, low_open=True),
-    "repetition_penalty": NumberRange(0.0, math.inf, low_open=True),
+    "repetition_penalty": NumberRange(1e-6, 1e6),
     "presence_penalty": NumberRange(-100.0, 100.0),
     "frequency_penalty": NumberRange(-100.0, 100.0),
     "end_id": NumberRange(0, math.inf),
     "seed": NumberRange(0, math.inf),
+    "embedding_bias_weights": NumberRange(-1e30, 1e30),
 }
-"""Allowed values, by tensor. NaN and infinities are in none of them."""
+"""Allowed values, by tensor. NaN and infinities are in none of them. Bounds far beyond any use keep
+logits finite."""
 
 IGNORED = frozenset({"pad_id", "return_num_input_tokens", "return_num_output_tokens"})
 """Nothing is padded, and both counts are always returned."""
@@ -293,10 +295,11 @@ class _TensorReader:
         return None if row is None else tuple(int(value) for value in row)  # type: ignore[call-overload]
 
     def read_numbers(self, name: str) -> tuple[float, ...]:
-        """Return all numbers, which must be finite."""
+        """Return all numbers, each in its range."""
         values = tuple(float(value) for value in self._row(name) or ())  # type: ignore[arg-type]
-        if not all(map(math.isfinite, values)):
-            raise InvalidArgument(f"{name}: every value must be finite")
+        for value in values:
+            if value not in RANGES[name]:
+                raise InvalidArgument(f"{name}: each must be {RANGES[name]}, found {value:g}")
         return values
 
     def read_flag(self, name: str, *, default: bool) -> bool:

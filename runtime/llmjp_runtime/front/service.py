@@ -159,7 +159,10 @@ class FrontService:
                 )
 
     def _build_sampling(self, request: ClientRequest, num_prompt: int) -> SamplingParams:
-        left = self._executor.limits.max_context - num_prompt
+        limits = self._executor.limits
+        if request.end_id is not None and request.end_id >= limits.vocab_size:
+            raise InvalidArgument(f"end_id: must be in [0, {limits.vocab_size - 1}]")
+        left = limits.max_context - num_prompt
         end_ids = self._tokenizer.eos_ids if request.end_id is None else frozenset({request.end_id})
         return SamplingParams(
             max_tokens=left if request.max_tokens is None else min(request.max_tokens, left),

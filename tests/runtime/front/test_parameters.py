@@ -50,7 +50,7 @@ def test_a_name_is_quoted_short_and_in_ascii() -> None:
     assert len(str(refused.value)) < 1000
 
 
-@pytest.mark.parametrize("name", [*TRITONS, *FORWARDED_HEADERS, "Traceparent"])
+@pytest.mark.parametrize("name", [*TRITONS, *FORWARDED_HEADERS, "Traceparent", "triton_new"])
 def test_what_others_act_on_passes(name: str) -> None:
     check_parameters([name])
 

@@ -96,6 +96,8 @@ def test_given_values_are_taken() -> None:
         ("top_k", -1),
         ("repetition_penalty", 0.0),
         ("repetition_penalty", math.nan),
+        ("repetition_penalty", 1e-44),
+        ("repetition_penalty", 1e38),
         ("max_tokens", 0),
         ("max_tokens", -5),
         ("min_tokens", -1),
@@ -112,7 +114,7 @@ def test_values_out_of_range_name_the_tensor_and_the_range(name: str, value: flo
 def test_ranges_read_as_a_person_writes_them() -> None:
     assert str(RANGES["top_p"]) == "in (0, 1]"
     assert str(RANGES["max_tokens"]) == ">= 1"
-    assert str(RANGES["repetition_penalty"]) == "> 0"
+    assert str(RANGES["repetition_penalty"]) == "in [1e-06, 1e+06]"
 
 
 @pytest.mark.parametrize(

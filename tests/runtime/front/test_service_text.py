@@ -71,3 +71,9 @@ def test_nothing_is_said_where_nothing_is_dropped(bench: Bench, system: str | No
     bench.reply("r1", REPLY)
     responder.wait()
     assert "warnings" not in responder.sent[0][0]
+
+
+def test_an_end_id_that_is_no_id_is_refused_by_its_name(bench: Bench) -> None:
+    responder = bench.ask(text_input="首都は", end_id=1_000_000)
+    responder.wait()
+    assert "end_id: must be in [0, " in str(responder.error)
