@@ -18,11 +18,12 @@ from kubernetes.aio import client, config
 
 from llmjp_operator.act.api_client import CALLS_AT_ONCE, KubeCluster
 from llmjp_operator.act.controller import Controller
+from llmjp_operator.act.health import Health
 from llmjp_operator.act.http_server import PORT, serve_http
 from llmjp_operator.act.initial_list import fill_cache
 from llmjp_operator.act.json_logging import configure_logging
 from llmjp_operator.act.kopf_watch import KINDS, make_registry, make_settings
-from llmjp_operator.act.leadership import lead
+from llmjp_operator.act.leadership import Tenure, lead, start_watchdog
 from llmjp_operator.act.metrics import Metrics
 from llmjp_operator.act.resync import resync_periodically
 from llmjp_operator.act.work_queue import WorkQueue
@@ -31,7 +32,7 @@ from llmjp_operator.observe.cache import ObjectCache
 from llmjp_operator.settings import Settings, parse_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Coroutine, Mapping
 
     from llmjp_operator.observe.cache import Key
 
@@ -54,19 +55,31 @@ class Operator:
     settings: Settings
     api: client.ApiClient
     port: int
-    _failure: str = ""
 
     async def run(self, stop: asyncio.Event) -> bool:
         """Run until `stop` is set; return whether that is why it ended."""
         cache = ObjectCache()
         metrics = Metrics(cache)
         limit = asyncio.Semaphore(CALLS_AT_ONCE)
-        cluster = KubeCluster(self.api, limit, metrics.count_call)
+        tenure = Tenure(self.settings.leader_election.renew_seconds)
+        start_watchdog(tenure, lambda: os._exit(OperatorError.exit_code))
+
+        def check_call(verb: str, kind: str) -> None:
+            tenure.check_call(verb, kind)
+            metrics.count_call(verb, kind)
+
+        cluster = KubeCluster(self.api, limit, check_call)
         controller = Controller(cache, cluster, self.settings, metrics)
-        async with serve_http(metrics, lambda: self._failure, self.port) as port:
+        health = Health(tenure)
+        async with serve_http(metrics, health.describe_failure, self.port) as port:
             _log.info("ready to lead", extra={"port": port, "identity": self.settings.identity})
             leading = asyncio.create_task(
-                lead(self.settings, cluster, lambda: self._lead(controller, cluster, stop))
+                lead(
+                    self.settings,
+                    cluster,
+                    lambda: self._lead(controller, cluster, health, stop),
+                    tenure,
+                )
             )
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait((leading, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -78,7 +91,7 @@ class Operator:
             return True
 
     async def _lead(
-        self, controller: Controller, cluster: KubeCluster, stop: asyncio.Event
+        self, controller: Controller, cluster: KubeCluster, health: Health, stop: asyncio.Event
     ) -> None:
         metrics, namespaces = controller.metrics, self.settings.watch_namespaces
         _log.info("leading", extra={"namespaces": ", ".join(namespaces) or "all"})
@@ -110,8 +123,11 @@ class Operator:
             namespaces=namespaces,
             every_s=self.settings.resync_seconds,
         )
-        async with _run_in_background(resync, *(queue.work() for _ in range(WORKERS))):
+        work = {f"worker {number}": queue.work() for number in range(1, WORKERS + 1)}
+        async with _run_in_background({"resync": resync, **work}) as tasks:
+            health.tasks, health.queue = tasks, queue
             await self._watch(controller.cache, queue, stop)
+            health.tasks = {}
 
     async def _watch(self, cache: ObjectCache, queue: WorkQueue[Key], stop: asyncio.Event) -> None:
         """Run kopf until `stop` is set.
@@ -168,14 +184,16 @@ async def _run_unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> b
 
 
 @asynccontextmanager
-async def _run_in_background(*coroutines: object) -> AsyncIterator[None]:
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]  # type: ignore[call-overload]
+async def _run_in_background(
+    coroutines: Mapping[str, Coroutine[Any, Any, None]],
+) -> AsyncIterator[dict[str, asyncio.Future[Any]]]:
+    tasks = {name: asyncio.ensure_future(work) for name, work in coroutines.items()}
     try:
-        yield
+        yield dict(tasks)
     finally:
-        for task in tasks:
+        for task in tasks.values():
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
 
 
 def read_settings() -> Settings:

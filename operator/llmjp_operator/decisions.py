@@ -155,7 +155,8 @@ class Decision:
     rollout: RolloutDecision | None = None
     """What to deploy."""
     left_alone: bool = False
-    """Whether the objects of `rollout` stay as they are: its images are known no longer."""
+    """Whether the Deployment and all that belongs to it stay as they are: what should run is not
+    known (the record is lost), or cannot be rendered (its images are known no longer)."""
     pod_digest: str = ""
     """Digest of the rendered pods of `rollout`."""
     active_key: str | None = None

@@ -148,7 +148,9 @@ def _plan_rollout(
             return replace(decision, rollout=rollout, left_alone=True), None
         rollout = candidate
     if rollout is None:
-        return decision, None
+        # Nobody knows what should run, so what runs stays, with all that belongs to it.
+        goes = find_reason_to_remove(model, snapshot, decision)
+        return replace(decision, left_alone=snapshot.deployment is not None and not goes), None
     if rendered is None or rollout is not candidate:
         rendered = render(rollout)
     decision = replace(decision, rollout=rollout, pod_digest=get_pod_digest(rendered))

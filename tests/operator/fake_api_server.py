@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from llmjp_operator.errors import ApiRefused
@@ -17,7 +18,7 @@ from llmjp_operator.observe.snapshot import ObjectRef
 from tests.operator.model_bodies import Object, merge_patch
 
 NAMESPACE = "ns"
-_UNVERSIONED = ("resourceVersion", "generation", "uid", "managedFields")
+_UNVERSIONED = ("creationTimestamp", "resourceVersion", "generation", "uid", "managedFields")
 
 
 class Killed(Exception):
@@ -59,6 +60,8 @@ class FakeApiServer:
     """Pods whose logs were read, in order."""
     events: list[Object] = field(default_factory=list)
     """Posted by the operator, in order."""
+    clock: Callable[[], float] | None = None
+    """Seconds since 1970."""
     _applied: dict[ObjectRef, dict[str, Object]] = field(default_factory=dict)
     """By object and field manager, what it applied last."""
     _version: int = 0
@@ -149,6 +152,7 @@ class FakeApiServer:
             **given,
             "uid": f"uid-{self._version + 1}" if before is None else before["metadata"]["uid"],
             "generation": _generation(before, body),
+            **self._stamp(before),
             "managedFields": [
                 _managed(manager, applied) for manager, applied in self._of(ref).items()
             ],
@@ -160,6 +164,15 @@ class FakeApiServer:
         self.stored[ref] = new
         self.watched.append(WatchEvent("MODIFIED" if before else "ADDED", ref.kind, new))
         return new
+
+    def _stamp(self, before: Object | None) -> Object:
+        """Return the time of creation, if there is a clock."""
+        if before is not None:
+            return _only(before["metadata"], "creationTimestamp")
+        if self.clock is None:
+            return {}
+        now = datetime.fromtimestamp(self.clock(), UTC)
+        return {"creationTimestamp": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
 
     def discard(self, ref: ObjectRef) -> None:
         """Delete an object, and whatever has no other owner."""
@@ -222,6 +235,10 @@ class FakeApiServer:
         self.writes.append(f"{verb} {ref.kind} {ref.name}")
         if self.kill_always or len(self.writes) - 1 == self.kill_after:
             raise Killed
+
+
+def _only(value: Object, *names: str) -> Object:
+    return {name: item for name, item in value.items() if name in names}
 
 
 def _drop(value: Object, *names: str) -> Object:

@@ -62,7 +62,7 @@ class Simulation:
         settings: Settings = SETTINGS,
     ) -> None:
         self.now = NOW
-        self.server = FakeApiServer()
+        self.server = FakeApiServer(clock=lambda: self.now)
         self.workloads = FakeWorkloads(self.server, script)
         self.errors: list[OperatorError] = []
         """Errors of reconciles that failed, in order."""
@@ -79,6 +79,7 @@ class Simulation:
         other = Simulation(settings=self.settings)
         other.now, other.down_s = self.now, self.down_s
         other.server = self.server.fork()
+        other.server.clock = lambda: other.now
         other.server.kill_after = kill_after
         other.workloads = FakeWorkloads(other.server, self.workloads.script)
         other.restart()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +10,9 @@ import pytest
 from e2e.fake_kubelet import hash_text, make_artefact, make_ended_status, succeed
 from llmjp_builder.contracts.spec import Failure
 from llmjp_operator.api import Phase
-from llmjp_operator.names import KIND
 from llmjp_operator.observe.snapshot import ObjectRef
 from tests.operator.factories import SETTINGS, make_failure
-from tests.operator.fake_workloads import JOB_UID, only
+from tests.operator.fake_workloads import only
 from tests.operator.model_bodies import Object
 from tests.operator.simulation import Simulation
 
@@ -311,85 +309,6 @@ def test_network_policies_go_when_they_are_switched_off() -> None:
     simulation.restart(replace(SETTINGS, network=replace(SETTINGS.network, enabled=False)))
     simulation.settle()
     assert not [ref for ref in simulation.objects if ref.kind == "NetworkPolicy"]
-
-
-STORY: dict[str, Object] = {
-    "created": {},
-    "changed": tp(2),
-    "changed without a GPU to spare": {**tp(4), **SCARCE},
-    "changed back": {},
-}
-"""Specs, one after the other."""
-
-
-@functools.cache
-def before(chapter: str) -> Simulation:
-    """Return what was there when a spec of the story came."""
-    simulation = Simulation()
-    simulation.server.discard(ObjectRef(KIND, "a"))
-    for name, changes in STORY.items():
-        if name == chapter:
-            break
-        simulation.edit(changes)
-        simulation.settle()
-    return simulation
-
-
-def live_through(chapter: str, *, kill_after: int | None = None, down_s: float = 0.0) -> Simulation:
-    simulation = before(chapter).fork(kill_after=kill_after)
-    simulation.down_s = down_s
-    simulation.edit(STORY[chapter])
-    simulation.settle()
-    return simulation
-
-
-def comparable(simulation: Simulation) -> Object:
-    """Return all objects without what differs from run to run."""
-    found = {}
-    for ref, body in simulation.objects.items():
-        metadata = {k: v for k, v in body["metadata"].items() if k not in VOLATILE}
-        metadata["labels"] = {k: v for k, v in metadata.get("labels", {}).items() if k != JOB_UID}
-        rest = {k: v for k, v in body.items() if k not in {"metadata", "status"}}
-        found[f"{ref.kind}/{ref.name}"] = {**rest, "metadata": metadata}
-    return found
-
-
-VOLATILE = {"uid", "generation", "resourceVersion", "ownerReferences", "managedFields"}
-
-
-def assert_same(simulation: Simulation, undisturbed: Simulation, when: str) -> None:
-    assert comparable(simulation) == comparable(undisturbed), when
-    assert build_names(simulation) == build_names(undisturbed), f"{when}: a second Job"
-    assert not simulation.errors, when
-
-
-@pytest.mark.parametrize("chapter", STORY)
-def test_an_operator_killed_at_any_write_converges_to_the_same_objects(chapter: str) -> None:
-    undisturbed = live_through(chapter)
-    for moment, write in enumerate(undisturbed.server.writes):
-        simulation = live_through(chapter, kill_after=moment)
-        assert simulation.server.writes[: moment + 1] == undisturbed.server.writes[: moment + 1]
-        assert_same(simulation, undisturbed, f"killed by {write} ({moment})")
-        assert simulation.status.engine == undisturbed.status.engine
-
-
-@pytest.mark.parametrize("chapter", STORY)
-def test_jobs_that_finish_while_the_operator_is_down_are_not_missed(chapter: str) -> None:
-    undisturbed = live_through(chapter)
-    for moment, write in enumerate(undisturbed.server.writes):
-        simulation = live_through(chapter, kill_after=moment, down_s=60.0)
-        assert_same(simulation, undisturbed, f"killed by {write} ({moment})")
-        assert simulation.status.engine.active == undisturbed.status.engine.active
-
-
-@pytest.mark.parametrize("chapter", STORY)
-def test_an_operator_killed_at_each_of_its_writes_still_converges(chapter: str) -> None:
-    simulation = before(chapter).fork()
-    simulation.server.kill_always = True
-    simulation.edit(STORY[chapter])
-    simulation.settle()
-    assert_same(simulation, live_through(chapter), "killed by each write")
-    assert simulation.phase == Phase.SERVING
 
 
 def test_the_fake_kubelet_builds_another_key_for_another_spec() -> None:

@@ -55,16 +55,17 @@ def with_names_of_today(step: Step) -> Step:
     did not mark claims and records as the operator's. What becomes of its objects in an upgrade:
     `test_an_upgrade_renames_and_marks_and_disturbs_no_pod`.
     """
+    claim = find_claim_uid(step)
     removed = [
         {**r, "name": find_name_of_today(r["kind"], r["name"])} for r in step.writes["remove"]
     ]
     return replace(
         step,
-        cluster=tuple(map(as_today, step.cluster)),
+        cluster=tuple(as_today(body, claim) for body in step.cluster),
         writes={
             **step.writes,
-            "record": step.writes["record"] and as_today(step.writes["record"]),
-            "apply": [as_today(body) for body in step.writes["apply"]],
+            "record": step.writes["record"] and as_today(step.writes["record"], claim),
+            "apply": [as_today(body, claim) for body in step.writes["apply"]],
             "remove": removed,
         },
     )
@@ -79,8 +80,15 @@ def find_name_of_today(kind: str, name: str) -> str:
     return name
 
 
-def as_today(body: Object) -> Object:
-    """Return an object of version N with today's name and annotation."""
+def find_claim_uid(step: Step) -> str:
+    """Return the uid of the claim of the model's store; empty where there is none yet."""
+    name = parse_model(step.model).store_claim
+    claims = (b["metadata"] for b in step.cluster if b["kind"] == "PersistentVolumeClaim")
+    return next((m["uid"] for m in claims if m["name"] == name), "")
+
+
+def as_today(body: Object, claim: str) -> Object:
+    """Return an object of version N with today's name and annotation, and its claim's uid."""
     metadata, kind = body["metadata"], body["kind"]
     renamed = {**metadata, "name": find_name_of_today(kind, metadata["name"])}
     labels = labels_of(body)
@@ -91,6 +99,9 @@ def as_today(body: Object) -> Object:
     ):
         whose = labels[MODEL] if kind == "PersistentVolumeClaim" else labels[STORE]
         renamed["annotations"] = {OWNER: f"{metadata['namespace']}/{whose}"}
+    if kind == "ConfigMap" and labels.get(STORE):
+        about = {"claim": claim} if claim else {}
+        body = {**body, "data": {**body["data"], **about, "schema": "1"}}
     return {**body, "metadata": renamed}
 
 
@@ -146,6 +157,9 @@ def without_words_in_record(record: Object) -> Object:
     """Keep the text of each entry, but of those with such a failure the values."""
     data = {}
     for name, text in record["data"].items():
+        if name in {"claim", "schema"}:
+            data[name] = text
+            continue
         value = without_count_of_lost_pods(json.loads(text))
         said = without_words(value)
         data[name] = text if said == value else said

@@ -189,6 +189,7 @@ class _ContractDialect:
 
 
 _CONTRACTS = Codec(_ContractDialect())
+_LENIENT = Codec(_ContractDialect(), strict=False)
 
 
 def encode(value: Any) -> Any:
@@ -196,10 +197,16 @@ def encode(value: Any) -> Any:
     return _CONTRACTS.encode(value)
 
 
-def decode(annotation: Any, value: Any, path: str) -> Any:
+def decode(annotation: Any, value: Any, path: str, *, strict: bool = True) -> Any:
     """Return parsed JSON as a value of the annotation: see `Codec.decode`.
+
+    Args:
+        annotation: see `Codec.decode`.
+        value: result of `json.loads`.
+        path: path to the value, for errors.
+        strict: refuse unknown fields; otherwise they are ignored, for what another version wrote.
 
     Raises:
         InvalidSpec: it does not fit; the message says where, what was expected and what was found.
     """
-    return _CONTRACTS.decode(annotation, value, path)
+    return (_CONTRACTS if strict else _LENIENT).decode(annotation, value, path)

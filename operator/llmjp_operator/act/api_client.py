@@ -89,7 +89,7 @@ class KubeCluster:
     api: ApiClient
     limit: asyncio.Semaphore
     on_call: Callable[[str, str], None] = lambda _verb, _kind: None
-    """Is told of every call: its verb and the kind of object."""
+    """Is told of every call before it is sent: its verb and the kind of object. It may raise."""
 
     async def apply(
         self, wanted: Object, *, manager: str = FIELD_MANAGER, status: bool = False
@@ -231,7 +231,6 @@ class KubeCluster:
             ApiUnreachable: there is none in time.
         """
         what = f"{method} {path}"
-        self.on_call(method, kind)
         try:
             async with self.limit:
                 request = await self.api.param_serialize(
@@ -242,6 +241,7 @@ class KubeCluster:
                     body=body,
                     auth_settings=["BearerToken"],
                 )
+                self.on_call(method, kind)
                 answer = await self.api.call_api(*request, _request_timeout=CALL_TIMEOUT_S)
                 data = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from llmjp_operator.errors import ApiRefused, ApiUnreachable
 from llmjp_operator.names import LEASE
@@ -24,6 +27,11 @@ if TYPE_CHECKING:
     from llmjp_operator.settings import Settings
 
 Object = dict[str, Any]
+
+LOOK_EVERY_S: Final = 0.25
+"""How often the watchdog looks."""
+EXIT_AFTER_S: Final = 1.0
+"""How long a process that lost the Lease may take to end: it writes nothing, and may still log."""
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +118,61 @@ def _with_holder(lease: Object, identity: str, lease_s: float) -> Object:
     return {**lease, "spec": spec}
 
 
-async def lead(settings: Settings, leases: Leases, act: Callable[[], Awaitable[None]]) -> bool:
+@dataclass(slots=True)
+class Tenure:
+    """How long this operator may write: until the renew deadline after its last renewal was sent.
+
+    That is before the Lease ends by anybody's clock. Seconds are of a monotonic clock.
+    """
+
+    renew_s: float
+    clock: Callable[[], float] = time.monotonic
+    until: float = math.inf
+    """When it ends; never, where nothing is renewed."""
+
+    def renew(self, sent_at: float) -> None:
+        """Go on after a renewal that was sent then; the API server got it later, if anything."""
+        self.until = sent_at + self.renew_s
+
+    def is_over(self) -> bool:
+        """Return whether nothing may be written any more."""
+        return self.clock() >= self.until
+
+    def check_call(self, verb: str, kind: str) -> None:
+        """Let a call pass, or refuse it.
+
+        Raises:
+            ApiUnreachable: it would write, and the tenure is over.
+        """
+        if verb != "GET" and kind != "Lease" and self.is_over():
+            raise ApiUnreachable(f"{verb} {kind}: the Lease was not renewed in time")
+
+
+def start_watchdog(tenure: Tenure, exit_at_once: Callable[[], None]) -> threading.Thread:
+    """Watch from a thread of its own that the process does not outlive its tenure.
+
+    The event loop may hang, or wait for a watch to stop: `EXIT_AFTER_S` later the process exits,
+    whatever it does.
+
+    Args:
+        tenure: what is watched; while it never ends, nothing happens.
+        exit_at_once: ends the process.
+    """
+
+    def watch() -> None:
+        while not (math.isfinite(tenure.until) and tenure.clock() >= tenure.until + EXIT_AFTER_S):
+            time.sleep(LOOK_EVERY_S)
+        _log.error("the Lease was lost, and the process has not ended by itself")
+        exit_at_once()
+
+    thread = threading.Thread(target=watch, name="lease-watchdog", daemon=True)
+    thread.start()
+    return thread
+
+
+async def lead(
+    settings: Settings, leases: Leases, act: Callable[[], Awaitable[None]], tenure: Tenure
+) -> bool:
     """Wait for the Lease, then act until that ends or the Lease is lost.
 
     Returns:
@@ -121,22 +183,23 @@ async def lead(settings: Settings, leases: Leases, act: Callable[[], Awaitable[N
         await act()
         return True
     election = Election(leases, settings.namespace, settings.identity, rules.lease_seconds)
-    clock = asyncio.get_running_loop().time
-    while not await _try_once(election, clock(), rules.retry_seconds):  # noqa: ASYNC110
+    while not await _try_once(election, tenure, rules.retry_seconds):  # noqa: ASYNC110
         await asyncio.sleep(
             rules.retry_seconds
         )  # polled: a Lease that is released is not announced
     acting = asyncio.ensure_future(act())
-    renewed = clock()
     try:
-        while clock() - renewed < rules.renew_seconds:
-            done, _ = await asyncio.wait((acting,), timeout=rules.retry_seconds)
+        while not tenure.is_over():
+            left_s = tenure.until - tenure.clock()
+            done, _ = await asyncio.wait((acting,), timeout=min(rules.retry_seconds, left_s))
             if done:
                 acting.result()
                 await election.release()
+                tenure.until = math.inf
                 return True
-            if await _try_once(election, clock(), rules.retry_seconds):
-                renewed = clock()
+            left_s = max(tenure.until - tenure.clock(), 0.0)
+            if await _try_once(election, tenure, min(rules.retry_seconds, left_s)) is False:
+                tenure.until = tenure.clock()  # Another operator leads already.
     finally:
         acting.cancel()
         await asyncio.gather(acting, return_exceptions=True)
@@ -144,13 +207,20 @@ async def lead(settings: Settings, leases: Leases, act: Callable[[], Awaitable[N
     return False
 
 
-async def _try_once(election: Election, now: float, limit_s: float) -> bool:
-    """Return whether the Lease is ours; a call that takes longer than `limit_s` counts as a no."""
+async def _try_once(election: Election, tenure: Tenure, limit_s: float) -> bool | None:
+    """Take or renew the Lease; return whether it is ours, None where that is not known.
+
+    A call that takes longer than `limit_s` is given up.
+    """
+    sent_at = tenure.clock()
     try:
         async with asyncio.timeout(limit_s):
-            return await election.attempt(now)
+            ours = await election.attempt(sent_at)
     except (ApiRefused, ApiUnreachable, TimeoutError) as exc:
         _log.warning(
             "the Lease could not be taken", extra={"reason": f"{type(exc).__name__}: {exc}"}
         )
-        return False
+        return None
+    if ours:
+        tenure.renew(sent_at)
+    return ours

@@ -124,6 +124,9 @@ class PlanWriter:
         ref = ObjectRef(kind, metadata["name"])
         known = self.cache.find_object(model, ref)
         condition = {"resourceVersion": NEW} if known is None else {"uid": known.uid}
+        if known is not None and kind == "ConfigMap":
+            # The record is read and written whole: what another operator wrote must be read first.
+            condition["resourceVersion"] = str(known.version)
         guarded = {**wanted, "metadata": {**metadata, **condition}}
         try:
             stored = await self.cluster.apply(guarded, manager=manager)
@@ -149,7 +152,8 @@ class PlanWriter:
         body = await self.cluster.get(ref.kind, model.namespace, ref.name)
         known = self.cache.find_object(model, ref)
         if body is not None and known is not None and body["metadata"]["uid"] == known.uid:
-            return  # It was refused for another reason.
+            self.cache.put(ref.kind, body)
+            return  # It was refused for another reason, or is newer.
         if body is not None:
             whose = parse_ownership(body)
             if is_ours(ref, whose, model):

@@ -30,7 +30,8 @@ class WorkQueue(Generic[K]):
     """Is told of every failure and the pause that follows."""
     _due: dict[K, float] = field(default_factory=dict)
     _heap: list[tuple[float, int, K]] = field(default_factory=list)
-    _busy: set[K] = field(default_factory=set)
+    _busy: dict[K, float] = field(default_factory=dict)
+    """Keys that are handled, and since when."""
     _failures: dict[K, int] = field(default_factory=dict)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _count: int = 0
@@ -50,6 +51,13 @@ class WorkQueue(Generic[K]):
             self._count += 1
             heapq.heappush(self._heap, (due, self._count, key))
             self._changed.notify()
+
+    def find_longest(self) -> tuple[K, float] | None:
+        """Return the key that has been handled for longest, and for how many seconds."""
+        if not self._busy:
+            return None
+        key = min(self._busy, key=lambda key: self._busy[key])
+        return key, asyncio.get_running_loop().time() - self._busy[key]
 
     def forget(self, key: K) -> None:
         """Drop the key, unless it is added again."""
@@ -101,7 +109,7 @@ class WorkQueue(Generic[K]):
                 passed.append(entry)
                 continue
             del self._due[key]
-            self._busy.add(key)
+            self._busy[key] = now
             taken = key
         for entry in passed:
             heapq.heappush(self._heap, entry)
@@ -109,6 +117,6 @@ class WorkQueue(Generic[K]):
 
     async def _release(self, key: K) -> None:
         async with self._changed:
-            self._busy.discard(key)
+            self._busy.pop(key, None)
             if key in self._due:
                 self._changed.notify()

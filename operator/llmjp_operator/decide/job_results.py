@@ -55,17 +55,19 @@ class _FinishedJob:
 
 def absorb_job_results(model: Model, snapshot: Snapshot) -> StoreRecord:
     """Return the record with what Jobs of the model and its store left since it was written."""
-    record = snapshot.record
+    claim = snapshot.claims.get(model.store_claim)
+    claim_uid = "" if claim is None or claim.deleting else claim.uid
+    record = snapshot.record.for_claim(claim_uid)
     reference = model.spec.source.reference_digest
     for job in snapshot.jobs.values():
-        if not job.finished or job.deleting:
+        if not job.finished or job.deleting or is_about_older_volume(job, model, snapshot):
             continue
         finished = _FinishedJob(job, _find_pod(job, snapshot), model, snapshot)
         if job.name == make_resolve_job_name(model.name, reference):
             record = _record_resolution(record, finished, reference)
         elif job.request:
             record = _record_artefact(record, finished)
-    return record
+    return record.for_claim(claim_uid)
 
 
 def _record_resolution(record: StoreRecord, finished: _FinishedJob, asked: str) -> StoreRecord:
@@ -87,6 +89,17 @@ def _record_artefact(record: StoreRecord, finished: _FinishedJob) -> StoreRecord
         return record.with_artefact(request, built)
     entry = make_build_entry(request, finished.job.pods)
     return _record_failure(record, entry, request, finished)
+
+
+def is_about_older_volume(job: ObservedJob, model: Model, snapshot: Snapshot) -> bool:
+    """Return whether a Job was made before the store's volume: what it says of one is not so.
+
+    A claim is deleted only once no pod mounts it, and a Job is created after the claim.
+    """
+    claim = snapshot.claims.get(model.store_claim)
+    if claim is None or claim.created_at is None or job.created_at is None:
+        return False
+    return job.created_at < claim.created_at
 
 
 def find_unexplained_builds(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from llmjp_operator.decide.garbage import find_garbage, name_collect_job
-from llmjp_operator.decide.job_results import find_next_attempt, list_pods
+from llmjp_operator.decide.job_results import find_next_attempt, is_about_older_volume, list_pods
 from llmjp_operator.decisions import JobDecision, JobStage
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def decide_job(
     """
     job = snapshot.jobs.get(name)
     counts = failed if failed is not None and failed.asked == wanted else None
-    if job is not None and _has_other_pods(job, pods, model, snapshot):
+    if job is not None and _is_in_the_way(job, pods, model, snapshot):
         attempt = 1 if counts is None else counts.attempts + 1
         return JobDecision(
             job=name, stage=JobStage.STARTING, attempt=attempt, failed=counts, remove=job
@@ -65,6 +65,14 @@ def decide_job(
         return decision
     in_the_way = job if job is not None and not job.deleting else None
     return replace(decision, create=job is None, remove=in_the_way)
+
+
+def _is_in_the_way(job: ObservedJob, pods: str, model: Model, snapshot: Snapshot) -> bool:
+    """Return whether a Job can be of no use to the model, and has the name of one that would."""
+    if job.deleting:
+        return False
+    outdated = is_about_older_volume(job, model, snapshot)
+    return outdated or _has_other_pods(job, pods, model, snapshot)
 
 
 def _has_other_pods(job: ObservedJob, pods: str, model: Model, snapshot: Snapshot) -> bool:

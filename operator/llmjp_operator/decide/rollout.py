@@ -64,6 +64,8 @@ def decide_rollout(
             previous = _find_last_served(model, decision, besides=failed)
             if previous is not None:
                 return replace(previous, failed_rollout=candidate_pods, rolled_back=True)
+            if live.pods != candidate_pods:
+                return None  # It was rolled back to what the record has lost, and serves.
     return candidate
 
 

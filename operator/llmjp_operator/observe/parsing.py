@@ -83,6 +83,7 @@ def parse_job(job: Mapping[str, Any]) -> ObservedJob:
         failure_reason=failed.get("reason", ""),
         finished_at=_parse_time((failed or complete).get("lastTransitionTime")),
         deleting="deletionTimestamp" in metadata,
+        created_at=_parse_time(metadata.get("creationTimestamp")),
     )
 
 
@@ -115,15 +116,12 @@ def parse_claim(claim: Mapping[str, Any]) -> ObservedClaim:
     """Parse a PersistentVolumeClaim."""
     metadata, spec = claim["metadata"], claim.get("spec") or {}
     status = claim.get("status") or {}
-    resizing = next(
-        (c.get("message", "") for c in status.get("conditions") or () if "Resize" in c["type"]), ""
-    )
     return ObservedClaim(
         name=metadata["name"],
-        phase=status.get("phase", ""),
         access_modes=tuple(status.get("accessModes") or spec.get("accessModes") or ()),
+        uid=metadata.get("uid", ""),
+        created_at=_parse_time(metadata.get("creationTimestamp")),
         deleting="deletionTimestamp" in metadata,
-        resizing=resizing,
     )
 
 

@@ -97,6 +97,8 @@ class ObservedJob:
     finished_at: float | None
     """When it succeeded or failed, in seconds since 1970."""
     deleting: bool
+    created_at: float | None = None
+    """In seconds since 1970."""
 
     @property
     def finished(self) -> bool:
@@ -142,11 +144,11 @@ class ObservedClaim:
     """A PersistentVolumeClaim of a store or a source."""
 
     name: str
-    phase: str
     access_modes: tuple[str, ...]
+    uid: str = ""
+    created_at: float | None = None
+    """In seconds since 1970."""
     deleting: bool = False
-    resizing: str = ""
-    """Why it does not have the requested size yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,12 @@
     failed-<digest>      FailedAttempts     the same, of Jobs of older operators
     failed-source.<model>                   why a model's source is not pinned
     history-<model>      ServedArtefacts    what the model served, newest last
+    claim                                   uid of the claim that all this is about
+    schema                                  version of this layout
 
-If somebody deletes the ConfigMap, a Job per model finds everything in the store again.
+Other versions of the operator read and write it as well: unknown fields are ignored, an entry that
+did not change keeps its text, and one that cannot be read is kept as it is. If somebody deletes the
+ConfigMap, what serves stays as it is, and Jobs find everything in the store again.
 """
 
 from __future__ import annotations
@@ -34,6 +38,10 @@ SOURCE: Final = "source-"
 ARTEFACT: Final = "artefact-"
 FAILED: Final = "failed-"
 HISTORY: Final = "history-"
+CLAIM: Final = "claim"
+SCHEMA: Final = "schema"
+SCHEMA_VERSION: Final = 1
+"""Version of the layout that this operator writes; a higher one that is there already stays."""
 
 MAX_FAILURES: Final = 8
 """Failures of one build request by different pods that are remembered."""
@@ -96,6 +104,18 @@ class StoreRecord:
     """By `make_build_entry` of a request, or `make_source_entry` of a model."""
     history: Mapping[str, tuple[ServedArtefact, ...]] = field(default_factory=dict)
     """By model, the newest last, no two equal."""
+    claim: str = ""
+    """uid of the claim; empty where no claim was there yet, and in records of version 0.1.0."""
+    text: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """The ConfigMap's data, as it was read."""
+
+    def for_claim(self, uid: str) -> StoreRecord:
+        """Return the record for a claim: an empty one if it is about a claim that is gone."""
+        if self.claim == uid or not uid:
+            return self
+        if self.claim:
+            return StoreRecord()
+        return self if self == StoreRecord() else replace(self, claim=uid)
 
     def with_source(self, model: str, pinned: PinnedSource) -> StoreRecord:
         """Return the record with a pinned source, without its failures."""
@@ -165,11 +185,41 @@ class StoreRecord:
             (FAILED, self.failed),
             (HISTORY, history),
         )
-        return {
+        entries = {
             f"{prefix}{name}": to_canonical_json(encode_contract(value))
             for prefix, values in parts
             for name, value in sorted(values.items())
         }
+        about = {CLAIM: self.claim} if self.claim else {}
+        return {**self._keep_text(entries), **about, SCHEMA: self._find_schema()}
+
+    def _keep_text(self, entries: Mapping[str, str]) -> dict[str, str]:
+        """Return entries in the words in which they were read, and all that could not be read."""
+        before = parse_record(self.text)
+        unread = {
+            name: text
+            for name, text in self.text.items()
+            if name not in {CLAIM, SCHEMA} and before.find_entry(name) is None
+        }
+        kept = {
+            name: self.text[name]
+            for name in entries.keys() & self.text.keys()
+            if self.find_entry(name) == before.find_entry(name)
+        }
+        return {**unread, **entries, **kept}
+
+    def _find_schema(self) -> str:
+        there = self.text.get(SCHEMA, "")
+        return str(max(SCHEMA_VERSION, int(there) if there.isdecimal() else 0))
+
+    def find_entry(self, name: str) -> object:
+        """Return the value of an entry of the ConfigMap; None if there is none, or it is unread."""
+        parts = ((SOURCE, self.sources), (ARTEFACT, self.artefacts))
+        more = ((FAILED, self.failed), (HISTORY, self.history))
+        for prefix, values in (*parts, *more):
+            if name.startswith(prefix):
+                return values.get(name.removeprefix(prefix))
+        return None
 
 
 def make_source_entry(model: str) -> str:
@@ -189,6 +239,8 @@ def parse_record(data: Mapping[str, str]) -> StoreRecord:
         artefacts=dict(_parse_entries(data, ARTEFACT, _make_parser(Built))),
         failed=dict(_parse_entries(data, FAILED, _make_parser(FailedAttempts))),
         history=dict(_parse_entries(data, HISTORY, _parse_history)),
+        claim=data.get(CLAIM, ""),
+        text=data,
     )
 
 
@@ -204,7 +256,7 @@ def _parse_entries(
 
 
 def _make_parser(cls: type[T]) -> Callable[[object, str], T]:
-    return lambda value, name: decode_contract(cls, value, name)
+    return lambda value, name: decode_contract(cls, value, name, strict=False)
 
 
 def _parse_history(value: object, name: str) -> tuple[ServedArtefact, ...]:

@@ -81,15 +81,17 @@ def _judge_progressing(model: Model, snapshot: Snapshot, decision: Decision) -> 
 
 
 def _judge_rollout(model: Model, snapshot: Snapshot, decision: Decision) -> Verdict:
-    assert decision.rollout is not None, "there is something to deploy"
     assert decision.artefact is not None
     live, key = snapshot.deployment, decision.artefact.key
     problem = _find_pod_problem(model, snapshot)
     why = f": {problem}" if problem else ""
-    if decision.rollout.rolled_back:
+    rollout = decision.rollout
+    if rollout is None or rollout.rolled_back:
+        assert live is not None, "there is something to deploy"
         message = (
             f"pods on {key} did not become ready and were rolled back; "
-            f"{decision.rollout.artefact.key} is serving again. Fix the spec{why}"
+            f"{live.key if rollout is None else rollout.artefact.key} is serving again. "
+            f"Fix the spec{why}"
         )
         return Verdict("Progressing", False, "RolledBack", message)
     if live is None or live.pods != decision.pod_digest or not live.observed:

@@ -83,11 +83,14 @@ def choose_phase(model: Model, decision: Decision, live: ObservedDeployment | No
     for job, busy in ((decision.resolving, Phase.RESOLVING), (decision.building, Phase.BUILDING)):
         if job is not None:
             return trouble if job.stage is JobStage.FAILED else busy
-    if decision.incompatible is not None or (
-        decision.rollout is not None and decision.rollout.rolled_back
-    ):
+    if decision.incompatible is not None or _is_rolled_back(decision):
         return trouble
     return _choose_rollout_phase(model, decision, live, trouble)
+
+
+def _is_rolled_back(decision: Decision) -> bool:
+    """Return whether something else runs than the artefact that is there; see `decide_rollout`."""
+    return decision.rollout is None or decision.rollout.rolled_back
 
 
 def _choose_rollout_phase(

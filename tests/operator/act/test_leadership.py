@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
 
-from llmjp_operator.act.leadership import Election, lead
+from llmjp_operator.act.api_client import KubeCluster
+from llmjp_operator.act.leadership import EXIT_AFTER_S, Election, Tenure, lead, start_watchdog
 from llmjp_operator.errors import ApiRefused, ApiUnreachable
 from llmjp_operator.settings import LeaderElection, Settings
 from tests.operator.factories import SETTINGS
@@ -163,18 +165,23 @@ def test_other_errors_are_raised() -> None:
         attempt(candidate(leases, "a"), 0)
 
 
+RENEW_S = 2
+
 FAST = replace(
     SETTINGS,
-    leader_election=LeaderElection(lease_seconds=3, renew_seconds=2, retry_seconds=1),
+    leader_election=LeaderElection(lease_seconds=3, renew_seconds=RENEW_S, retry_seconds=1),
 )
 
 
 def leading(
-    leases: FakeLeases, act: Callable[[], Awaitable[None]], settings: Settings = FAST
+    leases: FakeLeases,
+    act: Callable[[], Awaitable[None]],
+    settings: Settings = FAST,
+    tenure: Tenure | None = None,
 ) -> bool:
     async def limited() -> bool:
         async with asyncio.timeout(20):
-            return await lead(settings, leases, act)
+            return await lead(settings, leases, act, tenure or Tenure(RENEW_S))
 
     return asyncio.run(limited())
 
@@ -220,3 +227,108 @@ def test_who_cannot_renew_ends_its_work() -> None:
 
     assert not leading(leases, act)
     assert ended
+
+
+class Clock:
+    """A monotonic clock that a test turns."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_tenure_ends_counted_from_when_the_renewal_was_sent() -> None:
+    clock = Clock()
+    tenure = Tenure(10, clock)
+    assert not tenure.is_over(), "nothing was renewed: nothing ends"
+    tenure.renew(sent_at=98.0)
+    clock.now = 107.9
+    tenure.check_call("PATCH", "Deployment")
+    clock.now = 108.0
+    for verb in ("PATCH", "POST", "DELETE"):
+        with pytest.raises(ApiUnreachable, match="the Lease was not renewed in time"):
+            tenure.check_call(verb, "Deployment")
+    tenure.check_call("GET", "Deployment")
+    tenure.check_call("PUT", "Lease")
+
+
+def test_a_write_is_judged_when_it_is_sent_not_when_it_was_wanted() -> None:
+    """Calls wait for one another: the tenure may end meanwhile."""
+    clock, sent = Clock(), []
+    tenure = Tenure(10, clock)
+    tenure.renew(clock.now)
+
+    class Api:
+        async def param_serialize(self, *args: object, **_: object) -> tuple[object, ...]:
+            clock.now += 11
+            return args
+
+        async def call_api(self, *args: object, **_: object) -> None:
+            sent.append(args)
+
+    async def write() -> None:
+        cluster = KubeCluster(Api(), asyncio.Semaphore(1), tenure.check_call)
+        await cluster.delete("Service", "ns", "a")
+
+    with pytest.raises(ApiUnreachable, match="the Lease was not renewed"):
+        asyncio.run(write())
+    assert sent == []
+
+
+def test_a_call_that_hangs_does_not_make_the_tenure_longer() -> None:
+    """The API server takes every renewal, and never answers."""
+    leases, tenure = FakeLeases(), Tenure(RENEW_S)
+    hangs = False
+
+    class Hanging(FakeLeases):
+        async def get(self, *args: str) -> Object | None:
+            if hangs:
+                await asyncio.Event().wait()
+            return await leases.get(*args)
+
+        async def create(self, made: Object) -> Object:
+            return await leases.create(made)
+
+    ended_at = 0.0
+
+    async def act() -> None:
+        nonlocal hangs, ended_at
+        hangs = True
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended_at = tenure.clock()
+
+    assert not leading(Hanging(), act, tenure=tenure)
+    assert ended_at >= tenure.until
+    assert tenure.is_over()
+
+
+def test_who_sees_another_leader_ends_at_once() -> None:
+    leases, tenure = FakeLeases(), Tenure(RENEW_S)
+
+    async def act() -> None:
+        assert leases.lease is not None
+        leases.lease["spec"]["holderIdentity"] = "b"
+        leases.lease["metadata"]["resourceVersion"] = "99"
+        await asyncio.Event().wait()
+
+    assert not leading(leases, act, tenure=tenure)
+    assert tenure.is_over()
+    assert leases.holder == "b"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_watchdog_ends_a_process_that_does_not_end_itself(enabled: bool) -> None:
+    clock, ended = Clock(), threading.Event()
+    tenure = Tenure(10, clock)
+    if enabled:
+        tenure.renew(clock.now)
+    thread = start_watchdog(tenure, ended.set)
+    clock.now += 10 + EXIT_AFTER_S
+    assert ended.wait(10 if enabled else 0.6) == enabled
+    tenure.renew(0)
+    thread.join(10)
+    assert not thread.is_alive()

@@ -89,7 +89,7 @@ def test_an_operator_without_the_images() -> None:
 )
 def test_a_missing_claim_is_a_problem(changes: Object) -> None:
     assert reason(changes)[0] == "ClaimMissing"
-    there = ObservedClaim(name="c", phase="Bound", access_modes=("ReadWriteMany",))
+    there = ObservedClaim(name="c", access_modes=("ReadWriteMany",))
     assert reason(changes, claims={"c": there}) == ("", "")
     assert "is being deleted" in reason(changes, claims={"c": replace(there, deleting=True)})[1]
 
