@@ -193,7 +193,7 @@ def test_what_was_written_is_known_before_a_watch_tells_of_it() -> None:
     writes = simulation.writes
     for _ in range(3):
         simulation.step()
-    assert simulation.writes == writes
+    assert (simulation.writes, simulation.errors) == (writes, [])
 
 
 def test_what_somebody_changed_is_put_right() -> None:
