@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from llmjp_builder.contracts.spec import BuildSpec, Built, Resolution
     from llmjp_operator.api import Model
+    from llmjp_operator.observe.revision import Revision, RevisionInputs
     from llmjp_operator.observe.snapshot import ObservedJob
     from llmjp_operator.observe.store_record import FailedAttempts, StoreRecord
 
@@ -94,18 +95,40 @@ class BuildRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutDecision:
-    """The artefact that the Deployment is to run, and as what."""
+class Candidate:
+    """An artefact that could be rolled out, and all that its pods are rendered from."""
 
     model: Model
     """With the engine, hardware and runtime that the artefact is served by."""
     artefact: Built
+    inputs: RevisionInputs
     host_memory_bytes: int | None = None
     """Host memory of a pod; None where it is not known."""
-    failed_rollout: str = ""
-    """Digest of pods that are not tried again; see `names.FAILED_ROLLOUT`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutDecision:
+    """What the Deployment is to run: a revision, or a candidate that becomes one."""
+
+    revision: Revision | None = None
+    """None: to be made of the candidate."""
+    candidate: Candidate | None = None
     rolled_back: bool = False
-    """Whether this served before, and the artefact that the spec asks for does not start."""
+    """Whether this served before, and what the spec asks for does not start."""
+    failed: Revision | None = None
+    """The revision that does not start, to be remembered."""
+    held: bool = False
+    """Whether somebody asked for this revision, whatever the spec asks for."""
+    queued: bool = False
+    """Whether a rollout waits for those of other models."""
+
+    @property
+    def key(self) -> str:
+        """Key of the artefact."""
+        if self.revision is not None:
+            return self.revision.key
+        assert self.candidate is not None
+        return self.candidate.artefact.key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

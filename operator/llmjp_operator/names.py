@@ -47,7 +47,13 @@ ATTEMPT: Final = f"{GROUP}/attempt"
 RETRY: Final = f"{GROUP}/retry"
 """Annotation of a model: any new value tries again what failed for good."""
 FAILED_ROLLOUT: Final = f"{GROUP}/failed-rollout"
-"""Annotation of a Deployment: digest of pods that did not become ready and were rolled back."""
+"""Annotation that version 0.1.0 gave a Deployment: digest of pods that were rolled back."""
+SERVED: Final = f"{GROUP}/served"
+"""Annotation of a revision whose pods became ready."""
+FAILED: Final = f"{GROUP}/failed"
+"""Annotation of a revision whose rollout failed: value of `RETRY` then."""
+ROLLBACK_TO: Final = f"{GROUP}/rollback-to"
+"""Annotation of a model: number of the revision to serve whatever the spec asks for."""
 POD_DIGEST: Final = f"{GROUP}/pods"
 """Annotation of a Deployment: digest of the pods that it is to run. Of a Job: the same without the
 model's name, so that models whose pods would be equal are known by it."""
@@ -139,6 +145,11 @@ def make_account_name(model: str) -> str:
 def make_first_headless_name(model: str) -> str:
     """The same Service in version 0.1.0, where it could be the name of another model's."""
     return f"{model}{HEADLESS_SUFFIX}"
+
+
+def make_revision_name(model: str, what: str) -> str:
+    """The ControllerRevision of a model; `what` tells it from the model's others."""
+    return f"{model}.{compute_digest(what, 10)}"
 
 
 def make_resolve_job_name(model: str, source: str) -> str:

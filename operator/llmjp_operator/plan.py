@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 from llmjp_operator.decide.garbage import decide_garbage
 from llmjp_operator.decide.jobs import find_stale_jobs, find_unowned_job
 from llmjp_operator.decide.requeue import decide_requeue
+from llmjp_operator.decide.revisions import adopt_deployment, find_current, find_old_revisions
 from llmjp_operator.decide.rollout import (
     decide_candidate,
     decide_rollout,
     find_active_key,
     find_reason_to_remove,
+    note_progress,
     record_rollout,
+    was_rolled_back,
 )
 from llmjp_operator.decide.target import decide_target, decide_wanted_job
 from llmjp_operator.names import make_first_headless_name, make_record_name
@@ -25,7 +28,8 @@ from llmjp_operator.observe.managed_fields import compute_object_digest
 from llmjp_operator.observe.snapshot import ObjectRef
 from llmjp_operator.render.metadata import get_pod_digest
 from llmjp_operator.render.objects import render_job_owners, render_objects, render_wanted_job
-from llmjp_operator.render.serving import render_deployment
+from llmjp_operator.render.revision import render_revision
+from llmjp_operator.render.serving import make_revision, render_deployment
 from llmjp_operator.report.notices import Notice, find_notices
 from llmjp_operator.report.status import build_status
 
@@ -33,7 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from llmjp_operator.api import Model, Status
-    from llmjp_operator.decisions import Decision, RolloutDecision
+    from llmjp_operator.decisions import Candidate, Decision
+    from llmjp_operator.observe.revision import Revision
     from llmjp_operator.observe.snapshot import ObservedJob, Snapshot
     from llmjp_operator.observe.store_record import StoreRecord
     from llmjp_operator.settings import Settings
@@ -61,7 +66,8 @@ class ReconcilePlan:
     """Everything to write, in this order."""
 
     remove_first: tuple[Removal, ...]
-    """To remove before anything is written: Jobs whose results must not be read again."""
+    """To remove before anything is written: Jobs whose results must not be read again, revisions
+    whose artefacts are gone."""
     record: StoreRecord | None
     """The record of the store; None where it has not changed."""
     apply: tuple[Object, ...]
@@ -79,6 +85,11 @@ class ReconcilePlan:
     """What is written and why, a line each, for the log."""
 
     @property
+    def rolls(self) -> bool:
+        """Whether what is written may replace pods that serve."""
+        return any(obj["kind"] == "Deployment" for obj in self.apply)
+
+    @property
     def creates_pods(self) -> bool:
         """Whether what is written may create pods."""
         return any(obj["kind"] in {"Deployment", "Job"} for obj in self.apply)
@@ -90,23 +101,29 @@ def plan_reconcile(model: Model, snapshot: Snapshot, settings: Settings) -> Reco
     wanted_job = render_wanted_job(model, settings, decision)
     pods = "" if wanted_job is None else get_pod_digest(wanted_job)
     decision = decide_wanted_job(model, snapshot, decision, pods)
-    decision, deployed = _plan_rollout(model, snapshot, settings, decision)
+    decision, rollout = _plan_rollout(model, snapshot, settings, decision)
     garbage = decide_garbage(model, snapshot, decision)
     record = decision.record.without_artefacts(garbage.removed)
     active = find_active_key(model, snapshot, record)
     decision = replace(decision, record=record, active_key=active)
 
-    objects = list(render_objects(model, settings, decision, garbage, deployment=deployed))
+    revisions = list(_render_revisions(model, snapshot, rollout, decision))
+    objects = list(
+        render_objects(model, settings, decision, garbage, deployment=rollout.deployment)
+    )
     unowned = find_unowned_job(model, snapshot, decision)
     owners = () if unowned is None else (render_job_owners(model, snapshot.sharing, unowned),)
 
     new_status = build_status(model, snapshot, decision)
     plan = ReconcilePlan(
-        remove_first=tuple(_remove_jobs(garbage.spent_jobs, "its artefact is removed")),
+        remove_first=(
+            *_remove_jobs(garbage.spent_jobs, "its artefact is removed"),
+            *_remove_revisions(snapshot, decision, garbage.removed),
+        ),
         record=record if record != snapshot.record and _may_record(model, snapshot) else None,
         apply=tuple(
             obj
-            for obj in objects
+            for obj in (*revisions, *objects)
             if snapshot.live.get(_ref(obj)) != compute_object_digest(obj)
             and _ref(obj) not in snapshot.taken
         ),
@@ -122,49 +139,72 @@ def plan_reconcile(model: Model, snapshot: Snapshot, settings: Settings) -> Reco
 
 def _plan_rollout(
     model: Model, snapshot: Snapshot, settings: Settings, decision: Decision
-) -> tuple[Decision, Object | None]:
-    """Return the decision with its rollout, and the Deployment.
+) -> tuple[Decision, _Rollout]:
+    """Return the decision with its rollout, and the objects that it needs.
 
-    Whether a rollout failed is known by the digest of its rendered pods, so the candidate is
-    rendered before it is decided on; nearly always it is what is deployed.
+    A revision is rendered once, when it is made; from then on it is applied as it was stored.
     """
+    candidate = decide_candidate(model, decision, settings)
 
-    def render(rollout: RolloutDecision) -> Object:
-        return render_deployment(
-            rollout.model,
-            rollout.artefact,
-            settings,
-            host_memory_bytes=rollout.host_memory_bytes,
-            single_node=decision.single_node,
-            failed_rollout=rollout.failed_rollout,
-        )
+    def make(of: Candidate) -> Revision:
+        number = max((r.number for r in snapshot.revisions), default=0) + 1
+        return make_revision(of, settings, single_node=decision.single_node, number=number)
 
-    candidate = decide_candidate(model, decision)
-    rendered = None if candidate is None else render(candidate)
-    pods = "" if rendered is None else get_pod_digest(rendered)
-    rollout = decide_rollout(model, snapshot, decision, candidate, candidate_pods=pods)
-    if rollout is not None and not _has_image(rollout, settings):
-        if candidate is None:
-            return replace(decision, rollout=rollout, left_alone=True), None
-        rollout = candidate
+    adopted = adopt_deployment(
+        model, snapshot, decision, None if candidate is None else candidate.inputs
+    )
+    if adopted is not None:
+        snapshot = replace(snapshot, revisions=(adopted,))
+        if candidate is not None and was_rolled_back(model, snapshot):
+            failed = replace(make(candidate), failed=model.retry)
+            snapshot = replace(snapshot, revisions=(adopted, failed))
+    rollout = decide_rollout(model, snapshot, decision, candidate, settings=settings)
     if rollout is None:
         # Nobody knows what should run, so what runs stays, with all that belongs to it.
         goes = find_reason_to_remove(model, snapshot, decision)
-        return replace(decision, left_alone=snapshot.deployment is not None and not goes), None
-    if rendered is None or rollout is not candidate:
-        rendered = render(rollout)
-    decision = replace(decision, rollout=rollout, pod_digest=get_pod_digest(rendered))
-    return replace(decision, record=record_rollout(model, snapshot, decision)), rendered
+        alone = snapshot.deployment is not None and not goes
+        return replace(decision, left_alone=alone), _Rollout(snapshot)
+    revision = rollout.revision
+    if revision is None:
+        assert rollout.candidate is not None, "a revision is made of something"
+        revision = make(rollout.candidate)
+    revision = note_progress(revision, rollout, snapshot)
+    rollout = replace(rollout, revision=revision)
+    decision = replace(decision, rollout=rollout, pod_digest=revision.pods)
+    decision = replace(decision, record=record_rollout(model, snapshot, decision))
+    return decision, _Rollout(snapshot, render_deployment(model, revision), revision)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rollout:
+    """What a rollout needs."""
+
+    snapshot: Snapshot
+    """With the revisions that an upgrade has found."""
+    deployment: Object | None = None
+    revision: Revision | None = None
+    """What the Deployment runs."""
+
+
+def _render_revisions(
+    model: Model, seen: Snapshot, rollout: _Rollout, decision: Decision
+) -> Iterator[Object]:
+    """Yield the revisions that are new, or of which something else is known now."""
+    found = {r.name: r for r in rollout.snapshot.revisions}
+    if rollout.revision is not None:
+        found[rollout.revision.name] = rollout.revision
+    failed = None if decision.rollout is None else decision.rollout.failed
+    if failed is not None:
+        found[failed.name] = replace(failed, failed=model.retry)
+    stored = {r.name: r for r in seen.revisions}
+    for name, revision in sorted(found.items()):
+        if stored.get(name) != revision:
+            yield render_revision(model, revision)
 
 
 def _may_record(model: Model, snapshot: Snapshot) -> bool:
     """Return whether the record's name is ours: otherwise the model is blocked until it is."""
     return ObjectRef("ConfigMap", make_record_name(model.store_claim)) not in snapshot.taken
-
-
-def _has_image(rollout: RolloutDecision, settings: Settings) -> bool:
-    """Return whether the rollout's pods can be rendered: its images may have been removed since."""
-    return rollout.model.spec.serving_flavour in settings.images
 
 
 def _plan_removals(
@@ -187,6 +227,19 @@ def _plan_removals(
     for ref in sorted(snapshot.live.keys() - wanted):
         if ref.kind in _PRUNED_KINDS and not _is_still_published(ref, model, snapshot, decision):
             yield Removal(ref=ref, uid=snapshot.uids[ref], reason="the spec asks for none")
+
+
+def _remove_revisions(
+    snapshot: Snapshot, decision: Decision, removed: frozenset[str]
+) -> Iterator[Removal]:
+    rollout = decision.rollout
+    if rollout is None or decision.problem is not None:
+        return
+    current = find_current(snapshot.revisions, snapshot.deployment)
+    needed = filter(None, (rollout.revision, rollout.failed, current))
+    for revision in find_old_revisions(snapshot, removed, needed):
+        ref = ObjectRef("ControllerRevision", revision.name)
+        yield Removal(ref=ref, uid=snapshot.uids.get(ref, ""), reason="it is kept no longer")
 
 
 def _is_still_published(

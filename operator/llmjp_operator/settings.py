@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -81,6 +82,12 @@ class Settings:
     network: Network = field(default_factory=Network)
     leader_election: LeaderElection = field(default_factory=LeaderElection)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    upgrade_policy: Literal["Keep", "Roll"] = "Keep"
+    """For models that do not say themselves: `spec.serving.upgradePolicy`."""
+    upgrades_at_once: int = 1
+    """How many models may be rolled out at once because of an upgrade."""
+    version: str = ""
+    """Version of the operator, for revisions."""
     resync_seconds: int = 300
     """Interval of the resync, which finds deletions that a watch missed."""
 
@@ -113,6 +120,9 @@ def parse_settings(environ: Mapping[str, str], text: str) -> Settings:
                 values.get("leaderElection", {}), "leaderElection", _LEADER_ELECTION_FIELDS
             )
         ),
+        upgrade_policy=_parse_choice(values, "upgradePolicy", _UPGRADE_POLICIES, "Keep"),
+        upgrades_at_once=_parse_seconds(values, "upgradesAtOnce", 1),
+        version=importlib.metadata.version("llmjp-serving"),
         log_level=_parse_choice(values, "logLevel", _LOG_LEVELS, "info"),
         resync_seconds=_parse_seconds(values, "resyncSeconds", 300),
     )
@@ -126,9 +136,12 @@ _TOP_FIELDS = {
     "leaderElection",
     "logLevel",
     "resyncSeconds",
+    "upgradePolicy",
+    "upgradesAtOnce",
 }
 _NETWORK_FIELDS = {"enabled", "clusterCidrs", "buildEgress", "servingFrom", "metricsFrom"}
 _LEADER_ELECTION_FIELDS = {"enabled", "leaseSeconds", "renewSeconds", "retrySeconds"}
+_UPGRADE_POLICIES = ("Keep", "Roll")
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 

@@ -61,7 +61,8 @@ def settings_of(chart: Chart, values: dict[str, Any]) -> Settings:
 def test_the_operator_takes_its_settings_with_its_own_defaults(chart: Chart) -> None:
     read = settings_of(chart, {})
     itself = "from the pod"
-    assert read == Settings(namespace=itself, identity=itself, images=read.images)
+    defaults = Settings(namespace=itself, identity=itself, images=read.images, version=read.version)
+    assert read == defaults
     assert set(read.images) == {"cpu", *RUNTIMES}
 
 
@@ -83,6 +84,8 @@ def test_the_operator_takes_every_setting(chart: Chart) -> None:
             "leaderElection": {"leaseSeconds": 30, "renewSeconds": 20, "retrySeconds": 4},
             "logLevel": "debug",
             "resyncSeconds": 60,
+            "upgradePolicy": "Roll",
+            "upgradesAtOnce": 3,
         },
     )
     assert read.watch_namespaces == ("a", "b")
@@ -95,6 +98,7 @@ def test_the_operator_takes_every_setting(chart: Chart) -> None:
     assert read.leader_election.lease_seconds == 30
     assert read.log_level == "debug"
     assert read.resync_seconds == 60
+    assert (read.upgrade_policy, read.upgrades_at_once) == ("Roll", 3)
 
 
 def checksum(chart: Chart, values: dict[str, Any]) -> str:

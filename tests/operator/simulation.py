@@ -19,7 +19,7 @@ from llmjp_operator.act.metrics import Metrics
 from llmjp_operator.act.work_queue import FIRST_PAUSE_S, WorkQueue
 from llmjp_operator.api import Status, decode
 from llmjp_operator.errors import OperatorError
-from llmjp_operator.names import KIND, MANAGED_BY, OPERATOR, RETRY
+from llmjp_operator.names import GROUP, KIND, MANAGED_BY, OPERATOR, RETRY
 from llmjp_operator.observe.cache import Key, ObjectCache
 from llmjp_operator.observe.parsing import parse_job
 from llmjp_operator.observe.snapshot import ObjectRef, ObservedJob
@@ -84,6 +84,12 @@ class Simulation:
         other.workloads = FakeWorkloads(other.server, self.workloads.script)
         other.restart()
         return other
+
+    def annotate(self, **annotations: str) -> None:
+        """Give the model annotations of ours, by the part of their name after the slash."""
+        body = self.objects[ObjectRef(KIND, "a")]
+        named = {f"{GROUP}/{k.replace('_', '-')}": value for k, value in annotations.items()}
+        self.server.put({**body, "metadata": {**body["metadata"], "annotations": named}})
 
     def edit(self, changes: Object | None = None, name: str = "a", *, retry: str = "") -> None:
         """Apply a model, as a user would: the smallest of backend torch, with changes."""

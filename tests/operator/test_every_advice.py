@@ -95,6 +95,11 @@ def take_names(*bodies: Object) -> Callable[[Simulation], None]:
     return prepare
 
 
+def ask_for_revision(simulation: Simulation) -> None:
+    simulation.run_for(60)
+    simulation.annotate(rollback_to="9")
+
+
 def free_names(*bodies: Object) -> Callable[[Simulation], None]:
     def follow(simulation: Simulation) -> None:
         for body in bodies:
@@ -183,6 +188,11 @@ CASES = {
         give_images,
         COMPILED,
         settings=replace(SETTINGS, images={"cpu": SETTINGS.images["cpu"]}),
+    ),
+    "RevisionMissing": Case(
+        "asks for revision 9, and there is: 1",
+        Simulation.annotate,
+        prepare=ask_for_revision,
     ),
     "ClaimMissing": Case(
         "the claim theirs does not exist",

@@ -9,6 +9,7 @@ import pytest
 
 from e2e.fake_kubelet import succeed
 from llmjp_operator.api import Phase
+from llmjp_operator.observe.snapshot import ObjectRef
 from llmjp_operator.settings import Settings
 from tests.operator.factories import SETTINGS
 from tests.operator.fake_workloads import only
@@ -69,8 +70,8 @@ def test_another_backend_is_built_beside_it_and_takes_over() -> None:
     assert not simulation.errors
 
 
-def test_a_rollback_needs_the_images_of_what_it_goes_back_to() -> None:
-    """Without them the pods that are asked for stay, and say so."""
+def test_a_rollback_goes_back_to_the_images_that_ran_before() -> None:
+    """A revision is whole: that the settings know its images no longer does not matter."""
     scarce = {"serving": {"maxSurge": 0}}
     simulation = Simulation({**COMPILED, **scarce})
     simulation.settle()
@@ -79,4 +80,6 @@ def test_a_rollback_needs_the_images_of_what_it_goes_back_to() -> None:
     simulation.edit(scarce)
     simulation.settle()
     assert not simulation.errors
-    assert simulation.reason("Progressing") == "RolloutStalled"
+    assert simulation.reason("Progressing") == "RolledBack"
+    template = simulation.objects[ObjectRef("Deployment", "a")]["spec"]["template"]
+    assert template["spec"]["containers"][0]["image"] == SETTINGS.images["1.2.1"].runtime

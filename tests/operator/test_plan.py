@@ -10,9 +10,7 @@ import pytest
 from llmjp_operator import plan as plan_page
 from llmjp_operator.api import Model
 from llmjp_operator.plan import ReconcilePlan, plan_reconcile
-from llmjp_operator.render.serving import render_deployment
 from tests.operator.factories import NOW, SETTINGS, make_job, make_model, make_snapshot
-from tests.operator.model_bodies import Object
 from tests.operator.simulation import Simulation
 
 
@@ -46,7 +44,7 @@ def test_a_failed_job_makes_room_for_the_next_attempt() -> None:
     assert f"remove Job/{name}: the next attempt takes its name" in plan.details
 
 
-def test_a_quiet_reconcile_writes_nothing_and_renders_the_deployment_once(
+def test_a_quiet_reconcile_writes_nothing_and_renders_no_pods(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     simulation = Simulation()
@@ -55,15 +53,8 @@ def test_a_quiet_reconcile_writes_nothing_and_renders_the_deployment_once(
     model = controller.cache.models["ns", "a"]
     assert isinstance(model, Model)
     snapshot = asyncio.run(controller.snapshots.take(model))
-    rendered = []
-
-    def render(*arguments: Any, **options: Any) -> Object:
-        rendered.append(render_deployment(*arguments, **options))
-        return rendered[-1]
-
-    monkeypatch.setattr(plan_page, "render_deployment", render)
+    monkeypatch.setattr(plan_page, "make_revision", None)
     plan = plan_reconcile(model, snapshot, SETTINGS)
-    assert len(rendered) == 1
     assert plan.details == ()
     assert (plan.record, plan.apply, plan.remove_first, plan.remove) == (None, (), (), ())
     assert plan.status == model.status

@@ -134,7 +134,7 @@ def test_scaling_to_zero_works_without_a_record() -> None:
     delete(simulation)
     simulation.edit({"serving": {"replicas": 0}})
     simulation.run_for(120)
-    assert ObjectRef("Deployment", "a") not in simulation.objects
+    assert simulation.objects[ObjectRef("Deployment", "a")]["spec"]["replicas"] == 0
 
 
 # Other versions of the operator

@@ -210,7 +210,7 @@ def _observe(step: Step, sharing: list[Any]) -> Snapshot:
         record=parse_record(step.record) if step.record else StoreRecord(),
         jobs={b["metadata"]["name"]: parse_job(b) for b in of_kind["Job"]},
         pods=tuple(parse_pod(b) for b in of_kind["Pod"]),
-        deployment=next(map(parse_deployment, of_kind["Deployment"]), None),
+        deployment=next((parse_deployment(b, b) for b in of_kind["Deployment"]), None),
         claims={b["metadata"]["name"]: parse_claim(b) for b in claims},
         nodes=nodes or None,
         texts=_find_texts(step),

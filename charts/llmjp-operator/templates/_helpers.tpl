@@ -72,6 +72,8 @@ An image's reference. Takes a list: the root, the image's values, the tag where 
   "leaderElection" .Values.leaderElection
   "logLevel" .Values.logLevel
   "resyncSeconds" .Values.resyncSeconds
+  "upgradePolicy" .Values.upgradePolicy
+  "upgradesAtOnce" .Values.upgradesAtOnce
 -}}
 {{- $settings | toPrettyJson -}}
 {{- end -}}

@@ -39,6 +39,7 @@ _MAX_MESSAGE: Final = 500
 
 PLURALS: Final[Mapping[str, tuple[str, str]]] = {
     "ConfigMap": ("api/v1", "configmaps"),
+    "ControllerRevision": ("apis/apps/v1", "controllerrevisions"),
     "Deployment": ("apis/apps/v1", "deployments"),
     "Job": ("apis/batch/v1", "jobs"),
     "Lease": ("apis/coordination.k8s.io/v1", "leases"),

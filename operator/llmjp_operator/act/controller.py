@@ -75,6 +75,8 @@ class Controller:
             return None
         async with self._locks[model.namespace, model.store_claim]:
             plan = await self._plan(model)
+            if plan.rolls:
+                self.cache.writing_rollouts.add(key)
             try:
                 await self.writer.write(model, plan)
             except NameTaken:
@@ -83,6 +85,8 @@ class Controller:
                 if exc.namespace_is_terminating:
                     return None
                 raise
+            finally:
+                self.cache.writing_rollouts.discard(key)
         return plan.requeue_after_s
 
     async def _plan(self, model: Model) -> ReconcilePlan:
@@ -91,9 +95,9 @@ class Controller:
         if not plan.creates_pods:
             return plan
         nodes = await self.snapshots.read_nodes(model, NODES_AFRESH_S)
-        if nodes == snapshot.nodes:
-            return plan
-        return plan_reconcile(model, replace(snapshot, nodes=nodes), self.settings)
+        # Another model's rollout may have begun while this one waited.
+        fresh = replace(snapshot, nodes=nodes, upgrading=self.cache.count_rolling(model))
+        return plan_reconcile(model, fresh, self.settings)
 
     async def _report_invalid(self, resource: InvalidResource) -> None:
         """Write the status of a model that cannot be read; what else it says stays."""

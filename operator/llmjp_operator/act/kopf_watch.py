@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 KINDS: Final = {
     "ConfigMap": ("", "v1", "configmaps"),
+    "ControllerRevision": ("apps", "v1", "controllerrevisions"),
     "Deployment": ("apps", "v1", "deployments"),
     "Job": ("batch", "v1", "jobs"),
     "NetworkPolicy": ("networking.k8s.io", "v1", "networkpolicies"),

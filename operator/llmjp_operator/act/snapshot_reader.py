@@ -15,6 +15,7 @@ from llmjp_operator.errors import OperatorError
 from llmjp_operator.names import MODEL_LABEL, compute_digest
 from llmjp_operator.observe.ownership import is_ours, parse_ownership
 from llmjp_operator.observe.parsing import parse_claim, parse_node
+from llmjp_operator.observe.revision import Revision
 from llmjp_operator.observe.snapshot import (
     CalibrationTexts,
     ObjectRef,
@@ -89,6 +90,7 @@ class SnapshotReader:
         claims = {value.name: value for _, value in values if isinstance(value, ObservedClaim)}
         jobs = {value.name: value for _, value in values if isinstance(value, ObservedJob)}
         deployments = {ref.name: v for ref, v in values if isinstance(v, ObservedDeployment)}
+        revisions = [v for _, v in values if isinstance(v, Revision)]
         snapshot = Snapshot(
             now=self.wall_time(),
             sharing=self._list_sharing(model),
@@ -96,6 +98,8 @@ class SnapshotReader:
             jobs=jobs,
             pods=pods,
             deployment=deployments.get(model.name),
+            upgrading=self.cache.count_rolling(model),
+            revisions=tuple(sorted(revisions, key=lambda revision: revision.number)),
             claims=claims | await self._read_foreign_claims(model),
             nodes=await self.read_nodes(model),
             texts=await self._read_texts(model),

@@ -45,7 +45,15 @@ class _ApiDialect:
         return InvalidModel(f"{path}.{name}", "required, but missing")
 
 
+class _GivenDialect(_ApiDialect):
+    """Whatever equals its default is left out."""
+
+    def is_omitted(self, field: JsonField, value: Any, encoded: Any) -> bool:  # noqa: ARG002
+        return not field.required and value == field.default
+
+
 _STRICT = Codec(_ApiDialect())
+_GIVEN = Codec(_GivenDialect())
 _LENIENT = Codec(_ApiDialect(), strict=False)
 
 
@@ -68,6 +76,11 @@ def decode(cls: type[T], value: object, path: str, *, strict: bool = True) -> T:
 def encode(value: Any) -> Any:
     """Return a dataclass, or a part of one, as JSON values without empty defaults."""
     return _STRICT.encode(value)
+
+
+def encode_given(value: Any) -> Any:
+    """Return a dataclass as JSON values without all that equals its default, for digests."""
+    return _GIVEN.encode(value)
 
 
 def list_api_fields(cls: type) -> tuple[JsonField, ...]:

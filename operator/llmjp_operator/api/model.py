@@ -9,7 +9,7 @@ from llmjp_operator.api.codec import decode
 from llmjp_operator.api.spec import Spec
 from llmjp_operator.api.status import Status
 from llmjp_operator.errors import InvalidModel
-from llmjp_operator.names import API_VERSION, KIND, RETRY, STORE_SUFFIX
+from llmjp_operator.names import API_VERSION, KIND, RETRY, ROLLBACK_TO, STORE_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +30,8 @@ class Model:
     """The status that was last written."""
     retry: str = ""
     """Value of the annotation that asks for another attempt after a permanent failure."""
+    rollback_to: str = ""
+    """Value of the annotation that asks for an older revision."""
     deleting: bool = False
     """Whether it is being deleted."""
 
@@ -64,6 +66,7 @@ def parse_model(body: Mapping[str, Any]) -> Model:
         spec=decode(Spec, body["spec"], "spec"),
         status=_parse_status(body.get("status") or {}),
         retry=str((metadata.get("annotations") or {}).get(RETRY, "")),
+        rollback_to=str((metadata.get("annotations") or {}).get(ROLLBACK_TO, "")),
         deleting="deletionTimestamp" in metadata,
     )
 

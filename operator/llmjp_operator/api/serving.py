@@ -57,6 +57,10 @@ class Serving:
     cache by maxBatchSize and maxSeqLen instead."""
     max_queue: Annotated[int, Range(0, 65536)] = MAX_QUEUE
     """Requests that may wait in a pod; further ones are refused."""
+    upgrade_policy: Literal["Keep", "Roll"] | None = None
+    """What a new operator, or other images of the installation, do to pods that serve. Keep: they
+    stay as they are until the model is edited. Roll: they are replaced. Absent: as the
+    installation says (value `upgradePolicy` of the chart, Keep)."""
     service: Service = field(default_factory=Service)
     """The Service that clients connect to."""
     tls: Tls = field(default_factory=Tls)

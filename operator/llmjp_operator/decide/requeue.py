@@ -28,6 +28,8 @@ def decide_requeue(snapshot: Snapshot, decision: Decision) -> float | None:
         pauses.append(PROGRESS_EVERY_S)
     if decision.problem is not None and decision.problem.reason in POLLED:
         pauses.append(POLL_EVERY_S)
+    if decision.rollout is not None and decision.rollout.queued:
+        pauses.append(POLL_EVERY_S)
     if decision.incompatible is not None:  # nodes are not watched either
         pauses.append(POLL_EVERY_S)
     return min(pauses, default=None)

@@ -12,7 +12,7 @@ from llmjp_builder.contracts.spec import Backend
 from llmjp_builder.sources.licence import find_licence
 from llmjp_operator.decide.placement import find_storage_deadlock
 from llmjp_operator.decisions import Problem
-from llmjp_operator.names import CPU_FLAVOUR
+from llmjp_operator.names import CPU_FLAVOUR, ROLLBACK_TO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,20 @@ def _check_names(model: Model, snapshot: Snapshot, _settings: Settings) -> Probl
             f"and {'was' if one else 'were'} left as {'it is' if one else 'they are'}: give the "
             f"model another name, or delete {'it' if one else 'them'} if nobody needs "
             f"{'it' if one else 'them'}; the model then goes on by itself"
+        ),
+    )
+
+
+def _check_revision(model: Model, snapshot: Snapshot, _settings: Settings) -> Problem | None:
+    numbers = [str(revision.number) for revision in snapshot.revisions]
+    if not model.rollback_to or model.rollback_to in numbers:
+        return None
+    known = ", ".join(numbers) or "none yet"
+    return Problem(
+        reason="RevisionMissing",
+        message=(
+            f"the annotation {ROLLBACK_TO} asks for revision {model.rollback_to}, and there is: "
+            f"{known}; `llmjp rollback {model.name} -n {model.namespace}` lists them"
         ),
     )
 
@@ -137,6 +151,7 @@ def _check_storage(model: Model, snapshot: Snapshot, _settings: Settings) -> Pro
 
 _CHECKS: tuple[Callable[[Model, Snapshot, Settings], Problem | None], ...] = (
     _check_names,
+    _check_revision,
     _check_licence,
     _check_backend,
     _check_world,

@@ -22,6 +22,7 @@ from llmjp_operator.names import (
 from llmjp_operator.observe.managed_fields import compute_object_digest, extract_owned_fields
 from llmjp_operator.observe.ownership import Ownership, is_ours, parse_ownership
 from llmjp_operator.observe.parsing import parse_claim, parse_deployment, parse_job, parse_pod
+from llmjp_operator.observe.revision import Revision, parse_revision
 from llmjp_operator.observe.snapshot import (
     ObjectRef,
     ObservedClaim,
@@ -32,7 +33,7 @@ from llmjp_operator.observe.snapshot import (
 from llmjp_operator.observe.store_record import StoreRecord, parse_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 Object = dict[str, Any]
 Key = tuple[str, str]
@@ -63,13 +64,15 @@ class CachedObject:
     """Resource version, to tell older from newer."""
     digest: str
     """Digest of the fields that the operator owns; empty for pods."""
-    value: ObservedJob | ObservedPod | ObservedDeployment | ObservedClaim | StoreRecord | None
+    value: Observed | None
     groups: tuple[Group, ...]
     whose: Ownership
     from_watch: bool = False
     """Whether a list or a watch has shown it; otherwise it is the response to a call of ours."""
 
 
+Observed = ObservedJob | ObservedPod | ObservedDeployment | ObservedClaim | Revision | StoreRecord
+"""What is kept of an object."""
 GROUPS: Final = (MODEL_LABEL, STORE_LABEL)
 
 
@@ -89,6 +92,10 @@ class ObjectCache:
         default_factory=lambda: defaultdict(set)
     )
     """Models by namespace and `make_store_id`."""
+    _rolling: set[Key] = field(default_factory=set)
+    """Models whose pods are being replaced."""
+    writing_rollouts: set[Key] = field(default_factory=set)
+    """Models whose Deployment is written just now."""
     _taken: dict[Key, tuple[tuple[str, int], set[ObjectRef]]] = field(default_factory=dict)
     """By model: its uid and generation, and objects of others that have the names of its own."""
 
@@ -156,22 +163,21 @@ class ObjectCache:
         self._drop(where)
         labels = metadata.get("labels") or {}
         groups = tuple((where[1], name, labels[name]) for name in GROUPS if name in labels)
-        digest = (
-            ""
-            if kind == "Pod"
-            else compute_object_digest(extract_owned_fields(body, FIELD_MANAGER))
-        )
+        applied = {} if kind == "Pod" else extract_owned_fields(body, FIELD_MANAGER)
         self._objects[where] = CachedObject(
             uid=metadata.get("uid", ""),
             version=version,
-            digest=digest,
-            value=_parse_object(kind, body),
+            digest="" if kind == "Pod" else compute_object_digest(applied),
+            value=_parse_object(kind, body, applied),
             groups=groups,
             whose=parse_ownership(body),
             from_watch=from_watch,
         )
         for group in groups:
             self._groups[group].add(where)
+        value = self._objects[where].value
+        if isinstance(value, ObservedDeployment) and value.rolling:
+            self._rolling.add((where[1], where[2]))
         return True
 
     def get_digest(self, kind: str, namespace: str, name: str) -> str:
@@ -215,6 +221,8 @@ class ObjectCache:
 
     def _drop(self, where: tuple[str, str, str]) -> None:
         known = self._objects.pop(where, None)
+        if where[0] == "Deployment":
+            self._rolling.discard((where[1], where[2]))
         for group in known.groups if known else ():
             self._groups[group].discard(where)
             if not self._groups[group]:
@@ -245,6 +253,10 @@ class ObjectCache:
         if seen is None or not is_ours(ref, seen.whose, model, self._list_sharing_uids(model)):
             return None
         return seen
+
+    def count_rolling(self, model: Model) -> int:
+        """Return how many other models are being rolled out, or are about to be."""
+        return len((self._rolling | self.writing_rollouts) - {(model.namespace, model.name)})
 
     def list_model_uids(self) -> frozenset[str]:
         """Return the uids of all models."""
@@ -291,19 +303,18 @@ def _get_store(model: Model) -> tuple[str, str]:
     return model.namespace, make_store_id(model.store_claim)
 
 
-def _parse_object(
-    kind: str, body: Object
-) -> ObservedJob | ObservedPod | ObservedDeployment | ObservedClaim | StoreRecord | None:
-    match kind:
-        case "Job":
-            return parse_job(body)
-        case "Pod":
-            return parse_pod(body)
-        case "Deployment":
-            return parse_deployment(body)
-        case "PersistentVolumeClaim":
-            return parse_claim(body)
-        case "ConfigMap":
-            return parse_record(body.get("data") or {})
-        case _:
-            return None
+def _parse_object(kind: str, body: Object, applied: Object) -> Observed | None:
+    if kind == "Deployment":
+        return parse_deployment(body, applied)
+    parse = _PARSERS.get(kind)
+    return None if parse is None else parse(body)
+
+
+_PARSERS: Final[Mapping[str, Callable[[Object], Observed | None]]] = {
+    "ConfigMap": lambda body: parse_record(body.get("data") or {}),
+    "ControllerRevision": parse_revision,
+    "Job": parse_job,
+    "PersistentVolumeClaim": parse_claim,
+    "Pod": parse_pod,
+}
+"""What is kept of an object, by kind; of others only the digest."""

@@ -52,7 +52,10 @@ def _select(value: Any, fields: Mapping[str, Any]) -> Any:
     if not names:
         return value
     if isinstance(value, list):
-        return [_select_item(value, name, fields[name]) for name in names if _has_item(value, name)]
+        # In the order of the list itself: that of containers decides how pods start.
+        there = [name for name in names if _has_item(value, name)]
+        there.sort(key=lambda name: value.index(_find_item(value, name)))
+        return [_select_item(value, name, fields[name]) for name in there]
     if not isinstance(value, dict):
         return value
     return {

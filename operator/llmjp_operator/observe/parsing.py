@@ -15,6 +15,7 @@ from llmjp_operator.names import (
     POD_DIGEST,
     REQUEST_LABEL,
 )
+from llmjp_operator.observe.revision import pack_template
 from llmjp_operator.observe.snapshot import (
     MAIN_CONTAINERS,
     ObservedClaim,
@@ -87,12 +88,15 @@ def parse_job(job: Mapping[str, Any]) -> ObservedJob:
     )
 
 
-def parse_deployment(deployment: Mapping[str, Any]) -> ObservedDeployment:
-    """Parse the Deployment of a model."""
+def parse_deployment(
+    deployment: Mapping[str, Any], applied: Mapping[str, Any] | None = None
+) -> ObservedDeployment:
+    """Parse the Deployment of a model; `applied` is what of it we applied."""
     metadata, spec = deployment["metadata"], deployment.get("spec") or {}
     status, annotations = deployment.get("status") or {}, metadata.get("annotations") or {}
     progressing = _find_condition(status, "Progressing")
     template = (spec.get("template") or {}).get("metadata") or {}
+    ours = ((applied or {}).get("spec") or {}).get("template")
     stalled = (
         progressing.get("status") == "False" and progressing.get("reason") == _DEADLINE_EXCEEDED
     )
@@ -109,6 +113,8 @@ def parse_deployment(deployment: Mapping[str, Any]) -> ObservedDeployment:
         ready=status.get("readyReplicas", 0),
         available=status.get("availableReplicas", 0),
         stalled=progressing.get("message", _DEADLINE_EXCEEDED) if stalled else "",
+        template=pack_template(ours) if ours else b"",
+        deadline_s=int(spec.get("progressDeadlineSeconds") or 600),
     )
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from llmjp_builder.contracts.spec import Progress, Step
     from llmjp_operator.api import Model
+    from llmjp_operator.observe.revision import Revision
     from llmjp_operator.observe.store_record import StoreRecord
 
 
@@ -120,7 +121,7 @@ class ObservedDeployment:
     pods: str
     """Digest of its pod template, as the operator wrote it."""
     failed_rollout: str
-    """Digest of the pods that were rolled back; empty if there are none."""
+    """Digest of the pods that version 0.1.0 rolled back; empty if there are none."""
     wanted: int
     replicas: int
     updated: int
@@ -128,6 +129,15 @@ class ObservedDeployment:
     available: int
     stalled: str
     """Kubernetes' message if the pods did not become ready in time; otherwise empty."""
+    template: bytes = b""
+    """What we applied of its pod template, packed; empty where that is not known."""
+    deadline_s: int = 600
+    """Seconds that its pods may take to become ready."""
+
+    @property
+    def rolling(self) -> bool:
+        """Whether pods are being replaced, and it has not been given up."""
+        return self.wanted > 0 and not self.complete and not self.stalled
 
     @property
     def complete(self) -> bool:
@@ -198,6 +208,10 @@ class Snapshot:
     pods: tuple[ObservedPod, ...] = ()
     """Those of this model and its store, by name."""
     deployment: ObservedDeployment | None = None
+    upgrading: int = 0
+    """Number of other models that are being rolled out, or are about to be."""
+    revisions: tuple[Revision, ...] = ()
+    """The model's, by number."""
     claims: Mapping[str, ObservedClaim] = field(default_factory=dict)
     """Existing claims among those that the model names."""
     nodes: tuple[ObservedNode, ...] | None = None

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_builder.contracts.defaults import GRPC_PORT, HEALTH_PORT, HTTP_PORT, METRICS_PORT
-from llmjp_builder.contracts.spec import Backend, to_canonical_json
+from llmjp_builder.contracts.spec import Backend
 from llmjp_operator.names import (
     COMPONENT,
-    FAILED_ROLLOUT,
     GPU,
     MODEL_LABEL,
     POD_DIGEST,
     SERVING_CONTAINER,
-    compute_digest,
+    make_revision_name,
 )
+from llmjp_operator.observe.revision import Revision, compute_template_digest, pack_template
 from llmjp_operator.render.metadata import render_labels, render_metadata
 from llmjp_operator.render.overlay import apply_overlay
 from llmjp_operator.render.pods import (
@@ -30,6 +30,7 @@ from llmjp_operator.render.quantities import format_mebibytes, render_resources
 if TYPE_CHECKING:
     from llmjp_builder.contracts.spec import Built
     from llmjp_operator.api import Model, Spec
+    from llmjp_operator.decisions import Candidate
     from llmjp_operator.settings import Settings
 
 Object = dict[str, Any]
@@ -56,53 +57,60 @@ _SHARED_MEMORY_BYTES: Final = 1 << 30
 _SHARED_MEMORY_CPU_BYTES: Final = 256 << 20
 
 
-def render_deployment(
-    model: Model,
-    built: Built,
-    settings: Settings,
-    *,
-    host_memory_bytes: int | None,
-    single_node: bool,
-    failed_rollout: str = "",
-) -> Object:
-    """Return the Deployment that serves the artefact.
-
-    Args:
-        model: the model, with the engine that the artefact is served by.
-        built: the artefact.
-        settings: source of images.
-        host_memory_bytes: memory of a pod; None if unknown.
-        single_node: whether all pods that mount the store must be on one node.
-        failed_rollout: digest of the pods that were rolled back.
-    """
-    serving = model.spec.serving
-    template = apply_overlay(
-        _render_template(model, built, settings, host_memory_bytes, single_node=single_node),
-        serving.pod_template,
-    )
-    annotations = {POD_DIGEST: compute_digest(to_canonical_json(template))}
-    if failed_rollout:
-        annotations[FAILED_ROLLOUT] = failed_rollout
-    surge = serving.max_surge
+def render_deployment(model: Model, revision: Revision) -> Object:
+    """Return the Deployment that runs a revision, scaled and replaced as the spec says now."""
+    serving, surge = model.spec.serving, model.spec.serving.max_surge
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": render_metadata(
-            model, model.name, render_labels(model, "serving", store=True), annotations
+            model,
+            model.name,
+            render_labels(model, "serving", store=True),
+            {POD_DIGEST: revision.pods},
         ),
         "spec": {
             "replicas": serving.replicas,
             "revisionHistoryLimit": 3,
-            "progressDeadlineSeconds": _compute_probe_limit_s(built)
-            + _get_pull_limit_s(model.spec),
+            "progressDeadlineSeconds": revision.deadline_s,
             "selector": {"matchLabels": {COMPONENT: "serving", MODEL_LABEL: model.name}},
             "strategy": {
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxSurge": surge, "maxUnavailable": 1 - surge},
             },
-            "template": template,
+            "template": revision.template,
         },
     }
+
+
+def make_revision(
+    candidate: Candidate, settings: Settings, *, single_node: bool, number: int
+) -> Revision:
+    """Return the revision that a candidate becomes: its pods are rendered once, here.
+
+    Args:
+        candidate: the artefact, and the spec that it is served by.
+        settings: source of images.
+        single_node: whether all pods that mount the store must be on one node.
+        number: number of the revision.
+    """
+    model, built = candidate.model, candidate.artefact
+    template = apply_overlay(
+        _render_template(
+            model, built, settings, candidate.host_memory_bytes, single_node=single_node
+        ),
+        model.spec.serving.pod_template,
+    )
+    pods = compute_template_digest(template)
+    return Revision(
+        name=make_revision_name(model.name, f"{candidate.inputs.digest} {pods}"),
+        number=number,
+        inputs=candidate.inputs,
+        pods=pods,
+        packed=pack_template(template),
+        deadline_s=_compute_probe_limit_s(built) + _get_pull_limit_s(model.spec),
+        made_by=settings.version,
+    )
 
 
 def compute_start_limit_s(built: Built) -> int:

@@ -6,12 +6,12 @@ import json
 from typing import TYPE_CHECKING
 
 from llmjp_operator.decisions import JobStage
-from llmjp_operator.names import RETRY
+from llmjp_operator.names import RETRY, ROLLBACK_TO
 from llmjp_operator.report.summary import Verdict
 
 if TYPE_CHECKING:
     from llmjp_operator.api import Model
-    from llmjp_operator.decisions import Decision, JobDecision
+    from llmjp_operator.decisions import Decision, JobDecision, RolloutDecision
     from llmjp_operator.observe.snapshot import Snapshot
 
 
@@ -82,18 +82,18 @@ def _judge_progressing(model: Model, snapshot: Snapshot, decision: Decision) -> 
 
 def _judge_rollout(model: Model, snapshot: Snapshot, decision: Decision) -> Verdict:
     assert decision.artefact is not None
-    live, key = snapshot.deployment, decision.artefact.key
+    live, rollout = snapshot.deployment, decision.rollout
     problem = _find_pod_problem(model, snapshot)
     why = f": {problem}" if problem else ""
-    rollout = decision.rollout
     if rollout is None or rollout.rolled_back:
         assert live is not None, "there is something to deploy"
         message = (
-            f"pods on {key} did not become ready and were rolled back; "
-            f"{live.key if rollout is None else rollout.artefact.key} is serving again. "
-            f"Fix the spec{why}"
+            f"pods on {decision.artefact.key} did not become ready and were rolled back; "
+            f"{live.key if rollout is None else rollout.key} is serving again. "
+            f"Fix the spec{why}; {_hint_to_retry(model)}"
         )
         return Verdict("Progressing", False, "RolledBack", message)
+    key = rollout.key
     if live is None or live.pods != decision.pod_digest or not live.observed:
         if live is not None and live.ready and model.spec.serving.max_surge == 0:
             message = f"{key}: with maxSurge 0 a pod ends before its replacement starts, so a "
@@ -104,10 +104,25 @@ def _judge_rollout(model: Model, snapshot: Snapshot, decision: Decision) -> Verd
         message = f"pods on {key} did not become ready; the previous pods keep serving{why}"
         return Verdict("Progressing", False, "RolloutStalled", message)
     if live.complete:
-        return Verdict("Progressing", False, "Complete", f"every replica runs {key}")
+        return _judge_complete(rollout)
     ready = sum(pod.ready for pod in snapshot.pods if pod.model == model.name and pod.key == key)
     message = f"{ready} of {live.wanted} pods on {key} are ready{why}"
     return Verdict("Progressing", True, "RollingOut", message)
+
+
+def _judge_complete(rollout: RolloutDecision) -> Verdict:
+    """Return the verdict on a rollout that is over, and is not what the spec asks for by itself."""
+    key, revision = rollout.key, rollout.revision
+    if rollout.held and revision is not None:
+        message = (
+            f"every replica runs revision {revision.number} ({key}), as the annotation "
+            f"{ROLLBACK_TO} says; remove it to go on with the spec"
+        )
+        return Verdict("Progressing", False, "HeldAtRevision", message)
+    if rollout.queued:
+        message = f"every replica runs {key}; the upgrade waits for those of other models"
+        return Verdict("Progressing", False, "UpgradeQueued", message)
+    return Verdict("Progressing", False, "Complete", f"every replica runs {key}")
 
 
 def _describe_jobs(model: Model, snapshot: Snapshot, decision: Decision) -> tuple[str, str] | None:
@@ -132,10 +147,9 @@ def _describe_job(
         failure = failed.failure
         tries = "1 attempt" if failed.attempts == 1 else f"{failed.attempts} attempts"
         tried = f" after {tries}" if failure.retryable else ""
-        hint = HINT_TO_RETRY.replace("NAMESPACE", model.namespace).replace("NAME", model.name)
         step = f" in step {failure.step}" if verb == "Build" else ""
         message = f"failed{tried}{step}: {failure.message} ({failure.code})"
-        return f"{verb}Failed", f"{message}; {hint}"
+        return f"{verb}Failed", f"{message}; {_hint_to_retry(model)}"
     if failed is not None and job.stage is JobStage.PAUSED:
         limit = model.spec.build.backoff_limit + 1
         again = f"attempt {job.attempt} of {limit} follows"
@@ -145,6 +159,10 @@ def _describe_job(
     if snapshot.progress is not None and verb == "Build":
         return doing, f"Job {job.job} is {activity}, step {snapshot.progress.step}"
     return doing, f"Job {job.job} is {activity}"
+
+
+def _hint_to_retry(model: Model) -> str:
+    return HINT_TO_RETRY.replace("NAMESPACE", model.namespace).replace("NAME", model.name)
 
 
 def _find_pod_problem(model: Model, snapshot: Snapshot) -> str:

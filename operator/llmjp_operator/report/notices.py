@@ -36,6 +36,7 @@ WARNINGS: Final = frozenset(
         "NameTaken",
         "ResolveFailed",
         "ResolveRetrying",
+        "RevisionMissing",
         "RolledBack",
         "RolloutStalled",
         "SeveralNodesNeeded",

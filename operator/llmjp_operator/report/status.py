@@ -42,7 +42,7 @@ def build_status(model: Model, snapshot: Snapshot, decision: Decision) -> Status
         ready_replicas=0 if live is None else live.ready,
         ready=f"{0 if live is None else live.ready}/{model.spec.serving.replicas}",
         selector=f"{MODEL_LABEL}={model.name},{COMPONENT}=serving",
-        endpoint=None if decision.rollout is None else build_endpoint(model),
+        endpoint=build_endpoint(model) if decision.rollout or decision.left_alone else None,
     )
 
 

@@ -22,6 +22,10 @@ _TELLING: Final = ("Stalled", "Reconciling")
 """Types that keep a sentence which others share: kstatus shows no other message."""
 
 
+_SETTLED: Final = frozenset({"Complete", "HeldAtRevision", "UpgradeQueued"})
+"""Reasons of Progressing with which nothing more is asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Status, reason and message for one type of condition."""
@@ -46,7 +50,7 @@ def summarize(phase: Phase, progressing: Verdict, cause: str = "") -> tuple[Verd
             none.
     """
     reason, message = progressing.reason, progressing.message
-    ready = phase in {Phase.SERVING, Phase.IDLE} and reason == "Complete"
+    ready = phase in {Phase.SERVING, Phase.IDLE} and reason in _SETTLED
     busy = not ready and progressing.holds is True
     stalled = not ready and not busy
     why = "ScaledToZero" if ready and phase is Phase.IDLE else reason if ready else cause or reason

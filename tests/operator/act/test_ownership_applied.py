@@ -104,7 +104,7 @@ def test_an_object_of_every_kind_is_left_as_it_is(tenant: Kubectl) -> None:
     model = create_model(tenant, "taken")
     made = render_all_objects(model, SETTINGS)
     kinds = {body["kind"] for body in made}
-    assert len(kinds) == 8
+    assert len(kinds) == 9
     for body in made:
         tenant("create", "--filename=-", stdin=json.dumps(as_foreign(body)))
     before = [describe(tenant, body) for body in made]

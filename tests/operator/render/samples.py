@@ -13,10 +13,12 @@ from llmjp_builder.planning.models import find_model_by_size
 from llmjp_operator.api import Model, parse_model
 from llmjp_operator.decide.build_request import make_request
 from llmjp_operator.decide.garbage import name_collect_job
+from llmjp_operator.decide.revisions import compute_inputs
 from llmjp_operator.decide.sizing import estimate_resources
-from llmjp_operator.decisions import GarbageDecision
+from llmjp_operator.decisions import Candidate, Decision, GarbageDecision
 from llmjp_operator.observe.store_record import PinnedSource, StoreRecord
 from llmjp_operator.render import jobs, network, service, serving, storage
+from llmjp_operator.render.revision import render_revision
 from llmjp_operator.settings import Network, Settings
 from tests.operator.factories import (
     FOUND,
@@ -221,6 +223,23 @@ def parse_sample(body: Object) -> Model:
     return parse_model({**body, "metadata": metadata})
 
 
+def render_rollout(
+    of: Model,
+    built: Built,
+    settings: Settings = SETTINGS,
+    memory_bytes: int | None = None,
+    *,
+    single_node: bool = False,
+) -> tuple[Object, Object]:
+    """Render the revision of a model that an artefact makes, and the Deployment that runs it."""
+    decision = Decision(record=StoreRecord(), artefact=built, single_node=single_node)
+    inputs = compute_inputs(of, decision, settings)
+    assert inputs is not None
+    candidate = Candidate(model=of, artefact=built, inputs=inputs, host_memory_bytes=memory_bytes)
+    revision = serving.make_revision(candidate, settings, single_node=single_node, number=1)
+    return render_revision(of, revision), serving.render_deployment(of, revision)
+
+
 def render_all_objects(of: Model, settings: Settings) -> list[Object]:
     """All objects of a model, whatever the time at which each is made."""
     single_node = of.spec.storage.created_access_mode == "ReadWriteOnce"
@@ -250,13 +269,6 @@ def render_all_objects(of: Model, settings: Settings) -> list[Object]:
         network.render_serving_policy(of, settings),
         *service.render_services(of),
         service.render_disruption_budget(of),
-        serving.render_deployment(
-            of,
-            built,
-            settings,
-            host_memory_bytes=needs.serving_memory_bytes,
-            single_node=single_node,
-            failed_rollout="f" * 20 if rolled_back else "",
-        ),
+        *render_rollout(of, built, settings, needs.serving_memory_bytes, single_node=single_node),
     ]
     return [obj for obj in objects if obj is not None]

@@ -18,12 +18,11 @@ from llmjp_builder.contracts.spec import to_canonical_json
 from llmjp_operator.api import Model, parse_model
 from llmjp_operator.names import FIELD_MANAGER
 from llmjp_operator.observe.managed_fields import compute_object_digest, extract_owned_fields
-from llmjp_operator.render import serving
 from llmjp_operator.settings import Settings
-from tests.operator.factories import SETTINGS, TORCH, make_artefact
+from tests.operator.factories import TORCH, make_artefact
 from tests.operator.model_bodies import Object, make_model_body
 from tests.operator.render.overlays import OVERLAYS
-from tests.operator.render.samples import list_samples, render_all_objects
+from tests.operator.render.samples import list_samples, render_all_objects, render_rollout
 
 pytestmark = pytest.mark.cluster
 
@@ -119,9 +118,7 @@ def laid(
         for i, overlay in enumerate(OVERLAYS.values())
     ]
     wanted = [
-        serving.render_deployment(
-            parse_model(body), make_artefact(), SETTINGS, host_memory_bytes=None, single_node=True
-        )
+        render_rollout(parse_model(body), make_artefact(), single_node=True)[1]
         for body in restricted.apply(*bodies)
     ]
     found = apply(restricted, wanted, tmp_path_factory.mktemp("laid"))
@@ -161,9 +158,7 @@ def test_containers_change_places(restricted: Kubectl, tmp_path: Path) -> None:
         of = stored(
             make_model_body({**TORCH, "serving": {"podTemplate": overlay}}, "places"), restricted
         )
-        made = serving.render_deployment(
-            of, make_artefact(), SETTINGS, host_memory_bytes=None, single_node=False
-        )
+        _, made = render_rollout(of, make_artefact())
         [found] = apply(restricted, [made], tmp_path)
         assert compute_object_digest(made) == compute_object_digest(
             extract_owned_fields(found, FIELD_MANAGER)

@@ -97,6 +97,7 @@ ROWS: dict[str, Row] = {
     "serving.drainSeconds": (30, PODS, {}),
     "serving.kvCacheFraction": (0.5, PODS, {}),
     "serving.maxQueue": (8, PODS, {}),
+    "serving.upgradePolicy": ("Roll", "", {}),
     "serving.service.type": ("NodePort", "service", {}),
     "serving.service.annotations": ({"a": "b"}, "service", {}),
     "serving.tls.secretName": ("t", f"{PODS} service headless", {}),
@@ -192,6 +193,8 @@ def roles(spec: Object) -> dict[str, tuple[str, str]]:
     found = {}
     body = {**make_model_body(name="m"), "spec": spec}
     for obj in render_all_objects(parse_sample(body), SETTINGS):
+        if obj["kind"] == "ControllerRevision":
+            continue  # It keeps the pods of the Deployment.
         kind, component = obj["kind"], obj["metadata"]["labels"]["app.kubernetes.io/component"]
         name = obj["metadata"]["name"]
         role = {

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 
 from llmjp_operator.api import decode
 from llmjp_operator.api.pod_template import PodTemplate
-from llmjp_operator.render import serving
 from llmjp_operator.render.overlay import apply_overlay
 from llmjp_operator.render.pods import render_container_security
-from tests.operator.factories import SETTINGS, TORCH, make_artefact
+from tests.operator.factories import TORCH, make_artefact
 from tests.operator.model_bodies import Object, make_model_body
 from tests.operator.render.overlays import HEADERS, HTTP, OVERLAYS, REQUIRED
-from tests.operator.render.samples import parse_sample
+from tests.operator.render.samples import parse_sample, render_rollout
 
 
 def ours() -> Object:
@@ -109,9 +108,7 @@ def whole(name: str) -> Object:
     """The pod template of a model with that overlay."""
     changes = {"serving": {"podTemplate": OVERLAYS[name]}}
     of = parse_sample(make_model_body({**TORCH, **changes}))
-    made = serving.render_deployment(
-        of, make_artefact(), SETTINGS, host_memory_bytes=None, single_node=True
-    )
+    _, made = render_rollout(of, make_artefact(), single_node=True)
     template: Object = made["spec"]["template"]
     return template
 

@@ -10,7 +10,7 @@ never reads a Secret: pods mount tokens, pull secrets and certificates.
   resources: [llmjpmodels/status]
   verbs: [get, patch]
 - apiGroups: [apps]
-  resources: [deployments]
+  resources: [controllerrevisions, deployments]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [batch]
   resources: [jobs]
