@@ -126,6 +126,19 @@ def test_what_serves_stays_as_it_is(
     assert len(simulation.workloads.jobs) - made <= 2, "a Job that pins, and one that finds"
 
 
+@pytest.mark.parametrize("reach", [serving, stalled])
+def test_what_serves_stays_with_its_revisions_lost_as_well(reach: Callable[[], Simulation]) -> None:
+    simulation = reach()
+    before, phase = list_serving_objects(simulation), simulation.phase
+    for ref in [ref for ref in simulation.objects if ref.kind in {"ControllerRevision", "Job"}]:
+        simulation.server.discard(ref)
+    delete(simulation)
+    simulation.restart()
+    simulation.run_for(600)
+    assert list_serving_objects(simulation) == before
+    assert simulation.phase == phase
+
+
 def test_scaling_to_zero_works_without_a_record() -> None:
     simulation = serving()
     simulation.workloads.script = lambda _pod: {"phase": "Running"}

@@ -21,6 +21,7 @@ from tests.operator.model_bodies import Object
 from tests.operator.simulation import Simulation
 from tests.operator.test_every_advice import pods_fail
 
+RECORD = ObjectRef("ConfigMap", "ljm-store-a-store")
 DEPLOYMENT = ObjectRef("Deployment", "a")
 NO_SURGE: Object = {"serving": {"maxSurge": 0}}
 NEWER = replace(SETTINGS, images={"cpu": Images(builder="builder:2", runtime="runtime:2")})
@@ -254,6 +255,20 @@ def test_going_back_by_the_spec_is_the_same_revision_with_a_new_number() -> None
     simulation.edit()
     simulation.run_for(60)
     assert [revision.number for revision in list_revisions(simulation)] == [2, 3]
+
+
+def test_a_revision_goes_with_its_artefact() -> None:
+    keeps_one: Object = {"storage": {"keepEngines": 1}}
+    simulation = serving(keeps_one)
+    for ranks in (2, 4):
+        engine = {"backend": "torch", "tensorParallel": ranks}
+        simulation.edit({"engine": engine, **keeps_one})
+        simulation.run_for(120)
+    assert simulation.all_jobs("collect")
+    kept = {revision.key for revision in list_revisions(simulation)}
+    built = {name for name in simulation.objects[RECORD]["data"] if name.startswith("artefact-")}
+    assert len(kept) == len(built) < 3
+    assert simulation.status.engine.active in kept
 
 
 def test_the_last_ten_are_kept() -> None:
