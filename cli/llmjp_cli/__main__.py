@@ -19,6 +19,7 @@ from llmjp_cli.commands.generate import generate_text
 from llmjp_cli.commands.plan import plan_deployment
 from llmjp_cli.commands.quantize import quantize_checkpoint
 from llmjp_cli.commands.resolve import resolve_source
+from llmjp_cli.commands.rollback import roll_back
 from llmjp_cli.commands.serve import serve_artefact
 from llmjp_cli.commands.status import show_status
 from llmjp_cli.commands.store import (
@@ -33,7 +34,7 @@ from llmjp_cli.exit_codes import run_command_line
 ENGINES = "Build"
 SERVING = "Serve"
 CLIENTS = "Talk to an endpoint"
-CLUSTER = "Inspect a cluster"
+CLUSTER = "Look after a cluster"
 
 app = typer.Typer(
     name="llmjp",
@@ -93,6 +94,7 @@ app.command("chat", rich_help_panel=CLIENTS)(chat_with_model)
 app.command("generate", rich_help_panel=CLIENTS)(generate_text)
 app.command("bench", rich_help_panel=CLIENTS)(benchmark_endpoint)
 app.command("status", rich_help_panel=CLUSTER)(show_status)
+app.command("rollback", rich_help_panel=CLUSTER)(roll_back)
 app.command("doctor", rich_help_panel=CLUSTER)(diagnose_cluster)
 
 

@@ -45,6 +45,7 @@ CALL_TIMEOUT_S: Final = 30.0
 PAGE_SIZE: Final = 500
 """Objects per answer to a list."""
 JSON: Final = "application/json"
+MERGE_PATCH: Final = "application/merge-patch+json"
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 """For `accept`: the object without spec, status and data, such as a Secret's name only."""
 _SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -192,6 +193,10 @@ class KubeApi:
         """Create an object and return it as the API server stored it; errors as for `get`."""
         return await self._call("POST", path, body=body)
 
+    async def patch(self, path: str, body: Object) -> Object:
+        """Change the fields of an object that `body` has, null to remove; errors as for `get`."""
+        return await self._call("PATCH", path, body=body, content_type=MERGE_PATCH)
+
     async def get_model(self, namespace: str, name: str) -> Object:
         """Return an LlmJpModel; other errors as for `get`.
 
@@ -286,10 +291,11 @@ class KubeApi:
         query: Mapping[str, str] | None = None,
         body: Object | None = None,
         accept: str | None = None,
+        content_type: str = JSON,
     ) -> Any:
         headers = {"Accept": accept} if accept else {}
         if body is not None:
-            headers["Content-Type"] = JSON
+            headers["Content-Type"] = content_type
         return await self._client.param_serialize(
             method,
             path,
