@@ -34,7 +34,7 @@ MODELS = rights(
     (GROUP, f"{PLURAL}/status", ("get", "patch")),
     ("", "pods", READ),
     ("", "pods/log", ("get",)),
-    ("", "events", ("get", "create", "patch")),
+    ("", "events", ("get", "list", "create", "patch")),
     *((group, plural, (*READ, *WRITE)) for group, _, plural in KINDS.values() if plural != "pods"),
 )
 """Where models are: what `llmjp_operator.act.api_client` calls for the kinds of `handlers`."""

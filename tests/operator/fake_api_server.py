@@ -60,6 +60,10 @@ class FakeApiServer:
     """Pods whose logs were read, in order."""
     events: list[Object] = field(default_factory=list)
     """Posted by the operator, in order."""
+    told: list[Object] = field(default_factory=list)
+    """Events of Kubernetes' own components."""
+    event_reads: list[str] = field(default_factory=list)
+    """uids of the objects whose events were listed, in order."""
     clock: Callable[[], float] | None = None
     """Seconds since 1970."""
     _applied: dict[ObjectRef, dict[str, Object]] = field(default_factory=dict)
@@ -116,6 +120,12 @@ class FakeApiServer:
         assert (namespace, container) == (NAMESPACE, "builder")
         self.log_reads.append(pod)
         return "\n".join(self.logs.get(pod, "").splitlines()[-lines:])
+
+    async def list_events(self, namespace: str, uid: str) -> list[Object]:
+        """See `Cluster`."""
+        assert namespace == NAMESPACE
+        self.event_reads.append(uid)
+        return [e for e in self.told if e["involvedObject"]["uid"] == uid]
 
     async def post_event(self, event: Object) -> None:
         """See `Cluster`."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from e2e.fake_kubelet import succeed
-from llmjp_operator.names import KEY_LABEL, POD_DIGEST
+from llmjp_operator.names import COMPONENT, KEY_LABEL, POD_DIGEST
 from llmjp_operator.observe.parsing import parse_job, parse_pod
 from llmjp_operator.observe.snapshot import ObjectRef
 from tests.operator.fake_api_server import FakeApiServer
@@ -35,12 +35,18 @@ class FakeWorkloads:
 
     server: FakeApiServer
     script: Script = succeed
+    rollouts_stall: bool = True
+    """A Deployment whose pods are not ready has exceeded its deadline at once."""
+    refused: str = ""
+    """Component whose pods cannot be created; what says so is the test's."""
     jobs: dict[str, Object] = field(default_factory=dict)
     """Every Job that was ever seen, by uid."""
 
     def advance(self, now: float) -> None:
         """Let every Job and Deployment take one step."""
         for ref, body in list(self.server.stored.items()):
+            if body["metadata"].get("labels", {}).get(COMPONENT) == self.refused:
+                continue
             if ref.kind == "Job":
                 self._advance_job(body, now)
             if ref.kind == "Deployment":
@@ -78,7 +84,7 @@ class FakeWorkloads:
             "updatedReplicas": spec["replicas"],
             "readyReplicas": ready,
             "availableReplicas": ready,
-            "conditions": [] if works else [STALLED],
+            "conditions": [STALLED] if self.rollouts_stall and not works else [],
         }
         self.server.put({**deployment, "status": status})
 

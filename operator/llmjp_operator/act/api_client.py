@@ -30,6 +30,8 @@ CALLS_AT_ONCE: Final = 16
 """Most connections at once, so that a thousand models do not flood the API server."""
 METADATA_AT_ONCE: Final = 100
 """Objects per page of a list of metadata; most of it is about who owns which field."""
+EVENTS_AT_ONCE: Final = 100
+"""Events per page."""
 _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
 _JSON: Final = "application/json, */*"
@@ -78,6 +80,9 @@ class Cluster(Protocol):
 
     async def read_log(self, namespace: str, pod: str, container: str, lines: int) -> str:
         """Return the last lines of a container's log; empty where there is none."""
+
+    async def list_events(self, namespace: str, uid: str) -> list[Object]:
+        """Return the events about one object; none where they may not be listed."""
 
     async def post_event(self, event: Object) -> None:
         """Post an event; the same one again is counted, not repeated."""
@@ -200,6 +205,19 @@ class KubeCluster:
             if exc.status not in {400, 404}:
                 raise
             return ""
+
+    async def list_events(self, namespace: str, uid: str) -> list[Object]:
+        """See `Cluster`."""
+        query = {"limit": str(EVENTS_AT_ONCE), "fieldSelector": f"involvedObject.uid={uid}"}
+        path = f"/api/v1/namespaces/{namespace}/events"
+        try:
+            return [
+                e async for page in self._list_pages("Event", path, query) for e in page["items"]
+            ]
+        except ApiRefused as exc:
+            if exc.status != 403:
+                raise
+            return []
 
     async def post_event(self, event: Object) -> None:
         """See `Cluster`."""

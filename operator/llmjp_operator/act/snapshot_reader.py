@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_builder.contracts.errors import BuilderError
 from llmjp_builder.contracts.spec import Progress
+from llmjp_operator.act.warning_reader import WarningReader
 from llmjp_operator.api import Model
 from llmjp_operator.decide.job_results import find_unexplained_builds
 from llmjp_operator.decide.requeue import PROGRESS_EVERY_S
@@ -82,6 +83,11 @@ class SnapshotReader:
     _progress: dict[str, tuple[float, Progress | None]] = field(default_factory=dict)
     """By uid of the Job: when its pod's log was read, and the last progress in it."""
 
+    _warnings: WarningReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._warnings = WarningReader(self.cluster, self.monotonic_time)
+
     async def take(self, model: Model) -> Snapshot:
         """Return what is known of a model and its store."""
         cached = list(self.cache.list_objects(model))
@@ -108,6 +114,7 @@ class SnapshotReader:
             uids={ref: entry.uid for ref, entry in cached},
             taken=await self._read_taken(model),
         )
+        snapshot = await self._warnings.add_warnings(model, snapshot)
         return replace(snapshot, last_steps=await self._read_last_steps(model, snapshot))
 
     async def read_nodes(

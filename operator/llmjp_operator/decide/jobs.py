@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from llmjp_operator.decide.garbage import find_garbage, name_collect_job
 from llmjp_operator.decide.job_results import find_next_attempt, is_about_older_volume, list_pods
+from llmjp_operator.decide.waiting import explain_job
 from llmjp_operator.decisions import JobDecision, JobStage
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def decide_job(
             job=name, stage=JobStage.STARTING, attempt=attempt, failed=counts, remove=job
         )
     if job is not None and not job.finished:
-        waiting = next((pod.waiting for pod in list_pods(job, snapshot) if pod.waiting), "")
+        waiting = explain_job(job, snapshot)
         stage = JobStage.STARTING if job.deleting else JobStage.RUNNING
         return JobDecision(
             job=name, stage=stage, attempt=job.attempt, failed=counts, waiting=waiting

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from llmjp_operator.decide.waiting import needs_another_look
 from llmjp_operator.decisions import JobStage
 
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 PROGRESS_EVERY_S: Final = 10.0
 """How often the log of a running build is read."""
+WAITING_EVERY_S: Final = 10.0
+"""How often the events about a Job without a pod, or a pod that does not start, are read."""
 POLLED: Final = frozenset({"ClaimMissing", "NameTaken", "StorageWouldDeadlock", "TextsMissing"})
 """Problems with objects that we do not watch, so we poll for a fix."""
 POLL_EVERY_S: Final = 20.0
@@ -32,4 +35,6 @@ def decide_requeue(snapshot: Snapshot, decision: Decision) -> float | None:
         pauses.append(POLL_EVERY_S)
     if decision.incompatible is not None:  # nodes are not watched either
         pauses.append(POLL_EVERY_S)
+    if needs_another_look(snapshot):
+        pauses.append(WAITING_EVERY_S)
     return min(pauses, default=None)

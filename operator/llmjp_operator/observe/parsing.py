@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_operator.names import (
     ATTEMPT,
@@ -27,10 +27,12 @@ from llmjp_operator.observe.snapshot import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 Object = dict[str, Any]
 
+_MAX_WORDS: Final = 600
+"""Characters of an event's or a condition's message that are kept."""
 _JOB_LABEL = "batch.kubernetes.io/controller-uid"
 _DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 _DISRUPTIONS = {"DisruptionTarget"}
@@ -61,6 +63,7 @@ def parse_pod(pod: Mapping[str, Any]) -> ObservedPod:
         termination=_find_termination(main),
         evicted=status.get("reason") == "Evicted"
         or any(_find_condition(status, name).get("status") == "True" for name in _DISRUPTIONS),
+        uid=metadata.get("uid", ""),
     )
 
 
@@ -95,6 +98,7 @@ def parse_deployment(
     metadata, spec = deployment["metadata"], deployment.get("spec") or {}
     status, annotations = deployment.get("status") or {}, metadata.get("annotations") or {}
     progressing = _find_condition(status, "Progressing")
+    refused = _find_condition(status, "ReplicaFailure")
     template = (spec.get("template") or {}).get("metadata") or {}
     ours = ((applied or {}).get("spec") or {}).get("template")
     stalled = (
@@ -113,6 +117,7 @@ def parse_deployment(
         ready=status.get("readyReplicas", 0),
         available=status.get("availableReplicas", 0),
         stalled=progressing.get("message", _DEADLINE_EXCEEDED) if stalled else "",
+        refused=_describe(refused) if refused.get("status") == "True" else "",
         template=pack_template(ours) if ours else b"",
         deadline_s=int(spec.get("progressDeadlineSeconds") or 600),
     )
@@ -141,6 +146,36 @@ def parse_node(node: Mapping[str, Any]) -> ObservedNode:
         gpus=int(gpus) if gpus.isdecimal() else 0,
         schedulable=not spec.get("unschedulable", False),
     )
+
+
+def parse_warning(events: Iterable[Mapping[str, Any]]) -> str:
+    """Return reason and message of an object's latest event if it is a warning; otherwise empty.
+
+    What a later event of type Normal followed, such as `Pulling`, is over. Of two in the same
+    second the warning counts: most times are whole seconds.
+    """
+    ordered = sorted(events, key=lambda e: (_find_event_time(e), e.get("type") == "Warning"))
+    latest = ordered[-1] if ordered else {}
+    return _describe(latest) if latest.get("type") == "Warning" else ""
+
+
+def _find_event_time(event: Mapping[str, Any]) -> float:
+    """Return when an event was last seen; events of the two APIs say it in different fields."""
+    series = event.get("series") or {}
+    times = (
+        series.get("lastObservedTime"),
+        event.get("lastTimestamp"),
+        event.get("eventTime"),
+        event["metadata"].get("creationTimestamp"),
+    )
+    seconds = _parse_time(next(filter(None, times), None))
+    return 0.0 if seconds is None else float(int(seconds))
+
+
+def _describe(told: Mapping[str, Any]) -> str:
+    """Return reason and message of a condition or an event, on one line."""
+    message = " ".join(str(told.get("message") or "").split())[:_MAX_WORDS]
+    return f"{told.get('reason') or 'Unknown'}: {message}".rstrip(": ")
 
 
 def _parse_owners(metadata: Mapping[str, Any]) -> frozenset[str]:

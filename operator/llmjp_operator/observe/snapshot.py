@@ -64,6 +64,7 @@ class ObservedPod:
     """How its main container last terminated."""
     evicted: bool
     """Whether the cluster removed it: an eviction, a preemption, a lost node."""
+    uid: str = ""
 
     @property
     def container(self) -> str:
@@ -100,6 +101,8 @@ class ObservedJob:
     deleting: bool
     created_at: float | None = None
     """In seconds since 1970."""
+    waiting: str = ""
+    """Why its pod cannot be created, by the Job's events; empty if it is."""
 
     @property
     def finished(self) -> bool:
@@ -129,6 +132,8 @@ class ObservedDeployment:
     available: int
     stalled: str
     """Kubernetes' message if the pods did not become ready in time; otherwise empty."""
+    refused: str = ""
+    """Why pods cannot be created, in Kubernetes' words; empty if they can."""
     template: bytes = b""
     """What we applied of its pod template, packed; empty where that is not known."""
     deadline_s: int = 600
@@ -220,6 +225,9 @@ class Snapshot:
     """None if the model names no texts."""
     progress: Progress | None = None
     """Latest progress of the running build."""
+    silent: frozenset[str] = frozenset()
+    """uids of the model's Jobs and pods that wait while nothing that is watched tells why; their
+    `waiting` is from events."""
     last_steps: Mapping[str, Step] = field(default_factory=dict)
     """Of builds that ended without a termination message: the last step in their log, by the Job's
     uid."""

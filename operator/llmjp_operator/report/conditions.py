@@ -10,6 +10,8 @@ from llmjp_operator.names import RETRY, ROLLBACK_TO
 from llmjp_operator.report.summary import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from llmjp_operator.api import Model
     from llmjp_operator.decisions import Decision, JobDecision, RolloutDecision
     from llmjp_operator.observe.snapshot import Snapshot
@@ -177,7 +179,21 @@ def _find_pod_problem(model: Model, snapshot: Snapshot) -> str:
             )
         if pod.waiting:
             return f"pod {pod.name} cannot start: {pod.waiting}"
-    return ""
+    live = snapshot.deployment
+    return f"pods cannot be created: {live.refused}" if live is not None and live.refused else ""
+
+
+def find_cause(model: Model, snapshot: Snapshot, decision: Decision) -> str:
+    """Return Kubernetes' reason why pods do not start, such as `FailedMount`; empty if none is."""
+    if decision.problem is not None:
+        return ""
+    words: Iterable[str] = (job.waiting for job in decision.jobs)
+    if not decision.jobs and not (decision.rollout is None or decision.rollout.rolled_back):
+        serving = (p for p in snapshot.pods if p.model == model.name and p.key and not p.deleting)
+        live = snapshot.deployment
+        words = (*(pod.waiting for pod in serving), "" if live is None else live.refused)
+    reason = next(filter(None, words), "").partition(":")[0]
+    return reason if reason.isidentifier() else ""
 
 
 def _extract_message(text: str) -> str:

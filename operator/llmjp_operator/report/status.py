@@ -11,7 +11,7 @@ from llmjp_operator.api import Condition, Phase, Status
 from llmjp_operator.api.status import BuildStatus, Endpoint, EngineStatus, SourceStatus
 from llmjp_operator.decisions import JobStage
 from llmjp_operator.names import COMPONENT, MODEL_LABEL
-from llmjp_operator.report.conditions import judge_conditions
+from llmjp_operator.report.conditions import find_cause, judge_conditions
 from llmjp_operator.report.summary import Verdict, find_message, say_once, summarize
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def build_status(model: Model, snapshot: Snapshot, decision: Decision) -> Status
     phase = choose_phase(model, decision, live)
     judged = judge_conditions(model, snapshot, decision)
     progressing = next(verdict for verdict in judged if verdict.type == "Progressing")
-    verdicts = say_once((*summarize(phase, progressing), *judged))
+    cause = find_cause(model, snapshot, decision)
+    verdicts = say_once((*summarize(phase, progressing, cause), *judged))
     return Status(
         observed_generation=model.generation,
         phase=phase,

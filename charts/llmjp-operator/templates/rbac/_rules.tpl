@@ -32,7 +32,7 @@ never reads a Secret: pods mount tokens, pull secrets and certificates.
   verbs: [get]
 - apiGroups: [""]
   resources: [events]
-  verbs: [get, create, patch]
+  verbs: [get, list, create, patch]
 {{- end -}}
 
 {{/* A binding's end: the operator's ServiceAccount. Takes the root. */}}
