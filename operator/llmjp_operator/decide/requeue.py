@@ -19,6 +19,9 @@ POLLED: Final = frozenset({"ClaimMissing", "NameTaken", "StorageWouldDeadlock", 
 """Problems with objects that we do not watch, so we poll for a fix."""
 POLL_EVERY_S: Final = 20.0
 """How often we poll for it."""
+TEXTS_EVERY_S: Final = 60.0
+"""How often calibration texts are read: a watch on them would be one on all ConfigMaps of a
+cluster, of which few are ours."""
 _SOONEST_S: Final = 0.1
 
 
@@ -35,6 +38,8 @@ def decide_requeue(snapshot: Snapshot, decision: Decision) -> float | None:
         pauses.append(POLL_EVERY_S)
     if decision.incompatible is not None:  # nodes are not watched either
         pauses.append(POLL_EVERY_S)
+    if snapshot.texts is not None:
+        pauses.append(TEXTS_EVERY_S)
     if needs_another_look(snapshot):
         pauses.append(WAITING_EVERY_S)
     return min(pauses, default=None)
