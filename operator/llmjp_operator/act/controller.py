@@ -73,6 +73,7 @@ class Controller:
             return None
         if model.deleting:
             return None
+        await self.snapshots.poll_progress(model)
         async with self._locks[model.namespace, model.store_claim]:
             plan = await self._plan(model)
             if plan.rolls:

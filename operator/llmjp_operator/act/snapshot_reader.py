@@ -109,7 +109,7 @@ class SnapshotReader:
             claims=claims | await self._read_foreign_claims(model),
             nodes=await self.read_nodes(model),
             texts=await self._read_texts(model),
-            progress=await self._read_progress(model, jobs.values(), pods),
+            progress=self._get_progress(model, jobs.values(), pods),
             live=dict(self._digest_objects(model, cached)),
             uids={ref: entry.uid for ref, entry in cached},
             taken=await self._read_taken(model),
@@ -176,23 +176,31 @@ class SnapshotReader:
             return CalibrationTexts(digest="", problem=problem)
         return CalibrationTexts(digest=compute_digest(text))
 
-    async def _read_progress(
+    async def poll_progress(self, model: Model) -> None:
+        """Read the log of the build that the model waits for, if it is time to.
+
+        A node may take long to answer: the lock of a store must not be held meanwhile.
+        """
+        values = [entry.value for _, entry in self.cache.list_objects(model)]
+        jobs = [value for value in values if isinstance(value, ObservedJob)]
+        pod = _find_running_build(model, jobs, (v for v in values if isinstance(v, ObservedPod)))
+        now = self.monotonic_time()
+        if pod is None:
+            return
+        read_at, progress = self._progress.get(pod.job, (-PROGRESS_EVERY_S, None))
+        if now - read_at < PROGRESS_EVERY_S:
+            return
+        self._forget_old_progress(now)
+        self._progress[pod.job] = (now, progress)  # Nobody else reads it meanwhile.
+        log = await self.cluster.read_log(model.namespace, pod.name, pod.container, LOG_LINES)
+        self._progress[pod.job] = (now, parse_last_progress(log) or progress)
+
+    def _get_progress(
         self, model: Model, jobs: Iterable[ObservedJob], pods: Iterable[ObservedPod]
     ) -> Progress | None:
-        """Return the last progress of the build that the model waits for; its log is polled."""
-        builds = {job.uid for job in jobs if model.uid in job.owners and job.request}
-        running = (p for p in pods if p.job in builds and p.phase == "Running" and not p.deleting)
-        pod = next(running, None)
-        if pod is None:
-            return None
-        now = self.monotonic_time()
-        read_at, progress = self._progress.get(pod.job, (-PROGRESS_EVERY_S, None))
-        if now - read_at >= PROGRESS_EVERY_S:
-            log = await self.cluster.read_log(model.namespace, pod.name, pod.container, LOG_LINES)
-            progress = parse_last_progress(log) or progress
-            self._forget_old_progress(now)
-            self._progress[pod.job] = (now, progress)
-        return progress
+        """Return the last progress of the build that the model waits for, as it was polled."""
+        pod = _find_running_build(model, jobs, pods)
+        return None if pod is None else self._progress.get(pod.job, (0.0, None))[1]
 
     async def _read_last_steps(self, model: Model, snapshot: Snapshot) -> dict[str, Step]:
         """Return the last step of builds that ended without a word, by uid of the Job."""
@@ -220,6 +228,15 @@ class SnapshotReader:
         old = [name for name, (at, _) in self._progress.items() if now - at > FORGET_S]
         for name in old:
             del self._progress[name]
+
+
+def _find_running_build(
+    model: Model, jobs: Iterable[ObservedJob], pods: Iterable[ObservedPod]
+) -> ObservedPod | None:
+    """Return the pod of the build that the model waits for, if it runs."""
+    builds = {job.uid for job in jobs if model.uid in job.owners and job.request}
+    running = (p for p in pods if p.job in builds and p.phase == "Running" and not p.deleting)
+    return next(running, None)
 
 
 def parse_last_progress(log: str) -> Progress | None:

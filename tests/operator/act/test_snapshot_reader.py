@@ -47,6 +47,24 @@ def test_the_progress_of_a_build_is_read_now_and_then() -> None:
     assert simulation.status.build.percent == 41, "what it said last holds"
 
 
+def test_no_store_is_locked_while_the_log_of_a_build_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    simulation = Simulation(script=building)
+    locks = simulation.operator.controller._locks
+    locked = []
+
+    async def read(*_: object) -> str:
+        locked.append(any(lock.locked() for lock in locks.values()))
+        return progress("convert", 5)
+
+    monkeypatch.setattr(simulation.server, "read_log", read)
+    simulation.run_for(3 * PROGRESS_EVERY_S)
+    assert locked
+    assert not any(locked)
+    assert simulation.status.build.step == "convert"
+
+
 def test_the_progress_of_builds_that_are_over_is_forgotten() -> None:
     simulation = Simulation(script=building)
     for ranks in (1, 2, 4):
