@@ -1,6 +1,7 @@
 """Why pods do not start stands on the model within 30 s, for Jobs and for serving pods.
 
-The events are recorded ones: Kubernetes' controllers and the kubelet post them.
+The events are written by hand, in the form in which Kubernetes' controllers and the kubelet post
+them; `act/test_waiting_applied.py` holds refusals against real controllers, no test a kubelet's.
 """
 
 from __future__ import annotations
