@@ -26,6 +26,10 @@ FIELD_MANAGER: Final = "llmjp-e2e"
 """Who owns what server-side apply writes."""
 
 
+NO_CONDITIONS_YET = "accessor error: <nil> is of the type <nil>"
+"""What `kubectl wait` ends with where an object is so new that `conditions` is null."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kubectl:
     """kubectl on one cluster, optionally in one namespace."""
@@ -88,9 +92,15 @@ class Kubectl:
         Raises:
             WaitedInVain: it did not in time; says what the object's status was.
         """
+        begun = time.monotonic()
         try:
             self("wait", target, f"--for={condition}", f"--timeout={timeout_s:.0f}s")
         except KubectlFailed as exc:
+            left_s = timeout_s - (time.monotonic() - begun)
+            if NO_CONDITIONS_YET in exc.stderr and left_s > 0:
+                time.sleep(POLL_S)
+                self.wait(target, condition, timeout_s=left_s)
+                return
             if "timed out" not in exc.stderr:
                 raise
             status = self("get", target, "--output=jsonpath={.status}", "--ignore-not-found")

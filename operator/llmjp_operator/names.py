@@ -58,8 +58,12 @@ POD_DIGEST: Final = f"{GROUP}/pods"
 """Annotation of a Deployment: digest of the pods that it is to run. Of a Job: the same without the
 model's name, so that models whose pods would be equal are known by it."""
 
+ARTEFACT_FOLDER: Final = "/artefact"
+"""Mount path of the artefact that is served."""
 SERVING_CONTAINER: Final = "triton"
 """The container that serves, in the pods of a model's Deployment."""
+BUILDER_CONTAINER: Final = "builder"
+"""The container of Jobs."""
 
 GPU: Final = "nvidia.com/gpu"
 """The extended resource of NVIDIA's device plugin."""

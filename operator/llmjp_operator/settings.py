@@ -37,6 +37,19 @@ class Images:
     """Image of the serving pods."""
 
 
+USER: Final = 10001
+"""uid, gid and fsGroup of pods, as in our images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodUsers:
+    """Users and groups of models' pods; None where the platform chooses (OpenShift)."""
+
+    run_as_user: int | None = USER
+    run_as_group: int | None = USER
+    fs_group: int | None = USER
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
     """The NetworkPolicies beside builds and servers."""
@@ -79,6 +92,7 @@ class Settings:
     """Empty: all."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
+    pod_users: PodUsers = field(default_factory=PodUsers)
     network: Network = field(default_factory=Network)
     leader_election: LeaderElection = field(default_factory=LeaderElection)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -112,6 +126,7 @@ def parse_settings(environ: Mapping[str, str], text: str) -> Settings:
         images={flavour: _parse_images(flavour, value) for flavour, value in images.items()},
         image_pull_policy=_parse_choice(values, "imagePullPolicy", _PULL_POLICIES, "IfNotPresent"),
         image_pull_secrets=_parse_strings(values.get("imagePullSecrets", []), "imagePullSecrets"),
+        pod_users=_parse_pod_users(values.get("podUsers", {})),
         network=_parse_network(
             _parse_object(values.get("network", {}), "network", _NETWORK_FIELDS)
         ),
@@ -133,6 +148,7 @@ _TOP_FIELDS = {
     "imagePullPolicy",
     "imagePullSecrets",
     "network",
+    "podUsers",
     "leaderElection",
     "logLevel",
     "resyncSeconds",
@@ -181,6 +197,18 @@ def _parse_cidrs(value: Any) -> tuple[str, ...]:
         except ValueError as exc:
             raise BadSettings("network.clusterCidrs", f"{cidr!r} is no range: {exc}") from exc
     return found
+
+
+def _parse_pod_users(value: Any) -> PodUsers:
+    given = _parse_object(value, "podUsers", {"runAsUser", "runAsGroup", "fsGroup"})
+    for name, number in given.items():
+        if number is not None and (type(number) is not int or number < 1):
+            raise BadSettings(f"podUsers.{name}", f"must be a number from 1, or null: {number!r}")
+    return PodUsers(
+        run_as_user=given.get("runAsUser", USER),
+        run_as_group=given.get("runAsGroup", USER),
+        fs_group=given.get("fsGroup", USER),
+    )
 
 
 def _parse_leader_election(given: dict[str, Any]) -> LeaderElection:

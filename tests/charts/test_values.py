@@ -108,6 +108,43 @@ def test_a_wrong_value_is_refused_by_name(
     assert re.search(sentence, chart.refusal(given))
 
 
+UNPULLABLE = [
+    {"registry": "https://registry.example.com"},
+    {"registry": "registry.example.com/LLM"},
+    {"registry": "registry.example.com/a b"},
+    {"registry": "registry.example.com//llm"},
+    {"image.repository": "llm/operator:1.2"},
+    {"image.repository": "LLM/operator"},
+    {"images.cpu.runtime.repository": "/llm/runtime"},
+    {r"images.1\.2\.1.builder.registry": "registry.example.com:port"},
+]
+
+
+@pytest.mark.parametrize("given", UNPULLABLE, ids=str)
+def test_an_image_that_no_node_could_pull_is_refused(chart: Chart, given: dict[str, Any]) -> None:
+    assert "no reference to an image that a node could pull" in chart.refusal(given)
+
+
+@pytest.mark.parametrize(
+    ("registry", "rendered"),
+    [
+        ("registry.example.com/llm/", "registry.example.com/llm/llmjp-serving/operator:"),
+        ("registry.example.com:5000/llm", "registry.example.com:5000/llm/llmjp-serving/operator:"),
+        ("localhost:5000", "localhost:5000/llmjp-serving/operator:"),
+        ("", "llmjp-serving/operator:"),
+    ],
+)
+def test_an_image_that_nodes_can_pull_is_taken(chart: Chart, registry: str, rendered: str) -> None:
+    images = [
+        container["image"]
+        for obj in chart.render({"registry": registry})
+        if obj["kind"] == "Deployment"
+        for container in obj["spec"]["template"]["spec"]["containers"]
+    ]
+    assert len(images) == 1
+    assert images[0].startswith(rendered)
+
+
 def test_the_chart_may_be_a_part_of_another_one(chart: Chart, tmp_path: Path) -> None:
     outer = tmp_path / "outer"
     (outer / "charts").mkdir(parents=True)

@@ -43,9 +43,17 @@ An image's reference. Takes a list: the root, the image's values, the tag where 
 {{- define "llmjp.image" -}}
 {{- $root := index . 0 -}}
 {{- $image := index . 1 -}}
-{{- with $image.registry | default $root.Values.registry }}{{ . }}/{{ end -}}
+{{- with $image.registry | default $root.Values.registry }}{{ trimSuffix "/" . }}/{{ end -}}
 {{- $image.repository -}}
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default (index . 2) }}{{ end -}}
+{{- end -}}
+
+{{/* What an image's reference may be (github.com/distribution/reference). */}}
+{{- define "llmjp.imageGrammar" -}}
+{{- $name := "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?" -}}
+{{- $host := printf "%s(?:\\.%s)*(?::[0-9]+)?" $name $name -}}
+{{- $part := "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*" -}}
+{{- printf "^(?:%s/)?%s(?:/%s)*(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?:@sha256:[0-9a-f]{64})?$" $host $part $part -}}
 {{- end -}}
 
 {{- define "llmjp.operatorImage" -}}
@@ -69,6 +77,7 @@ An image's reference. Takes a list: the root, the image's values, the tag where 
   "imagePullPolicy" .Values.imagePullPolicy
   "imagePullSecrets" $secrets
   "network" .Values.network
+  "podUsers" (dict "runAsUser" .Values.podSecurityContext.runAsUser "runAsGroup" .Values.podSecurityContext.runAsGroup "fsGroup" .Values.podSecurityContext.fsGroup)
   "leaderElection" .Values.leaderElection
   "logLevel" .Values.logLevel
   "resyncSeconds" .Values.resyncSeconds

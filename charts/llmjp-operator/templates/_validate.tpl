@@ -43,7 +43,17 @@ by values.schema.json.
 {{- if not $image.repository -}}
 {{- fail (printf "images.%s.%s.repository is missing" $flavour $part) -}}
 {{- end -}}
+{{- include "llmjp.validateImage" (list (printf "images.%s.%s" $flavour $part) (include "llmjp.image" (list $ $image $.Chart.AppVersion))) -}}
 {{- end -}}
+{{- end -}}
+{{- include "llmjp.validateImage" (list "image" (include "llmjp.operatorImage" .)) -}}
+{{- end -}}
+
+{{/* Takes a list: where the image is given, and its reference. */}}
+{{- define "llmjp.validateImage" -}}
+{{- $reference := index . 1 -}}
+{{- if not (regexMatch (include "llmjp.imageGrammar" .) $reference) -}}
+{{- fail (printf "%s: %s is no reference to an image that a node could pull: registry is a host and a path without scheme, repository a path of small letters without tag, tag and digest stand apart" (index . 0) $reference) -}}
 {{- end -}}
 {{- end -}}
 

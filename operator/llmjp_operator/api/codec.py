@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CAPITALS = {"pid": "PID", "ipc": "IPC"}
+_CAPITALS = {"api": "API", "pid": "PID", "ipc": "IPC"}
 _TYPE_NAMES = {dict: "object", list: "list", str: "string", int: "integer", bool: "boolean"}
 
 

@@ -1,13 +1,15 @@
-"""Overlay for the serving pods: an allow-list of fields.
+"""What people may add to pods: all of PodSecurity `restricted`, as an allow-list of fields.
 
-The API server prunes all other fields and refuses by name those that would raise privileges. Opaque
+`PodTemplate` is an overlay for the serving pods, `PodSettings` what all pods of a model share. The
+API server prunes all other fields and refuses by name those that would raise privileges. Opaque
 objects are passed on; the API server validates them when the pods are created.
 """
 
 from dataclasses import dataclass, field
+from posixpath import normpath
 from typing import Annotated, ClassVar, Final, Literal
 
-from llmjp_builder.contracts.constraints import Forbidden, Items, Length
+from llmjp_builder.contracts.constraints import Forbidden, Items, Length, Range
 from llmjp_operator.api.field_types import (
     Annotations,
     CelRule,
@@ -16,7 +18,7 @@ from llmjp_operator.api.field_types import (
     OpaqueList,
     OpaqueObject,
 )
-from llmjp_operator.names import GROUP, SERVING_CONTAINER
+from llmjp_operator.names import ARTEFACT_FOLDER, GROUP, SERVING_CONTAINER
 
 _Text = Annotated[str, Length(0, 4096)]
 _Texts = Annotated[tuple[_Text, ...], Items(128)]
@@ -34,10 +36,66 @@ _OPERATORS_OWN: Final = (
     "startupProbe",
     "lifecycle",
     "restartPolicy",
+    "securityContext",
+    "terminationMessagePath",
+    "terminationMessagePolicy",
 )
 _HOST: Final = "must be left out: the pods are kept apart from their node"
 _ACCOUNT: Final = "must be left out: the pods have a service account of their own, without rights"
 _RESTRICTED: Final = "must be left out: the operator sets what PodSecurity restricted asks for"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeccompProfile:
+    """System calls that a container may make; fields as in a pod."""
+
+    type: Literal["RuntimeDefault", "Localhost"]
+    localhost_profile: _Text | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """Capabilities of a container; fields as in a pod. All are dropped anyway."""
+
+    drop: _Texts = ()
+    add: Annotated[tuple[Literal["NET_BIND_SERVICE"], ...], Items(1)] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSecurityContext:
+    """User and root of a sidecar, within PodSecurity `restricted`; fields as in a pod."""
+
+    RULES: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
+            "!has(self.privileged) || !self.privileged",
+            _RESTRICTED,
+            ".privileged",
+            "FieldValueForbidden",
+        ),
+        CelRule(
+            "!has(self.allowPrivilegeEscalation) || !self.allowPrivilegeEscalation",
+            _RESTRICTED,
+            ".allowPrivilegeEscalation",
+            "FieldValueForbidden",
+        ),
+        CelRule(
+            "!has(self.runAsNonRoot) || self.runAsNonRoot",
+            _RESTRICTED,
+            ".runAsNonRoot",
+            "FieldValueForbidden",
+        ),
+    )
+
+    run_as_user: Annotated[int, Range(1, 2**31 - 1)] | None = None
+    run_as_group: Annotated[int, Range(1, 2**31 - 1)] | None = None
+    run_as_non_root: bool | None = None
+    read_only_root_filesystem: bool | None = None
+    """Left out: true."""
+    allow_privilege_escalation: bool | None = None
+    privileged: bool | None = None
+    capabilities: Capabilities | None = None
+    seccomp_profile: SeccompProfile | None = None
+    proc_mount: Annotated[_Text | None, Forbidden(_RESTRICTED)] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +130,18 @@ class Container:
     lifecycle: OpaqueObject | None = None
     restart_policy: Literal["Always"] | None = None
     """For an init container that keeps running beside the others."""
-    security_context: Annotated[OpaqueObject | None, Forbidden(_RESTRICTED)] = None
+    security_context: ContainerSecurityContext | None = None
+    termination_message_path: _Text | None = None
+    termination_message_policy: Literal["File", "FallbackToLogsOnError"] | None = None
+
+    def __post_init__(self) -> None:
+        for mount in self.volume_mounts if self.name == SERVING_CONTAINER else ():
+            path = normpath(str(mount.get("mountPath", "")))
+            if path.startswith(f"{ARTEFACT_FOLDER}/"):
+                raise ValueError(
+                    f"volumeMounts: {path} is inside {ARTEFACT_FOLDER}, where the artefact is "
+                    "mounted whole and read-only: choose another mountPath"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +153,11 @@ class Volume:
     secret: OpaqueObject | None = None
     empty_dir: OpaqueObject | None = None
     persistent_volume_claim: OpaqueObject | None = None
+    """The model's own store can be mounted read-only."""
+    csi: OpaqueObject | None = None
+    projected: OpaqueObject | None = None
+    downward_api: OpaqueObject | None = None
+    ephemeral: OpaqueObject | None = None
     host_path: Annotated[OpaqueObject | None, Forbidden(_HOST)] = None
 
 
@@ -117,6 +191,12 @@ class PodTemplateSpec:
     host_aliases: OpaqueList = ()
     dns_policy: Literal["ClusterFirst", "Default", "None"] | None = None
     dns_config: OpaqueObject | None = None
+    preemption_policy: Literal["Never", "PreemptLowerPriority"] | None = None
+    readiness_gates: OpaqueList = ()
+    resource_claims: OpaqueList = ()
+    """Claims of dynamic resource allocation, for sidecars."""
+    share_process_namespace: bool | None = None
+    enable_service_links: bool | None = None
     security_context: PodSecurityContext | None = None
     volumes: Annotated[tuple[Volume, ...], Items(32, "name")] = ()
     containers: Annotated[tuple[Container, ...], Items(8, "name")] = ()
@@ -175,3 +255,27 @@ class PodTemplate:
     """Added to the operator's own."""
     spec: PodTemplateSpec = field(default_factory=PodTemplateSpec)
     """Added to the operator's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodSettings:
+    """What all pods have in common; fields as in a pod."""
+
+    RULES: ClassVar[tuple[CelRule, ...]] = PodMetadata.RULES
+
+    labels: Labels | None = None
+    annotations: Annotations | None = None
+    """Such as `sidecar.istio.io/inject: "false"`: a sidecar keeps Jobs from ending."""
+    env: OpaqueList = ()
+    """Environment of the operator's containers, such as `HTTPS_PROXY`."""
+    env_from: OpaqueList = ()
+    runtime_class_name: ObjectName | None = None
+    """RuntimeClass, such as `nvidia`."""
+    priority_class_name: ObjectName | None = None
+    scheduler_name: ObjectName | None = None
+    image_pull_secrets: OpaqueList = ()
+    """Added to the operator's own."""
+    host_aliases: OpaqueList = ()
+    dns_policy: Literal["ClusterFirst", "Default", "None"] | None = None
+    dns_config: OpaqueObject | None = None
+    security_context: PodSecurityContext | None = None

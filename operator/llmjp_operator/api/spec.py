@@ -9,6 +9,7 @@ from llmjp_builder.contracts.spec import Backend, Kind
 from llmjp_operator.api.engine import Engine, Hardware, RuntimeChoice
 from llmjp_operator.api.field_types import CelRule
 from llmjp_operator.api.model_shapes import SHAPES, build_repository_pattern
+from llmjp_operator.api.pod_template import PodSettings
 from llmjp_operator.api.serving import Serving
 from llmjp_operator.api.source import CheckpointSource, LicenceAcceptance
 from llmjp_operator.api.storage import Build, Storage
@@ -98,6 +99,8 @@ class Spec:
     """The Job that builds."""
     storage: Storage
     """The volume for artefacts."""
+    pods: PodSettings = field(default_factory=PodSettings)
+    """What all pods of the model have in common, those of Jobs and those that serve."""
     serving: Serving = field(default_factory=Serving)
     """The pods that serve."""
 

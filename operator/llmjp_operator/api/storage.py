@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from llmjp_builder.contracts.constraints import Items, Range
 from llmjp_operator.api.field_types import CelRule, Labels, ObjectName, Quantity
+from llmjp_operator.api.pod_template import PodSettings
 from llmjp_operator.api.scheduling import Resources, Toleration
 
 AccessMode = Literal["ReadWriteMany", "ReadWriteOnce"]
@@ -16,10 +17,15 @@ class Build:
 
     resources: Resources = field(default_factory=Resources)
     """Resources of the Job's container."""
+    helper_resources: Resources = field(default_factory=Resources)
+    """Resources of the Jobs that resolve a source and remove old artefacts, for quotas that ask for
+    limits."""
     node_selector: Labels | None = None
     """Node labels that the pod requires, besides `hardware.gpuProduct`."""
     tolerations: Annotated[tuple[Toleration, ...], Items(32)] = ()
     """Node taints that the pod tolerates."""
+    pods: PodSettings = field(default_factory=PodSettings)
+    """Overrides of `spec.pods` for Jobs."""
     active_deadline_seconds: Annotated[int, Range(60, 604_800)] = 21600
     """Seconds after which the build is stopped and counts as failed."""
     backoff_limit: Annotated[int, Range(0, 20)] = 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final
 
 from llmjp_builder.contracts.spec import to_canonical_json
@@ -48,6 +48,7 @@ def compute_spec_digest(model: Model, decision: Decision) -> str:
         "hardware": encode_given(spec.hardware),
         "runtime": encode_given(spec.runtime),
         "serving": encode_given(pods),
+        **({"pods": common} if (common := encode_given(spec.pods)) else {}),
         "claim": model.store_claim,
         "singleNode": decision.single_node,
     }
@@ -63,6 +64,7 @@ def compute_inputs(model: Model, decision: Decision, settings: Settings) -> Revi
         "image": None if images is None else images.runtime,
         "pullPolicy": settings.image_pull_policy,
         "pullSecrets": list(settings.image_pull_secrets),
+        "users": asdict(settings.pod_users),
         "template": TEMPLATE_REVISION,
     }
     return RevisionInputs(

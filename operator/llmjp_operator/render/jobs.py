@@ -13,6 +13,7 @@ from llmjp_operator.decisions import RESOLVE_LIMIT_S, RESOLVE_MEMORY
 from llmjp_operator.names import (
     ATTEMPT,
     BUILD_SPEC,
+    BUILDER_CONTAINER,
     CALIBRATION_FILE,
     CPU_FLAVOUR,
     GPU,
@@ -28,6 +29,7 @@ from llmjp_operator.names import (
     make_resolve_job_name as resolve_name,
 )
 from llmjp_operator.render.metadata import NAMING_LABELS, render_labels, render_metadata
+from llmjp_operator.render.overlay import apply_settings
 from llmjp_operator.render.pods import (
     STORE_VOLUME,
     TERMINATION_LOG,
@@ -124,7 +126,7 @@ def render_resolve_job(
         arguments=[*arguments, *_render_access_arguments(model)],
         mounts=mounts,
         volumes=volumes,
-        resources=render_resources(_SMALL_RESOURCES, (None, None), 0, GPU),
+        resources=_render_helper_resources(model),
         limit_s=RESOLVE_LIMIT_S,
         attempt=attempt,
     )
@@ -183,7 +185,7 @@ def render_collect_job(
         arguments=["store", "remove", "--store", STORE_FOLDER, "--after-build", *garbage.remove],
         mounts=mounts,
         volumes=volumes,
-        resources=render_resources(_SMALL_RESOURCES, (None, None), 0, GPU),
+        resources=_render_helper_resources(model),
         limit_s=COLLECT_LIMIT_S,
     )
     return _render_job(model, settings, pod, single_node=single_node)
@@ -191,7 +193,7 @@ def render_collect_job(
 
 def _render_job(model: Model, settings: Settings, pod: _JobPod, *, single_node: bool) -> Object:
     container: Object = {
-        "name": "builder",
+        "name": BUILDER_CONTAINER,
         "image": pod.image,
         "imagePullPolicy": settings.image_pull_policy,
         "args": pod.arguments,
@@ -213,12 +215,19 @@ def _render_job(model: Model, settings: Settings, pod: _JobPod, *, single_node: 
         grace_s=GRACE_S,
         single_node=single_node,
     )
-    template: Object = {"labels": dict(pod.labels)}
+    metadata: Object = {"labels": dict(pod.labels)}
     if pod.annotations:
-        template["annotations"] = dict(pod.annotations)
+        metadata["annotations"] = dict(pod.annotations)
+    template = apply_settings(
+        {"metadata": metadata, "spec": spec},
+        BUILDER_CONTAINER,
+        model.spec.pods,
+        model.spec.build.pods,
+    )
+    metadata, spec = template["metadata"], template["spec"]
     annotations = {
         ATTEMPT: str(pod.attempt),
-        POD_DIGEST: _compute_pod_digest(template, spec, pod.limit_s),
+        POD_DIGEST: _compute_pod_digest(metadata, spec, pod.limit_s),
     }
     return {
         "apiVersion": "batch/v1",
@@ -229,7 +238,7 @@ def _render_job(model: Model, settings: Settings, pod: _JobPod, *, single_node: 
             "activeDeadlineSeconds": pod.limit_s,
             "ttlSecondsAfterFinished": FINISHED_TTL_S,
             "podReplacementPolicy": "Failed",
-            "template": {"metadata": template, "spec": {**spec, "restartPolicy": "Never"}},
+            "template": {"metadata": metadata, "spec": {**spec, "restartPolicy": "Never"}},
         },
     }
 
@@ -253,6 +262,12 @@ def _render_build_estimate(needs: ResourceEstimate, gpus: int) -> dict[str, dict
         "requests": {"cpu": "8" if gpus else "2", "memory": format_mebibytes(memory)},
         "limits": {"memory": format_mebibytes(memory + memory // 4 + _PAGE_CACHE_BYTES)},
     }
+
+
+def _render_helper_resources(model: Model) -> Object:
+    """Return the resources of Jobs that only list and hash files."""
+    given = model.spec.build.helper_resources
+    return render_resources(_SMALL_RESOURCES, (given.requests, given.limits), 0, GPU)
 
 
 def _render_access_arguments(model: Model) -> list[str]:

@@ -1,4 +1,7 @@
-"""Merge of spec.serving.podTemplate into the pods, as Kubernetes merges objects. Pure.
+"""Merge of spec.pods, spec.build.pods and spec.serving.podTemplate into pods. Pure.
+
+It is done as Kubernetes merges objects, and the later of them wins: what is said for one kind of
+pods over what is said for all.
 
 Lists with a merge key are merged by it, affinity terms are appended to the operator's, other lists
 are replaced. The operator's security settings win, and fields that would raise privileges are
@@ -13,13 +16,14 @@ from posixpath import normpath
 from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_operator.api import encode
-from llmjp_operator.render.pods import ARTEFACT_FOLDER, STORE_VOLUME, render_container_security
+from llmjp_operator.names import ARTEFACT_FOLDER
+from llmjp_operator.render.pods import STORE_VOLUME, render_container_security
 from llmjp_operator.render.stored_form import drop_empty_values, normalize_pod_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from llmjp_operator.api.pod_template import PodTemplate
+    from llmjp_operator.api.pod_template import PodSettings, PodTemplate
 
 Object = dict[str, Any]
 
@@ -51,6 +55,10 @@ _APPENDED: Final = frozenset(
     }
 )
 """Affinity terms, which must all hold: both sides' are kept."""
+_MEANT: Final = frozenset({"readOnlyRootFilesystem"})
+"""Fields whose `false` says something, unlike that of most."""
+_NEVER: Final = frozenset({"privileged", "procMount", "runAsNonRoot"})
+"""Fields of a container's security context that say what the pod's says, or what it forbids."""
 _OURS: Final = frozenset({"serving.llmjp.dev", "app.kubernetes.io"})
 """Prefixes of labels and annotations that are the operator's."""
 _PRIVILEGED: Final = ("container.apparmor.security.beta.kubernetes.io",)
@@ -60,10 +68,43 @@ _HOOKS: Final = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle")
 (PodSecurity baseline)."""
 
 
+def apply_settings(template: Object, container: str, *settings: PodSettings) -> Object:
+    """Return the pod template with the settings, each over those before it.
+
+    Args:
+        template: the pods.
+        container: name of the container that takes the environment.
+        settings: what is said for all pods, then for these.
+    """
+    for each in settings:
+        over: Object = drop_empty_values(encode(each))
+        metadata = {name: over.pop(name) for name in ("labels", "annotations") if name in over}
+        env: Object = {name: over.pop(name) for name in ("env", "envFrom") if name in over}
+        containers: list[Object] = [{"name": container, **env}] if env else []
+        whole: Object = {"metadata": metadata, "spec": {**over, "containers": containers}}
+        template = _overlay(template, drop_empty_values(whole))
+    return template
+
+
 def apply_overlay(template: Object, overlay: PodTemplate) -> Object:
     """Return the pod template with the overlay."""
-    over: Object = drop_empty_values(encode(overlay))
-    if not over:
+    return _overlay(template, drop_empty_values(encode(overlay), _MEANT))
+
+
+def protect_store(template: Object, claim: str) -> Object:
+    """Return the pod template with every further volume of the store's claim read-only."""
+    spec = template["spec"]
+    volumes = [
+        {**volume, "persistentVolumeClaim": {**source, "readOnly": True}}
+        if (source := volume.get("persistentVolumeClaim") or {}).get("claimName") == claim
+        else volume
+        for volume in spec.get("volumes", ())
+    ]
+    return {**template, "spec": {**spec, "volumes": volumes}}
+
+
+def _overlay(template: Object, over: Object) -> Object:
+    if not over or over == {"metadata": {}, "spec": {}}:
         return template
     merged = _merge(template, over)
     for kind in ("initContainers", "containers"):
@@ -88,11 +129,25 @@ def _get_prefix(name: str) -> str:
 
 def _confine(container: Object) -> Object:
     """Return a container with our security context, and without ports of the node."""
-    found = {"securityContext": render_container_security(), **container}
+    found = {
+        **container,
+        "securityContext": _restrict(container.get("securityContext") or {}),
+    }
     if "ports" in found:
         node = {"hostPort", "hostIP"}
         found["ports"] = [{k: v for k, v in p.items() if k not in node} for p in found["ports"]]
     return found | {hook: _drop_hosts(found[hook]) for hook in _HOOKS if hook in found}
+
+
+def _restrict(given: Object) -> Object:
+    """Return a container's security context with what PodSecurity `restricted` asks for."""
+    ours = render_container_security()
+    fixed = {name: value for name, value in ours.items() if name != "readOnlyRootFilesystem"}
+    added: Object = given.get("capabilities") or {}
+    if added.get("add"):
+        fixed["capabilities"] = {**fixed["capabilities"], "add": added["add"]}
+    allowed = {name: value for name, value in given.items() if name not in _NEVER}
+    return {**ours, **allowed, **fixed}
 
 
 def _drop_hosts(hook: Any) -> Any:

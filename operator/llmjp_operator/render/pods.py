@@ -21,14 +21,10 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
-USER: Final = 10001
-"""uid, gid and fsGroup, as in our images."""
 TERMINATION_LOG: Final = "/dev/termination-log"
 SCRATCH_FOLDER: Final = "/tmp"  # noqa: S108  an emptyDir of the pod
 STORE_VOLUME: Final = "store"
 """Name of the volume of the store, in every pod that mounts it."""
-ARTEFACT_FOLDER: Final = "/artefact"
-"""Mount path of the artefact that is served."""
 GPU_PRODUCT: Final = "nvidia.com/gpu.product"
 """Label of nodes, by NVIDIA's GPU feature discovery."""
 
@@ -42,14 +38,18 @@ ENVIRONMENT: Final = {
 }
 
 
-def render_pod_security() -> Object:
-    """Return the security context of a pod."""
+def render_pod_security(settings: Settings) -> Object:
+    """Return the security context of a pod, without users and groups that the platform chooses."""
+    users = settings.pod_users
+    chosen = {
+        "runAsUser": users.run_as_user,
+        "runAsGroup": users.run_as_group,
+        "fsGroup": users.fs_group,
+        "fsGroupChangePolicy": None if users.fs_group is None else "OnRootMismatch",
+    }
     return {
         "runAsNonRoot": True,
-        "runAsUser": USER,
-        "runAsGroup": USER,
-        "fsGroup": USER,
-        "fsGroupChangePolicy": "OnRootMismatch",
+        **{name: value for name, value in chosen.items() if value is not None},
         "seccompProfile": {"type": "RuntimeDefault"},
     }
 
@@ -100,7 +100,7 @@ def render_pod_spec(
         "serviceAccountName": make_account_name(model.name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": render_pod_security(),
+        "securityContext": render_pod_security(settings),
         "terminationGracePeriodSeconds": grace_s,
         "containers": [container],
         "volumes": [{"name": "scratch", "emptyDir": {}}, *volumes],

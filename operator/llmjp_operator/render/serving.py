@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from llmjp_builder.contracts.defaults import GRPC_PORT, HEALTH_PORT, HTTP_PORT, METRICS_PORT
 from llmjp_builder.contracts.spec import Backend
 from llmjp_operator.names import (
+    ARTEFACT_FOLDER,
     COMPONENT,
     GPU,
     MODEL_LABEL,
@@ -16,9 +17,8 @@ from llmjp_operator.names import (
 )
 from llmjp_operator.observe.revision import Revision, compute_template_digest, pack_template
 from llmjp_operator.render.metadata import render_labels, render_metadata
-from llmjp_operator.render.overlay import apply_overlay
+from llmjp_operator.render.overlay import apply_overlay, apply_settings, protect_store
 from llmjp_operator.render.pods import (
-    ARTEFACT_FOLDER,
     STORE_VOLUME,
     TERMINATION_LOG,
     render_container_security,
@@ -95,12 +95,12 @@ def make_revision(
         number: number of the revision.
     """
     model, built = candidate.model, candidate.artefact
-    template = apply_overlay(
-        _render_template(
-            model, built, settings, candidate.host_memory_bytes, single_node=single_node
-        ),
-        model.spec.serving.pod_template,
+    template = _render_template(
+        model, built, settings, candidate.host_memory_bytes, single_node=single_node
     )
+    template = apply_settings(template, SERVING_CONTAINER, model.spec.pods)
+    template = apply_overlay(template, model.spec.serving.pod_template)
+    template = protect_store(template, model.store_claim)
     pods = compute_template_digest(template)
     return Revision(
         name=make_revision_name(model.name, f"{candidate.inputs.digest} {pods}"),

@@ -30,19 +30,19 @@ _ZEROS: Final = frozenset(
 """Fields where 0 means the same as absent, unlike `defaultMode` or `fsGroup`."""
 
 
-def drop_empty_values(value: Any) -> Any:
+def drop_empty_values(value: Any, kept: frozenset[str] = frozenset()) -> Any:
     """Return a value without empty members that are not stored, such as `readOnly: false`.
 
-    Empty objects are kept: `emptyDir: {}` has a meaning.
+    Empty objects are kept: `emptyDir: {}` has a meaning. So is what is false in fields of `kept`.
     """
     if isinstance(value, list):
-        return [drop_empty_values(item) for item in value]
+        return [drop_empty_values(item, kept) for item in value]
     if not isinstance(value, dict):
         return value
     return {
-        name: item if name in _MAPS | _VERBATIM else drop_empty_values(item)
+        name: item if name in _MAPS | _VERBATIM else drop_empty_values(item, kept)
         for name, item in value.items()
-        if not _is_dropped(name, item)
+        if not _is_dropped(name, item) or (name in kept and item is False)
     }
 
 
@@ -95,10 +95,31 @@ def _normalize_mount(mount: Object) -> Object:
 
 
 def _normalize_volume(volume: Object) -> Object:
+    if isinstance(items := volume.get("downwardAPI"), dict):
+        return {**volume, "downwardAPI": _normalize_downward(items)}
+    if isinstance(projected := volume.get("projected"), dict):
+        sources = [
+            {**source, "downwardAPI": _normalize_downward(source["downwardAPI"])}
+            if isinstance(source.get("downwardAPI"), dict)
+            else source
+            for source in projected.get("sources", ())
+        ]
+        return {**volume, "projected": {**projected, "sources": sources}}
     folder = volume.get("emptyDir")
     if not isinstance(folder, dict) or "sizeLimit" not in folder:
         return volume
     return {**volume, "emptyDir": {**folder, "sizeLimit": normalize_if_valid(folder["sizeLimit"])}}
+
+
+def _normalize_downward(source: Object) -> Object:
+    """Return the files of a downwardAPI volume with the default of their references."""
+    items = [
+        {**item, "fieldRef": {"apiVersion": "v1", **item["fieldRef"]}}
+        if isinstance(item.get("fieldRef"), dict)
+        else item
+        for item in source.get("items", ())
+    ]
+    return {**source, "items": items}
 
 
 def _normalize_quantities(values: Object) -> Object:

@@ -13,6 +13,12 @@ from tests.operator.crd.rule_case import (
     pod,
     serving,
 )
+from tests.operator.model_bodies import Object
+
+
+def sidecar(context: dict[str, object]) -> Object:
+    return pod(containers=[{"name": "proxy", "image": "proxy:1", "securityContext": context}])
+
 
 SERVING = (
     RuleCase(
@@ -49,11 +55,24 @@ SERVING = (
         container(env=[{"name": "NCCL_DEBUG", "value": "INFO"}]),
         container(image="example.com/mine"),
     ),
+    *(
+        RuleCase(
+            f"spec.serving.podTemplate.spec.containers[0].securityContext.{name}",
+            RESTRICTED,
+            sidecar({"runAsUser": 1337, name: not raised}),
+            sidecar({name: raised}),
+        )
+        for name, raised in (
+            ("privileged", True),
+            ("allowPrivilegeEscalation", True),
+            ("runAsNonRoot", False),
+        )
+    ),
     RuleCase(
-        "spec.serving.podTemplate.spec.containers[0].securityContext",
-        f"securityContext {RESTRICTED}",
-        pod(containers=[{"name": "proxy", "image": "example.com/proxy", "resources": {}}]),
-        container(securityContext={"privileged": True}),
+        "spec.serving.podTemplate.spec.containers[0].securityContext.procMount",
+        f"procMount {RESTRICTED}",
+        sidecar({"runAsUser": 1}),
+        sidecar({"procMount": "Unmasked"}),
     ),
     RuleCase(
         "spec.serving.podTemplate.spec.volumes[0].hostPath",

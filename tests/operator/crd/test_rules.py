@@ -105,7 +105,7 @@ def test_a_value_out_of_range_is_refused(
         {"engin": {}},
         {"engine": {"tensorparallel": 2}},
         {"source": {"huggingFace": {"token": "hf_x"}}},
-        {"serving": {"podTemplate": {"spec": {"shareProcessNamespace": True}}}},
+        {"serving": {"podTemplate": {"spec": {"hostname": "a"}}}},
         {"serving": {"podTemplate": {"spec": {"ephemeralContainers": []}}}},
     ],
 )

@@ -51,8 +51,28 @@ LABELLED: Object = {"matchLabels": {"empty": "", "a": "b"}, "matchExpressions": 
 EXISTS = {"key": "gpu", "operator": "Exists", "values": []}
 SPREAD = {"maxSkew": 1, "topologyKey": "zone", "labelSelector": {"matchLabels": {"a": "b"}}}
 
+TOKEN = {"serviceAccountToken": {"path": "token", "audience": "vault", "expirationSeconds": 3600}}
+CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}}
+LABELS = {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}
+
 OVERLAYS: dict[str, Object] = {
     "nothing": {},
+    "csi": volume(csi={"driver": "secrets-store.csi.k8s.io", "readOnly": True}),
+    "projected": volume(projected={"sources": [TOKEN, {"configMap": {"name": "ca"}}]}),
+    "downward": volume(downwardAPI=LABELS),
+    "ephemeral": volume(ephemeral={"volumeClaimTemplate": {"spec": CLAIM}}),
+    "user of a sidecar": sidecar(securityContext={"runAsUser": 1337, "runAsGroup": 1337}),
+    "root of a sidecar": sidecar(securityContext={"readOnlyRootFilesystem": False}),
+    "port of a sidecar": sidecar(
+        securityContext={"capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}}
+    ),
+    "message of a sidecar": sidecar(
+        terminationMessagePath="/tmp/end", terminationMessagePolicy="File"
+    ),
+    "gates": pod(readinessGates=[{"conditionType": "example.com/lb"}]),
+    "processes": pod(shareProcessNamespace=True, enableServiceLinks=True),
+    "devices": pod(resourceClaims=[{"name": "gpu", "resourceClaimTemplateName": "h100"}]),
+    "patience": pod(preemptionPolicy="PreemptLowerPriority"),
     "empty": {"metadata": {"labels": {}}, "spec": {"containers": []}},
     "variable": triton(env=[{"name": "HF_HOME", "value": "/x"}, {"name": "NEW", "value": "1"}]),
     "empty variable": triton(env=[{"name": "HF_HOME", "value": ""}]),

@@ -82,6 +82,8 @@ ROWS: dict[str, Row] = {
     "engine.options": ({"gemm_plugin": "auto"}, "build", {}),
     "build.resources.requests": ({"cpu": "3"}, "build", {}),
     "build.resources.limits": ({"cpu": "20"}, "build", {}),
+    "build.helperResources.requests": ({"cpu": "3"}, "resolve collect", {}),
+    "build.helperResources.limits": ({"cpu": "4"}, "resolve collect", {}),
     "build.nodeSelector": ({"disk": "fast"}, JOBS, {}),
     "build.activeDeadlineSeconds": (100, "build", {}),
     "storage.size": ("2Ti", "claim", {}),
@@ -111,6 +113,25 @@ for _part, _changed in (("build", JOBS), ("serving", PODS)):
         f"{_part}.tolerations[].tolerationSeconds": (5, _changed, {}),
     }
 
+SHARED_SETTINGS: dict[str, Any] = {
+    "labels": {"team": "a"},
+    "annotations": {"sidecar.istio.io/inject": "false"},
+    "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+    "envFrom": [{"configMapRef": {"name": "a"}}],
+    "runtimeClassName": "nvidia",
+    "priorityClassName": "high",
+    "schedulerName": "other",
+    "imagePullSecrets": [{"name": "mine"}],
+    "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["hub"]}],
+    "dnsPolicy": "Default",
+    "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
+    "securityContext.fsGroup": 5,
+    "securityContext.fsGroupChangePolicy": "Always",
+    "securityContext.supplementalGroups": [4000],
+}
+for _path, _changed in (("pods", f"{JOBS} {PODS}"), ("build.pods", JOBS)):
+    ROWS |= {f"{_path}.{name}": (value, _changed, {}) for name, value in SHARED_SETTINGS.items()}
+
 _PROBE = {"httpGet": {"path": "/", "port": 9000}}
 OVERLAY: dict[str, Any] = {
     "metadata.labels": {"team": "a"},
@@ -132,6 +153,15 @@ OVERLAY: dict[str, Any] = {
     "spec.volumes[].secret": {"secretName": "a"},
     "spec.volumes[].emptyDir": {},
     "spec.volumes[].persistentVolumeClaim": {"claimName": "a"},
+    "spec.volumes[].csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": True},
+    "spec.volumes[].projected": {"sources": [{"configMap": {"name": "ca"}}]},
+    "spec.volumes[].downwardAPI": {"items": []},
+    "spec.volumes[].ephemeral": {"volumeClaimTemplate": {"spec": {}}},
+    "spec.preemptionPolicy": "Never",
+    "spec.readinessGates": [{"conditionType": "example.com/lb"}],
+    "spec.resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "h100"}],
+    "spec.shareProcessNamespace": True,
+    "spec.enableServiceLinks": True,
 }
 for _kind in ("containers", "initContainers"):
     OVERLAY |= {
@@ -151,10 +181,28 @@ for _kind in ("containers", "initContainers"):
         f"spec.{_kind}[].startupProbe": _PROBE,
         f"spec.{_kind}[].lifecycle": {"preStop": {"exec": {"command": ["true"]}}},
         f"spec.{_kind}[].restartPolicy": "Always",
+        f"spec.{_kind}[].terminationMessagePath": "/tmp/message",
+        f"spec.{_kind}[].terminationMessagePolicy": "File",
+        f"spec.{_kind}[].securityContext.runAsUser": 1337,
+        f"spec.{_kind}[].securityContext.runAsGroup": 1337,
+        f"spec.{_kind}[].securityContext.readOnlyRootFilesystem": False,
+        f"spec.{_kind}[].securityContext.capabilities.add": ["NET_BIND_SERVICE"],
+        f"spec.{_kind}[].securityContext.seccompProfile.type": "RuntimeDefault",
     }
 ROWS |= {f"serving.podTemplate.{path}": (value, PODS, {}) for path, value in OVERLAY.items()}
 
+_SECURITY = "serving.podTemplate.spec.{}[].securityContext.{}"
+_RESTRICTED = "PodSecurity restricted has it anyway, and refuses every other value"
 NOTHING = {
+    **{
+        _SECURITY.format(kind, name): _RESTRICTED
+        for kind in ("containers", "initContainers")
+        for name in ("allowPrivilegeEscalation", "privileged", "runAsNonRoot", "capabilities.drop")
+    },
+    **{
+        _SECURITY.format(kind, "seccompProfile.localhostProfile"): "only together with its type"
+        for kind in ("containers", "initContainers")
+    },
     "build.backoffLimit": "the operator counts attempts itself: attempts.py",
     "storage.keepEngines": "decides when there is a collect Job, not what it is: collection.py",
     "runtime.version": "its table has one row: the next one chooses images and stands in requests",

@@ -267,7 +267,7 @@ def test_ours_survives_any_overlay(one: str, other: str) -> None:
     )
     assert by(spec["volumes"], "store") == by(plain["spec"]["volumes"], "store")
     assert plain["metadata"]["labels"].items() <= template["metadata"]["labels"].items()
-    changeable = {"containers", "volumes", "affinity", "securityContext"}
+    changeable = {"containers", "volumes", "affinity", "securityContext", "enableServiceLinks"}
     for field in plain["spec"].keys() - changeable:
         assert spec[field] == plain["spec"][field]
     loose = {"fsGroup", "supplementalGroups", "fsGroupChangePolicy"}
