@@ -47,6 +47,7 @@ def render_chart_values(**changes: Any) -> Object:
     return {
         "imagePullPolicy": "Never",
         "image": render_image_values("llmjp-operator"),
+        "tokenHosts": ["http://127.0.0.1:9"],
         "images": {
             "cpu": {
                 "builder": render_image_values("llmjp-builder"),

@@ -180,6 +180,8 @@ class Decision:
     left_alone: bool = False
     """Whether the Deployment and all that belongs to it stay as they are: what should run is not
     known (the record is lost), or cannot be rendered (its images are known no longer)."""
+    closed_to_outside: bool = False
+    """Whether the Service is published, and the platform's policy lets in whom it names only."""
     pod_digest: str = ""
     """Digest of the rendered pods of `rollout`."""
     active_key: str | None = None

@@ -37,6 +37,8 @@ class Images:
     """Image of the serving pods."""
 
 
+HUB: Final = "huggingface.co"
+"""Host of the Hugging Face hub."""
 USER: Final = 10001
 """uid, gid and fsGroup of pods, as in our images."""
 
@@ -92,6 +94,8 @@ class Settings:
     """Empty: all."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
+    token_hosts: tuple[str, ...] = (HUB,)
+    """Hosts that a model's token may be sent to, over https; `http://host:port` allows that."""
     pod_users: PodUsers = field(default_factory=PodUsers)
     network: Network = field(default_factory=Network)
     leader_election: LeaderElection = field(default_factory=LeaderElection)
@@ -126,6 +130,7 @@ def parse_settings(environ: Mapping[str, str], text: str) -> Settings:
         images={flavour: _parse_images(flavour, value) for flavour, value in images.items()},
         image_pull_policy=_parse_choice(values, "imagePullPolicy", _PULL_POLICIES, "IfNotPresent"),
         image_pull_secrets=_parse_strings(values.get("imagePullSecrets", []), "imagePullSecrets"),
+        token_hosts=_parse_strings(values.get("tokenHosts", [HUB]), "tokenHosts"),
         pod_users=_parse_pod_users(values.get("podUsers", {})),
         network=_parse_network(
             _parse_object(values.get("network", {}), "network", _NETWORK_FIELDS)
@@ -149,6 +154,7 @@ _TOP_FIELDS = {
     "imagePullSecrets",
     "network",
     "podUsers",
+    "tokenHosts",
     "leaderElection",
     "logLevel",
     "resyncSeconds",

@@ -86,6 +86,7 @@ def test_the_operator_takes_every_setting(chart: Chart) -> None:
             "resyncSeconds": 60,
             "upgradePolicy": "Roll",
             "upgradesAtOnce": 3,
+            "tokenHosts": ["hub.example.com:8443"],
         },
     )
     assert read.watch_namespaces == ("a", "b")
@@ -98,6 +99,7 @@ def test_the_operator_takes_every_setting(chart: Chart) -> None:
     assert read.leader_election.lease_seconds == 30
     assert read.log_level == "debug"
     assert read.resync_seconds == 60
+    assert read.token_hosts == ("hub.example.com:8443",)
     assert (read.upgrade_policy, read.upgrades_at_once) == ("Roll", 3)
 
 

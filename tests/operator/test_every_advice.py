@@ -189,6 +189,18 @@ CASES = {
         COMPILED,
         settings=replace(SETTINGS, images={"cpu": SETTINGS.images["cpu"]}),
     ),
+    "TokenNotAllowed": Case(
+        "a token is not sent to https://elsewhere.example.com",
+        edit({"source": {"huggingFace": {"tokenSecretRef": {"name": "s"}}}}),
+        {
+            "source": {
+                "huggingFace": {
+                    "tokenSecretRef": {"name": "s"},
+                    "endpoint": "https://elsewhere.example.com",
+                }
+            }
+        },
+    ),
     "RevisionMissing": Case(
         "asks for revision 9, and there is: 1",
         Simulation.annotate,

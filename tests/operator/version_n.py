@@ -13,8 +13,9 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from llmjp_builder.contracts.spec import Progress
 from llmjp_operator.api import encode, parse_model
@@ -173,6 +174,11 @@ def labels_of(body: Object) -> Object:
 def reconcile_step(step: Step) -> Object:
     """Let today's operator decide what version N decided; in the form of `Step.writes`."""
     settings = parse_settings(step.settings["environ"], json.dumps(step.settings["file"]))
+    # Version N sent tokens anywhere: today an administrator names a mirror that has one.
+    hub = step.model["spec"]["source"].get("huggingFace") or {}
+    mirror = urlsplit(hub.get("endpoint") or "")
+    named = (*settings.token_hosts, mirror.netloc, f"{mirror.scheme}://{mirror.netloc}")
+    settings = replace(settings, token_hosts=named)
     model = parse_model(step.model)
     sharing = [model, *(parse_model(other) for other in step.others)]
     done = plan_reconcile(model, _observe(step, sharing), settings)

@@ -77,6 +77,7 @@ An image's reference. Takes a list: the root, the image's values, the tag where 
   "imagePullPolicy" .Values.imagePullPolicy
   "imagePullSecrets" $secrets
   "network" .Values.network
+  "tokenHosts" .Values.tokenHosts
   "podUsers" (dict "runAsUser" .Values.podSecurityContext.runAsUser "runAsGroup" .Values.podSecurityContext.runAsGroup "fsGroup" .Values.podSecurityContext.fsGroup)
   "leaderElection" .Values.leaderElection
   "logLevel" .Values.logLevel

@@ -36,8 +36,13 @@ if TYPE_CHECKING:
 
 def decide_target(model: Model, snapshot: Snapshot, settings: Settings) -> Decision:
     """Return how far the model is on the way to the artefact, or the artefact."""
+    published = model.spec.serving.service.type != "ClusterIP"
     decision = Decision(
-        record=absorb_job_results(model, snapshot), single_node=is_single_node(model, snapshot)
+        record=absorb_job_results(model, snapshot),
+        single_node=is_single_node(model, snapshot),
+        closed_to_outside=published
+        and settings.network.enabled
+        and bool(settings.network.serving_from),
     )
     problem = find_problem(model, snapshot, settings)
     if problem is not None:

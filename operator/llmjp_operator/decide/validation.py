@@ -7,12 +7,14 @@ images, or the cluster.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from llmjp_builder.contracts.spec import Backend
 from llmjp_builder.sources.licence import find_licence
 from llmjp_operator.decide.placement import find_storage_deadlock
 from llmjp_operator.decisions import Problem
 from llmjp_operator.names import CPU_FLAVOUR, ROLLBACK_TO
+from llmjp_operator.settings import HUB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +73,27 @@ def _check_licence(model: Model, _facts: Snapshot, _settings: Settings) -> Probl
             f"{hub.repository} has terms of its own: {licence.name}{instead}. Nothing was "
             f"downloaded. Read {licence.url} and, if you accept, set spec.licence.accepted: "
             f"{licence.id}"
+        ),
+    )
+
+
+def _check_token(model: Model, _facts: Snapshot, settings: Settings) -> Problem | None:
+    """Refuse a token for any host: whoever may create models would read Secrets by it."""
+    hub = model.spec.source.hugging_face
+    if hub is None or hub.token_secret_ref is None:
+        return None
+    endpoint = urlsplit(hub.endpoint or f"https://{HUB}")
+    host, origin = endpoint.netloc.lower(), f"{endpoint.scheme}://{endpoint.netloc}".lower()
+    allowed = {each.lower() for each in settings.token_hosts}
+    if origin in allowed or (endpoint.scheme == "https" and host in allowed):
+        return None
+    known = ", ".join(settings.token_hosts) or "none"
+    return Problem(
+        reason="TokenNotAllowed",
+        message=(
+            f"spec.source.huggingFace: a token is not sent to {origin}: the platform allows "
+            f"{known}, over https. Leave tokenSecretRef or endpoint out, or let an administrator "
+            "add the host to the chart's value tokenHosts"
         ),
     )
 
@@ -153,6 +176,7 @@ _CHECKS: tuple[Callable[[Model, Snapshot, Settings], Problem | None], ...] = (
     _check_names,
     _check_revision,
     _check_licence,
+    _check_token,
     _check_backend,
     _check_world,
     _check_images,

@@ -30,12 +30,16 @@ _DNS: Final = 53
 
 
 def render_serving_policy(model: Model, settings: Settings) -> Object | None:
-    """Return the policy of serving pods: clients and Prometheus may connect, nothing may leave."""
+    """Return the policy of serving pods: clients and Prometheus may connect, nothing may leave.
+
+    Clients are the namespace, or whoever the platform names; of a LoadBalancer or NodePort anybody,
+    unless the platform names them.
+    """
     network = settings.network
     if not network.enabled:
         return None
     clients = network.serving_from or ({"podSelector": {}},)
-    rules = [
+    rules: list[Object] = [
         {
             "from": _copy_peers(clients),
             "ports": [_render_tcp_port(GRPC_PORT), _render_tcp_port(HTTP_PORT)],
@@ -45,6 +49,9 @@ def render_serving_policy(model: Model, settings: Settings) -> Object | None:
             "ports": [_render_tcp_port(METRICS_PORT)],
         },
     ]
+    if model.spec.serving.service.type != "ClusterIP" and not network.serving_from:
+        # A published Service is for clients outside; where they come from, the load balancer says.
+        del rules[0]["from"]
     named = render_metadata(model, model.name, render_labels(model, "serving"))
     return _render_policy(named, {"matchLabels": get_selector(model)}, ingress=rules, egress=[])
 

@@ -33,7 +33,7 @@ def judge_conditions(model: Model, snapshot: Snapshot, decision: Decision) -> tu
     return (
         _judge_accepted(decision),
         _judge_engine_ready(model, snapshot, decision),
-        _judge_available(model, snapshot, decision.active_key),
+        _judge_available(model, snapshot, decision),
         _judge_progressing(model, snapshot, decision),
     )
 
@@ -59,12 +59,17 @@ def _judge_engine_ready(model: Model, snapshot: Snapshot, decision: Decision) ->
     return Verdict("EngineReady", True, "Built", f"{decision.artefact.key} was built")
 
 
-def _judge_available(model: Model, snapshot: Snapshot, active: str | None) -> Verdict:
+def _judge_available(model: Model, snapshot: Snapshot, decision: Decision) -> Verdict:
     live, wanted = snapshot.deployment, model.spec.serving.replicas
     if live is None:
         return Verdict("Available", False, "NoEngine", "nothing has been rolled out yet")
     if live.ready:
-        message = f"{live.ready} of {wanted} pods are ready, serving {active}"
+        message = f"{live.ready} of {wanted} pods are ready, serving {decision.active_key}"
+        if decision.closed_to_outside:
+            message += (
+                f"; its {model.spec.serving.service.type} lets in only whom the chart's value "
+                "network.servingFrom names"
+            )
         return Verdict("Available", True, "PodsReady", message)
     if wanted == 0:
         return Verdict("Available", False, "ScaledToZero", "spec.serving.replicas is 0")

@@ -42,6 +42,7 @@ WARNINGS: Final = frozenset(
         "SeveralNodesNeeded",
         "StorageWouldDeadlock",
         "TextsMissing",
+        "TokenNotAllowed",
     }
 )
 """Reasons that need a person; a changed message of one is news, too."""

@@ -168,3 +168,36 @@ def test_torch_needs_no_images_for_gpus() -> None:
     model = make_model()
     settings = replace(SETTINGS, images={"cpu": SETTINGS.images["cpu"]})
     assert find_problem(model, make_snapshot(model), settings) is None
+
+
+TOKEN = {"tokenSecretRef": {"name": "s"}}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "hosts", "allowed"),
+    [
+        (None, ("huggingface.co",), True),
+        (None, ("hub.example.com",), False),
+        ("https://huggingface.co", ("huggingface.co",), True),
+        ("https://HuggingFace.co/", ("huggingface.co",), True),
+        ("http://huggingface.co", ("huggingface.co",), False),
+        ("https://huggingface.co.evil.example.com", ("huggingface.co",), False),
+        ("https://evil.example.com/huggingface.co", ("huggingface.co",), False),
+        ("https://evil.example.com#huggingface.co", ("huggingface.co",), False),
+        ("https://huggingface.co:8443", ("huggingface.co",), False),
+        ("https://hub.example.com:8443", ("hub.example.com:8443",), True),
+        ("http://hub.svc:80", ("http://hub.svc:80",), True),
+        ("https://hub.svc:80", ("http://hub.svc:80",), False),
+    ],
+)
+def test_a_token_goes_to_allowed_hosts_only(
+    endpoint: str | None, hosts: tuple[str, ...], allowed: bool
+) -> None:
+    settings = replace(SETTINGS, token_hosts=hosts)
+    hub = TOKEN | ({"endpoint": endpoint} if endpoint else {})
+    model = make_model({"source": {"huggingFace": hub}})
+    problem = find_problem(model, make_snapshot(model), settings)
+    assert (problem is None) == allowed
+    assert problem is None or problem.reason == "TokenNotAllowed"
+    without = make_model({"source": {"huggingFace": {"endpoint": endpoint}}} if endpoint else None)
+    assert find_problem(without, make_snapshot(without), settings) is None

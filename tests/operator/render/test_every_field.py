@@ -100,7 +100,7 @@ ROWS: dict[str, Row] = {
     "serving.kvCacheFraction": (0.5, PODS, {}),
     "serving.maxQueue": (8, PODS, {}),
     "serving.upgradePolicy": ("Roll", "", {}),
-    "serving.service.type": ("NodePort", "service", {}),
+    "serving.service.type": ("NodePort", "service serving-policy", {}),
     "serving.service.annotations": ({"a": "b"}, "service", {}),
     "serving.tls.secretName": ("t", f"{PODS} service headless", {}),
 }

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llmjp_operator.errors import InvalidModel
+from llmjp_operator.render.network import render_serving_policy
 from llmjp_operator.settings import PodUsers, Settings, parse_settings
 from tests.operator.factories import SETTINGS, make_model
 from tests.operator.model_bodies import Object, make_model_body
@@ -156,3 +157,22 @@ def test_what_raises_privileges_is_dropped_even_if_it_gets_past_the_api_server()
     assert not made["allowPrivilegeEscalation"]
     assert made.get("runAsNonRoot") is not False
     assert sidecar({})["readOnlyRootFilesystem"] is True
+
+
+# Who may connect
+
+
+@pytest.mark.parametrize("kind", ["LoadBalancer", "NodePort", "ClusterIP"])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_published_service_lets_clients_in_unless_the_platform_names_them(
+    kind: str, named: bool
+) -> None:
+    peer = {"namespaceSelector": {"matchLabels": {"clients": "yes"}}}
+    network = replace(SETTINGS.network, serving_from=(peer,) if named else ())
+    model = make_model({"serving": {"service": {"type": kind}}})
+    policy = render_serving_policy(model, replace(SETTINGS, network=network))
+    assert policy is not None
+    clients, metrics = policy["spec"]["ingress"]
+    expected = [peer] if named else [{"podSelector": {}}] if kind == "ClusterIP" else None
+    assert clients.get("from") == expected
+    assert metrics["from"], "metrics are for nobody outside"
