@@ -68,7 +68,7 @@ def test_network_policies_say_who_may_talk(models: ModelNamespace) -> None:
     ports = {p["port"] for rule in policy["ingress"] for p in rule["ports"]}
     assert ports == {8000, 8001, 8002}
     assert all(rule["from"] for rule in policy["ingress"])
-    build = models.kubectl.get("networkpolicy", "llmjp-tiny-cpu-build")["spec"]
+    build = models.kubectl.get("networkpolicy", "llmjp-tiny-cpu.build")["spec"]
     assert "ingress" not in build, "nobody talks to what builds"
     assert [rule["ports"][0]["port"] for rule in build["egress"]] == [53], (
         "a volume needs no way out"

@@ -33,6 +33,9 @@ NEW: Final = "1"
 whatever version is given, and refuses another version than the one that is there (409), which is
 never 1: etcd's first revision is of etcd's own."""
 
+MAKING_PODS: Final = frozenset({"Deployment", "Job"})
+"""Kinds that come last, and make pods."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +75,8 @@ class PlanWriter:
             await self._apply(model, render_record(model, plan.record))
         refusals = []
         for wanted in plan.apply:
+            if refusals and wanted["kind"] in MAKING_PODS:
+                continue  # Its pods need what was refused: their volume, their policy.
             try:
                 await self._apply(model, wanted)
             except NameTaken:

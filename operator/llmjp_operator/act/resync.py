@@ -56,14 +56,40 @@ async def resync_once(
     """Forget what is gone, and queue the models that it concerns.
 
     Raises:
-        OperatorError: a list failed; what was found until then is done.
+        OperatorError: the first list that failed; all others are done.
     """
+    failures = []
     for kind in kinds:
-        listed, version = await _list_uids(cluster, kind, namespaces, f"{MANAGED_BY}={OPERATOR}")
-        for namespace, one in cache.remove_missing(kind, namespaces, listed, version):
-            labels = {label: value for _, label, value in one.groups}
-            for key in sorted(cache.find_models(namespace, labels)):
-                await queue.add(key)
+        try:
+            await _resync_kind(cache, cluster, queue, kind, namespaces=namespaces)
+        except OperatorError as exc:
+            failures.append(exc)
+    try:
+        await _resync_models(cache, cluster, queue, namespaces=namespaces)
+    except OperatorError as exc:
+        failures.append(exc)
+    if failures:
+        raise failures[0]
+
+
+async def _resync_kind(
+    cache: ObjectCache,
+    cluster: Cluster,
+    queue: WorkQueue[Key],
+    kind: str,
+    *,
+    namespaces: tuple[str, ...],
+) -> None:
+    listed, version = await _list_uids(cluster, kind, namespaces, f"{MANAGED_BY}={OPERATOR}")
+    for namespace, one in cache.remove_missing(kind, namespaces, listed, version):
+        labels = {label: value for _, label, value in one.groups}
+        for key in sorted(cache.find_models(namespace, labels)):
+            await queue.add(key)
+
+
+async def _resync_models(
+    cache: ObjectCache, cluster: Cluster, queue: WorkQueue[Key], *, namespaces: tuple[str, ...]
+) -> None:
     listed, _ = await _list_uids(cluster, KIND, namespaces, "")
     known = {key: model.uid for key, model in cache.models.items()}
     for key, uid in known.items():

@@ -246,6 +246,20 @@ def test_nothing_is_pruned_while_nothing_new_is_begun() -> None:
     assert older in simulation.objects
 
 
+@pytest.mark.parametrize("kind", ["PersistentVolumeClaim", "NetworkPolicy", "ServiceAccount"])
+def test_no_pod_is_made_before_what_it_needs(kind: str) -> None:
+    simulation = Simulation()
+    simulation.server.refuse = lambda wanted: (
+        ApiRefused(403, "PATCH", "exceeded quota") if wanted["kind"] == kind else None
+    )
+    simulation.run_for(60)
+    assert simulation.jobs == []
+    assert simulation.reason("Progressing") == "Hindered"
+    simulation.server.refuse = lambda _: None
+    simulation.run_for(200)
+    assert simulation.phase == Phase.SERVING
+
+
 # Models on one store
 
 

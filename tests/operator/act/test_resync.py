@@ -13,6 +13,7 @@ from llmjp_operator.act.initial_list import fill_cache
 from llmjp_operator.act.resync import resync_once, resync_periodically
 from llmjp_operator.act.work_queue import WorkQueue
 from llmjp_operator.errors import ApiRefused, ApiUnreachable, OperatorError
+from llmjp_operator.names import KIND
 from llmjp_operator.observe.cache import Key, ObjectCache
 from tests.operator.model_bodies import Object
 from tests.operator.observe.test_cache import SHARED, a_model, an_object
@@ -159,6 +160,18 @@ def test_only_namespaces_that_are_watched_are_judged() -> None:
     assert scene.queued == set()
     scene.resync_once(("other", "ns"))
     assert scene.cache.models == {}
+
+
+def test_a_kind_that_cannot_be_listed_hides_no_other() -> None:
+    scene = Scene()
+    scene.cache.put_model(a_model("a"))
+    scene.cluster.there[KIND] = [a_model("a")]
+    scene.cache.put("Job", an_object("gone", model="a"))
+    scene.cluster.failures[KINDS[0]] = ApiUnreachable("away")
+    with pytest.raises(ApiUnreachable, match="away"):
+        scene.resync_once()
+    assert [ref.name for ref, _ in scene.cache.list_objects(scene.cache.models["ns", "a"])] == []  # type: ignore[arg-type]
+    assert scene.queue.depth == 1
 
 
 def test_what_was_swept_stays_swept() -> None:
