@@ -73,7 +73,7 @@ class PlanWriter:
         if plan.record is not None:
             # Nothing may follow from what is not recorded: a refusal ends the reconcile.
             await self._apply(model, render_record(model, plan.record))
-        refusals = []
+        refusals: list[ApiRefused] = []
         for wanted in plan.apply:
             if refusals and wanted["kind"] in MAKING_PODS:
                 continue  # Its pods need what was refused: their volume, their policy.
