@@ -51,7 +51,9 @@ def make_engine_model(changes: Object | None = None, name: str = "a", **other: A
 
 def make_snapshot(of: Model, **values: Any) -> Snapshot:
     """Return a snapshot in which there is nothing but the model, and `values`."""
-    return Snapshot(**{"now": NOW, "sharing": (of,), "record": StoreRecord(), **values})
+    names = frozenset(model.name for model in values.get("sharing", (of,)))
+    defaults = {"now": NOW, "sharing": (of,), "record": StoreRecord(), "model_names": names}
+    return Snapshot(**{**defaults, **values})
 
 
 def make_job(name: str, of: Model, **values: Any) -> ObservedJob:

@@ -10,6 +10,7 @@ import pytest
 from e2e.fake_kubelet import hash_text, make_artefact, make_ended_status, succeed
 from llmjp_builder.contracts.spec import Failure
 from llmjp_operator.api import Phase
+from llmjp_operator.names import KIND
 from llmjp_operator.observe.snapshot import ObjectRef
 from tests.operator.factories import SETTINGS, make_failure
 from tests.operator.fake_workloads import only
@@ -301,6 +302,47 @@ def test_nothing_is_collected_after_a_rollback() -> None:
     simulation.edit(with_seq_len(400, **keeps_one))
     simulation.settle()
     assert [arguments(job)[-1] for job in simulation.all_jobs("collect")] == [oldest]
+
+
+SHARED: Object = {"storage": {"size": None, "existingClaim": "shared"}}
+
+
+def sharing(*models: tuple[str, Object]) -> Simulation:
+    """Return models that serve from one store; `a` is the smallest."""
+    simulation = Simulation(SHARED)
+    simulation.server.put(
+        {"kind": "PersistentVolumeClaim", "metadata": {"name": "shared"}, "spec": {}}
+    )
+    for name, changes in models:
+        simulation.edit({**changes, **SHARED}, name)
+    simulation.settle()
+    return simulation
+
+
+def list_collected(simulation: Simulation) -> list[str]:
+    jobs = simulation.all_jobs("collect")
+    return [
+        key for job in jobs for key in arguments(job)[arguments(job).index("--after-build") + 1 :]
+    ]
+
+
+def test_artefacts_of_a_deleted_model_are_collected_if_nobody_needs_them() -> None:
+    simulation = sharing(("b", tp(2)), ("c", {}))
+    keys = {name: simulation.status_of(name).engine.active for name in "abc"}
+    assert keys["a"] == keys["c"] != keys["b"]
+    for name in "bc":
+        simulation.server.discard(ObjectRef(KIND, name))
+    simulation.settle()
+    assert list_collected(simulation) == [keys["b"]]
+    assert simulation.phase == Phase.SERVING
+
+
+def test_a_model_that_is_not_understood_is_not_deleted() -> None:
+    simulation = sharing(("b", tp(2)))
+    simulation.edit({"engine": {"backend": "abacus"}, **SHARED}, "b")
+    simulation.settle()
+    assert simulation.reason("Accepted", "b") == "InvalidSpec"
+    assert list_collected(simulation) == []
 
 
 def test_network_policies_go_when_they_are_switched_off() -> None:

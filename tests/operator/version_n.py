@@ -212,6 +212,7 @@ def _observe(step: Step, sharing: list[Any]) -> Snapshot:
     claims = [b for b in step.cluster if b["kind"] == "PersistentVolumeClaim"]
     return Snapshot(
         now=step.now,
+        model_names=frozenset(str(model.name) for model in sharing),
         sharing=tuple(sorted(sharing, key=lambda m: str(m.name))),
         record=parse_record(step.record) if step.record else StoreRecord(),
         jobs={b["metadata"]["name"]: parse_job(b) for b in of_kind["Job"]},

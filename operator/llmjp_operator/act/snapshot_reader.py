@@ -101,6 +101,7 @@ class SnapshotReader:
             now=self.wall_time(),
             sharing=self._list_sharing(model),
             record=self.cache.get_record(model),
+            model_names=self.cache.list_names(model.namespace),
             jobs=jobs,
             pods=pods,
             deployment=deployments.get(model.name),

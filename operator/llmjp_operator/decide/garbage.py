@@ -1,9 +1,9 @@
 """Garbage collection of a store: old artefacts of models that keep fewer. Pure.
 
 What anybody needs stays: what a pod has mounted, what serves or is to serve, and of every model as
-many as `keepEngines` says. Artefacts that no model's history has are not touched: a model that was
-deleted may come back. With the last artefact that was made from them go a download and, of engines,
-a checkpoint.
+many as `keepEngines` says. Of a model that was deleted nothing stays that no other model of the
+store needs. With the last artefact that was made from them go a download and, of engines, a
+checkpoint.
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ def find_garbage(snapshot: Snapshot, record: StoreRecord) -> tuple[str, ...]:
     old = [built for built in record.artefacts.values() if built.key in garbage]
     kept = [built for built in record.artefacts.values() if built.key not in garbage]
     needed = {name for built in kept for name in (built.key, *built.made_from)}
-    needed.update(name_download(pinned.found.digest) for pinned in record.sources.values())
+    needed.update(
+        name_download(pinned.found.digest)
+        for name, pinned in record.sources.items()
+        if name in snapshot.model_names
+    )
     made_from = {name for built in old for name in built.made_from}
     return tuple(sorted(garbage | (made_from - needed)))
 
@@ -64,6 +68,8 @@ def _find_old_artefacts(snapshot: Snapshot, record: StoreRecord) -> set[str]:
         kept.update(keys[: model.spec.storage.keep_engines])
         engine = model.status.engine
         kept.update(filter(None, (engine.key, engine.active, engine.previous)))
+    for name in record.history.keys() - snapshot.model_names:
+        served.update(entry.key for entry in record.history[name])
     return (served & known) - kept
 
 

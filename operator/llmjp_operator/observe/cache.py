@@ -258,6 +258,10 @@ class ObjectCache:
         """Return how many other models are being rolled out, or are about to be."""
         return len((self._rolling | self.writing_rollouts) - {(model.namespace, model.name)})
 
+    def list_names(self, namespace: str) -> frozenset[str]:
+        """Return the names of all models of a namespace."""
+        return frozenset(name for where, name in self.models if where == namespace)
+
     def list_model_uids(self) -> frozenset[str]:
         """Return the uids of all models."""
         return frozenset(model.uid for model in self.models.values())

@@ -208,6 +208,8 @@ class Snapshot:
     sharing: tuple[Model, ...]
     """All models on the same store by name, with this one but without those being deleted."""
     record: StoreRecord
+    model_names: frozenset[str] = frozenset()
+    """Names of all models of the namespace, those that cannot be parsed included."""
     jobs: Mapping[str, ObservedJob] = field(default_factory=dict)
     """Those of this model and its store, by name."""
     pods: tuple[ObservedPod, ...] = ()
