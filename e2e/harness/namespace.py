@@ -29,7 +29,7 @@ CHECKPOINT: Final = ROOT / "examples" / "tiny-model" / "checkpoint"
 MANIFEST: Final = ROOT / "manifests" / "llmjp-tiny-cpu.yaml"
 OBJECTS: Final = (
     "deployments,jobs,services,serviceaccounts,poddisruptionbudgets,"
-    "networkpolicies.networking.k8s.io,persistentvolumeclaims,configmaps"
+    "networkpolicies.networking.k8s.io,persistentvolumeclaims,configmaps,controllerrevisions"
 )
 """Kinds that the operator makes itself."""
 WITH_PODS: Final = f"{OBJECTS},replicasets,pods"
