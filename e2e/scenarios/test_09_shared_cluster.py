@@ -60,7 +60,10 @@ def test_a_model_lives_among_others(models: ModelNamespace) -> None:
     restart_operator(models)
 
     def found_again() -> tuple[bool, object]:
-        data = models.kubectl.get("configmap", "--ignore-not-found", record).get("data") or {}
+        names = "--output=jsonpath={.metadata.name}"
+        if not models.kubectl("get", "configmap", "--ignore-not-found", names, record):
+            return False, "no record"
+        data = models.kubectl.get("configmap", record).get("data") or {}
         return any(name.startswith("artefact-") for name in data), sorted(data)
 
     wait_until("the artefact is found again", found_again, timeout_s=120)
@@ -96,6 +99,11 @@ def test_a_model_lives_among_others(models: ModelNamespace) -> None:
         assert sorted(numbers.split()) == ["1", "2"]
         models.kubectl("annotate", "ljm", NAME, "serving.llmjp.dev/rollback-to=1")
         models.wait_for_reason("Ready", "HeldAtRevision")
-        assert describe(models)[2] == ["Never"]
+
+        def back() -> tuple[bool, object]:
+            now = describe(models)
+            return now[2] == ["Never"], now
+
+        wait_until("the pods are those of before", back)
     finally:
         models.installation.install()
