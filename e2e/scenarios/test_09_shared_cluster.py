@@ -42,32 +42,9 @@ def restart_operator(models: ModelNamespace) -> None:
 
 
 def test_a_model_lives_among_others(models: ModelNamespace) -> None:
-    # Its Service's name is somebody else's.
-    models.kubectl.apply(THEIRS)
-    version = models.kubectl.get("service", NAME)["metadata"]["resourceVersion"]
-    models.apply(models.render_example())
-    taken = models.wait_for_reason("Stalled", "NameTaken")
-    assert f"Service {NAME}" in taken["message"]
-    assert models.kubectl.get("service", NAME)["metadata"]["resourceVersion"] == version
-    models.kubectl("delete", "service", NAME)
-    models.wait_for_phase("Serving")
+    serve_once_its_name_is_free(models)
     before = describe(models)
-
-    # The record is lost, with the Jobs that could tell it again.
-    models.kubectl("delete", "jobs", "--all")
-    record = f"ljm-store-{NAME}-store"
-    models.kubectl("delete", "configmap", record)
-    restart_operator(models)
-
-    def found_again() -> tuple[bool, object]:
-        names = "--output=jsonpath={.metadata.name}"
-        if not models.kubectl("get", "configmap", "--ignore-not-found", names, record):
-            return False, "no record"
-        data = models.kubectl.get("configmap", record).get("data") or {}
-        return any(name.startswith("artefact-") for name in data), sorted(data)
-
-    wait_until("the artefact is found again", found_again, timeout_s=120)
-    models.wait_for_phase("Serving")
+    lose_record(models)
     assert describe(models) == before
 
     # Another operator, with other settings for pods: what serves stays, also when it is scaled.
@@ -81,29 +58,58 @@ def test_a_model_lives_among_others(models: ModelNamespace) -> None:
         with Client(address) as client:
             messages = [{"role": "user", "content": QUESTION}]
             assert client.chat(messages, top_k=1).text == ANSWER
-
-        # Until somebody asks for it.
-        models.patch_spec(NAME, {"serving": {"replicas": 1, "upgradePolicy": "Roll"}})
-
-        def rolled() -> tuple[bool, object]:
-            now = describe(models)
-            return now[2] == ["IfNotPresent"], now
-
-        wait_until("the pod is replaced", rolled, timeout_s=180)
-        models.wait_for_phase("Serving")
-
-        # And back to the whole of what ran before.
-        numbers = models.kubectl(
-            "get", "controllerrevisions", "--output=jsonpath={.items[*].revision}"
-        )
-        assert sorted(numbers.split()) == ["1", "2"]
-        models.kubectl("annotate", "ljm", NAME, "serving.llmjp.dev/rollback-to=1")
-        models.wait_for_reason("Ready", "HeldAtRevision")
-
-        def back() -> tuple[bool, object]:
-            now = describe(models)
-            return now[2] == ["Never"], now
-
-        wait_until("the pods are those of before", back)
+        roll_and_go_back(models)
     finally:
         models.installation.install()
+
+
+def serve_once_its_name_is_free(models: ModelNamespace) -> None:
+    """Its Service's name is somebody else's at first."""
+    models.kubectl.apply(THEIRS)
+    version = models.kubectl.get("service", NAME)["metadata"]["resourceVersion"]
+    models.apply(models.render_example())
+    taken = models.wait_for_reason("Stalled", "NameTaken")
+    assert f"Service {NAME}" in taken["message"]
+    assert models.kubectl.get("service", NAME)["metadata"]["resourceVersion"] == version
+    models.kubectl("delete", "service", NAME)
+    models.wait_for_phase("Serving")
+
+
+def lose_record(models: ModelNamespace) -> None:
+    """The record is lost, with the Jobs that could tell it again, and found again."""
+    record = f"ljm-store-{NAME}-store"
+    models.kubectl("delete", "jobs", "--all")
+    models.kubectl("delete", "configmap", record)
+    restart_operator(models)
+
+    def found_again() -> tuple[bool, object]:
+        names = "--output=jsonpath={.metadata.name}"
+        if not models.kubectl("get", "configmap", "--ignore-not-found", names, record):
+            return False, "no record"
+        data = models.kubectl.get("configmap", record).get("data") or {}
+        return any(name.startswith("artefact-") for name in data), sorted(data)
+
+    wait_until("the artefact is found again", found_again, timeout_s=120)
+    models.wait_for_phase("Serving")
+
+
+def roll_and_go_back(models: ModelNamespace) -> None:
+    """Pods are replaced once somebody asks for it; a rollback is to the whole of what ran."""
+    models.patch_spec(NAME, {"serving": {"replicas": 1, "upgradePolicy": "Roll"}})
+    wait_until_pulled_by(models, "IfNotPresent")
+    models.wait_for_phase("Serving")
+    numbers = models.kubectl("get", "controllerrevisions", "--output=jsonpath={.items[*].revision}")
+    assert sorted(numbers.split()) == ["1", "2"]
+    models.kubectl("annotate", "ljm", NAME, "serving.llmjp.dev/rollback-to=1")
+    models.wait_for_reason("Ready", "HeldAtRevision")
+    wait_until_pulled_by(models, "Never")
+
+
+def wait_until_pulled_by(models: ModelNamespace, policy: str) -> None:
+    """Wait until no pod of another pull policy is left."""
+
+    def look() -> tuple[bool, object]:
+        now = describe(models)
+        return now[2] == [policy], now
+
+    wait_until(f"one pod, {policy}", look, timeout_s=180)
