@@ -21,7 +21,16 @@ from llmjp_builder.compile import (
     detect_versions,
     parse_compiler_model,
 )
-from llmjp_builder.contracts.spec import EngineInputs, KeyInputs, Kind, Step
+from llmjp_builder.contracts.errors import BuilderError, InvalidSpec
+from llmjp_builder.contracts.spec import (
+    Backend,
+    BuildSpec,
+    EngineInputs,
+    KeyInputs,
+    Kind,
+    Manifest,
+    Step,
+)
 from llmjp_builder.convert.conversion import CONVERTER_REVISION, write_conversion
 from llmjp_builder.progress import Reporter
 from llmjp_builder.source_step import (
@@ -31,16 +40,21 @@ from llmjp_builder.source_step import (
     refuse_rank_options,
 )
 from llmjp_builder.store.artefacts import ArtefactRecipe, BuildResult, find_or_make_artefact
-from llmjp_builder.store.files import os_errors, sync_directory, write_durably
-from llmjp_builder.store.store import Store
+from llmjp_builder.store.files import (
+    os_errors,
+    read_json_object,
+    sync_directory,
+    write_durably,
+)
+from llmjp_builder.store.store import Store, check_artefact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from llmjp_builder.contracts.spec import BuildSpec, Progress
+    from llmjp_builder.contracts.spec import Progress
 
-__all__ = ["BuildResult", "build"]
+__all__ = ["BuildResult", "build", "compile_checkpoint"]
 
 
 def build(
@@ -53,6 +67,7 @@ def build(
     verify: bool = True,
     remember_hashes: bool = True,
     compile_limit_s: float | None = None,
+    until_checkpoint: bool = False,
 ) -> BuildResult:
     """Return the artefact that `spec` describes: found in the store, or built into it.
 
@@ -67,6 +82,8 @@ def build(
         remember_hashes: take SHA-256 of unchanged source files from the store's cache; False
             reads every byte.
         compile_limit_s: how long `trtllm-build` may take; None for no limit.
+        until_checkpoint: return the checkpoint that an engine is compiled from; that needs neither
+            GPU nor TensorRT-LLM.
 
     Raises:
         BuilderError: nothing that could be mistaken for a result is left behind.
@@ -74,7 +91,8 @@ def build(
     refuse_rank_options(spec)
     reporter = Reporter(on_progress)
     reporter.begin(Step.FETCH, 0, "checking the checkpoint")
-    compiler = _Compiler.detect(spec) if spec.backend.kind is Kind.ENGINE else None
+    compiles = spec.backend.kind is Kind.ENGINE and not until_checkpoint
+    compiler = _Compiler.detect(spec) if compiles else None
     access = SourceAccess(token=token, remember_hashes=remember_hashes, on_progress=on_progress)
     require = _accept_any if compiler is None else compiler.require
     with acquired_source(spec, place := Store(store), access, require) as source:
@@ -82,7 +100,8 @@ def build(
         if compiler is None:
             made = find_or_make_artefact(checkpoint, place, reporter, verify=verify)
             return replace(made, download=source.download)
-        for warning in compiler.list_warnings(source):
+        checked = _Checkpoint.of_source(source, checkpoint.inputs)
+        for warning in compiler.list_warnings(checked):
             on_warning(warning)
 
         def ranks() -> Path:
@@ -90,9 +109,92 @@ def build(
 
         with place.in_use(checkpoint.inputs.key):
             limits = _Limits(place.root, compile_limit_s, on_progress)
-            engine = compiler.make_recipe(checkpoint.inputs, source, ranks, limits)
+            engine = compiler.make_recipe(checked, ranks, limits)
             made = find_or_make_artefact(engine, place, reporter, verify=verify)
             return replace(made, download=source.download)
+
+
+def compile_checkpoint(
+    key: str,
+    *,
+    store: Path,
+    limits: Mapping[str, Any] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_warning: Callable[[str], None] = lambda _: None,
+    verify: bool = True,
+    compile_limit_s: float | None = None,
+) -> BuildResult:
+    """Return the engine of a checkpoint in the store, without its source.
+
+    It is the one that `build` makes of the same source and limits.
+
+    Args:
+        key: key of the checkpoint.
+        store: the store's folder.
+        limits: `max_batch_size`, `max_input_len`, `max_seq_len` and `options` of a `BuildSpec`.
+        on_progress: see `build`.
+        on_warning: see `build`.
+        verify: see `build`; the checkpoint, too.
+        compile_limit_s: see `build`.
+
+    Raises:
+        InvalidSpec: no checkpoint of that key is there; names those that are.
+        BadArtefact: it is damaged.
+        BuilderError: as `build` says.
+    """
+    reporter, place = Reporter(on_progress), Store(store)
+    with place.in_use(key):
+        manifest = _read_checkpoint(place, key, reporter, verify=verify)
+        path = place.get_path(key)
+        spec = _make_compile_spec(manifest.inputs, path, limits or {})
+        compiler = _Compiler.detect(spec)
+        checkpoint = _Checkpoint.of_artefact(path, manifest)
+        compiler.require(checkpoint.document)
+        for warning in compiler.list_warnings(checkpoint):
+            on_warning(warning)
+        limited = _Limits(place.root, compile_limit_s, on_progress)
+        engine = compiler.make_recipe(checkpoint, lambda: path, limited)
+        return find_or_make_artefact(engine, place, reporter, verify=verify)
+
+
+def _read_checkpoint(place: Store, key: str, reporter: Reporter, *, verify: bool) -> Manifest:
+    """Return the manifest of an intact checkpoint for trtllm-build."""
+    known = [each for each in place.list_keys() if _is_checkpoint(place.get_path(each))]
+    if key not in known:
+        listed = ", ".join(known) or "none"
+        raise InvalidSpec(
+            f"{key}: {place.root} has no checkpoint of that key; it has: {listed}. "
+            "`llmjp build SRC --backend tensorrt --until checkpoint` makes one"
+        )
+    path = place.get_path(key)
+    total = sum(record.size for record in Manifest.load(path).files.values())
+    reporter.begin(Step.PUBLISH, total if verify else 0, f"verifying {path}")
+    manifest = check_artefact(path, reporter.add, hashes=verify)
+    reporter.end()
+    return manifest
+
+
+def _is_checkpoint(path: Path) -> bool:
+    try:
+        return Manifest.load(path).kind is Kind.RANKS
+    except BuilderError:
+        return False
+
+
+def _make_compile_spec(inputs: KeyInputs, path: Path, limits: Mapping[str, Any]) -> BuildSpec:
+    """Return the spec of an engine whose checkpoint is there: its layout is settled."""
+    settled = {
+        "dtype": inputs.dtype,
+        "quantization": inputs.quantization,
+        "kv_cache": inputs.kv_cache,
+        "tensor_parallel": inputs.tensor_parallel,
+        "pipeline_parallel": inputs.pipeline_parallel,
+    }
+    given = {name: value for name, value in limits.items() if value is not None}
+    source = {"path": str(path)}
+    return BuildSpec.from_json(
+        {"source": source, "backend": Backend.TENSORRT.value, **settled, **given}
+    )
 
 
 def _accept_any(_: Mapping[str, Any]) -> None:
@@ -107,7 +209,7 @@ def _make_checkpoint_recipe(source: AcquiredSource, reporter: Reporter) -> Artef
         total = conversion.plan.transfer_bytes
         reporter.begin(Step.CONVERT, total, f"converting {source.folder}")
         write_conversion(conversion, work, reporter.add, source.amax)
-        _copy_tokenizer(source, work)
+        _copy_tokenizer(source.folder, source.tokenizer, work)
         source.require_unchanged()
         reporter.end()
 
@@ -137,16 +239,61 @@ def _make_key_inputs(source: AcquiredSource) -> KeyInputs:
     )
 
 
-def _copy_tokenizer(source: AcquiredSource, work: Path) -> None:
-    folder = work / "tokenizer"
-    with os_errors(folder):
-        folder.mkdir()
-    for name in source.tokenizer:
-        with os_errors(source.folder / name):
-            data = (source.folder / name).read_bytes()
-        write_durably(folder / name, data)
-    sync_directory(folder)
+def _copy_tokenizer(folder: Path, names: Iterable[str], work: Path) -> None:
+    made = work / "tokenizer"
+    with os_errors(made):
+        made.mkdir()
+    for name in names:
+        with os_errors(folder / name):
+            data = (folder / name).read_bytes()
+        write_durably(made / name, data)
+    sync_directory(made)
     sync_directory(work)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checkpoint:
+    """What an engine is compiled from: planned from a source, or there in the store."""
+
+    inputs: KeyInputs
+    document: Mapping[str, Any]
+    """Its config.json."""
+    where: str
+    """For messages."""
+    label: str
+    tokenizer_folder: Path
+    tokenizer: tuple[str, ...]
+    """Names of the tokenizer's files."""
+    require_unchanged: Callable[[], None]
+    """Raise if what it was read from has changed."""
+
+    @classmethod
+    def of_source(cls, source: AcquiredSource, inputs: KeyInputs) -> _Checkpoint:
+        """Return the checkpoint that a source is converted to."""
+        return cls(
+            inputs=inputs,
+            document=source.conversion.documents["config.json"],
+            where=str(source.folder),
+            label=source.label,
+            tokenizer_folder=source.folder,
+            tokenizer=source.tokenizer,
+            require_unchanged=source.require_unchanged,
+        )
+
+    @classmethod
+    def of_artefact(cls, path: Path, manifest: Manifest) -> _Checkpoint:
+        """Return the checkpoint that is an artefact, which nobody changes."""
+        prefix = "tokenizer/"
+        names = (name for name in manifest.files if name.startswith(prefix))
+        return cls(
+            inputs=manifest.inputs,
+            document=read_json_object(path / "config.json"),
+            where=str(path),
+            label=manifest.key,
+            tokenizer_folder=path / "tokenizer",
+            tokenizer=tuple(sorted(name.removeprefix(prefix) for name in names)),
+            require_unchanged=lambda: None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,28 +326,27 @@ class _Compiler:
         """Raise if no engine of such a checkpoint can be built here."""
         self._make_engine_inputs(document)
 
-    def list_warnings(self, source: AcquiredSource) -> tuple[str, ...]:
+    def list_warnings(self, checkpoint: _Checkpoint) -> tuple[str, ...]:
         """List options that will not do what one may expect."""
-        model = parse_compiler_model(source.conversion.documents["config.json"], str(source.folder))
+        model = parse_compiler_model(checkpoint.document, checkpoint.where)
         return decide_options(self.spec, model, self.gpu).warnings
 
     def make_recipe(
         self,
-        checkpoint: KeyInputs,
-        source: AcquiredSource,
+        checkpoint: _Checkpoint,
         ranks: Callable[[], Path],
         limits: _Limits,
     ) -> ArtefactRecipe:
         """Return how to make the engine; its checkpoint is made only if the engine has to be."""
         inputs = replace(
-            checkpoint,
+            checkpoint.inputs,
             kind=Kind.ENGINE,
-            engine=self._make_engine_inputs(source.conversion.documents["config.json"]),
+            engine=self._make_engine_inputs(checkpoint.document),
         )
 
         def make(work: Path) -> None:
             folder = ranks()
-            _copy_tokenizer(source, work)
+            _copy_tokenizer(checkpoint.tokenizer_folder, checkpoint.tokenizer, work)
             compile_engine(
                 folder,
                 work,
@@ -212,10 +358,10 @@ class _Compiler:
                 on_progress=limits.on_progress,
                 time_limit_s=limits.time_s,
             )
-            source.require_unchanged()
+            checkpoint.require_unchanged()
 
         def sizes(work: Path) -> tuple[int, ...]:
-            world = source.conversion.layout.world
+            world = inputs.tensor_parallel * inputs.pipeline_parallel
             with os_errors(work):
                 return tuple((work / f"rank{i}.engine").stat().st_size for i in range(world))
 
@@ -228,8 +374,8 @@ class _Compiler:
                 "tensorrt_llm": self.versions.tensorrt_llm,
                 "tensorrt": self.versions.tensorrt,
             },
-            label=source.label,
-            checkpoint_key=checkpoint.key,
+            label=checkpoint.label,
+            checkpoint_key=checkpoint.inputs.key,
         )
 
     def _make_engine_inputs(self, document: Mapping[str, Any]) -> EngineInputs:

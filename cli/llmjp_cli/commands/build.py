@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +26,8 @@ from llmjp_cli.options import (
 from llmjp_cli.termination import reporting_failures, write_message
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from llmjp_builder.contracts.spec import BuildSpec, Progress
     from llmjp_builder.pipeline import BuildResult
 
@@ -63,6 +65,20 @@ Rehash = Annotated[
     bool,
     typer.Option("--rehash", help="Hash every source file, even those that look unchanged."),
 ]
+UntilCheckpoint = Annotated[
+    Literal["artefact", "checkpoint"],
+    typer.Option(
+        "--until", help="Where to end; checkpoint: what an engine is compiled from, without a GPU."
+    ),
+]
+FromCheckpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--from-checkpoint",
+        metavar="KEY",
+        help="Compile the engine of this checkpoint in the store; its source is not needed.",
+    ),
+]
 ProgressFile = Annotated[
     Path | None,
     typer.Option(
@@ -85,6 +101,8 @@ def build_artefact(
     hub: HubSource,
     verify: Verify = True,
     rehash: Rehash = False,
+    until: UntilCheckpoint = "artefact",
+    from_checkpoint: FromCheckpoint = None,
     progress_file: ProgressFile = None,
     termination_message: TerminationMessage = None,
 ) -> None:
@@ -94,6 +112,9 @@ def build_artefact(
     built once. An interrupted build resumes: downloads, calibration, finished checkpoints and
     engines are reused. The last line on stdout is the artefact's path.
 
+    An engine can be made in two steps: --until checkpoint on any machine, then --from-checkpoint
+    on one with the GPU. The checkpoint's key is the name of its folder.
+
     Example: llmjp build llm-jp/llm-jp-3-1.8b-instruct --store ~/llmjp-store --tp 2
     """
     from llmjp_builder.sources.trust import trusting
@@ -101,12 +122,28 @@ def build_artefact(
     options = BuildOptions(source, backend, layout, calibration, engine, hub)
     tracker = StepTracker()
     with reporting_failures(termination_message, lambda: tracker.step), trusting(hub.ca_file):
-        wanted = _read_spec(context, spec) or _build_spec(context, options)
         file = progress_file or store / "progress.json"
-        result = _run_build(wanted, options, store, file, tracker, verify=verify, rehash=rehash)
+        if from_checkpoint is None:
+            wanted = _read_spec(context, spec) or _build_spec(context, options)
+            checks = Checks(verify=verify, rehash=rehash, until_checkpoint=until == "checkpoint")
+            result = _run_build(wanted, options, store, file, tracker, checks)
+        else:
+            limits = _read_limits(context, spec, options)
+            result = _compile_checkpoint(
+                from_checkpoint, limits, options, store, file, tracker, verify=verify
+            )
         write_message(termination_message, result.built)
     typer.echo("already there" if result.cache_hit else "built", err=True)
     typer.echo(str(result.path))
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What is read again, and where the build ends."""
+
+    verify: bool
+    rehash: bool
+    until_checkpoint: bool
 
 
 class StepTracker:
@@ -128,9 +165,7 @@ def _run_build(
     store: Path,
     progress_file: Path,
     tracker: StepTracker,
-    *,
-    verify: bool,
-    rehash: bool,
+    checks: Checks,
 ) -> BuildResult:
     from llmjp_builder.pipeline import build
     from llmjp_cli.progress import build_file_sink, open_reporter
@@ -142,10 +177,62 @@ def _run_build(
             token=options.hub.read_token(),
             on_progress=report,
             on_warning=lambda text: typer.echo(f"warning: {text}", err=True),
+            verify=checks.verify,
+            remember_hashes=not checks.rehash,
+            compile_limit_s=options.engine.compile_limit_s,
+            until_checkpoint=checks.until_checkpoint,
+        )
+
+
+def _compile_checkpoint(
+    key: str,
+    limits: Mapping[str, Any],
+    options: BuildOptions,
+    store: Path,
+    progress_file: Path,
+    tracker: StepTracker,
+    *,
+    verify: bool,
+) -> BuildResult:
+    from llmjp_builder.pipeline import compile_checkpoint
+    from llmjp_cli.progress import build_file_sink, open_reporter
+
+    with open_reporter(tracker, build_file_sink(progress_file)) as report:
+        return compile_checkpoint(
+            key,
+            store=store,
+            limits=limits,
+            on_progress=report,
+            on_warning=lambda text: typer.echo(f"warning: {text}", err=True),
             verify=verify,
-            remember_hashes=not rehash,
             compile_limit_s=options.engine.compile_limit_s,
         )
+
+
+def _read_limits(
+    context: typer.Context, file: Path | None, options: BuildOptions
+) -> dict[str, Any]:
+    """Return what the compiler is told; of a spec only that, as the rest is settled."""
+    settled = ["source", *LAYOUT.rows, "activation_amax", "calibration", *_HUB_IN_SPEC]
+    if given := find_given_flags(context, [*settled, "until"]):
+        raise typer.BadParameter(
+            f"--from-checkpoint has these settled; leave out {', '.join(given)}"
+        )
+    spec = _read_spec(context, file)
+    if spec is not None:
+        return {
+            "max_batch_size": spec.max_batch_size,
+            "max_input_len": spec.max_input_len,
+            "max_seq_len": spec.max_seq_len,
+            "options": dict(spec.options),
+        }
+    engine = options.engine
+    return {
+        "max_batch_size": engine.max_batch_size,
+        "max_input_len": engine.max_input_len,
+        "max_seq_len": engine.max_seq_len,
+        "options": parse_engine_options(engine.options),
+    }
 
 
 _HUB_IN_SPEC = ["revision", "accepted_licence", "endpoint"]
