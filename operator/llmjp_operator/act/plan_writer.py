@@ -33,6 +33,9 @@ NEW: Final = "1"
 whatever version is given, and refuses another version than the one that is there (409), which is
 never 1: etcd's first revision is of etcd's own."""
 
+CONFLICT: Final = 409
+INVALID: Final = 422
+"""Answer for an object that says something wrong, such as the uid of another one."""
 MAKING_PODS: Final = frozenset({"Deployment", "Job"})
 """Kinds that come last, and make pods."""
 
@@ -136,7 +139,7 @@ class PlanWriter:
         try:
             stored = await self.cluster.apply(guarded, manager=manager)
         except ApiRefused as exc:
-            if exc.status not in {409, 422}:
+            if exc.status not in {CONFLICT, INVALID}:
                 raise
             await self._find_out_whose(model, ref, exc)
             raise
@@ -156,6 +159,8 @@ class PlanWriter:
         """
         body = await self.cluster.get(ref.kind, model.namespace, ref.name)
         known = self.cache.find_object(model, ref)
+        if body is None and refusal.status == INVALID:
+            return  # It was refused for what it says.
         if body is not None and known is not None and body["metadata"]["uid"] == known.uid:
             self.cache.put(ref.kind, body)
             return  # It was refused for another reason, or is newer.
@@ -166,7 +171,7 @@ class PlanWriter:
             elif not is_going(whose, self.cache.list_model_uids()):
                 self.cache.note_taken(model, ref)
                 raise NameTaken(str(ref)) from refusal
-        raise ApiRefused(409, f"apply {ref}", "it has changed: it is read again") from refusal
+        raise ApiRefused(CONFLICT, f"apply {ref}", "it has changed: it is read again") from refusal
 
 
 def _name(model: Model) -> str:

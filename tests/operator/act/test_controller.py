@@ -14,6 +14,7 @@ from llmjp_operator.names import MODEL_LABEL
 from llmjp_operator.observe.snapshot import ObjectRef
 from tests.operator.model_bodies import Object
 from tests.operator.simulation import Simulation
+from tests.operator.test_lifecycle import tp
 
 H100 = "NVIDIA-H100-80GB-HBM3"
 ENGINE: Object = {
@@ -258,6 +259,25 @@ def test_no_pod_is_made_before_what_it_needs(kind: str) -> None:
     simulation.server.refuse = lambda _: None
     simulation.run_for(200)
     assert simulation.phase == Phase.SERVING
+
+
+@pytest.mark.parametrize("served", [True, False], ids=["there", "new"])
+@pytest.mark.parametrize("kind", ["Service", "Deployment", "Job"])
+def test_an_object_that_is_invalid_is_told_in_the_api_servers_words(
+    kind: str, served: bool
+) -> None:
+    simulation = Simulation()
+    if served:
+        simulation.settle()
+    words = "spec.template: Invalid value: it makes no sense"
+    simulation.server.refuse = lambda wanted: (
+        ApiRefused(422, "PATCH", words) if wanted["kind"] == kind else None
+    )
+    simulation.edit({"serving": {"maxQueue": 7, "service": {"type": "NodePort"}}, **tp(2)})
+    simulation.run_for(60)
+    assert simulation.reason("Progressing") == "Hindered"
+    assert words in simulation.message("Progressing")
+    assert simulation.reason("Ready") == "Hindered"
 
 
 # Models on one store
