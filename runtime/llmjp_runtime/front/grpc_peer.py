@@ -11,7 +11,6 @@ import re
 import socket
 import ssl
 import threading
-import urllib.request
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +24,8 @@ from tritonclient.utils import (
     serialize_byte_tensor,
     triton_to_np_dtype,
 )
+
+from llmjp_runtime.front.direct_http import open_direct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -74,7 +75,7 @@ class PeerModel:
     def is_ready(self) -> bool:
         """Return whether it takes requests, over HTTP, which starts when all models are loaded."""
         try:
-            with urllib.request.urlopen(self._url, timeout=READY_S) as response:  # noqa: S310  http
+            with open_direct(self._url, READY_S) as response:
                 return bool(response.status == HTTPStatus.OK)
         except OSError:
             return False

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import urllib.error
-import urllib.request
 from http import HTTPStatus
+from typing import Final
 
+from llmjp_runtime.front.direct_http import open_direct
+
+PROBE_S: Final = 2.0
+"""How long an answer may take."""
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104  compared with, never bound by default
 """Listening on every address."""
 
@@ -31,7 +35,7 @@ def is_listening(host: str, port: int) -> bool:
 def is_passing(url: str) -> bool:
     """Return whether a probe passes."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  always http
+        with open_direct(url, PROBE_S) as response:
             return bool(response.status == HTTPStatus.OK)
     except (urllib.error.URLError, OSError):
         return False
@@ -40,7 +44,7 @@ def is_passing(url: str) -> bool:
 def read_failure(probe: str) -> str | None:
     """Return why a probe fails; None if it passes or nobody answers."""
     try:
-        with urllib.request.urlopen(probe, timeout=2):  # noqa: S310  always http
+        with open_direct(probe, PROBE_S):
             return None
     except urllib.error.HTTPError as exc:
         with exc:
