@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llmjp_operator.decide.garbage import decide_garbage
 from llmjp_operator.decide.jobs import find_stale_jobs, find_unowned_job
 from llmjp_operator.decide.requeue import decide_requeue
-from llmjp_operator.decide.revisions import adopt_deployment, find_current, find_old_revisions
+from llmjp_operator.decide.revisions import adopt_deployment, find_old_revisions
 from llmjp_operator.decide.rollout import (
     decide_candidate,
     decide_rollout,
@@ -118,7 +118,7 @@ def plan_reconcile(model: Model, snapshot: Snapshot, settings: Settings) -> Reco
     plan = ReconcilePlan(
         remove_first=(
             *_remove_jobs(garbage.spent_jobs, "its artefact is removed"),
-            *_remove_revisions(snapshot, decision, garbage.removed),
+            *_remove_revisions(model, snapshot, decision, garbage.removed),
         ),
         record=record if record != snapshot.record and _may_record(model, snapshot) else None,
         apply=tuple(
@@ -230,14 +230,9 @@ def _plan_removals(
 
 
 def _remove_revisions(
-    snapshot: Snapshot, decision: Decision, removed: frozenset[str]
+    model: Model, snapshot: Snapshot, decision: Decision, removed: frozenset[str]
 ) -> Iterator[Removal]:
-    rollout = decision.rollout
-    if rollout is None or decision.problem is not None:
-        return
-    current = find_current(snapshot.revisions, snapshot.deployment)
-    needed = filter(None, (rollout.revision, rollout.failed, current))
-    for revision in find_old_revisions(snapshot, removed, needed):
+    for revision in find_old_revisions(model, snapshot, decision, removed):
         ref = ObjectRef("ControllerRevision", revision.name)
         yield Removal(ref=ref, uid=snapshot.uids.get(ref, ""), reason="it is kept no longer")
 

@@ -21,6 +21,12 @@ Script = Callable[[Object], Object | None]
 
 JOB_UID = "batch.kubernetes.io/controller-uid"
 FINISHED = {"Succeeded": "Complete", "Failed": "Failed"}
+ROLLED_OUT = {
+    "type": "Progressing",
+    "status": "True",
+    "reason": "NewReplicaSetAvailable",
+    "message": "it has been rolled out",
+}
 STALLED = {
     "type": "Progressing",
     "status": "False",
@@ -84,7 +90,7 @@ class FakeWorkloads:
             "updatedReplicas": spec["replicas"],
             "readyReplicas": ready,
             "availableReplicas": ready,
-            "conditions": [STALLED] if self.rollouts_stall and not works else [],
+            "conditions": [ROLLED_OUT] if works else [STALLED] if self.rollouts_stall else [],
         }
         self.server.put({**deployment, "status": status})
 

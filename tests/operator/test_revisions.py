@@ -130,6 +130,18 @@ def test_upgrades_go_one_after_the_other() -> None:
     assert sorted(order) == list(names)
 
 
+def test_a_model_that_lost_a_pod_holds_no_upgrade_up() -> None:
+    simulation = Simulation()
+    simulation.edit(name="b")
+    simulation.run_for(60)
+    sick = simulation.objects[ObjectRef("Deployment", "b")]
+    status = {**sick["status"], "readyReplicas": 0, "availableReplicas": 0}
+    simulation.restart(replace(NEWER, upgrade_policy="Roll"))
+    simulation.server.put({**sick, "status": status})
+    simulation.step("a")
+    assert image(simulation, "a") == "runtime:2"
+
+
 def test_an_image_that_could_not_be_pulled_is_mended_under_keep() -> None:
     simulation = Simulation(script=pulls_slowly)
     simulation.run_for(60)
@@ -269,6 +281,23 @@ def test_a_revision_goes_with_its_artefact() -> None:
     built = {name for name in simulation.objects[RECORD]["data"] if name.startswith("artefact-")}
     assert len(kept) == len(built) < 3
     assert simulation.status.engine.active in kept
+
+
+def test_what_a_failure_goes_back_to_is_kept_however_old_it_is() -> None:
+    simulation = serving(NO_SURGE)
+    before = template(simulation)
+    simulation.workloads.rollouts_stall = False
+    for length in range(200, 214):
+        simulation.workloads.script = pods_fail(str(length))
+        simulation.edit({"engine": {"backend": "torch", "maxSeqLen": length}, **NO_SURGE})
+        simulation.run_for(20)
+    simulation.workloads.rollouts_stall = True
+    simulation.workloads.advance(simulation.now)
+    simulation.run_for(400)
+    assert simulation.reason("Progressing") == "RolledBack"
+    assert template(simulation) == before
+    assert simulation.status.ready_replicas == 1
+    assert 1 in [revision.number for revision in list_revisions(simulation)]
 
 
 def test_the_last_ten_are_kept() -> None:

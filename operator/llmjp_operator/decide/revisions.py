@@ -141,19 +141,31 @@ def adopt_deployment(
 
 
 def find_old_revisions(
-    snapshot: Snapshot, removed: frozenset[str], kept: Iterable[Revision]
+    model: Model, snapshot: Snapshot, decision: Decision, removed: frozenset[str]
 ) -> tuple[Revision, ...]:
     """Return revisions to remove: too old, or of artefacts that are removed from the store.
 
+    What runs, what is wanted, and what a failure goes back to stay, however old they are.
+
     Args:
+        model: whose they are.
         snapshot: the cluster.
-        removed: keys of artefacts that are removed.
-        kept: those that are wanted or run.
+        decision: with the record as it will be.
+        removed: keys of artefacts that are removed now.
     """
-    needed = {r.name for r in kept}
+    rollout, live = decision.rollout, snapshot.deployment
+    if rollout is None or decision.problem is not None:
+        return ()
+    known = {built.key for built in decision.record.artefacts.values()}
+    remembers = bool(decision.record.history.get(model.name))
+    wanted = (rollout.revision, rollout.failed, find_current(snapshot.revisions, live))
+    needed = {r.name for r in wanted if r is not None}
+    served = [r for r in snapshot.revisions if r.served and r.failed is None]
+    needed |= {r.name for r in sorted(served, key=lambda r: -r.number)[:2]}
     newest = sorted(snapshot.revisions, key=lambda r: -r.number)
     return tuple(
         r
         for place, r in enumerate(newest)
-        if r.name not in needed and (place >= KEPT or r.key in removed)
+        if r.key in removed
+        or (r.name not in needed and (place >= KEPT or (remembers and r.key not in known)))
     )

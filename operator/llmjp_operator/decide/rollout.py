@@ -118,10 +118,12 @@ def _is_failure(wanted: Revision, model: Model, snapshot: Snapshot) -> bool:
         return True
     if live is None or model.spec.serving.max_surge or live.pods != wanted.pods:
         return False
-    fails = any(
-        pod.model == model.name and pod.key == wanted.key and not pod.ready and _has_run(pod)
+    unready = [
+        pod
         for pod in snapshot.pods
-    )
+        if pod.model == model.name and pod.key == wanted.key and not pod.ready
+    ]
+    fails = bool(unready) and all(map(_has_run, unready))
     return live.observed and bool(live.stalled) and fails
 
 

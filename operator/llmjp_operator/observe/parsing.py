@@ -35,6 +35,7 @@ _MAX_WORDS: Final = 600
 """Characters of an event's or a condition's message that are kept."""
 _JOB_LABEL = "batch.kubernetes.io/controller-uid"
 _DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+_ROLLED_OUT = "NewReplicaSetAvailable"
 _DISRUPTIONS = {"DisruptionTarget"}
 """Pod conditions of evictions, preemptions and lost nodes
 (kubernetes.io/docs/concepts/workloads/pods/disruptions)."""
@@ -119,6 +120,7 @@ def parse_deployment(
         stalled=progressing.get("message", _DEADLINE_EXCEEDED) if stalled else "",
         refused=_describe(refused) if refused.get("status") == "True" else "",
         template=pack_template(ours) if ours else b"",
+        rolled_out=progressing.get("reason") == _ROLLED_OUT,
         deadline_s=int(spec.get("progressDeadlineSeconds") or 600),
     )
 

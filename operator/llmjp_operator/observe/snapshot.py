@@ -136,13 +136,19 @@ class ObservedDeployment:
     """Why pods cannot be created, in Kubernetes' words; empty if they can."""
     template: bytes = b""
     """What we applied of its pod template, packed; empty where that is not known."""
+    rolled_out: bool = False
+    """Whether its controller has reported that the newest template was rolled out."""
     deadline_s: int = 600
     """Seconds that its pods may take to become ready."""
 
     @property
     def rolling(self) -> bool:
-        """Whether pods are being replaced, and it has not been given up."""
-        return self.wanted > 0 and not self.complete and not self.stalled
+        """Whether pods are being replaced, and it has not been given up.
+
+        A model that only lost a pod is not: every pod that it has is of the newest template.
+        """
+        replaced = self.observed and self.updated == self.replicas and self.rolled_out
+        return self.wanted > 0 and not self.stalled and not (self.complete or replaced)
 
     @property
     def complete(self) -> bool:

@@ -118,12 +118,21 @@ def test_without_surge_pods_that_do_not_start_are_rolled_back() -> None:
     [
         ({}, LATE, FAILS),
         (NO_SURGE, LATE, PULLS),
+        (NO_SURGE, LATE, (*FAILS, *PULLS)),
         (NO_SURGE, LATE, ()),
         (NO_SURGE, replace(LATE, observed=False), FAILS),
         (NO_SURGE, make_deployment(pods=OLD, stalled="late"), FAILS),
         (NO_SURGE, None, ()),
     ],
-    ids=["surge", "slow pull", "no pod", "stale status", "others stalled", "first"],
+    ids=[
+        "surge",
+        "slow pull",
+        "slow pull beside an old pod",
+        "no pod",
+        "stale status",
+        "others stalled",
+        "first",
+    ],
 )
 def test_otherwise_what_is_asked_for_is_tried(changes: Any, live: Any, pods: Any) -> None:
     model = make_model(changes)
