@@ -64,6 +64,11 @@ def restarts(models: ModelNamespace, pod: str) -> int:
 def of_models(models: ModelNamespace) -> list[str]:
     """Return objects of models, without models' names, digests, and what Kubernetes appends."""
     return sorted(
-        re.sub(r"calm|shook", "x", re.sub(r"-[0-9a-z]*\d[0-9a-z]*|-[a-z]{5}$", "", n))
+        re.sub(r"calm|shook", "x", re.sub(r"-[0-9a-z]*\d[0-9a-z]*|-[a-z]{5}$", "", _cut(n)))
         for n in list_made_objects(models.kubectl)
     )
+
+
+def _cut(name: str) -> str:
+    """Return the name of a revision without its digest, which the model's name is part of."""
+    return re.sub(r"\.[0-9a-f]{10}$", "", name)

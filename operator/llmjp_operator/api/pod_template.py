@@ -136,11 +136,12 @@ class Container:
 
     def __post_init__(self) -> None:
         for mount in self.volume_mounts if self.name == SERVING_CONTAINER else ():
-            path = normpath(str(mount.get("mountPath", "")))
-            if path.startswith(f"{ARTEFACT_FOLDER}/"):
+            # As the kubelet resolves it: relative to the root, and any number of slashes is one.
+            path = normpath("/" + str(mount.get("mountPath", "")).lstrip("/"))
+            if path == "/" or path.startswith(f"{ARTEFACT_FOLDER}/"):
                 raise ValueError(
-                    f"volumeMounts: {path} is inside {ARTEFACT_FOLDER}, where the artefact is "
-                    "mounted whole and read-only: choose another mountPath"
+                    f"volumeMounts: {path} is inside or above {ARTEFACT_FOLDER}, where the "
+                    "artefact is mounted whole and read-only: choose another mountPath"
                 )
 
 

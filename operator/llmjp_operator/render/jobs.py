@@ -38,6 +38,7 @@ from llmjp_operator.render.pods import (
     render_pod_spec,
 )
 from llmjp_operator.render.quantities import format_mebibytes, render_resources
+from llmjp_operator.settings import HUB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +66,8 @@ _BUILD_ARGUMENTS: Final = (
     "--no-verify",
 )
 
+HUB_VARIABLE: Final = "HF_ENDPOINT"
+"""Environment variable that names the hub, where no option does."""
 FINISHED_TTL_S: Final = 86_400
 """How long finished Jobs are kept, for their logs."""
 GRACE_S: Final = 30
@@ -224,7 +227,7 @@ def _render_job(model: Model, settings: Settings, pod: _JobPod, *, single_node: 
         model.spec.pods,
         model.spec.build.pods,
     )
-    metadata, spec = template["metadata"], template["spec"]
+    metadata, spec = template["metadata"], _fix_hub(model, template["spec"])
     annotations = {
         ATTEMPT: str(pod.attempt),
         POD_DIGEST: _compute_pod_digest(metadata, spec, pod.limit_s),
@@ -241,6 +244,19 @@ def _render_job(model: Model, settings: Settings, pod: _JobPod, *, single_node: 
             "template": {"metadata": metadata, "spec": {**spec, "restartPolicy": "Never"}},
         },
     }
+
+
+def _fix_hub(model: Model, spec: Object) -> Object:
+    """Return the pod with the hub that its token was allowed for, whatever `spec.pods` says."""
+    hub = model.spec.source.hugging_face
+    if hub is None or hub.token_secret_ref is None:
+        return spec
+    [container] = spec["containers"]
+    others = [each for each in container["env"] if each["name"] != HUB_VARIABLE]
+    if len(others) == len(container["env"]) and not container.get("envFrom"):
+        return spec
+    fixed = {"name": HUB_VARIABLE, "value": hub.endpoint or f"https://{HUB}"}
+    return {**spec, "containers": [{**container, "env": [*others, fixed]}]}
 
 
 def _compute_pod_digest(metadata: Object, spec: Object, limit_s: int) -> str:

@@ -200,5 +200,5 @@ def _get_key(item: Object, names: tuple[str, ...]) -> tuple[Any, ...]:
     """Return the merge key of an item, as text, since its type is unchecked."""
     texts = {name: str(item.get(name, _KEY_DEFAULTS.get(name))) for name in names}
     if "mountPath" in texts:
-        texts["mountPath"] = normpath(texts["mountPath"])
+        texts["mountPath"] = normpath("/" + texts["mountPath"].lstrip("/"))
     return tuple(texts.values())

@@ -124,7 +124,17 @@ def test_a_second_volume_of_the_store_is_read_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/artefact/tokenizer", "/artefact//x/", "/artefact/../artefact/x"]
+    "path",
+    [
+        "/artefact/tokenizer",
+        "/artefact//x/",
+        "/artefact/../artefact/x",
+        "//artefact/x",
+        "artefact/x",
+        "./artefact/x",
+        "/",
+        "",
+    ],
 )
 def test_nothing_is_mounted_inside_the_artefact(path: str) -> None:
     mounts = [{"name": "x", "mountPath": path}]
@@ -176,3 +186,27 @@ def test_a_published_service_lets_clients_in_unless_the_platform_names_them(
     expected = [peer] if named else [{"podSelector": {}}] if kind == "ClusterIP" else None
     assert clients.get("from") == expected
     assert metrics["from"], "metrics are for nobody outside"
+
+
+@pytest.mark.parametrize("place", ["pods", "build"])
+@pytest.mark.parametrize("endpoint", [None, "https://huggingface.co"])
+def test_a_token_goes_to_no_hub_of_the_environment(place: str, endpoint: str | None) -> None:
+    env = {"env": [{"name": "HF_ENDPOINT", "value": "http://elsewhere.example.com"}]}
+    settings = {"pods": env} if place == "pods" else {"build": {"pods": env}}
+    hub: Object = {"tokenSecretRef": {"name": "s"}} | ({"endpoint": endpoint} if endpoint else {})
+    found = pods_of({**settings, "source": {"huggingFace": {"repository": "o/n", **hub}}})
+    for name in ("resolve", "build"):
+        given = [
+            each["value"]
+            for each in found[name]["spec"]["containers"][0]["env"]
+            if each["name"] == "HF_ENDPOINT"
+        ]
+        assert given == ["https://huggingface.co"], name
+
+
+def test_a_token_goes_to_no_hub_of_a_config_map() -> None:
+    env_from = [{"configMapRef": {"name": "a"}}]
+    hub = {"repository": "o/n", "tokenSecretRef": {"name": "s"}}
+    found = pods_of({"pods": {"envFrom": env_from}, "source": {"huggingFace": hub}})
+    [builder] = found["build"]["spec"]["containers"]
+    assert {"name": "HF_ENDPOINT", "value": "https://huggingface.co"} in builder["env"]
