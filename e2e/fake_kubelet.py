@@ -91,13 +91,16 @@ def make_resolution(pod: Object) -> Object:
 
 
 def make_artefact(pod: Object) -> Object:
-    """Return what a build pod reports: another key for another spec."""
+    """Return what a build pod reports: another key for another spec, or step of it."""
     text = pod["metadata"]["annotations"][BUILD_SPEC]
     spec = json.loads(text)
-    engine = spec["backend"] == "tensorrt"
+    arguments = pod["spec"]["containers"][0]["args"]
+    half = "--until" in arguments
+    engine = spec["backend"] == "tensorrt" and not half
+    kind = {"tensorrt": "ranks" if half else "engine", "torch": "ranks"}
     return {
-        "key": hash_text(text),
-        "kind": {"tensorrt": "engine", "torch": "ranks"}.get(spec["backend"], "unified"),
+        "key": hash_text(f"{half} {text}" if half else text),
+        "kind": kind.get(spec["backend"], "unified"),
         "cache_hit": False,
         "bytes": 11_000_000,
         "tensor_parallel": spec["tensor_parallel"],

@@ -9,7 +9,7 @@ result.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_builder.compile import (
     Gpu,
@@ -21,7 +21,7 @@ from llmjp_builder.compile import (
     detect_versions,
     parse_compiler_model,
 )
-from llmjp_builder.contracts.errors import BuilderError, InvalidSpec
+from llmjp_builder.contracts.errors import BadArtefact, BuilderError, CheckpointMissing
 from llmjp_builder.contracts.spec import (
     Backend,
     BuildSpec,
@@ -138,8 +138,8 @@ def compile_checkpoint(
         compile_limit_s: see `build`.
 
     Raises:
-        InvalidSpec: no checkpoint of that key is there; names those that are.
-        BadArtefact: it is damaged.
+        CheckpointMissing: no checkpoint of that key is there, and names those that are; or it is
+            damaged.
         BuilderError: as `build` says.
     """
     reporter, place = Reporter(on_progress), Store(store)
@@ -162,16 +162,21 @@ def _read_checkpoint(place: Store, key: str, reporter: Reporter, *, verify: bool
     known = [each for each in place.list_keys() if _is_checkpoint(place.get_path(each))]
     if key not in known:
         listed = ", ".join(known) or "none"
-        raise InvalidSpec(
-            f"{key}: {place.root} has no checkpoint of that key; it has: {listed}. "
-            "`llmjp build SRC --backend tensorrt --until checkpoint` makes one"
+        raise CheckpointMissing(
+            f"{key}: {place.root} has no checkpoint of that key; it has: {listed}. {_MAKE_AGAIN}"
         )
     path = place.get_path(key)
     total = sum(record.size for record in Manifest.load(path).files.values())
     reporter.begin(Step.PUBLISH, total if verify else 0, f"verifying {path}")
-    manifest = check_artefact(path, reporter.add, hashes=verify)
+    try:
+        manifest = check_artefact(path, reporter.add, hashes=verify)
+    except BadArtefact as exc:
+        raise CheckpointMissing(f"{exc}; {_MAKE_AGAIN}") from exc
     reporter.end()
     return manifest
+
+
+_MAKE_AGAIN: Final = "`llmjp build SRC --backend tensorrt --until checkpoint` makes it"
 
 
 def _is_checkpoint(path: Path) -> bool:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 RESOLVE_LIMIT_S: Final = 3600
 """Deadline of resolve Jobs: hashing a folder of 345 GB (172b) takes an hour at 100 MB/s."""
-RESOLVE_MEMORY: Final = "2Gi"
-"""Memory limit of resolve Jobs; they read names and hash files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +87,15 @@ class BuildRequest:
     """One build."""
 
     digest: str
-    """Digest of everything that decides the artefact's bytes."""
+    """Digest of everything that decides the result's bytes."""
     spec: BuildSpec
     """Input of `llmjp build`, with the source pinned."""
+    gpus: int
+    """GPUs of the pod that builds."""
+    until_checkpoint: bool = False
+    """Whether to make what an engine is compiled from, which is a request of its own."""
+    checkpoint: str | None = None
+    """Key of the checkpoint that an engine is compiled from; None to begin with the source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +170,7 @@ class Decision:
     estimate: ResourceEstimate = field(default_factory=ResourceEstimate)
     """Needs, once the source is pinned."""
     request: BuildRequest | None = None
-    """What is to be built, once the source is pinned."""
+    """What is to be built next, once the source is pinned: of an engine, first its checkpoint."""
     building: JobDecision | None = None
     """The Job that builds the artefact; None once it is built."""
     artefact: Built | None = None

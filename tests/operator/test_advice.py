@@ -105,6 +105,12 @@ ADVICE = {
         lambda pod: container_of(pod)["resources"]["limits"]["memory"] == "99Gi",
         {"build": {"resources": {"limits": {"memory": "99Gi"}}}},
     ),
+    "memory after an OOM of a helper": Advice(
+        OUT_OF_MEMORY,
+        lambda pod: container_of(pod)["resources"]["limits"]["memory"] == "99Gi",
+        {"build": {"helperResources": {"limits": {"memory": "99Gi"}}}},
+        ("resolve",),
+    ),
     "another node selector": Advice(
         UNSCHEDULABLE,
         lambda pod: pod["spec"].get("nodeSelector") == {"disk": "fast"},

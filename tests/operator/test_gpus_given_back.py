@@ -30,6 +30,17 @@ UNSCHEDULABLE = {
 }
 
 
+def compiling(status: Object) -> Script:
+    """Return a script in which everything goes well but the Jobs that need GPUs."""
+
+    def script(pod: Object) -> Object | None:
+        limits = pod["spec"]["containers"][0]["resources"].get("limits", {})
+        build = pod["metadata"]["labels"]["app.kubernetes.io/component"] == "build"
+        return status if build and "nvidia.com/gpu" in limits else succeed(pod)
+
+    return script
+
+
 def one_gpu(simulation: Simulation) -> Script:
     """Return a script in which builds wait for the GPU of the pods that serve."""
 
@@ -85,7 +96,7 @@ def test_a_build_says_who_holds_its_gpus_and_goes_on_when_they_are_given_back() 
 
 def test_a_build_says_that_no_node_is_large_enough() -> None:
     several = {"engine": {"tensorParallel": 4}, "hardware": {"gpusPerNode": 8}}
-    simulation = Simulation(merge_patch(COMPILED, several), script=only("build", UNSCHEDULABLE))
+    simulation = Simulation(merge_patch(COMPILED, several), script=compiling(UNSCHEDULABLE))
     simulation.server.node_list = [NODE]
     simulation.run_for(60)
     assert "no node that it may go to has more than 1" in simulation.message("EngineReady")

@@ -13,6 +13,7 @@ from llmjp_operator.api import encode, parse_model
 from llmjp_operator.decide.requeue import TEXTS_EVERY_S
 from llmjp_operator.names import MANAGED_BY, OWNER, make_headless_name
 from tests.operator.model_bodies import merge_patch
+from tests.operator.two_jobs import with_its_checkpoint
 from tests.operator.version_n import (
     FOLDER,
     MODEL,
@@ -232,6 +233,7 @@ def test_every_step_is_decided_as_in_version_n(sample: str) -> None:
     for step in (with_names_of_today(s) for steps in load_sample(sample).values() for s in steps):
         if str(step) in DECIDED_OTHERWISE:
             continue
+        step = with_its_checkpoint(step)  # noqa: PLW2901
         ours, theirs = (comparable(w, step) for w in (reconcile_step(step), step.writes))
         if difference := find_difference(ours, theirs):
             differences.append(f"{step} {difference}")
@@ -256,6 +258,26 @@ def test_an_upgrade_renames_and_marks_and_disturbs_no_pod() -> None:
         assert not done["first"]
 
 
+def test_an_upgrade_builds_nothing() -> None:
+    """Not what serves, not what failed for good, and beside no Job that runs."""
+    for step in (s for s in iterate_rested() if s.status["phase"] != "Building"):
+        assert [b for b in reconcile_step(step)["apply"] if b["kind"] == "Job"] == [], step
+
+
+def test_a_build_of_version_n_goes_on() -> None:
+    building = [step for step in iterate_rested() if step.status["phase"] == "Building"]
+    running = [s for s in building if "failure" not in s.status["build"]]
+    assert len(running) > len(SAMPLES)
+    for step in running:
+        done = reconcile_step(step)
+        assert [b for b in done["apply"] if b["kind"] == "Job"] == [], step
+        assert done["status"]["build"]["job"] == step.status["build"]["job"]
+
+
+def names_of_jobs(step: Step) -> set[str]:
+    return {body["metadata"]["name"] for body in step.cluster if body["kind"] == "Job"}
+
+
 def test_the_older_name_of_a_service_goes_with_the_next_rollout() -> None:
     step = load_rested("llmjp-1.8b", "serving")
     name = step.model["metadata"]["name"]
@@ -269,6 +291,7 @@ def test_the_older_name_of_a_service_goes_with_the_next_rollout() -> None:
 def test_what_is_decided_otherwise_is_decided_on_purpose() -> None:
     for step in (step for steps in load_sample("everything").values() for step in steps):
         if str(step) in DECIDED_OTHERWISE:
+            step = with_its_checkpoint(step)  # noqa: PLW2901
             conditions = reconcile_step(step)["status"]["conditions"]
             [reason] = [c["reason"] for c in conditions if c["type"] == "Progressing"]
             assert reason == DECIDED_OTHERWISE[str(step)]

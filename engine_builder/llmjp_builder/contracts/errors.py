@@ -130,6 +130,13 @@ class BadArtefact(BadInput):
     code = "bad_artefact"
 
 
+class CheckpointMissing(BadArtefact):
+    """The checkpoint to compile is not in the store, or damaged: it can be made again."""
+
+    code = "checkpoint_missing"
+    retryable = True
+
+
 class OutputExists(BadInput):
     """The output path exists already; nothing there was touched."""
 

@@ -82,6 +82,13 @@ class Spec:
             ".serving.kvCacheFraction",
             "FieldValueForbidden",
         ),
+        CelRule(
+            "!has(self.build) || !has(self.build.calibration) || !self.build.calibration.gpu || "
+            "self.engine.quantization == 'fp8'",
+            "calibration.gpu needs engine.quantization fp8: nothing else is measured",
+            ".build.calibration.gpu",
+            "FieldValueForbidden",
+        ),
         *_build_size_rules(),
     )
 
@@ -112,10 +119,15 @@ class Spec:
         return self.engine.tensor_parallel * self.engine.pipeline_parallel
 
     @property
+    def calibration_gpus(self) -> int:
+        """GPUs of the pod that fetches, converts and calibrates."""
+        return 1 if self.build.calibration.gpu and self.engine.quantization == "fp8" else 0
+
+    @property
     def build_gpus(self) -> int:
-        """GPUs of the pod that builds: only engines are compiled on one, several ranks at once."""
+        """GPUs of the pod that builds the artefact: engines are compiled on one for each rank."""
         if self.engine.backend.kind is not Kind.ENGINE:
-            return 0
+            return self.calibration_gpus
         world = self.engine.tensor_parallel * self.engine.pipeline_parallel
         return min(world, self.hardware.gpus_per_node)
 
@@ -124,7 +136,6 @@ class Spec:
         """Flavour of the image that serves: a key of `Settings.images`."""
         return self.runtime.version if self.serving_gpus else CPU_FLAVOUR
 
-    @property
-    def build_flavour(self) -> str:
-        """Flavour of the image that builds."""
-        return self.runtime.version if self.build_gpus else CPU_FLAVOUR
+    def get_build_flavour(self, gpus: int) -> str:
+        """Return the flavour of the image that builds with that many GPUs."""
+        return self.runtime.version if gpus else CPU_FLAVOUR

@@ -12,11 +12,22 @@ AccessMode = Literal["ReadWriteMany", "ReadWriteOnce"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationHardware:
+    """Where scales are measured."""
+
+    gpu: bool = False
+    """Whether the Job that converts and calibrates asks for a GPU. Without one it takes hours for
+    large models, and holds none meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """The Job that builds."""
+    """The Jobs that build: of an engine, one to fetch and convert, and one to compile."""
 
     resources: Resources = field(default_factory=Resources)
-    """Resources of the Job's container."""
+    """Resources of the container, in both Jobs of an engine; GPUs are added by what each needs."""
+    calibration: CalibrationHardware = field(default_factory=CalibrationHardware)
+    """Hardware for calibration, of quantization fp8."""
     helper_resources: Resources = field(default_factory=Resources)
     """Resources of the Jobs that resolve a source and remove old artefacts, for quotas that ask for
     limits."""

@@ -7,7 +7,8 @@ decides the bytes, with the source pinned. Equal requests are one build (docs/de
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.contracts.spec import BuildSpec, Kind, Source, to_canonical_json
 from llmjp_operator.decisions import BuildRequest
@@ -28,17 +29,47 @@ def make_request(model: Model, resolution: Resolution, calibration: str | None) 
         calibration: digest of the texts; None for the built-in ones.
     """
     spec = _make_build_spec(model.spec, resolution)
+    decisive = _list_decisive(spec, resolution, calibration)
+    if spec.backend.kind is Kind.ENGINE:
+        runtime = RUNTIMES[model.spec.runtime.version]
+        decisive["gpu_product"] = model.spec.hardware.gpu_product
+        decisive["tensorrt_llm"], decisive["tensorrt"] = runtime.tensorrt_llm, runtime.tensorrt
+    return BuildRequest(digest=_compute_digest(decisive), spec=spec, gpus=model.spec.build_gpus)
+
+
+def make_checkpoint_request(
+    model: Model, resolution: Resolution, calibration: str | None
+) -> BuildRequest:
+    """Return the build of what a model's engine is compiled from; see `make_request`.
+
+    Nothing that the compiler is told is part of it: engines with other limits, for other GPUs or
+    by other compilers share a checkpoint.
+    """
+    whole = _make_build_spec(model.spec, resolution)
+    spec = replace(whole, max_batch_size=None, max_input_len=None, max_seq_len=None, options={})
+    decisive = _list_decisive(spec, resolution, calibration) | {"kind": "checkpoint"}
+    return BuildRequest(
+        digest=_compute_digest(decisive),
+        spec=spec,
+        gpus=model.spec.calibration_gpus,
+        until_checkpoint=True,
+    )
+
+
+def _list_decisive(
+    spec: BuildSpec, resolution: Resolution, calibration: str | None
+) -> dict[str, Any]:
     decisive = spec.to_json()
     for name in ("source", "endpoint", "accepted_licence", "backend", "calibration"):
         decisive.pop(name, None)
     decisive |= {"kind": spec.backend.kind.value, "source": resolution.digest}
     if calibration is not None:
         decisive["calibration"] = calibration
-    if spec.backend.kind is Kind.ENGINE:
-        runtime = RUNTIMES[model.spec.runtime.version]
-        decisive["gpu_product"] = model.spec.hardware.gpu_product
-        decisive["tensorrt_llm"], decisive["tensorrt"] = runtime.tensorrt_llm, runtime.tensorrt
-    return BuildRequest(digest=compute_digest(to_canonical_json(decisive)), spec=spec)
+    return decisive
+
+
+def _compute_digest(decisive: dict[str, Any]) -> str:
+    return compute_digest(to_canonical_json(decisive))
 
 
 def _make_build_spec(spec: Spec, resolution: Resolution) -> BuildSpec:

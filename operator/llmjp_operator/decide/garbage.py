@@ -17,6 +17,7 @@ from llmjp_operator.names import compute_digest, make_collect_job_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from llmjp_builder.contracts.spec import Built
     from llmjp_operator.api import Model
     from llmjp_operator.decisions import Decision
     from llmjp_operator.observe.snapshot import ObservedJob, Snapshot
@@ -47,14 +48,23 @@ def find_garbage(snapshot: Snapshot, record: StoreRecord) -> tuple[str, ...]:
     garbage = _find_old_artefacts(snapshot, record)
     old = [built for built in record.artefacts.values() if built.key in garbage]
     kept = [built for built in record.artefacts.values() if built.key not in garbage]
-    needed = {name for built in kept for name in (built.key, *built.made_from)}
+    needed = {name for built in kept for name in _list_parts(built, record)}
     needed.update(
         name_download(pinned.found.digest)
         for name, pinned in record.sources.items()
         if name in snapshot.model_names
     )
-    made_from = {name for built in old for name in built.made_from}
+    made_from = {name for built in old for name in _list_parts(built, record)}
     return tuple(sorted(garbage | (made_from - needed)))
+
+
+def _list_parts(built: Built, record: StoreRecord) -> Iterator[str]:
+    """Yield an artefact's key, what it was made from, and what that was made from."""
+    yield built.key
+    yield from built.made_from
+    for checkpoint in record.checkpoints.values():
+        if checkpoint.key in built.made_from:
+            yield from checkpoint.made_from
 
 
 def _find_old_artefacts(snapshot: Snapshot, record: StoreRecord) -> set[str]:
@@ -82,7 +92,8 @@ def _find_spent_jobs(
     snapshot: Snapshot, record: StoreRecord, removed: frozenset[str]
 ) -> Iterator[ObservedJob]:
     for job in snapshot.jobs.values():
-        built = record.artefacts.get(job.request)
+        known = record.checkpoints if job.until_checkpoint else record.artefacts
+        built = known.get(job.request)
         if job.finished and built is not None and built.key in removed:
             yield job
 

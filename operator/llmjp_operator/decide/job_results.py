@@ -10,9 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from llmjp_builder.contracts.errors import BuilderError, NotEnoughHostMemory
+from llmjp_builder.contracts.errors import BuilderError, CheckpointMissing, NotEnoughHostMemory
 from llmjp_builder.contracts.spec import Built, Failure, Resolution, Step
-from llmjp_operator.decisions import RESOLVE_LIMIT_S, RESOLVE_MEMORY
+from llmjp_operator.decisions import RESOLVE_LIMIT_S
 from llmjp_operator.names import make_resolve_job_name
 from llmjp_operator.observe.store_record import (
     FailedAttempts,
@@ -60,7 +60,7 @@ def absorb_job_results(model: Model, snapshot: Snapshot) -> StoreRecord:
     record = snapshot.record.for_claim(claim_uid)
     reference = model.spec.source.reference_digest
     for job in snapshot.jobs.values():
-        if not job.finished or job.deleting or is_about_older_volume(job, model, snapshot):
+        if not job.finished or job.deleting or is_outdated(job, model, snapshot):
             continue
         finished = _FinishedJob(job, _find_pod(job, snapshot), model, snapshot)
         if job.name == make_resolve_job_name(model.name, reference):
@@ -82,16 +82,46 @@ def _record_resolution(record: StoreRecord, finished: _FinishedJob, asked: str) 
 
 
 def _record_artefact(record: StoreRecord, finished: _FinishedJob) -> StoreRecord:
-    request = finished.job.request
-    if request in record.artefacts:
+    job = finished.job
+    request = job.request
+    if request in (record.checkpoints if job.until_checkpoint else record.artefacts):
         return record
-    if finished.job.succeeded and (built := _parse_result(finished.pod, Built)):
-        return record.with_artefact(request, built)
-    entry = make_build_entry(request, finished.job.pods)
-    return _record_failure(record, entry, request, finished)
+    if job.succeeded and (built := _parse_result(finished.pod, Built)):
+        known = record.with_checkpoint if job.until_checkpoint else record.with_artefact
+        return known(request, built)
+    entry = make_build_entry(request, job.pods)
+    record = _record_failure(record, entry, request, finished)
+    return record.without_checkpoint(job.checkpoint) if _lacked_checkpoint(finished) else record
 
 
-def is_about_older_volume(job: ObservedJob, model: Model, snapshot: Snapshot) -> bool:
+def _lacked_checkpoint(finished: _FinishedJob) -> bool:
+    """Return whether a Job did not find what it was to compile."""
+    job, pod = finished.job, finished.pod
+    failure = _parse_failure(pod.termination.message) if pod and pod.termination else None
+    return bool(job.checkpoint) and failure is not None and failure.code == CheckpointMissing.code
+
+
+def is_outdated(job: ObservedJob, model: Model, snapshot: Snapshot) -> bool:
+    """Return whether what a finished Job says of the store is so no longer."""
+    return _is_about_older_volume(job, model, snapshot) or _is_about_lost_checkpoint(
+        job, model, snapshot
+    )
+
+
+def _is_about_lost_checkpoint(job: ObservedJob, model: Model, snapshot: Snapshot) -> bool:
+    """Return whether a Job made a checkpoint that a later Job did not find."""
+    if not job.until_checkpoint or not job.finished:
+        return False
+    built = _parse_result(_find_pod(job, snapshot), Built)
+    return built is not None and any(
+        other.checkpoint == built.key
+        and (other.created_at or 0) > (job.created_at or 0)
+        and _lacked_checkpoint(_FinishedJob(other, _find_pod(other, snapshot), model, snapshot))
+        for other in snapshot.jobs.values()
+    )
+
+
+def _is_about_older_volume(job: ObservedJob, model: Model, snapshot: Snapshot) -> bool:
     """Return whether a Job was made before the store's volume: what it says of one is not so.
 
     A claim is deleted only once no pod mounts it, and a Job is created after the claim.
@@ -107,7 +137,8 @@ def find_unexplained_builds(
 ) -> Iterator[tuple[ObservedJob, ObservedPod | None]]:
     """Yield builds that ended without a termination message and are not recorded, with the pod."""
     for job in snapshot.jobs.values():
-        if snapshot.record.has_counted(job.uid) or job.request in snapshot.record.artefacts:
+        known = snapshot.record.artefacts.keys() | snapshot.record.checkpoints.keys()
+        if snapshot.record.has_counted(job.uid) or job.request in known:
             continue
         if not job.finished or not job.request or job.deleting:
             continue
@@ -213,8 +244,8 @@ _BUILD_WORDS: Final = _Words(
 _RESOLVE_WORDS: Final = _Words(
     deadline=f"it took longer than the {RESOLVE_LIMIT_S} s that every resolve Job has: check that "
     "the hub, or the source's volume, is not too slow",
-    out_of_memory=f"it was killed for using more than the {RESOLVE_MEMORY} of memory that every "
-    "resolve Job has: please report this as a bug",
+    out_of_memory="it was killed for using more memory than its limit: raise "
+    "spec.build.helperResources.limits.memory",
 )
 
 

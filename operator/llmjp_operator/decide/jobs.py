@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from llmjp_operator.decide.garbage import find_garbage, name_collect_job
-from llmjp_operator.decide.job_results import find_next_attempt, is_about_older_volume, list_pods
+from llmjp_operator.decide.job_results import find_next_attempt, is_outdated, list_pods
 from llmjp_operator.decide.waiting import explain_job
 from llmjp_operator.decisions import JobDecision, JobStage
 
@@ -72,8 +72,7 @@ def _is_in_the_way(job: ObservedJob, pods: str, model: Model, snapshot: Snapshot
     """Return whether a Job can be of no use to the model, and has the name of one that would."""
     if job.deleting:
         return False
-    outdated = is_about_older_volume(job, model, snapshot)
-    return outdated or _has_other_pods(job, pods, model, snapshot)
+    return is_outdated(job, model, snapshot) or _has_other_pods(job, pods, model, snapshot)
 
 
 def _has_other_pods(job: ObservedJob, pods: str, model: Model, snapshot: Snapshot) -> bool:

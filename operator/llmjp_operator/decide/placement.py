@@ -67,10 +67,10 @@ def find_storage_deadlock(model: Model, snapshot: Snapshot) -> str | None:
     return None
 
 
-def find_build_deadlock(model: Model, snapshot: Snapshot) -> str | None:
-    """Return why a build would wait for ever for the GPUs of pods that serve; None if not."""
+def find_build_deadlock(model: Model, snapshot: Snapshot, gpus: int) -> str | None:
+    """Return why a build with so many GPUs would wait for ever for those of pods that serve."""
     spec = model.spec
-    gpus, live = spec.build_gpus, snapshot.deployment
+    live = snapshot.deployment
     if not gpus or live is None or not is_single_node(model, snapshot) or snapshot.nodes is None:
         return None
     taken = live.replicas * spec.serving_gpus
@@ -86,27 +86,27 @@ def find_build_deadlock(model: Model, snapshot: Snapshot) -> str | None:
     )
 
 
-def find_gpu_shortage(model: Model, snapshot: Snapshot) -> str:
-    """Return why no node has the GPUs of a build whose pod is not scheduled; empty if unknown.
+def find_gpu_shortage(model: Model, snapshot: Snapshot, gpus: int) -> str:
+    """Return why no node has so many GPUs for a build that is not scheduled; empty if unknown.
 
     A node may be added at any time, so this is told and does not keep a build from being created.
     """
     spec = model.spec
     nodes = select_nodes(spec, snapshot.nodes or (), spec.build.node_selector)
-    if not spec.build_gpus or not nodes:
+    if not gpus or not nodes:
         return ""
     serving = [pod.node for pod in snapshot.pods if pod.model == model.name and pod.key]
     taken = {node.name: serving.count(node.name) * spec.serving_gpus for node in nodes}
-    if any(node.gpus - taken[node.name] >= spec.build_gpus for node in nodes):
+    if any(node.gpus - taken[node.name] >= gpus for node in nodes):
         return ""
     most = max(node.gpus for node in nodes)
-    if most < spec.build_gpus:
+    if most < gpus:
         return (
-            f"the build takes {spec.build_gpus} GPUs, and no node that it may go to has more than "
+            f"the build takes {gpus} GPUs, and no node that it may go to has more than "
             f"{most}: add a node, or change spec.build.nodeSelector"
         )
     return (
-        f"the build takes {spec.build_gpus} GPUs, and pods that serve the model hold them: add a "
+        f"the build takes {gpus} GPUs, and pods that serve the model hold them: add a "
         "node, or set spec.serving.replicas: 0 for the build"
     )
 

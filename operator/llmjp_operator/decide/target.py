@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llmjp_operator.decide.build_request import make_request
-from llmjp_operator.decide.job_results import absorb_job_results
+from llmjp_builder.contracts.spec import Kind
+from llmjp_operator.decide.build_request import make_checkpoint_request, make_request
+from llmjp_operator.decide.job_results import absorb_job_results, find_next_attempt
 from llmjp_operator.decide.jobs import decide_job
 from llmjp_operator.decide.placement import (
     find_build_deadlock,
@@ -51,12 +52,16 @@ def decide_target(model: Model, snapshot: Snapshot, settings: Settings) -> Decis
     if resolution is None:
         return decision
     estimate = estimate_resources(model.spec, resolution)
-    request = make_request(model, resolution, snapshot.texts.digest if snapshot.texts else None)
+    texts = snapshot.texts.digest if snapshot.texts else None
+    request = make_request(model, resolution, texts)
     decision = replace(decision, resolution=resolution, estimate=estimate, request=request)
     if estimate.refusal is not None:
         problem = Problem(reason="CannotWork", message=estimate.refusal)
         return replace(decision, problem=problem)
     artefact = decision.record.artefacts.get(request.digest)
+    if artefact is None and request.spec.backend.kind is Kind.ENGINE:
+        first = make_checkpoint_request(model, resolution, texts)
+        return replace(decision, request=_choose_request(model, snapshot, decision, first))
     if artefact is None:
         return decision
     return replace(
@@ -65,6 +70,26 @@ def decide_target(model: Model, snapshot: Snapshot, settings: Settings) -> Decis
         cache_hit=_is_cache_hit(model, request, artefact),
         incompatible=find_incompatibility(model.spec, artefact, snapshot.nodes),
     )
+
+
+def _choose_request(
+    model: Model, snapshot: Snapshot, decision: Decision, first: BuildRequest
+) -> BuildRequest:
+    """Return what is to be built next of an engine: `first` its checkpoint, then itself.
+
+    Version 0.1.0 has one Job for both: one that runs, or whose end was not seen yet, goes on, and
+    one that failed for good stays failed.
+    """
+    engine, record = decision.request, decision.record
+    assert engine is not None, "the source is pinned"
+    made = record.checkpoints.get(first.digest)
+    if made is not None:
+        return replace(engine, checkpoint=made.key)
+    job = snapshot.jobs.get(make_build_job_name(engine.digest, model.store_claim))
+    if job is not None and not (job.deleting or job.checkpoint or record.has_counted(job.uid)):
+        return engine
+    failed = record.find_failure(engine.digest, "")
+    return first if find_next_attempt(failed, engine.digest, model) else engine
 
 
 def decide_wanted_job(model: Model, snapshot: Snapshot, decision: Decision, pods: str) -> Decision:
@@ -108,7 +133,7 @@ def _decide_build(model: Model, snapshot: Snapshot, decision: Decision, pods: st
     request = decision.request
     assert request is not None, "the source is pinned"
     name = make_build_job_name(request.digest, model.store_claim)
-    deadlock = None if name in snapshot.jobs else find_build_deadlock(model, snapshot)
+    deadlock = None if name in snapshot.jobs else find_build_deadlock(model, snapshot, request.gpus)
     if deadlock is not None:
         return replace(decision, problem=Problem(reason="StorageWouldDeadlock", message=deadlock))
     building = decide_job(
@@ -120,7 +145,8 @@ def _decide_build(model: Model, snapshot: Snapshot, decision: Decision, pods: st
         snapshot=snapshot,
         record=decision.record,
     )
-    if building.waiting and (shortage := find_gpu_shortage(model, snapshot)):
+    shortage = find_gpu_shortage(model, snapshot, request.gpus)
+    if building.waiting and shortage:
         building = replace(building, waiting=f"{building.waiting.rstrip(': ')}; {shortage}")
     return replace(decision, building=building)
 

@@ -108,7 +108,9 @@ def _check_backend(model: Model, _facts: Snapshot, _settings: Settings) -> Probl
 
 
 def _check_images(model: Model, _facts: Snapshot, settings: Settings) -> Problem | None:
-    needed = (model.spec.serving_flavour, CPU_FLAVOUR)  # the latter pins sources
+    spec = model.spec
+    building = spec.get_build_flavour(max(spec.build_gpus, spec.calibration_gpus))
+    needed = (spec.serving_flavour, CPU_FLAVOUR, building)  # that of the CPU pins sources
     flavour = next((name for name in needed if name not in settings.images), None)
     if flavour is None:
         return None

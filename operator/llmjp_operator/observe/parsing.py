@@ -9,11 +9,13 @@ from llmjp_operator.names import (
     ATTEMPT,
     COMPONENT,
     FAILED_ROLLOUT,
+    FROM_CHECKPOINT,
     GPU,
     KEY_LABEL,
     MODEL_LABEL,
     POD_DIGEST,
     REQUEST_LABEL,
+    UNTIL,
 )
 from llmjp_operator.observe.revision import pack_template
 from llmjp_operator.observe.snapshot import (
@@ -81,6 +83,8 @@ def parse_job(job: Mapping[str, Any]) -> ObservedJob:
         model=labels.get(MODEL_LABEL, ""),
         request=labels.get(REQUEST_LABEL, ""),
         pods=annotations.get(POD_DIGEST, ""),
+        until_checkpoint=annotations.get(UNTIL) == "checkpoint",
+        checkpoint=annotations.get(FROM_CHECKPOINT, ""),
         attempt=int(attempt) if attempt.isdecimal() else 1,
         owners=_parse_owners(metadata),
         succeeded=complete.get("status") == "True",

@@ -103,6 +103,10 @@ class ObservedJob:
     """In seconds since 1970."""
     waiting: str = ""
     """Why its pod cannot be created, by the Job's events; empty if it is."""
+    until_checkpoint: bool = False
+    """Whether its result is what an engine is compiled from."""
+    checkpoint: str = ""
+    """Key of the checkpoint that it compiles; empty if it begins with a source."""
 
     @property
     def finished(self) -> bool:

@@ -2,6 +2,7 @@
 
     source-<model>       PinnedSource       the pinned source of a model
     artefact-<digest>    Built              the artefact of a build request
+    checkpoint-<digest>  Built              what engines are compiled from, likewise
     failed-<digest>.<pods>                  why a request is not built by such pods
     failed-<digest>      FailedAttempts     the same, of Jobs of older operators
     failed-source.<model>                   why a model's source is not pinned
@@ -36,6 +37,7 @@ T = TypeVar("T")
 
 SOURCE: Final = "source-"
 ARTEFACT: Final = "artefact-"
+CHECKPOINT: Final = "checkpoint-"
 FAILED: Final = "failed-"
 HISTORY: Final = "history-"
 CLAIM: Final = "claim"
@@ -100,6 +102,8 @@ class StoreRecord:
     """By model."""
     artefacts: Mapping[str, Built] = field(default_factory=dict)
     """By request."""
+    checkpoints: Mapping[str, Built] = field(default_factory=dict)
+    """By request; no model serves them."""
     failed: Mapping[str, FailedAttempts] = field(default_factory=dict)
     """By `make_build_entry` of a request, or `make_source_entry` of a model."""
     history: Mapping[str, tuple[ServedArtefact, ...]] = field(default_factory=dict)
@@ -125,8 +129,20 @@ class StoreRecord:
     def with_artefact(self, request: str, built: Built) -> StoreRecord:
         """Return the record with a built artefact, without its failures."""
         artefacts = {**self.artefacts, request: built}
-        failed = {name: v for name, v in self.failed.items() if not _is_about(name, request)}
-        return replace(self, artefacts=artefacts, failed=failed)
+        return replace(self, artefacts=artefacts, failed=self._drop_failures(request))
+
+    def with_checkpoint(self, request: str, built: Built) -> StoreRecord:
+        """Return the record with what engines are compiled from, without its failures."""
+        checkpoints = {**self.checkpoints, request: built}
+        return replace(self, checkpoints=checkpoints, failed=self._drop_failures(request))
+
+    def without_checkpoint(self, key: str) -> StoreRecord:
+        """Return the record without a checkpoint that is not in the store."""
+        kept = {r: built for r, built in self.checkpoints.items() if built.key != key}
+        return replace(self, checkpoints=kept)
+
+    def _drop_failures(self, request: str) -> dict[str, FailedAttempts]:
+        return {name: v for name, v in self.failed.items() if not _is_about(name, request)}
 
     def with_failure(self, entry: str, failed: FailedAttempts) -> StoreRecord:
         """Return the record with a failure; the oldest of too many about a request is forgotten."""
@@ -164,6 +180,7 @@ class StoreRecord:
         return replace(
             self,
             artefacts={r: built for r, built in self.artefacts.items() if built.key not in keys},
+            checkpoints={r: b for r, b in self.checkpoints.items() if b.key not in keys},
             history={
                 model: tuple(entry for entry in entries if entry.key not in keys)
                 for model, entries in self.history.items()
@@ -182,6 +199,7 @@ class StoreRecord:
         parts: tuple[tuple[str, Mapping[str, Any]], ...] = (
             (SOURCE, self.sources),
             (ARTEFACT, self.artefacts),
+            (CHECKPOINT, self.checkpoints),
             (FAILED, self.failed),
             (HISTORY, history),
         )
@@ -214,9 +232,9 @@ class StoreRecord:
 
     def find_entry(self, name: str) -> object:
         """Return the value of an entry of the ConfigMap; None if there is none, or it is unread."""
-        parts = ((SOURCE, self.sources), (ARTEFACT, self.artefacts))
-        more = ((FAILED, self.failed), (HISTORY, self.history))
-        for prefix, values in (*parts, *more):
+        built = ((ARTEFACT, self.artefacts), (CHECKPOINT, self.checkpoints))
+        more = ((SOURCE, self.sources), (FAILED, self.failed), (HISTORY, self.history))
+        for prefix, values in (*built, *more):
             if name.startswith(prefix):
                 return values.get(name.removeprefix(prefix))
         return None
@@ -237,6 +255,7 @@ def parse_record(data: Mapping[str, str]) -> StoreRecord:
     return StoreRecord(
         sources=dict(_parse_entries(data, SOURCE, _make_parser(PinnedSource))),
         artefacts=dict(_parse_entries(data, ARTEFACT, _make_parser(Built))),
+        checkpoints=dict(_parse_entries(data, CHECKPOINT, _make_parser(Built))),
         failed=dict(_parse_entries(data, FAILED, _make_parser(FailedAttempts))),
         history=dict(_parse_entries(data, HISTORY, _parse_history)),
         claim=data.get(CLAIM, ""),

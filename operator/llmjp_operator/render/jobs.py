@@ -5,21 +5,23 @@ Kubernetes retries none of them: whether to retry depends on the failure (`decid
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_builder.contracts.spec import to_canonical_json
-from llmjp_operator.decisions import RESOLVE_LIMIT_S, RESOLVE_MEMORY
+from llmjp_operator.decisions import RESOLVE_LIMIT_S
 from llmjp_operator.names import (
     ATTEMPT,
     BUILD_SPEC,
     BUILDER_CONTAINER,
     CALIBRATION_FILE,
     CPU_FLAVOUR,
+    FROM_CHECKPOINT,
     GPU,
     POD_DIGEST,
     SOURCE_FOLDER,
     SOURCE_LABEL,
+    UNTIL,
     compute_digest,
 )
 from llmjp_operator.names import (
@@ -75,7 +77,7 @@ GRACE_S: Final = 30
 COLLECT_LIMIT_S: Final = 3600
 _SMALL_RESOURCES: Final = {
     "requests": {"cpu": "100m", "memory": "256Mi"},
-    "limits": {"memory": RESOLVE_MEMORY},
+    "limits": {"memory": "2Gi"},
 }
 """Resources of Jobs that only list and hash files."""
 _DEFAULT_MEMORY_BYTES: Final = 16 << 30
@@ -99,6 +101,9 @@ class _JobPod:
     attempt: int = 1
     gpus: int = 0
     annotations: Mapping[str, str] | None = None
+    """Of the pod."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """Further annotations of the Job."""
 
 
 def render_resolve_job(
@@ -146,23 +151,20 @@ def render_build_job(
     single_node: bool,
 ) -> Object:
     """Return the Job that builds the request; its spec is a file made from an annotation."""
-    mounts, volumes = _add_store(model, *_render_source_volumes(model))
+    compiles_only = request.checkpoint is not None
+    source = ([], []) if compiles_only else _render_source_volumes(model)
+    mounts, volumes = _add_store(model, *source)
     mounts = [*mounts, {"name": "spec", "mountPath": SPEC_FOLDER, "readOnly": True}]
     volumes = [*volumes, _render_spec_volume()]
-    calibration = model.spec.engine.calibration
-    ref = None if calibration is None else calibration.config_map_ref
-    if ref is not None:
-        folder, _, name = CALIBRATION_FILE.rpartition("/")
-        mounts.append({"name": "calibration", "mountPath": folder, "readOnly": True})
-        items = [{"key": ref.key, "path": name}]
-        volumes.append({"name": "calibration", "configMap": {"name": ref.name, "items": items}})
+    if not compiles_only:
+        _add_calibration(model, mounts, volumes)
     given = model.spec.build.resources
-    gpus = model.spec.build_gpus
+    gpus = request.gpus
     pod = _JobPod(
         name=build_name(request.digest, model.store_claim),
         labels=render_labels(model, "build", request=request.digest, store=True),
-        image=settings.images[model.spec.build_flavour].builder,
-        arguments=[*_BUILD_ARGUMENTS, *_render_access_arguments(model)],
+        image=settings.images[model.spec.get_build_flavour(gpus)].builder,
+        arguments=_render_build_arguments(model, request),
         mounts=mounts,
         volumes=volumes,
         resources=render_resources(
@@ -172,8 +174,34 @@ def render_build_job(
         attempt=attempt,
         gpus=gpus,
         annotations={BUILD_SPEC: to_canonical_json(request.spec.to_json())},
+        about=_describe_step(request),
     )
     return _render_job(model, settings, pod, single_node=single_node)
+
+
+def _render_build_arguments(model: Model, request: BuildRequest) -> list[str]:
+    if request.checkpoint is not None:
+        step = ["--from-checkpoint", request.checkpoint]
+        return [*_BUILD_ARGUMENTS, *step, "--termination-message", TERMINATION_LOG]
+    step = ["--until", "checkpoint"] if request.until_checkpoint else []
+    return [*_BUILD_ARGUMENTS, *step, *_render_access_arguments(model)]
+
+
+def _describe_step(request: BuildRequest) -> dict[str, str]:
+    """Return annotations of a Job that tell which part of an engine's build it is."""
+    if request.checkpoint is not None:
+        return {FROM_CHECKPOINT: request.checkpoint}
+    return {UNTIL: "checkpoint"} if request.until_checkpoint else {}
+
+
+def _add_calibration(model: Model, mounts: list[Object], volumes: list[Object]) -> None:
+    calibration = model.spec.engine.calibration
+    ref = None if calibration is None else calibration.config_map_ref
+    if ref is not None:
+        folder, _, name = CALIBRATION_FILE.rpartition("/")
+        mounts.append({"name": "calibration", "mountPath": folder, "readOnly": True})
+        items = [{"key": ref.key, "path": name}]
+        volumes.append({"name": "calibration", "configMap": {"name": ref.name, "items": items}})
 
 
 def render_collect_job(
@@ -231,6 +259,7 @@ def _render_job(model: Model, settings: Settings, pod: _JobPod, *, single_node: 
     annotations = {
         ATTEMPT: str(pod.attempt),
         POD_DIGEST: _compute_pod_digest(metadata, spec, pod.limit_s),
+        **pod.about,
     }
     return {
         "apiVersion": "batch/v1",

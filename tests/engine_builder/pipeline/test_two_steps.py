@@ -70,7 +70,7 @@ def test_a_key_that_is_not_there_names_those_that_are(
     source: Path, tmp_path: Path, llmjp: CommandLine
 ) -> None:
     missing = llmjp("build", "--store", tmp_path / "none", "--from-checkpoint", "0" * 20)
-    assert missing.exit_code == 2
+    assert missing.exit_code == 3
     assert "it has: none" in missing.complaint
     assert "--until checkpoint" in missing.complaint
     key = make_checkpoint(source, tmp_path / "store", llmjp)

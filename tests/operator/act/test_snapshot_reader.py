@@ -167,4 +167,4 @@ def test_a_resolve_job_that_was_killed_has_no_steps_to_name() -> None:
     assert simulation.reason("EngineReady") == "ResolveFailed"
     message = simulation.message("EngineReady")
     assert "in step" not in message
-    assert "spec." not in message, "no field changes a resolve Job"
+    assert "spec.build.helperResources.limits.memory" in message

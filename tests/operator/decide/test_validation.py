@@ -133,8 +133,10 @@ def test_a_volume_for_many_nodes_deadlocks_nowhere() -> None:
 def test_a_build_beside_serving_must_fit_on_the_node(gpus: int, refused: bool) -> None:
     model = make_engine_model(once(replicas=1, maxSurge=0))
     now = make_snapshot(model, nodes=(make_node(gpus=gpus),), deployment=make_deployment())
-    assert (find_build_deadlock(model, now) is not None) is refused
-    assert find_build_deadlock(model, make_snapshot(model, nodes=(make_node(gpus=gpus),))) is None
+    assert (find_build_deadlock(model, now, 1) is not None) is refused
+    assert find_build_deadlock(model, now, 0) is None
+    idle = make_snapshot(model, nodes=(make_node(gpus=gpus),))
+    assert find_build_deadlock(model, idle, 1) is None
 
 
 FITS = {

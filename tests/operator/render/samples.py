@@ -11,11 +11,11 @@ import pytest
 from llmjp_builder.contracts.spec import Built, Kind, Resolution
 from llmjp_builder.planning.models import find_model_by_size
 from llmjp_operator.api import Model, parse_model
-from llmjp_operator.decide.build_request import make_request
+from llmjp_operator.decide.build_request import make_checkpoint_request, make_request
 from llmjp_operator.decide.garbage import name_collect_job
 from llmjp_operator.decide.revisions import compute_inputs
 from llmjp_operator.decide.sizing import estimate_resources
-from llmjp_operator.decisions import Candidate, Decision, GarbageDecision
+from llmjp_operator.decisions import BuildRequest, Candidate, Decision, GarbageDecision
 from llmjp_operator.observe.store_record import PinnedSource, StoreRecord
 from llmjp_operator.render import jobs, network, service, serving, storage
 from llmjp_operator.render.revision import render_revision
@@ -240,6 +240,14 @@ def render_rollout(
     return render_revision(of, revision), serving.render_deployment(of, revision)
 
 
+def list_sample_requests(of: Model, found: Resolution, texts: str | None) -> list[BuildRequest]:
+    """Return every build of a model: of an engine, that of its checkpoint comes first."""
+    artefact = make_request(of, found, texts)
+    if of.spec.engine.backend.kind is not Kind.ENGINE:
+        return [artefact]
+    return [make_checkpoint_request(of, found, texts), replace(artefact, checkpoint="c" * 20)]
+
+
 def render_all_objects(of: Model, settings: Settings) -> list[Object]:
     """All objects of a model, whatever the time at which each is made."""
     single_node = of.spec.storage.created_access_mode == "ReadWriteOnce"
@@ -262,8 +270,11 @@ def render_all_objects(of: Model, settings: Settings) -> list[Object]:
         network.render_builder_policy(of, settings),
         storage.render_claim(of),
         jobs.render_resolve_job(of, settings, attempt=1, single_node=single_node),
-        jobs.render_build_job(
-            of, request, settings, needs=needs, attempt=2, single_node=single_node
+        *(
+            jobs.render_build_job(
+                of, each, settings, needs=needs, attempt=2, single_node=single_node
+            )
+            for each in list_sample_requests(of, found, texts)
         ),
         jobs.render_collect_job(of, garbage, settings, single_node=single_node),
         network.render_serving_policy(of, settings),

@@ -18,7 +18,7 @@ from llmjp_builder.contracts.constraints import Forbidden
 from llmjp_builder.contracts.fields import parse_annotation
 from llmjp_operator.api import Spec
 from llmjp_operator.api.codec import list_api_fields
-from llmjp_operator.names import make_headless_name
+from llmjp_operator.names import UNTIL, make_headless_name
 from llmjp_operator.observe.managed_fields import compute_object_digest
 from llmjp_operator.runtimes import RUNTIMES
 from tests.operator.factories import SETTINGS
@@ -48,48 +48,50 @@ SHARED: Object = {"storage": {"size": None, "existingClaim": "shared"}}
 TOKEN: Object = {"source": {"huggingFace": {"tokenSecretRef": {"name": "s"}}}}
 CA: Object = {"source": {"huggingFace": {"caSecretRef": {"name": "s"}}}}
 
-JOBS = "resolve build collect"
-FETCHING = "resolve build"
+JOBS = "resolve checkpoint build collect"
+FETCHING = "resolve checkpoint"
+BUILDS = "checkpoint build"
 PODS = "deployment"
 Row = tuple[Any, str, Object]
 """Another value, what it changes, and what else the spec says."""
 
 ROWS: dict[str, Row] = {
-    "source.huggingFace.repository": ("example/other", FETCHING, {}),
+    "source.huggingFace.repository": ("example/other", f"resolve {BUILDS}", {}),
     "source.huggingFace.revision": ("v2", "resolve", {}),  # the build has the commit
     "source.huggingFace.tokenSecretRef.name": ("t", FETCHING, TOKEN),
     "source.huggingFace.tokenSecretRef.key": ("t", FETCHING, TOKEN),
-    "source.huggingFace.endpoint": ("https://hub:8443", f"{FETCHING} build-policy", {}),
+    "source.huggingFace.endpoint": ("https://hub:8443", f"resolve {BUILDS} build-policy", {}),
     "source.huggingFace.caSecretRef.name": ("t", FETCHING, CA),
     "source.huggingFace.caSecretRef.key": ("t", FETCHING, CA),
     "source.persistentVolumeClaim.claimName": ("d", FETCHING, VOLUME),
-    "source.persistentVolumeClaim.path": ("folder", FETCHING, VOLUME),
-    "licence.accepted": ("llama2", FETCHING, {}),
+    "source.persistentVolumeClaim.path": ("folder", f"resolve {BUILDS}", VOLUME),
+    "licence.accepted": ("llama2", f"resolve {BUILDS}", {}),
     "hardware.gpuProduct": ("NVIDIA-H200", "build deployment", {}),
     "hardware.gpusPerNode": (2, "build", {"engine": {"tensorParallel": 4}}),
-    "engine.backend": ("pytorch", "build deployment", {}),
-    "engine.quantization": ("fp8", "build", {}),
-    "engine.kvCache": ("fp8", "build", FP8),
-    "engine.dtype": ("float16", "build", {}),
-    "engine.calibration.configMapRef.name": ("other", "build", TEXTS),
-    "engine.calibration.configMapRef.key": ("other.txt", "build", TEXTS),
-    "engine.tensorParallel": (2, "build deployment", {}),
-    "engine.pipelineParallel": (2, "build deployment", {}),
-    "engine.padIntermediate": (16, "build", {}),
+    "engine.backend": ("pytorch", f"{BUILDS} deployment", {}),
+    "engine.quantization": ("fp8", BUILDS, {}),
+    "engine.kvCache": ("fp8", BUILDS, FP8),
+    "engine.dtype": ("float16", BUILDS, {}),
+    "engine.calibration.configMapRef.name": ("other", "checkpoint", TEXTS),
+    "engine.calibration.configMapRef.key": ("other.txt", "checkpoint", TEXTS),
+    "engine.tensorParallel": (2, f"{BUILDS} deployment", {}),
+    "engine.pipelineParallel": (2, f"{BUILDS} deployment", {}),
+    "engine.padIntermediate": (16, BUILDS, {}),
     "engine.maxBatchSize": (8, "build deployment", {}),
     "engine.maxInputLen": (100, "build", {}),
     "engine.maxSeqLen": (256, "build deployment", {}),
     "engine.options": ({"gemm_plugin": "auto"}, "build", {}),
-    "build.resources.requests": ({"cpu": "3"}, "build", {}),
-    "build.resources.limits": ({"cpu": "20"}, "build", {}),
+    "build.resources.requests": ({"cpu": "3"}, BUILDS, {}),
+    "build.resources.limits": ({"cpu": "20"}, BUILDS, {}),
     "build.helperResources.requests": ({"cpu": "3"}, "resolve collect", {}),
     "build.helperResources.limits": ({"cpu": "4"}, "resolve collect", {}),
+    "build.calibration.gpu": (True, "checkpoint", FP8),
     "build.nodeSelector": ({"disk": "fast"}, JOBS, {}),
-    "build.activeDeadlineSeconds": (100, "build", {}),
+    "build.activeDeadlineSeconds": (100, BUILDS, {}),
     "storage.size": ("2Ti", "claim", {}),
     "storage.storageClassName": ("fast", "claim", {}),
-    "storage.accessMode": ("ReadWriteOnce", "claim build collect deployment", {}),
-    "storage.existingClaim": ("other", "record build collect deployment", SHARED),
+    "storage.accessMode": ("ReadWriteOnce", f"claim {BUILDS} collect deployment", {}),
+    "storage.existingClaim": ("other", f"record {BUILDS} collect deployment", SHARED),
     "storage.onDelete": ("Delete", "claim record", {}),
     "serving.replicas": (2, PODS, {}),
     "serving.resources.requests": ({"cpu": "3"}, PODS, {}),
@@ -248,7 +250,7 @@ def roles(spec: Object) -> dict[str, tuple[str, str]]:
         role = {
             "ConfigMap": "record",
             "PersistentVolumeClaim": "claim",
-            "Job": component,
+            "Job": "checkpoint" if UNTIL in obj["metadata"].get("annotations", {}) else component,
             "NetworkPolicy": f"{component}-policy",
             "Service": "headless" if name == make_headless_name("m") else "service",
         }.get(kind, kind.lower())

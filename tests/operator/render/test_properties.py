@@ -12,9 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmjp_builder.contracts.spec import Backend, Kind
+from llmjp_builder.contracts.spec import Backend
 from llmjp_operator.decide.sizing import estimate_resources
-from llmjp_operator.names import MANAGED_BY, MAX_LABEL, MAX_MODEL_NAME, MODEL_LABEL, OPERATOR
+from llmjp_operator.names import (
+    FROM_CHECKPOINT,
+    MANAGED_BY,
+    MAX_LABEL,
+    MAX_MODEL_NAME,
+    MODEL_LABEL,
+    OPERATOR,
+)
 from llmjp_operator.observe.managed_fields import compute_object_digest
 from llmjp_operator.render.pods import render_container_security
 from llmjp_operator.render.quantities import normalize_quantity
@@ -201,8 +208,9 @@ def test_secrets_are_seen_where_they_are_needed_only(body: Object, settings: Set
         secrets = {
             v["secret"]["secretName"] for v in template["spec"]["volumes"] if "secret" in v
         } - {"more"}
-        fetches = {"resolve", "build"}
-        assert (token in secrets) is (token is not None and component in fetches)
+        compiles = FROM_CHECKPOINT in obj["metadata"].get("annotations", {})
+        fetches = component in {"resolve", "build"} and not compiles
+        assert (token in secrets) is (token is not None and fetches)
         assert "secretKeyRef" not in json.dumps(template), "a file, never the environment"
         for volume in template["spec"]["volumes"]:
             if "secret" in volume and volume["name"] != "secret":
@@ -327,10 +335,11 @@ def test_pods_ask_for_the_gpus_of_their_division_and_for_no_others(
     engine, product = of.spec.engine, of.spec.hardware.gpu_product
     division = engine.tensor_parallel * engine.pipeline_parallel
     serving = division if engine.backend is not Backend.TORCH else int(product is not None)
-    building = division if engine.backend.kind is Kind.ENGINE else 0
-    wanted = {"serving": serving, "build": building}
+    wanted = {"serving": serving}
     for obj, template in pods(render_all_objects(of, settings)):
         gpus = wanted.get(obj["metadata"]["labels"]["app.kubernetes.io/component"], 0)
+        if FROM_CHECKPOINT in obj["metadata"].get("annotations", {}):
+            gpus = division
         sizes = ours(template)["resources"]
         for size in ("requests", "limits"):
             assert sizes.get(size, {}).get("nvidia.com/gpu", "0") == str(gpus)
