@@ -7,15 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from llmjp_client import Client, Options, Unavailable
+from llmjp_client import Client, LlmJpError, Options, ServerError, Unavailable
 from llmjp_runtime.server.preflight import find_free_ports
 from llmjp_runtime.server.process import TritonServer
 from tests.support.triton import EXAMPLE
-from tests.triton.test_failures import child_of, list_descendants
+from tests.triton.test_failures import is_alive, list_descendants
 
 LLMJP = (sys.executable, "-m", "llmjp_cli")
 
@@ -109,22 +111,44 @@ def test_serve_ends_on_sigterm(artefact: Path) -> None:
     assert process.returncode == 0
 
 
-def test_serve_ends_when_its_model_dies_so_that_no_client_waits(artefact: Path) -> None:
+@pytest.mark.parametrize("victim", ["llmjp", "ensemble"])
+def test_serve_ends_when_a_models_process_dies_so_that_no_client_waits(
+    artefact: Path, victim: str
+) -> None:
     process, port = serve(artefact)
     endless: Options = {"min_tokens": 480, "top_k": 1, "repetition_penalty": 1.0}
-    with (
-        Client(f"127.0.0.1:{port}", retries=0) as client,
-        client.stream("むかし", **endless) as stream,
-    ):
-        next(stream)
-        models = list_descendants(process.pid) - {child_of(process.pid)}
-        for model in models:
-            os.kill(model, signal.SIGKILL)
-        with pytest.raises(Unavailable):
-            stream.reply()
+    with ExitStack() as stack:
+        streams = []
+        for model in ("llmjp", "ensemble"):
+            client = stack.enter_context(Client(f"127.0.0.1:{port}", model=model, retries=0))
+            streams.append(stack.enter_context(client.stream("むかし", **endless)))
+            next(streams[-1])
+        below = list_descendants(process.pid)
+        kill_model(below, victim)
+        for stream in streams:
+            with pytest.raises(LlmJpError) as caught:
+                stream.reply()
+            assert isinstance(caught.value, Unavailable | ServerError)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     # Triton 2.51 aborts now and then where it was sending to a process that is killed.
-    died = "the front model's process died", "tritonserver ended with status -6: Signal (6)"
+    died = DIED[victim], "tritonserver ended with status -6: Signal (6)"
     assert any(each in err.splitlines()[-1] for each in died)
     assert "Traceback" not in err
+    assert not any(map(is_alive, below))
+
+
+DIED = {
+    "llmjp": "the front model's process died",
+    "ensemble": "the process of model ensemble died",
+}
+
+
+def kill_model(pids: Iterable[int], model: str) -> None:
+    """SIGKILL to the process that runs a model."""
+    (victim,) = [
+        pid
+        for pid in pids
+        if f"/{model}/1/model.py\0" in Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    ]
+    os.kill(victim, signal.SIGKILL)

@@ -26,6 +26,8 @@ from tests.support.triton import serving
 QUESTION = [{"role": "user", "content": "むかしむかし、あるところに"}]
 ENDLESS: dict[str, Any] = {"top_k": 1, "repetition_penalty": 1.0, "min_tokens": 480}
 """A reply that goes on until the context is full."""
+PAUSE_S = 3.0
+"""Longer than Triton (1 s) and `llmjp serve` (0.5 s) wait between two looks at a process."""
 
 
 def until(condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
@@ -124,6 +126,23 @@ def test_readiness_tells_a_dead_model_from_a_living_server(artefact: Path, tmp_p
             os.kill(child, signal.SIGKILL)
         until(lambda: probe(server)[0] == 0, "nobody answers /readyz")
         assert not server.is_ready()
+
+
+def test_a_pause_of_the_machine_costs_nothing(server: TritonServer, client: Client) -> None:
+    below = list_descendants(server.pid)
+    with client.stream(QUESTION, **ENDLESS) as stream:
+        next(stream)
+        everything = [server.pid, *below]
+        for pid in everything:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            time.sleep(PAUSE_S)
+        finally:
+            for pid in everything:
+                os.kill(pid, signal.SIGCONT)
+        assert stream.reply().finish_reason == "length"
+    assert list_descendants(server.pid) == below
+    until(lambda: probe(server)[0] == 200, "ready again")
 
 
 def test_stopping_the_server_leaves_nothing(artefact: Path, tmp_path: Path) -> None:

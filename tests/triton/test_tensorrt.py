@@ -22,7 +22,7 @@ from tests.support.tensorrt_llm_stand_in import POISON
 from tests.support.triton import EXAMPLE, build_artefact, serving
 from tests.triton.test_commands import (  # noqa: F401  collected again, over an engine
     test_serve_ends_on_sigterm,
-    test_serve_ends_when_its_model_dies_so_that_no_client_waits,
+    test_serve_ends_when_a_models_process_dies_so_that_no_client_waits,
 )
 from tests.triton.test_failures import (  # noqa: F401  likewise
     ENDLESS,

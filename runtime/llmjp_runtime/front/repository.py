@@ -9,6 +9,7 @@ reads the engine where it is. The field names are those of `model_config.proto`
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmjp_runtime.executor.tensorrt.model_config import (
@@ -18,8 +19,6 @@ from llmjp_runtime.executor.tensorrt.model_config import (
 from llmjp_runtime.front.tensors import INPUTS, MAX_BATCH_SIZE, OUTPUTS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from llmjp_runtime.executor.tensorrt.engine_config import EngineConfig
     from llmjp_runtime.front.tensors import TensorSpec
     from llmjp_runtime.settings import ServingSettings
@@ -59,6 +58,11 @@ def render_model_config(name: str, parameters: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def locate_model_file(root: Path, name: str) -> Path:
+    """Return the path of a model's code, which Triton names in the command line of its process."""
+    return root / name / "1" / "model.py"
+
+
 def render_repository(
     settings: ServingSettings, engine: EngineConfig | None = None
 ) -> dict[str, str]:
@@ -67,9 +71,9 @@ def render_repository(
     shim = "from llmjp_runtime.front.{module} import TritonPythonModel  # noqa: F401\n"
     files = {
         f"{MODEL_NAME}/config.pbtxt": render_model_config(MODEL_NAME, told),
-        f"{MODEL_NAME}/1/model.py": shim.format(module="model"),
+        str(locate_model_file(Path(), MODEL_NAME)): shim.format(module="model"),
         f"{ENSEMBLE_NAME}/config.pbtxt": render_model_config(ENSEMBLE_NAME, told),
-        f"{ENSEMBLE_NAME}/1/model.py": shim.format(module="ensemble"),
+        str(locate_model_file(Path(), ENSEMBLE_NAME)): shim.format(module="ensemble"),
     }
     if engine is not None:
         pbtxt = render_engine_model_config(engine, settings.artefact, settings.kv_cache_fraction)

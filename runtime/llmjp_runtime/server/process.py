@@ -42,6 +42,7 @@ from llmjp_runtime.server.http_probe import (
 )
 from llmjp_runtime.server.installation import find_triton, prepare_backends
 from llmjp_runtime.server.log_tail import FailureCause, LogTail, find_cause
+from llmjp_runtime.server.model_processes import ModelProcesses
 from llmjp_runtime.server.preflight import (
     check_engine_host,
     check_ports,
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where Triton's python backend keeps its regions
 """Folder of POSIX shared memory."""
 WATCH_S = 0.5
-"""How often a ready server's front model is looked for."""
+"""How often a ready server's processes are looked for."""
 KILL_S = 5.0
 """How long mpirun may take to kill its ranks; Open MPI 4.1 waits 2 s before it does."""
 LAST_WORDS_S = 1.0
@@ -118,6 +119,7 @@ class TritonServer:
         self._world_size = engine.world_size if engine else 1
         self._shm_prefix = f"llmjp_{os.getpid()}_{endpoints.grpc_port}_"
         self._scratch = Path(tempfile.mkdtemp(prefix="llmjp-serve-"))
+        self._models: ModelProcesses | None = None
         try:
             self._process = self._start(installation, engine, verbose=verbose)
         except BaseException:
@@ -129,7 +131,7 @@ class TritonServer:
     def _start(
         self, installation: TritonInstallation, engine: EngineConfig | None, *, verbose: bool
     ) -> subprocess.Popen[bytes]:
-        repository = self._scratch / "repository"
+        repository = self._repository
         write_repository(render_repository(self.settings, engine), repository)
         leader = build_command(
             installation,
@@ -151,6 +153,10 @@ class TritonServer:
         return self._log.open("wb")
 
     @property
+    def _repository(self) -> Path:
+        return self._scratch / "repository"
+
+    @property
     def pid(self) -> int:
         """Process id of tritonserver; of mpirun, where there are several ranks."""
         return self._process.pid
@@ -170,20 +176,29 @@ class TritonServer:
         """Wait for the ready server to end because it was asked to.
 
         Raises:
-            ServerFailed: it ended by itself, or the front model's process is gone. Triton stays up
-                then, and never answers the requests that were running, so it is ended at once.
+            ServerFailed: it ended by itself, or the process of a model is gone. Triton stays up
+                then, and never answers the requests that were running, so it is ended at once:
+                every client hears of it, and no probe passes any more.
             NotEnoughMemory: likewise, and the kernel killed a process.
             ExitTimedOut: it was asked to end, and took too long.
         """
         while self._shutdown.requested_at_s is None:
             if (status := self.poll()) is not None:
                 raise self._build_failure(f"tritonserver ended with status {status}")
-            if is_listening(self.settings.health_host, self.settings.health_port):
+            if (dead := self._find_dead()) is None:
                 time.sleep(WATCH_S)
             elif self.poll() is None and self._shutdown.requested_at_s is None:
                 self._kill()
-                raise self._build_failure("the front model's process died")
+                raise self._build_failure(f"{dead} died")
         self._shut_down(self._shutdown.requested_at_s + self._exit_timeout_s)
+
+    def _find_dead(self) -> str | None:
+        """Return what to call a process that is gone; None while all run."""
+        self._models = self._models or ModelProcesses(self.pid, self._repository)
+        if (dead := self._models.find_dead()) is not None:
+            return dead
+        listens = is_listening(self.settings.health_host, self.settings.health_port)
+        return None if listens else "the server of probes"
 
     def _build_failure(self, what: str) -> NotEnoughMemory | ServerFailed:
         if count_oom_kills() > self._num_killed:
@@ -258,6 +273,7 @@ class TritonServer:
             if on_wait:
                 on_wait(waited)
             time.sleep(POLL_S)
+        self._models = ModelProcesses(self.pid, self._repository)
         self._skip_startup_log()
 
     def is_ready(self) -> bool:
