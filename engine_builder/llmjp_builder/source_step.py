@@ -16,16 +16,15 @@ from llmjp_builder.contracts.spec import Kind, name_download
 from llmjp_builder.convert.checkpoint_config import render_checkpoint_config
 from llmjp_builder.convert.conversion import prepare_ranks
 from llmjp_builder.convert.layout import resolve_layout
-from llmjp_builder.convert.model_config import parse_model_config
 from llmjp_builder.quantize.activations import find_or_calibrate_amax, read_given_amax
 from llmjp_builder.quantize.calibration.passages import read_passages
 from llmjp_builder.quantize.unified import prepare_unified
 from llmjp_builder.sources.fetch import FetchedSource, fetch_source
+from llmjp_builder.sources.judging import judge_source
 from llmjp_builder.sources.selection import CONFIG
-from llmjp_builder.store.files import read_json_object
 from llmjp_builder.store.hashing import Fingerprint
 from llmjp_builder.store.leases import release_lease
-from llmjp_builder.tokenizer import find_tokenizer_files
+from llmjp_builder.tokenizer import list_tokenizer_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -137,9 +136,8 @@ def _calibrate(
 
 def _fetch(spec: BuildSpec, store: Store, access: SourceAccess, require: Require) -> FetchedSource:
     def accept(folder: Path) -> None:
+        config = judge_source(folder, spec.backend)
         if spec.backend.kind is not Kind.UNIFIED:
-            path = folder / CONFIG
-            config = parse_model_config(read_json_object(path), str(path))
             require(render_checkpoint_config(config, resolve_layout(config, spec)))
 
     return fetch_source(
@@ -178,6 +176,7 @@ class _PreparedSource:
 
 
 def _prepare(spec: BuildSpec, folder: Path, require: Require) -> _PreparedSource:
+    judge_source(folder, spec.backend)
     if spec.backend.kind is Kind.UNIFIED:
         conversion = prepare_unified(folder, spec)
     else:
@@ -188,7 +187,7 @@ def _prepare(spec: BuildSpec, folder: Path, require: Require) -> _PreparedSource
         file=None if spec.activation_amax is None else Path(spec.activation_amax),
         texts=None if spec.calibration is None else Path(spec.calibration),
     )
-    tokenizer = find_tokenizer_files(folder, conversion.checkpoint.config.vocab_size)
+    tokenizer = list_tokenizer_files(folder)
     names = (*conversion.checkpoint.files, *tokenizer)
     fingerprints = {name: Fingerprint.read(folder / name) for name in names}
     return _PreparedSource(conversion, amax, tokenizer, fingerprints)

@@ -129,13 +129,28 @@ def write_checkpoint(
 
 def add_tokenizer(folder: Path, num_tokens: int = 11) -> Path:
     """The least that counts as a tokenizer."""
-    vocab = [[f"t{i}", -float(i)] for i in range(num_tokens)]
-    tokenizer = {"model": {"type": "Unigram", "vocab": vocab}, "added_tokens": [{"id": 0}]}
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "t1"}))
-    (folder / "special_tokens_map.json").write_text("{}")
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2}))
+    for name, document in render_tokenizer(num_tokens).items():
+        (folder / name).write_text(json.dumps(document))
     return folder
+
+
+def render_tokenizer(num_tokens: int = 11) -> dict[str, dict[str, Any]]:
+    """Its files: Unigram's, with SentencePiece's spaces."""
+    vocab = [[f"t{i}", -float(i)] for i in range(num_tokens)]
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    spaces = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
+    tokenizer = {
+        "version": "1.0",
+        "model": {"type": "Unigram", "unk_id": 0, "vocab": vocab, "byte_fallback": False},
+        "decoder": {"type": "Sequence", "decoders": [spaces, {"type": "Fuse"}]},
+        "added_tokens": [{"id": 0, "content": "t0", "special": True, **flags}],
+    }
+    return {
+        "tokenizer.json": tokenizer,
+        "tokenizer_config.json": {"bos_token": "t1"},
+        "special_tokens_map.json": {},
+        "generation_config.json": {"eos_token_id": 2},
+    }
 
 
 def read_tensors(path: Path) -> dict[str, Array]:

@@ -86,7 +86,7 @@ def test_any_used_file_is_in_the_key_and_no_other(source: Path, tmp_path: Path) 
     first = built(source, tmp_path / "store")
     (source / "README.md").write_text("about")
     assert built(source, tmp_path / "store").key == first.key
-    (source / "tokenizer_config.json").write_text('{"bos_token": "other"}')
+    (source / "tokenizer_config.json").write_text('{"bos_token": "t2"}')
     assert built(source, tmp_path / "store").key != first.key
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmjp_builder.contracts.spec import Backend
 from llmjp_builder.planning.models import SIZES
 from llmjp_builder.planning.request import PlanRequest
 from llmjp_cli.option_groups import OptionGroup, expand_groups
@@ -70,6 +71,13 @@ Gpus = Annotated[
         help="H100, H200, A100-80GB, L40S, ..., or a label nvidia.com/gpu.product; repeatable.",
     ),
 ]
+ServingBackend = Annotated[
+    Backend | None,
+    typer.Option(
+        show_default="whichever can",
+        help="What will serve the model; what it would refuse is refused here.",
+    ),
+]
 
 
 @expand_groups
@@ -77,6 +85,7 @@ def plan_deployment(
     source: OptionalSource = None,
     size: Size = None,
     gpu: Gpus = None,
+    backend: ServingBackend = None,
     *,
     request: Annotated[PlanRequest, PLAN],
     as_json: Annotated[
@@ -95,7 +104,7 @@ def plan_deployment(
 
     if gpu:
         request = replace(request, gpus=tuple(dict.fromkeys(find_gpu_type(name) for name in gpu)))
-    result = plan_capacity(_read_model(source, size), request)
+    result = plan_capacity(_read_model(source, size, backend), request)
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
     else:
@@ -105,12 +114,12 @@ def plan_deployment(
     result.require_possible()
 
 
-def _read_model(source: Path | None, size: str | None) -> PlannedModel:
+def _read_model(source: Path | None, size: str | None, backend: Backend | None) -> PlannedModel:
     from llmjp_builder.planning.models import find_model_by_size
     from llmjp_builder.planning.source import read_model
 
     if source is not None and size is None:
-        return read_model(source)
+        return read_model(source, backend)
     if size is not None and source is None:
         return find_model_by_size(size)
     raise typer.BadParameter("give either SRC, the folder of a checkpoint, or --size")

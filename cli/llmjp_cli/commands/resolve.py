@@ -36,12 +36,14 @@ def resolve_source(
 ) -> None:
     """Pin a source: print commit, files with size and SHA-256, and content digest as JSON.
 
-    No weights of a repository are downloaded. The checksums of a folder's files are kept for as
-    long as the files do not change.
+    No weights of a repository are downloaded. What no backend would serve is refused, by
+    config.json and the tokenizer's files, before weights are hashed. The checksums of a folder's
+    files are kept for as long as the files do not change.
 
     Example: llmjp resolve llm-jp/llm-jp-3-1.8b-instruct
     """
     from llmjp_builder.contracts.spec import Step, to_canonical_json
+    from llmjp_builder.sources.judging import judge_source
     from llmjp_builder.sources.pinning import parse_source, pin_source
     from llmjp_builder.sources.resolution import make_resolution
     from llmjp_builder.sources.trust import trusting
@@ -55,14 +57,16 @@ def resolve_source(
         open_reporter() as report,
     ):
         checksums = locate_user_cache() / "hashes.json"
+        wanted = parse_source(source, hub.revision)
+        if wanted.path is not None:
+            judge_source(Path(wanted.path))
         found = pin_source(
-            parse_source(source, hub.revision),
+            wanted,
             endpoint=hub.endpoint,
             token=hub.read_token(),
             accepted_licence=hub.accepted_licence,
             hash_cache=HashCache(checksums) if store is None else Store(store).hash_cache,
             on_progress=report,
         )
-        if termination_message is not None:
-            write_message(termination_message, make_resolution(found))
+        write_message(termination_message, make_resolution(found))
     typer.echo(to_canonical_json(found.resolved.to_json()))

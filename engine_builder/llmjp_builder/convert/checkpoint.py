@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.errors import BadConfig, BadTensors, MissingFile, UnsupportedRequest
+from llmjp_builder.contracts.judgement.model import require_served_model
 from llmjp_builder.convert.header import TensorInfo, read_header
 from llmjp_builder.convert.model_config import ModelConfig, parse_model_config
 from llmjp_builder.store.files import os_errors, read_json_object
@@ -40,14 +41,17 @@ def read_checkpoint(folder: Path) -> SourceCheckpoint:
         BadConfig: config.json or the index is malformed.
         BadHeader: the header of a weight file is malformed or contradicts the file.
         BadTensors: shards and index disagree.
-        UnsupportedRequest: another architecture, or weights in another format than safetensors.
+        UnsupportedRequest: another architecture, code of its own, or weights in another format
+            than safetensors.
     """
     with os_errors(folder):
         is_folder = folder.is_dir()
     if not is_folder:
         raise MissingFile(f"{folder}: no such folder; expected a Hugging Face checkpoint there")
     config_path = folder / CONFIG
-    config = parse_model_config(read_json_object(config_path), str(config_path))
+    document = read_json_object(config_path)
+    config = parse_model_config(document, str(config_path))
+    require_served_model(document, str(config_path))
     with os_errors(folder):
         single, index = (folder / SINGLE).exists(), (folder / INDEX).exists()
         pickled = next(folder.glob("pytorch_model*.bin*"), None)

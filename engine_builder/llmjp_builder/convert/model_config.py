@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.contracts.errors import BadConfig, UnsupportedRequest
+from llmjp_builder.contracts.judgement.model import parse_rotary_embedding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from llmjp_builder.contracts.judgement.rope import RopeScaling
 
 SUPPORTED_ARCHITECTURES = ("LlamaForCausalLM",)
 """To add one: put its rules under `families/`, its name here and into `planner.FAMILIES`."""
@@ -42,6 +45,8 @@ class ModelConfig:
     rope_theta: float
     rope_scaling: Mapping[str, Any] | None
     """As in the checkpoint; None for plain RoPE."""
+    scaled_rope: RopeScaling | None
+    """The same, parsed."""
     hidden_act: str
     tied_embeddings: bool
     """True where the output projection is the embedding table."""
@@ -70,7 +75,7 @@ def parse_model_config(document: Mapping[str, Any], where: str) -> ModelConfig:
             f"{where}: num_attention_heads {heads} is not a multiple of "
             f"num_key_value_heads {kv_heads}"
         )
-    theta, scaling = _parse_rope(document, fields)
+    rotary = parse_rotary_embedding(document, where)
     return ModelConfig(
         architecture=architecture,
         hidden_size=hidden,
@@ -82,8 +87,9 @@ def parse_model_config(document: Mapping[str, Any], where: str) -> ModelConfig:
         vocab_size=fields.read_size("vocab_size", limit=_MAX_VOCAB),
         max_position_embeddings=fields.read_size("max_position_embeddings", limit=1 << 31),
         norm_epsilon=fields.read_positive("rms_norm_eps", default=1e-6),
-        rope_theta=theta,
-        rope_scaling=scaling,
+        rope_theta=rotary.theta,
+        rope_scaling=rotary.document,
+        scaled_rope=rotary.scaling,
         hidden_act="silu",
         tied_embeddings=fields.read_flag("tie_word_embeddings"),
         stored_dtype=_parse_stored_dtype(document, where),
@@ -153,32 +159,19 @@ def _refuse_variants(document: Mapping[str, Any], where: str) -> None:
 
 def _parse_head_size(fields: _ConfigFields, hidden: int, heads: int) -> int:
     if fields.document.get("head_dim") is not None:
-        return fields.read_size("head_dim")
-    if hidden % heads:
+        size = fields.read_size("head_dim")
+    elif hidden % heads:
         raise BadConfig(
             f"{fields.where}: hidden_size {hidden} is not a multiple of "
             f"num_attention_heads {heads}, and there is no head_dim"
         )
-    return hidden // heads
-
-
-def _parse_rope(
-    document: Mapping[str, Any], fields: _ConfigFields
-) -> tuple[float, Mapping[str, Any] | None]:
-    """Return theta and scaling, from the keys of transformers 4 or `rope_parameters` of 5."""
-    theta = fields.read_positive("rope_theta", default=10000.0)
-    scaling = document.get("rope_scaling")
-    parameters = document.get("rope_parameters")
-    for name, value in (("rope_scaling", scaling), ("rope_parameters", parameters)):
-        if value is not None and not isinstance(value, dict):
-            raise BadConfig(f"{fields.where}: {name} must be an object, found {value!r}")
-    if parameters is not None:
-        theta = _ConfigFields(parameters, f"{fields.where}: rope_parameters").read_positive(
-            "rope_theta", default=theta
+    else:
+        size = hidden // heads
+    if size % 2:
+        raise BadConfig(
+            f"{fields.where}: heads have an odd size, {size}; the rotary embedding needs pairs"
         )
-        scaling = {key: value for key, value in parameters.items() if key != "rope_theta"}
-    kind = scaling.get("rope_type", scaling.get("type")) if scaling else None
-    return theta, None if kind is None or kind == "default" else scaling
+    return size
 
 
 def _parse_stored_dtype(document: Mapping[str, Any], where: str) -> str | None:

@@ -22,6 +22,7 @@ from llmjp_builder.store.downloads import SOURCE_NAME, find_download, is_commit,
 from llmjp_builder.store.files import os_errors, require_free_space, sync_directory, write_durably
 from llmjp_builder.store.locks import locked
 from llmjp_builder.store.store import Store
+from llmjp_builder.tokenizer import OPTIONAL, REQUIRED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,8 +66,8 @@ def fetch_source(
         on_progress: called on every change and a few times a second, never by two threads at once.
         remember_hashes: take SHA-256 of a folder's unchanged files from the store's cache.
         retry_policy: for requests to the hub.
-        accept: called before weights are downloaded, with a folder that has config.json; its
-            errors end the fetch.
+        accept: called before weights are downloaded, with a folder that has config.json and the
+            tokenizer's files; its errors end the fetch.
 
     Raises:
         LicenceNotAccepted: before any request.
@@ -152,7 +153,8 @@ def _bring(
         download_files(hub, repository, commit, files=files, folder=work, on_bytes=reporter.add)
 
     if accept is not None:
-        bring({CONFIG: resolved.files[CONFIG]})
+        small = {CONFIG, *REQUIRED, *OPTIONAL}
+        bring({name: record for name, record in resolved.files.items() if name in small})
         accept(work)
     bring(resolved.files)
     reporter.end()

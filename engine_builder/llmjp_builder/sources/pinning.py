@@ -18,7 +18,7 @@ from llmjp_builder.contracts.spec import FileRecord, Source, Step
 from llmjp_builder.progress import Reporter
 from llmjp_builder.sources.hub import Hub
 from llmjp_builder.sources.licence import require_accepted
-from llmjp_builder.sources.selection import CONFIG, INDEX, select_files
+from llmjp_builder.sources.selection import INDEX, select_files
 from llmjp_builder.store.downloads import ResolvedSource, compute_content_digest
 from llmjp_builder.store.files import os_errors
 from llmjp_builder.store.hashing import hash_files
@@ -37,8 +37,11 @@ class SourcePin:
     """A source that was just resolved."""
 
     resolved: ResolvedSource
-    read_config: Callable[[], bytes]
-    """Return its config.json, as hashed in `resolved`; a second request is hardly ever needed."""
+    read_file: Callable[[str], bytes]
+    """Return one of its small files by name, as hashed in `resolved`.
+
+    A second request is needed for a file whose SHA-256 the hub told, such as tokenizer.json.
+    """
 
 
 def parse_source(text: str, revision: str | None = None) -> Source:
@@ -104,21 +107,21 @@ def pin_source(
     hash_cache: HashCache | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> SourcePin:
-    """Resolve `source` and give access to its config.json; see `resolve_source`."""
+    """Resolve `source` and give access to its small files; see `resolve_source`."""
     if source.path is not None:
         folder = Path(source.path)
         found = resolve_folder(folder, hash_cache, Reporter(on_progress))
-        return SourcePin(found, lambda: _read_config(folder, found))
+        return SourcePin(found, lambda name: _read_file(folder, found, name))
     assert source.repository is not None
     require_accepted(source.repository, accepted_licence)
     return _pin_repository(Hub(endpoint=endpoint or "", token=token), source)
 
 
-def _read_config(folder: Path, found: ResolvedSource) -> bytes:
-    path = folder / CONFIG
+def _read_file(folder: Path, found: ResolvedSource, name: str) -> bytes:
+    path = folder / name
     with os_errors(path):
         data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != found.files[CONFIG].sha256:
+    if hashlib.sha256(data).hexdigest() != found.files[name].sha256:
         raise SourceChanged(f"{path}: was modified after it was hashed; try again")
     return data
 
@@ -169,7 +172,7 @@ def _pin_repository(hub: Hub, source: Source) -> SourcePin:
         file = listing[name]
         if file.sha256 is not None:
             return FileRecord(size=file.size, sha256=file.sha256)
-        contents = read(name) if name in {CONFIG, INDEX} else hub.read_file(listing, name)
+        contents = read(name)
         return FileRecord(size=len(contents), sha256=hashlib.sha256(contents).hexdigest())
 
     names = select_files(listing.names, lambda: read(INDEX), where)
@@ -177,7 +180,7 @@ def _pin_repository(hub: Hub, source: Source) -> SourcePin:
         Source(repository=repository, revision=listing.commit),
         {name: record(name) for name in names},
     )
-    return SourcePin(resolved, lambda: read(CONFIG))
+    return SourcePin(resolved, read)
 
 
 def _make_resolved(source: Source, files: Mapping[str, FileRecord]) -> ResolvedSource:

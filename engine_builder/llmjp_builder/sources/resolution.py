@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from llmjp_builder.contracts.errors import BadConfig
+from llmjp_builder.contracts.judgement.model import require_served_model
 from llmjp_builder.contracts.spec import Resolution, to_canonical_json
 from llmjp_builder.convert.model_config import parse_model_config
 from llmjp_builder.sources.selection import CONFIG
 from llmjp_builder.store.files import parse_json_object
+from llmjp_builder.tokenizer import OPTIONAL, REQUIRED, judge_tokenizer
 
 if TYPE_CHECKING:
     from llmjp_builder.sources.pinning import SourcePin
@@ -26,6 +28,7 @@ PLANNING_KEYS: Final = (
     "num_attention_heads",
     "num_hidden_layers",
     "num_key_value_heads",
+    "partial_rotary_factor",
     "quantization_config",
     "rms_norm_eps",
     "rope_parameters",
@@ -43,20 +46,29 @@ _MAX_DEPTH: Final = 8
 
 
 def make_resolution(pinned: SourcePin) -> Resolution:
-    """Return the termination message of a resolve Job.
+    """Return the termination message of a resolve Job, of a source that some backend serves.
+
+    What depends on the backend is judged by `config`.
 
     Raises:
-        UnsupportedRequest, BadConfig: config.json describes no model that can be built.
-        SourceChanged: config.json was modified after it was hashed.
-        BuilderError: config.json cannot be read.
+        UnsupportedRequest, BadConfig: config.json and the tokenizer's files describe no model
+            that can be built and served.
+        SourceChanged: one of these files was modified after it was hashed.
+        BuilderError: one of them cannot be read.
     """
     resolved = pinned.resolved
-    place = resolved.source.path or resolved.source.repository
+    place = str(resolved.source.path or resolved.source.repository)
     where = f"{place}/{CONFIG}"
+    document = parse_json_object(pinned.read_file(CONFIG), where)
+    planned = extract_planning_config(document, where)
+    require_served_model(document, where)
+    names = [name for name in (*REQUIRED, *OPTIONAL) if name in resolved.files]
+    texts = {name: pinned.read_file(name) for name in names}
+    judge_tokenizer(texts, place, planned["vocab_size"])
     return Resolution(
         digest=resolved.digest,
         bytes=sum(record.size for record in resolved.files.values()),
-        config=extract_planning_config(parse_json_object(pinned.read_config(), where), where),
+        config=planned,
         revision=resolved.source.revision,
     )
 

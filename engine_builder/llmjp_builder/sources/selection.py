@@ -38,7 +38,11 @@ def select_files(
     """
     required = (CONFIG, *REQUIRED)
     if absent := [name for name in required if name not in present]:
-        raise MissingFile(f"{where}: no {absent[0]}; a checkpoint to build from has {required}")
+        code = sorted(n for n in present if n.startswith("tokenization") and n.endswith(".py"))
+        own = f"; {code[0]} is code of the checkpoint, which is not executed" if code else ""
+        raise MissingFile(
+            f"{where}: no {absent[0]}; a checkpoint to build from has {required}{own}"
+        )
     optional = tuple(name for name in OPTIONAL if name in present)
     return (CONFIG, *_select_weights(present, read_index, where), *REQUIRED, *optional)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from llmjp_builder.contracts.errors import BuilderError, UnsupportedGpu
+from llmjp_builder.contracts.judgement.model import require_served_model
 from llmjp_builder.contracts.spec import Backend, Kind, to_canonical_json
 from llmjp_builder.convert.model_config import parse_model_config
 from llmjp_builder.planning.capacity import plan_capacity
@@ -80,10 +81,12 @@ def _find_known_gpu(product: str | None) -> GpuType | None:
 
 @functools.lru_cache(maxsize=4096)
 def _estimate(sized: _SizedSpec, config: str, source_bytes: int) -> ResourceEstimate:
+    document = json.loads(config)
     try:
+        require_served_model(document, "config.json", sized.backend)
         model = PlannedModel(
             name="the checkpoint",
-            config=parse_model_config(json.loads(config), "config.json"),
+            config=parse_model_config(document, "config.json"),
             source_bytes=source_bytes,
         )
         capacity = plan_capacity(model, sized.request)

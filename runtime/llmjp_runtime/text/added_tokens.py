@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from tokenizers import Encoding
 
-    from llmjp_runtime.text.pipeline import DecodingRules
+    from llmjp_builder.contracts.judgement.decoding import DecodingRules
+    from llmjp_builder.contracts.judgement.tokenizer_files import Object, TokenizerFiles
     from llmjp_runtime.text.template import PromptPart
-    from llmjp_runtime.text.tokenizer_files import Object, TokenizerFiles
 
 _FLAGS = ("lstrip", "rstrip", "normalized", "single_word")
 

@@ -6,12 +6,12 @@ import codecs
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from llmjp_runtime.text.pipeline import SPACE
+from llmjp_builder.contracts.judgement.decoding import SPACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from llmjp_runtime.text.pipeline import DecodingRules
+    from llmjp_builder.contracts.judgement.decoding import DecodingRules
 
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 _SPACE = SPACE.encode()

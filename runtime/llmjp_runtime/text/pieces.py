@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from llmjp_runtime.text.errors import UnsupportedTokenizer
-from llmjp_runtime.text.pipeline import SPACE
+from llmjp_builder.contracts.judgement.decoding import SPACE
+from llmjp_builder.contracts.judgement.tokenizer import BYTE_PIECE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from llmjp_runtime.text.pipeline import DecodingRules
-
-_BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")
+    from llmjp_builder.contracts.judgement.decoding import DecodingRules
 
 
 def _build_byte_alphabet() -> dict[str, int]:
@@ -38,24 +35,14 @@ def build_pieces(
     """Return the bytes of every id; none for `textless` ids and for those without an entry.
 
     Byte tokens are known by their spelling, so no numbering is assumed.
-
-    Raises:
-        UnsupportedTokenizer: byte tokens are missing that byte fallback needs.
     """
     pieces = [b""] * (max(vocabulary, default=-1) + 1)
-    found = set()
     for token_id, piece in vocabulary.items():
-        byte = _BYTE_PIECE.fullmatch(piece) if rules.byte_fallback else None
+        byte = BYTE_PIECE.fullmatch(piece) if rules.byte_fallback else None
         if byte:
             pieces[token_id] = bytes.fromhex(byte[1])
-            found.add(pieces[token_id])
         elif token_id not in textless:
             pieces[token_id] = _convert_piece(piece, rules)
-    if rules.byte_fallback and len(found) < 256:
-        raise UnsupportedTokenizer(
-            f"tokenizer.json: {len(found)} of 256 byte tokens (<0x00> to <0xFF>) are there; "
-            "byte fallback needs all"
-        )
     return tuple(pieces)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmjp_builder.contracts.judgement.decoding import parse_decoding_rules
 from llmjp_runtime.text.added_tokens import AddedTokens, load_parsing_tokenizer
 from llmjp_runtime.text.detokenizer import Detokenizer
 from llmjp_runtime.text.errors import NoChatTemplate, UnusableTokenizer
 from llmjp_runtime.text.pieces import build_pieces
-from llmjp_runtime.text.pipeline import never_shortens, parse_decoding_rules
+from llmjp_runtime.text.pipeline import never_shortens
 from llmjp_runtime.text.template import ChatTemplate
 from llmjp_runtime.text.tokenizer_files import read_tokenizer_files
 
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
+    from llmjp_builder.contracts.judgement.decoding import DecodingRules
+    from llmjp_builder.contracts.judgement.tokenizer_files import TokenizerFiles
     from llmjp_runtime.text.messages import Message
-    from llmjp_runtime.text.pipeline import DecodingRules
     from llmjp_runtime.text.template import PromptPart
-    from llmjp_runtime.text.tokenizer_files import TokenizerFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

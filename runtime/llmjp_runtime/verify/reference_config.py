@@ -6,6 +6,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from llmjp_builder.contracts.errors import BadConfig, UnsupportedRequest
+from llmjp_builder.contracts.judgement.model import parse_rotary_embedding
 from llmjp_runtime.verify.errors import (
     DifferentModel,
     ReferenceInvalid,
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from transformers import LlamaConfig
 
+    from llmjp_builder.contracts.judgement.model import RotaryEmbedding
     from llmjp_runtime.executor.torch.config import CheckpointConfig
 
 _NEUTRAL: dict[str, tuple[object, ...]] = {
@@ -25,9 +28,6 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "attention_bias": (False, None),
     "mlp_bias": (False, None),
     "quantization_config": (None,),
-    "rope_scaling.rope_type": (None, "default"),
-    "rope_scaling.type": (None, "default"),
-    "rope_parameters.rope_type": (None, "default"),
 }
 """Keys that may be absent, with the values that mean a plain Llama: all that the executor runs."""
 
@@ -58,12 +58,21 @@ def read_reference_config(path: Path) -> LlamaConfig:
         _require_size(path, raw, key, optional=key in _OPTIONAL_SIZES)
     numbers = {
         "rms_norm_eps": _read_positive(path, raw, "rms_norm_eps", 1e-6),
-        "rope_theta": _read_positive(path, _join_rope(raw), "rope_theta", 10000.0),
+        "rope_theta": _parse_rotary(path, raw).theta,
     }
     config = _parse_config(path, raw | numbers)
     if config.num_attention_heads % config.num_key_value_heads or config.head_dim % 2:
         raise ReferenceInvalid(f"{path}: numbers of heads, or head_dim, are impossible")
     return config
+
+
+def _parse_rotary(path: Path, raw: dict[str, Any]) -> RotaryEmbedding:
+    try:
+        return parse_rotary_embedding(raw, str(path))
+    except UnsupportedRequest as exc:
+        raise ReferenceUnsupported(str(exc)) from exc
+    except BadConfig as exc:
+        raise ReferenceInvalid(str(exc)) from exc
 
 
 def require_same_model(reference: LlamaConfig, checkpoint: CheckpointConfig, path: Path) -> None:
@@ -72,7 +81,8 @@ def require_same_model(reference: LlamaConfig, checkpoint: CheckpointConfig, pat
     Raises:
         DifferentModel: naming the first difference. (A larger intermediate_size is padding.)
     """
-    pairs: dict[str, tuple[float, float]] = {
+    rotary = get_rotary_embedding(reference)
+    pairs: dict[str, tuple[object, object]] = {
         "vocab_size": (checkpoint.vocab_size, reference.vocab_size),
         "hidden_size": (checkpoint.hidden_size, reference.hidden_size),
         "num_hidden_layers": (checkpoint.num_hidden_layers, reference.num_hidden_layers),
@@ -80,7 +90,8 @@ def require_same_model(reference: LlamaConfig, checkpoint: CheckpointConfig, pat
         "num_key_value_heads": (checkpoint.num_key_value_heads, reference.num_key_value_heads),
         "head_size": (checkpoint.head_size, reference.head_dim),
         "norm_epsilon": (checkpoint.norm_epsilon, reference.rms_norm_eps),
-        "rotary_base": (checkpoint.rotary_base, get_rope_theta(reference)),
+        "rotary_base": (checkpoint.rotary_base, rotary.theta),
+        "rotary_scaling": (checkpoint.rotary_scaling, rotary.scaling),
     }
     if checkpoint.intermediate_size < reference.intermediate_size:
         width = (checkpoint.intermediate_size, reference.intermediate_size)
@@ -90,10 +101,10 @@ def require_same_model(reference: LlamaConfig, checkpoint: CheckpointConfig, pat
             raise DifferentModel(f"{path}: {name} is {ours}, the reference has {theirs}")
 
 
-def get_rope_theta(config: LlamaConfig) -> Any:
-    """Return the base of the rotary embedding: transformers 5 keeps it among `rope_parameters`."""
-    parameters = getattr(config, "rope_parameters", None)
-    return parameters["rope_theta"] if parameters else config.rope_theta
+def get_rotary_embedding(config: LlamaConfig) -> RotaryEmbedding:
+    """Return the rotary embedding; transformers 5 keeps its theta among `rope_parameters`."""
+    keys = ("rope_theta", "rope_scaling", "rope_parameters", "max_position_embeddings")
+    return parse_rotary_embedding({key: getattr(config, key, None) for key in keys}, "config.json")
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -131,18 +142,9 @@ def _parse_config(path: Path, raw: dict[str, Any]) -> LlamaConfig:
 
 def _refuse_unsupported(path: Path, raw: dict[str, Any]) -> None:
     flat = {key: value for key, value in raw.items() if value is not None}
-    for group in ("rope_scaling", "rope_parameters"):
-        if isinstance(raw.get(group), dict):
-            flat |= {f"{group}.{key}": value for key, value in raw[group].items()}
     for key, neutral in _NEUTRAL.items():
         if (value := flat.get(key, neutral[0])) not in neutral:
             raise ReferenceUnsupported(f"{path}: not supported: {key} {json.dumps(value)}")
-
-
-def _join_rope(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings with `rope_theta` at the top; transformers 5 writes it a level lower."""
-    parameters = raw.get("rope_parameters")
-    return raw | parameters if isinstance(parameters, dict) else raw
 
 
 def _read_positive(path: Path, raw: dict[str, Any], key: str, default: float) -> float:

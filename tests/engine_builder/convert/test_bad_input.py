@@ -316,7 +316,7 @@ def test_an_artefact_needs_a_tokenizer_a_conversion_does_not(
         ("{", "tokenizer.json: not valid JSON"),
         ("{}", "it has no vocabulary"),
         ('{"model": {"vocab": {"a": 11}}}', "token id 11 is beyond the model's vocabulary of 11"),
-        ('{"model": {"vocab": {}}, "added_tokens": [{"id": 99}]}', "token id 99"),
+        ('{"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 99}]}', "id and content"),
     ],
 )
 def test_a_tokenizer_of_another_model(

@@ -218,7 +218,13 @@ def test_copying_in_the_kernel_is_optional(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_rope_of_transformers_5_and_scaling_are_kept(tmp_path: Path) -> None:
-    scaling = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 64}
+    scaling = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }
     config = Tiny().config()
     for change, theta, expected in (
         ({"rope_theta": 500000.0, "rope_scaling": scaling}, 500000.0, scaling),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.engine_builder.checkpoints import Tiny, render_tokenizer
 from tests.support.hub import Hub
 
 if TYPE_CHECKING:
@@ -23,14 +24,11 @@ def checkpoint() -> dict[str, bytes]:
     source = random.Random(7)
     index = {"weight_map": {"a": SHARDS[0], "b": SHARDS[1], "c": SHARDS[0]}}
     return {
-        "config.json": b'{"architectures": ["LlamaForCausalLM"]}',
-        "generation_config.json": b"{}",
+        "config.json": json.dumps(Tiny().config()).encode(),
+        **{name: json.dumps(file).encode() for name, file in render_tokenizer().items()},
         "model.safetensors.index.json": json.dumps(index).encode(),
         SHARDS[0]: source.randbytes(200_000),
         SHARDS[1]: source.randbytes(120_000),
-        "tokenizer.json": b'{"model": {}}',
-        "tokenizer_config.json": b'{"add_bos_token": true}',
-        "special_tokens_map.json": b"{}",
         "README.md": b"a card",
         ".gitattributes": b"*.safetensors filter=lfs\n",
         "pytorch_model.bin": b"pickled",

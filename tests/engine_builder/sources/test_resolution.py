@@ -57,7 +57,12 @@ class Watched(dict[str, Any]):
 def test_what_is_left_is_what_is_read() -> None:
     read: set[str] = set()
     without = {name: value for name, value in CONFIG.items() if name != "torch_dtype"}
-    for change in ({}, {"head_dim": None}, {"rope_parameters": LINEAR}, {"dtype": "float16"}):
+    for change in (
+        {},
+        {"head_dim": None, "hidden_size": 16},
+        {"rope_parameters": LINEAR},
+        {"dtype": "float16"},
+    ):
         document = Watched({**CONFIG, **change})
         parse_model_config(document, "config.json")
         parse_model_config(watched := Watched(without), "config.json")

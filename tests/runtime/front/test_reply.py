@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmjp_builder.contracts.judgement.decoding import DecodingRules
 from llmjp_runtime.executor.protocol import FinishReason, TokenEvent
 from llmjp_runtime.front.reply import ReplyAssembler, ReplyPart
 from llmjp_runtime.text.detokenizer import Detokenizer
-from llmjp_runtime.text.pipeline import DecodingRules
 from llmjp_runtime.text.stop_strings import StopMatcher
 from tests.runtime.text.texts import chunks, cuts
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from tokenizers import Tokenizer
 
+from llmjp_builder.contracts.judgement.decoding import DecodingRules
 from llmjp_runtime.text.detokenizer import Detokenizer
-from llmjp_runtime.text.pipeline import DecodingRules
 from tests.runtime.text.small_tokenizer import BEGIN, END, TURN, byte_id
 from tests.runtime.text.texts import TEXTS, chunks, cuts, texts
 

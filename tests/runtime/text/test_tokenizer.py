@@ -255,7 +255,7 @@ def test_unusable_files(tmp_path: Path, files: Object, error: type[TextError], s
 
 
 def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnusableTokenizer, match=f"{tmp_path}/tokenizer.json: missing"):
+    with pytest.raises(UnusableTokenizer, match=f"{tmp_path}: no tokenizer.json"):
         TextTokenizer.load(tmp_path)
 
 

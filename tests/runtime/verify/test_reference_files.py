@@ -21,7 +21,7 @@ from llmjp_runtime.verify.errors import (
     TransformersMissing,
 )
 from llmjp_runtime.verify.reference_config import (
-    get_rope_theta,
+    get_rotary_embedding,
     read_reference_config,
     require_same_model,
 )
@@ -56,8 +56,8 @@ def edit(path: Path, **changes: Any) -> None:
         ({"hidden_act": "gelu"}, ReferenceUnsupported, 'hidden_act "gelu"'),
         ({"attention_bias": True}, ReferenceUnsupported, "attention_bias true"),
         ({"quantization_config": {"bits": 4}}, ReferenceUnsupported, "quantization_config"),
-        ({"rope_scaling": {"rope_type": "llama3"}}, ReferenceUnsupported, "rope_scaling.rope_type"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, ReferenceUnsupported, "rope_parameters.rope"),
+        ({"rope_scaling": {"type": "dynamic"}}, ReferenceUnsupported, "rope_type is 'dynamic'"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, ReferenceInvalid, "rope_parameters: factor"),
         ({"hidden_size": "64"}, ReferenceInvalid, 'hidden_size is "64", expected an int >= 1'),
         ({"vocab_size": None}, ReferenceInvalid, "vocab_size is null"),
         ({"num_hidden_layers": True}, ReferenceInvalid, "num_hidden_layers is true"),
@@ -88,9 +88,9 @@ def test_no_config(folder: Path, content: bytes) -> None:
 def test_rope_theta_of_both_generations_of_transformers(folder: Path) -> None:
     path = folder / "config.json"
     edit(path, rope_parameters=None, rope_theta=123)
-    assert get_rope_theta(read_reference_config(path)) == 123
+    assert get_rotary_embedding(read_reference_config(path)).theta == 123
     edit(path, rope_parameters={"rope_type": "default", "rope_theta": 456.0}, rope_theta=None)
-    assert get_rope_theta(read_reference_config(path)) == 456
+    assert get_rotary_embedding(read_reference_config(path)).theta == 456
 
 
 def test_a_tensor_is_missing(folder: Path) -> None:

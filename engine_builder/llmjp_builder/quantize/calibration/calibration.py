@@ -120,7 +120,7 @@ def calibrate(
         InvalidSpec: `max_tokens` is not positive, or beyond what the model takes.
         NotEnoughGpuMemory, NotEnoughHostMemory: one layer and one text do not fit.
         NotEnoughDisk: the store has no room for two copies of the hidden states.
-        UnsupportedRequest: CUDA was asked for and there is none, or the model has scaled RoPE.
+        UnsupportedRequest: CUDA was asked for and there is none.
         BuilderError: the checkpoint is damaged or unsupported (see `prepare_ranks`).
     """
     conversion = prepare_ranks(source, LayoutOptions(dtype=dtype))
@@ -140,13 +140,8 @@ def calibrate(
 
 
 def _resolve_max_tokens(checkpoint: SourceCheckpoint, max_tokens: int | None) -> int:
-    """Return the limit of tokens per text, for a model that can be calibrated here."""
-    positions, scaling = checkpoint.config.max_position_embeddings, checkpoint.config.rope_scaling
-    if scaling is not None:
-        raise UnsupportedRequest(
-            f"{checkpoint.folder}: rope_scaling {scaling!r} is not computed here; "
-            "calibrate elsewhere and give the result with --activation-amax"
-        )
+    """Return the limit of tokens per text."""
+    positions = checkpoint.config.max_position_embeddings
     limit = min(MAX_TOKENS, positions) if max_tokens is None else max_tokens
     if not 0 < limit <= positions:
         raise InvalidSpec(

@@ -62,11 +62,18 @@ class RotaryEmbedding:
     def compute(cls, config: ModelConfig, num_tokens: int, like: torch.Tensor) -> RotaryEmbedding:
         """Compute it for up to `num_tokens` tokens, in the element type and device of `like`."""
         half = torch.arange(0, config.head_size, 2, dtype=torch.float32) / config.head_size
-        frequencies = (1.0 / (config.rope_theta**half)).to(like.device)
+        powers, scaling = config.rope_theta**half, config.scaled_rope
+        if scaling is None:
+            frequencies, factor = 1.0 / powers, 1.0
+        else:
+            scaled = scaling.compute_frequencies(powers.tolist(), config.rope_theta)
+            frequencies, factor = torch.tensor(scaled), scaling.attention_factor
+        frequencies = frequencies.to(like.device)
         positions = torch.arange(num_tokens, dtype=torch.float32, device=like.device)
         angles = positions[:, None] * frequencies
         angles = torch.cat((angles, angles), dim=-1)
-        return cls(angles.cos().to(like.dtype), angles.sin().to(like.dtype))
+        cosine, sine = angles.cos() * factor, angles.sin() * factor
+        return cls(cosine.to(like.dtype), sine.to(like.dtype))
 
     def apply(self, x_th: torch.Tensor) -> torch.Tensor:
         """Rotate [..., t, h]."""

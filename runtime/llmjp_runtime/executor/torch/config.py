@@ -11,11 +11,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
+from llmjp_builder.contracts.errors import BadConfig, UnsupportedRequest
+from llmjp_builder.contracts.judgement.rope import parse_rope_scaling
 from llmjp_runtime.errors import ArtefactInvalid, UnsupportedModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from llmjp_builder.contracts.judgement.rope import RopeScaling
 
 CheckpointDtype = Literal["float32", "bfloat16", "float16"]
 
@@ -23,7 +27,6 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "architecture": ("LlamaForCausalLM",),
     "hidden_act": ("silu",),
     "position_embedding_type": ("rope_gpt_neox",),
-    "rotary_scaling": (None,),
     "rotary_pct": (1.0,),
     "attn_bias": (False,),
     "mlp_bias": (False,),
@@ -77,6 +80,8 @@ class CheckpointConfig:
     head_size: int
     norm_epsilon: float
     rotary_base: float
+    rotary_scaling: RopeScaling | None
+    """None for a plain rotary embedding."""
     max_position_embeddings: int
     tp_size: int
     pp_size: int
@@ -156,6 +161,7 @@ class _Parser:
             head_size=self._parse_size("head_size", default=hidden // heads),
             norm_epsilon=self._parse_positive("norm_epsilon"),
             rotary_base=self._parse_positive("rotary_base", default=10000.0),
+            rotary_scaling=self._parse_rotary_scaling(),
             max_position_embeddings=self._parse_size("max_position_embeddings"),
             tp_size=self._parse_size("mapping.tp_size", default=1),
             pp_size=self._parse_size("mapping.pp_size", default=1),
@@ -210,6 +216,25 @@ class _Parser:
             yield f"rotary_embedding_dim differs from head_size {config.head_size}"
         if config.num_hidden_layers < config.pp_size:
             yield f"num_hidden_layers {config.num_hidden_layers} < pp_size {config.pp_size}"
+
+    def _parse_rotary_scaling(self) -> RopeScaling | None:
+        key = "rotary_scaling"
+        document = self.raw.get(key)
+        if document is not None and not isinstance(document, dict):
+            raise ArtefactInvalid(
+                f"{self.path}: {key} is {json.dumps(document)}, expected an object"
+            )
+        try:
+            return parse_rope_scaling(
+                document,
+                f"{self.path}: {key}",
+                max_positions=self._parse_size("max_position_embeddings"),
+                theta=self._parse_positive("rotary_base", default=10000.0),
+            )
+        except UnsupportedRequest as exc:
+            raise UnsupportedModel(str(exc)) from exc
+        except BadConfig as exc:
+            raise ArtefactInvalid(str(exc)) from exc
 
     def _parse_dtype(self) -> CheckpointDtype:
         value = self.raw.get("dtype")

@@ -180,10 +180,15 @@ def normalize(x: torch.Tensor, weight: torch.Tensor, config: CheckpointConfig) -
 def build_rotary_table(config: CheckpointConfig, dtype: torch.dtype) -> torch.Tensor:
     """Return [2, max_position_embeddings, 1, D] for `_rotate`, on the CPU; angles in float32."""
     half = torch.arange(0, config.head_size, 2, dtype=torch.int64).float() / config.head_size
-    inverse = 1.0 / (config.rotary_base**half)
+    powers, scaling = config.rotary_base**half, config.rotary_scaling
+    if scaling is None:
+        inverse, factor = 1.0 / powers, 1.0
+    else:
+        scaled = scaling.compute_frequencies(powers.tolist(), config.rotary_base)
+        inverse, factor = torch.tensor(scaled), scaling.attention_factor
     angles = torch.outer(torch.arange(config.max_position_embeddings).float(), inverse)
-    sin = angles.sin()
-    table = torch.stack((torch.cat((angles.cos(),) * 2, dim=-1), torch.cat((-sin, sin), dim=-1)))
+    cos, sin = angles.cos() * factor, angles.sin() * factor
+    table = torch.stack((torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)))
     return table.to(dtype).unsqueeze(2)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer
+from tokenizers.decoders import Metaspace
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 
@@ -36,6 +37,7 @@ def add_letters(folder: Path) -> Path:
     vocabulary = {"?": 0} | {letter: i + 1 for i, letter in enumerate(letters)}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="?"))
     tokenizer.pre_tokenizer = Split(Regex("."), "isolated")
+    tokenizer.decoder = Metaspace()
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text("{}")
     return folder

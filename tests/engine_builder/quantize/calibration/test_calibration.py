@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from llmjp_builder.contracts.errors import (
-    BadConfig,
     BadTexts,
     BuilderError,
     InvalidSpec,
@@ -181,12 +180,12 @@ def no_tokenizer_but_json(source: Path) -> None:
     ("change", "options", "error", "words"),
     [
         (without("tokenizer.json"), {}, MissingFile, "no tokenizer.json"),
-        (no_tokenizer_but_json, {}, BadConfig, "cannot use it"),
+        (no_tokenizer_but_json, {}, UnsupportedRequest, "decoder"),
         (
-            changed(vocab_size=41, rope_scaling={"rope_type": "yarn"}),
+            changed(vocab_size=41, rope_scaling={"rope_type": "longrope"}),
             {},
             UnsupportedRequest,
-            "yarn",
+            "longrope",
         ),
         (nothing, {"max_tokens": 0}, InvalidSpec, "1 to 64"),
         (nothing, {"max_tokens": 65}, InvalidSpec, "not 65"),

@@ -47,7 +47,7 @@ def test_long_form() -> None:
     [
         ({"architecture": "GPTForCausalLM"}, 'architecture "GPTForCausalLM"'),
         ({"hidden_act": "gelu"}, 'hidden_act "gelu"'),
-        ({"rotary_scaling": {"type": "linear", "factor": 2.0}}, "rotary_scaling"),
+        ({"rotary_scaling": {"type": "dynamic", "factor": 2.0}}, "rotary_scaling"),
         ({"attn_bias": True}, "attn_bias true"),
         ({"qk_layernorm": True}, "qk_layernorm true"),
         ({"position_embedding_type": "alibi"}, 'position_embedding_type "alibi"'),
