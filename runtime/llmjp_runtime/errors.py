@@ -12,6 +12,7 @@
     +-- NotEnoughMemory        weights or KV cache do not fit
     +-- OptionInvalid          an option is out of range or names a missing device
     +-- RequestRefused         a request breaks a limit of the executor (also a ValueError)
+    +-- EngineDied             the engine's process ended before it had loaded the model
     +-- ExecutorClosed         work was submitted after close()
 
 Every class carries the exit code of the command line: 2 usage, 3 bad input, 4 memory or disk,
@@ -102,6 +103,10 @@ class RequestRefused(RuntimeFailure, ValueError):
     """A request breaks a limit of the executor; the message is for its sender."""
 
     exit_code: ClassVar[int] = 3
+
+
+class EngineDied(RuntimeFailure):
+    """The engine's process ended before it had loaded the model, without a word."""
 
 
 class ExecutorClosed(RuntimeFailure):

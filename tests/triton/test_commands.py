@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from llmjp_client import Client, LlmJpError, Options, ServerError, Unavailable
+from llmjp_runtime.engine.proxy import HOST_MODULE
 from llmjp_runtime.server.preflight import find_free_ports
 from llmjp_runtime.server.process import TritonServer
 from tests.support.triton import EXAMPLE
@@ -115,7 +115,27 @@ def test_serve_ends_on_sigterm(artefact: Path) -> None:
 def test_serve_ends_when_a_models_process_dies_so_that_no_client_waits(
     artefact: Path, victim: str
 ) -> None:
+    for error in kill_beside_streams(artefact, f"/{victim}/1/model.py", DIED[victim]):
+        assert isinstance(error, Unavailable | ServerError)
+
+
+def test_serve_ends_when_its_engine_dies_and_every_stream_hears_why(artefact: Path) -> None:
+    died = "the engine's process died"
+    for error in kill_beside_streams(artefact, HOST_MODULE, died):
+        assert isinstance(error, Unavailable)
+        assert died in error.reason
+
+
+def kill_beside_streams(artefact: Path, argument: str, died: str) -> list[LlmJpError]:
+    """SIGKILL to a process of `llmjp serve` beside a stream of each model; return their errors.
+
+    Args:
+        artefact: what is served.
+        argument: how an argument of the process ends.
+        died: what `llmjp serve` must say of it.
+    """
     process, port = serve(artefact)
+    errors = []
     endless: Options = {"min_tokens": 480, "top_k": 1, "repetition_penalty": 1.0}
     with ExitStack() as stack:
         streams = []
@@ -124,18 +144,20 @@ def test_serve_ends_when_a_models_process_dies_so_that_no_client_waits(
             streams.append(stack.enter_context(client.stream("むかし", **endless)))
             next(streams[-1])
         below = list_descendants(process.pid)
-        kill_model(below, victim)
+        (victim,) = [pid for pid in below if has_argument(pid, argument)]
+        os.kill(victim, signal.SIGKILL)
         for stream in streams:
             with pytest.raises(LlmJpError) as caught:
                 stream.reply()
-            assert isinstance(caught.value, Unavailable | ServerError)
+            errors.append(caught.value)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     # Triton 2.51 aborts now and then where it was sending to a process that is killed.
-    died = DIED[victim], "tritonserver ended with status -6: Signal (6)"
-    assert any(each in err.splitlines()[-1] for each in died)
+    expected = died, "tritonserver ended with status -6: Signal (6)"
+    assert any(each in err.splitlines()[-1] for each in expected)
     assert "Traceback" not in err
     assert not any(map(is_alive, below))
+    return errors
 
 
 DIED = {
@@ -144,11 +166,6 @@ DIED = {
 }
 
 
-def kill_model(pids: Iterable[int], model: str) -> None:
-    """SIGKILL to the process that runs a model."""
-    (victim,) = [
-        pid
-        for pid in pids
-        if f"/{model}/1/model.py\0" in Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
-    ]
-    os.kill(victim, signal.SIGKILL)
+def has_argument(pid: int, end: str) -> bool:
+    arguments = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+    return any(argument.endswith(end) for argument in arguments)

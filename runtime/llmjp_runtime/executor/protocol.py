@@ -91,6 +91,8 @@ class TokenEvent:
     finish_reason: FinishReason | None = None
     error: str | None = None
     """Why generation failed, for the client; None in every healthy event."""
+    elsewhere: bool = False
+    """With an error: nothing is wrong with the request, and another server may answer it."""
 
     @property
     def final(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from llmjp_builder.contracts.defaults import BATCH_SIZE
+from llmjp_runtime.engine.proxy import EngineProxy
 from llmjp_runtime.text.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
@@ -21,17 +22,7 @@ def load_executor(settings: ServingSettings, tokenizer: TextTokenizer) -> Execut
     """Load and start the executor of the settings' backend."""
     match settings.backend:
         case "torch":
-            from llmjp_runtime.executor.torch.executor import TorchExecutor
-
-            return TorchExecutor.load(
-                settings.artefact,
-                device=settings.device,
-                compute_dtype=settings.compute_dtype,
-                max_batch_size=settings.max_batch_size or BATCH_SIZE,
-                max_context=settings.max_context,
-                num_valid_ids=tokenizer.num_entries,
-                num_threads=settings.num_threads,
-            )
+            return EngineProxy.start(settings, tokenizer.num_entries)
         case "tensorrt":
             return _load_tensorrt_executor(settings)
         case "pytorch":

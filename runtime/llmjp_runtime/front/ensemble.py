@@ -25,10 +25,10 @@ from llmjp_runtime.front.repository import MODEL_NAME, SETTINGS_PARAMETER
 from llmjp_runtime.front.request import Code, RequestError, apply_nvidia_defaults
 from llmjp_runtime.front.triton import (
     TritonResponder,
-    prepare_process,
     read_inputs,
     read_parameters,
 )
+from llmjp_runtime.process_output import prepare_output
 from llmjp_runtime.settings import ServingSettings
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Start the threads."""
-        prepare_process()
+        prepare_output()
         exit_with_server()
         parameters = json.loads(args["model_config"])["parameters"]
         settings = ServingSettings.from_json(parameters[SETTINGS_PARAMETER]["string_value"])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HEARTBEAT_LIMIT_S = 5.0
 """An executor whose loop is silent for longer is not ready."""
 STALL_LIMIT_S = 60.0
-"""Work without a step for longer is not live: the container must be restarted."""
+"""Work without a step, or no heartbeat, for longer is not live: the container must be restarted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,8 @@ def check_liveness(
     reason = None
     if health.error is not None:
         reason = f"the executor failed: {health.error}"
+    elif health.heartbeat_age_s > STALL_LIMIT_S:
+        reason = f"no heartbeat for {health.heartbeat_age_s:.0f} s"
     elif stalled_s > STALL_LIMIT_S:
         reason = f"{health.num_active} requests, no step for {stalled_s:.0f} s"
     result = ProbeResult(reason is None, reason or "live", health.num_active, health.num_waiting)

@@ -21,11 +21,11 @@ from llmjp_runtime.front.repository import SETTINGS_PARAMETER
 from llmjp_runtime.front.service import FrontService
 from llmjp_runtime.front.triton import (
     TritonResponder,
-    prepare_process,
     read_inputs,
     read_parameters,
 )
 from llmjp_runtime.interpreter import check_interpreter, read_interpreter
+from llmjp_runtime.process_output import prepare_output
 from llmjp_runtime.settings import ServingSettings
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load tokenizer and executor, generate a first token, answer probes."""
-        prepare_process()
+        prepare_output()
         exit_with_server()
         check_interpreter(read_interpreter())
         parameters = json.loads(args["model_config"])["parameters"]

@@ -29,6 +29,8 @@ class ReplyPart:
     finish_reason: FinishReason | None = None
     error: str | None = None
     """Why generation failed; the part is then the last, and has no `finish_reason`."""
+    elsewhere: bool = False
+    """With an error: another server may answer the request."""
     cancel: bool = False
     """The reply is over but the executor does not know: cancel the request there."""
 
@@ -61,7 +63,7 @@ class ReplyAssembler:
         texts: list[str] = []
         ids: list[int] = []
         log_probs: list[float] | None = None
-        reason, error, cancel = None, None, False
+        reason, error, cancel, elsewhere = None, None, False, False
         for event in events:
             if self._over:
                 break
@@ -72,7 +74,7 @@ class ReplyAssembler:
             self._num_output_tokens = event.num_generated
             text, stopped = self._advance(event)
             texts.append(text)
-            error = event.error
+            error, elsewhere = event.error, event.elsewhere
             if stopped and error is None:
                 reason, cancel = FinishReason.STOP, not event.final
             else:
@@ -85,6 +87,7 @@ class ReplyAssembler:
             num_output_tokens=self._num_output_tokens,
             finish_reason=reason,
             error=error,
+            elsewhere=elsewhere,
             cancel=cancel,
         )
 

@@ -137,7 +137,8 @@ class ResponseStream:
             self._unsent.clear()
             self.responder.send(outputs, final=finished)
         if part.error is not None:
-            self.responder.fail(RequestError(Code.INTERNAL, part.error))
+            code = Code.UNAVAILABLE if part.elsewhere else Code.INTERNAL
+            self.responder.fail(RequestError(code, part.error))
         if part.cancel:
             self._on_stop()
 

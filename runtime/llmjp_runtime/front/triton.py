@@ -7,8 +7,6 @@ documented in triton-inference-server/python_backend, README.md.
 
 from __future__ import annotations
 
-import logging
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -89,11 +87,3 @@ class TritonResponder:
         """Return whether the client is gone; a round trip."""
         with self._lock:
             return not self._ended and bool(self._sender.is_cancelled())
-
-
-def prepare_process() -> None:
-    """Set up logging and output, as each of our stub processes needs them."""
-    for stream in (sys.stdout, sys.stderr):
-        # The embedded interpreter starts with ASCII whatever PYTHONUTF8 says.
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")

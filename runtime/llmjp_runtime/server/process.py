@@ -68,6 +68,8 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where Triton's python backend ke
 """Folder of POSIX shared memory."""
 WATCH_S = 0.5
 """How often a ready server's processes are looked for."""
+FAREWELL_S = 0.5
+"""How long the others live on when one process died: the front tells clients of a dead engine."""
 KILL_S = 5.0
 """How long mpirun may take to kill its ranks; Open MPI 4.1 waits 2 s before it does."""
 LAST_WORDS_S = 1.0
@@ -188,17 +190,21 @@ class TritonServer:
             if (dead := self._find_dead()) is None:
                 time.sleep(WATCH_S)
             elif self.poll() is None and self._shutdown.requested_at_s is None:
+                time.sleep(FAREWELL_S)
                 self._kill()
                 raise self._build_failure(f"{dead} died")
         self._shut_down(self._shutdown.requested_at_s + self._exit_timeout_s)
 
     def _find_dead(self) -> str | None:
         """Return what to call a process that is gone; None while all run."""
-        self._models = self._models or ModelProcesses(self.pid, self._repository)
+        self._models = self._models or self._find_models()
         if (dead := self._models.find_dead()) is not None:
             return dead
         listens = is_listening(self.settings.health_host, self.settings.health_port)
         return None if listens else "the server of probes"
+
+    def _find_models(self) -> ModelProcesses:
+        return ModelProcesses(self.pid, self._repository, self.settings.backend)
 
     def _build_failure(self, what: str) -> NotEnoughMemory | ServerFailed:
         if count_oom_kills() > self._num_killed:
@@ -273,7 +279,7 @@ class TritonServer:
             if on_wait:
                 on_wait(waited)
             time.sleep(POLL_S)
-        self._models = ModelProcesses(self.pid, self._repository)
+        self._models = self._find_models()
         self._skip_startup_log()
 
     def is_ready(self) -> bool:

@@ -56,6 +56,13 @@ def test_work_without_steps_is_not_live_after_a_while() -> None:
     assert result.ok
 
 
+def test_silence_is_not_live_after_a_while() -> None:
+    silent = replace(HEALTHY, heartbeat_age_s=STALL_LIMIT_S + 0.1)
+    result, _ = check_liveness(silent, None, 0.0)
+    assert not result.ok
+    assert "no heartbeat" in result.reason
+
+
 def test_idleness_is_live_for_ever() -> None:
     _, last = check_liveness(HEALTHY, None, 0.0)
     result, _ = check_liveness(HEALTHY, last, 1e6)

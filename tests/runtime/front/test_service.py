@@ -151,6 +151,13 @@ def test_an_executors_error_reaches_the_client(bench: Bench) -> None:
     assert responder.text() == "日本の"
 
 
+def test_a_request_that_another_server_may_answer_is_told_so(bench: Bench) -> None:
+    responder = bench.ask(text_input="首都は", stream=True)
+    bench.executor.event("r1", error="the engine's process died", elsewhere=True)
+    responder.wait()
+    assert str(responder.error) == "[unavailable] the engine's process died"
+
+
 def test_a_running_id_cannot_be_taken(bench: Bench) -> None:
     bench.ask(text_input="a", request_id="same")
     assert "a running request has this id" in str(
