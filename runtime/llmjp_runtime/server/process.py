@@ -322,16 +322,17 @@ class TritonServer:
         """End it at once, with everything it started.
 
         mpirun is asked first, so that it tidies up. Killed, it would leave its ranks behind, which
-        have groups of their own.
+        have groups of their own. The models' processes go before tritonserver: none is left to log
+        that it lost its server.
         """
         below = list_descendants(self.pid)
         if self._world_size > 1 and self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(KILL_S)
+        kill_processes(below)
         self._process.kill()
         self._process.wait()
-        kill_processes(below)
         # What was started since, or by a process that is gone.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
