@@ -1,8 +1,9 @@
 """Streaming execution of a plan: each source tensor is read once, into all files it goes to.
 
-Pieces that need no change are copied inside the kernel; others pass through buffers of a few
-megabytes, so anonymous memory does not depend on the model's size. What becomes FP8 is read twice,
-one group after the other: the second time it mostly still lies in the page cache.
+Pieces that need no change are copied inside the kernel, and then read for numbers that are none;
+others pass through buffers of a few megabytes, so anonymous memory does not depend on the model's
+size. What becomes FP8 is read twice, one group after the other: the second time it mostly still
+lies in the page cache.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from llmjp_builder.contracts.errors import BadTensors
 from llmjp_builder.convert import fp8
 from llmjp_builder.convert.cast import ValueTooLarge, cast_rows
+from llmjp_builder.convert.finite import find_non_finite
 from llmjp_builder.convert.header import ITEM_BYTES, TensorInfo
 from llmjp_builder.convert.source_files import SourceFiles
 from llmjp_builder.convert.splits import to_matrix_shape
@@ -77,8 +79,8 @@ def execute_plan(
 
     Raises:
         NotEnoughDisk: the disk filled up.
-        BadTensors: a value does not fit the new dtype, tensors that must be equal differ, or one
-            cannot be quantised.
+        BadTensors: a value is infinite or NaN or does not fit the new dtype, tensors that must be
+            equal differ, or one cannot be quantised.
         SourceChanged: a source file was written to meanwhile.
     """
     with ExitStack() as stack:
@@ -134,6 +136,7 @@ class _Writer:
         if task.table is None and _is_copied_by_kernel(task.transfer):
             for copy in task.transfer.copies:
                 self._copy_in_kernel(task, copy)
+            self._check_copied(task)
             return
         rows = self._read_rows(task)
         if task.table is not None:
@@ -164,12 +167,23 @@ class _Writer:
             done += count
         self._finish(output, target, size)
 
+    def _check_copied(self, task: _CopyTask) -> None:
+        """Read what the kernel copied, which still lies in the page cache, for its numbers."""
+        source = task.transfer.source
+        width = _count_row_bytes(source, source.dtype)
+        end = task.end * width
+        for begin in range(task.begin * width, end, _BUFFER_PIECE):
+            data = self.sources.read(source, begin, min(_BUFFER_PIECE, end - begin))
+            _require_finite(source, data, begin // ITEM_BYTES[source.dtype])
+
     def _read_rows(self, task: _CopyTask) -> _Bytes:
         """Return the task's rows in the new element type, [rows, bytes]."""
         source, dtype = task.transfer.source, task.transfer.dtype
         width = _count_row_bytes(source, source.dtype)
         data = self.sources.read(source, task.begin * width, (task.end - task.begin) * width)
         rows = data.reshape(-1, width)
+        if task.table is None:  # a table is made of magnitudes that were found finite
+            _require_finite(source, data, task.begin * width // ITEM_BYTES[source.dtype])
         if source.dtype == dtype:
             return rows
         try:
@@ -197,6 +211,16 @@ class _Writer:
         if size > 0:
             os.posix_fadvise(output, offset, size, os.POSIX_FADV_DONTNEED)
             self.on_bytes(size)
+
+
+def _require_finite(source: TensorInfo, data: _Bytes, first: int) -> None:
+    """Raise if a number is none; `first` is the index of the first one in the tensor."""
+    found = find_non_finite(data, source.dtype)
+    if found is not None:
+        raise BadTensors(
+            f"{source.file}: {source.name}: holds infinity or NaN, first at element "
+            f"{first + found:,}; such a model gives no text, so take another checkpoint"
+        )
 
 
 def _copy_file_range(source: int, begin: int, output: int, target: int, *, size: int) -> int:

@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.contracts.errors import BadConfig, UnsupportedRequest
-from llmjp_builder.contracts.judgement.model import parse_rotary_embedding
+from llmjp_builder.contracts.judgement.model import parse_architecture, parse_rotary_embedding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from llmjp_builder.contracts.judgement.rope import RopeScaling
-
-SUPPORTED_ARCHITECTURES = ("LlamaForCausalLM",)
-"""To add one: put its rules under `families/`, its name here and into `planner.FAMILIES`."""
 
 _MAX_WIDTH = 1 << 20
 """Limit for every size except the vocabulary: one row of a weight stays below a few megabytes."""
@@ -65,7 +62,7 @@ def parse_model_config(document: Mapping[str, Any], where: str) -> ModelConfig:
         UnsupportedRequest: another architecture, or a variant of Llama that is not converted.
         BadConfig: a value is missing, mistyped or impossible.
     """
-    architecture = _parse_architecture(document, where)
+    architecture = parse_architecture(document, where)
     _refuse_variants(document, where)
     fields = _ConfigFields(document, where)
     hidden, heads = fields.read_size("hidden_size"), fields.read_size("num_attention_heads")
@@ -130,17 +127,6 @@ class _ConfigFields:
         if type(value) is not bool:
             raise BadConfig(f"{self.where}: {key} must be true or false, found {value!r}")
         return value
-
-
-def _parse_architecture(document: Mapping[str, Any], where: str) -> str:
-    match document.get("architectures"):
-        case [str(name)] if name in SUPPORTED_ARCHITECTURES:
-            return name
-        case found:
-            raise UnsupportedRequest(
-                f"{where}: architectures is {found!r}; supported: "
-                f"{', '.join(SUPPORTED_ARCHITECTURES)} (all dense llm-jp-3 models)"
-            )
 
 
 def _refuse_variants(document: Mapping[str, Any], where: str) -> None:

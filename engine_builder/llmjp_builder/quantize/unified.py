@@ -62,7 +62,8 @@ def prepare_unified(source: Path, options: LayoutOptions) -> Conversion:
         kv_cache=options.kv_cache,
     )
     planned, placed = _plan_files(checkpoint, layout)
-    documents = {CONFIG: _render_config(read_json_object(source / CONFIG), layout)}
+    document = read_json_object(source / CONFIG)
+    documents = {CONFIG: _render_config(document, checkpoint.config.architecture, layout)}
     if options.quantization == "fp8":
         documents[QUANT_CONFIG] = _render_quant_config(layout)
     if INDEX in checkpoint.files:
@@ -119,10 +120,12 @@ def _list_scales(config: ModelConfig, layout: Layout) -> list[ScaleRule]:
     ]
 
 
-def _render_config(document: dict[str, Any], layout: Layout) -> dict[str, Any]:
+def _render_config(document: dict[str, Any], architecture: str, layout: Layout) -> dict[str, Any]:
     """Return the source's config.json with the new dtype and, for FP8, what loaders need."""
     keys = [key for key in ("dtype", "torch_dtype") if key in document] or ["torch_dtype"]
     changed = document | dict.fromkeys(keys, layout.dtype)
+    if document.get("architectures") != [architecture]:
+        changed |= {"architectures": [architecture]}  # others look a model up by this spelling
     if layout.quantization == "none":
         return changed
     described: dict[str, Any] = {

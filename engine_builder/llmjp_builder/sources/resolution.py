@@ -79,8 +79,10 @@ def extract_planning_config(document: dict[str, Any], where: str) -> dict[str, A
     Raises:
         UnsupportedRequest, BadConfig: it describes no model that can be built.
     """
-    parse_model_config(document, where)
+    parsed = parse_model_config(document, where)
     part = {name: document[name] for name in PLANNING_KEYS if document.get(name) is not None}
+    if not part.get("architectures"):
+        part["architectures"] = [parsed.architecture]  # as `model_type` tells it
     if _is_deep(part, _MAX_DEPTH):
         raise BadConfig(f"{where}: its entries about the model's shape are nested too deeply")
     try:

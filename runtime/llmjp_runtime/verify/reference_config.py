@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from llmjp_builder.contracts.errors import BadConfig, UnsupportedRequest
-from llmjp_builder.contracts.judgement.model import parse_rotary_embedding
+from llmjp_builder.contracts.judgement.model import parse_architecture, parse_rotary_embedding
 from llmjp_runtime.verify.errors import (
     DifferentModel,
     ReferenceInvalid,
@@ -50,9 +50,7 @@ def read_reference_config(path: Path) -> LlamaConfig:
         TransformersMissing: transformers is not installed.
     """
     raw = read_object(path)
-    if raw.get("architectures") != ["LlamaForCausalLM"]:
-        found = json.dumps(raw.get("architectures"))
-        raise ReferenceUnsupported(f"{path}: architectures is {found}, expected LlamaForCausalLM")
+    _require_llama(path, raw)
     _refuse_unsupported(path, raw)
     for key in (*_SIZES, *_OPTIONAL_SIZES):
         _require_size(path, raw, key, optional=key in _OPTIONAL_SIZES)
@@ -64,6 +62,13 @@ def read_reference_config(path: Path) -> LlamaConfig:
     if config.num_attention_heads % config.num_key_value_heads or config.head_dim % 2:
         raise ReferenceInvalid(f"{path}: numbers of heads, or head_dim, are impossible")
     return config
+
+
+def _require_llama(path: Path, raw: dict[str, Any]) -> None:
+    try:
+        parse_architecture(raw, str(path))
+    except UnsupportedRequest as exc:
+        raise ReferenceUnsupported(str(exc)) from exc
 
 
 def _parse_rotary(path: Path, raw: dict[str, Any]) -> RotaryEmbedding:

@@ -198,7 +198,7 @@ BAD: dict[str, tuple[Spoil, int, str]] = {
         6,
         "supported: LlamaForCausalLM",
     ),
-    "no architecture": (config_with(architectures=...), 6, "architectures is None"),
+    "no architecture": (config_with(architectures=..., model_type=...), 6, "architectures is None"),
     "attention bias": (config_with(attention_bias=True), 6, "attention_bias is True"),
     "mlp bias": (config_with(mlp_bias=True), 6, "mlp_bias is True"),
     "another activation": (config_with(hidden_act="gelu"), 6, "hidden_act is 'gelu'"),

@@ -79,6 +79,9 @@ def test_what_is_left_is_what_is_read() -> None:
         {"dtype": None, "torch_dtype": "bfloat16"},
         {"dtype": "float16", "torch_dtype": "bfloat16"},
         {"num_key_value_heads": None, "head_dim": None, "hidden_size": 16},
+        {"architectures": None},
+        {"architectures": []},
+        {"architectures": ["LLaMAForCausalLM"]},
         {"tie_word_embeddings": True, "auto_map": {"x": "y" * 100_000}},
     ],
 )

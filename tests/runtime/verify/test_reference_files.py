@@ -51,8 +51,12 @@ def edit(path: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "says"),
     [
-        ({"architectures": ["MistralForCausalLM"]}, ReferenceUnsupported, "expected Llama"),
-        ({"architectures": None}, ReferenceUnsupported, "architectures is null"),
+        ({"architectures": ["MistralForCausalLM"]}, ReferenceUnsupported, "supported: Llama"),
+        (
+            {"architectures": None, "model_type": None},
+            ReferenceUnsupported,
+            "supported: Llama",
+        ),
         ({"hidden_act": "gelu"}, ReferenceUnsupported, 'hidden_act "gelu"'),
         ({"attention_bias": True}, ReferenceUnsupported, "attention_bias true"),
         ({"quantization_config": {"bits": 4}}, ReferenceUnsupported, "quantization_config"),

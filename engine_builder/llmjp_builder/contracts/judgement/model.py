@@ -18,8 +18,34 @@ if TYPE_CHECKING:
 
     from llmjp_builder.contracts.judgement.rope import RopeScaling
 
+LLAMA = "LlamaForCausalLM"
+"""To add an architecture: put its rules under `convert/families/`, its name into
+`planner.FAMILIES`, and its spellings here."""
+_SPELLINGS = (LLAMA, "LLaMAForCausalLM")
+"""The second is that of the first checkpoints of Llama 1, and of llm-jp v1 and v2."""
+
 _CODE = ("AutoConfig", "AutoModel", "AutoModelForCausalLM")
 """Classes of `auto_map` by which a checkpoint computes with code of its own."""
+
+
+def parse_architecture(document: Mapping[str, Any], where: str) -> str:
+    """Return the architecture of config.json, as TensorRT-LLM spells it.
+
+    Where `architectures` is missing, `model_type` tells it.
+
+    Raises:
+        UnsupportedRequest: another one, or none.
+    """
+    match document.get("architectures"):
+        case [str(name)] if name in _SPELLINGS:
+            return LLAMA
+        case None | [] if document.get("model_type") == "llama":
+            return LLAMA
+        case found:
+            raise UnsupportedRequest(
+                f"{where}: architectures is {found!r}; supported: {LLAMA} "
+                "(all dense llm-jp-3 models)"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,8 +81,8 @@ def list_attention_modules(config: ModelConfig) -> tuple[str, ...]:
 
 def list_ignored(config: ModelConfig) -> dict[str, str]:
     """List tensors that a checkpoint may have and that are dropped on purpose, with the reason."""
-    names = (f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(config.num_layers))
-    return dict.fromkeys(names, "computed from rope_theta")
+    layers = (f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(config.num_layers))
+    return dict.fromkeys(("model.rotary_emb.inv_freq", *layers), "computed from rope_theta")
 
 
 def list_duplicates(config: ModelConfig) -> dict[str, str]:

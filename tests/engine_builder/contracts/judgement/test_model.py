@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 
 from llmjp_builder.contracts.errors import BadConfig, UnsupportedRequest
-from llmjp_builder.contracts.judgement.model import parse_rotary_embedding, require_served_model
+from llmjp_builder.contracts.judgement.model import (
+    parse_architecture,
+    parse_rotary_embedding,
+    require_served_model,
+)
 from llmjp_builder.contracts.judgement.rope import LinearScaling
 from llmjp_builder.contracts.spec import Backend
 from tests.engine_builder.checkpoints import Tiny
@@ -89,3 +93,33 @@ def test_a_checkpoint_that_computes_with_its_own_code(name: str, backend: Backen
 def test_code_of_the_tokenizer_is_no_matter_of_the_model() -> None:
     own = {"AutoTokenizer": ["tokenization_x.X", None]}
     require_served_model({**CONFIG, "auto_map": own}, "config.json")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"architectures": ["LlamaForCausalLM"], "model_type": "other"},
+        {"architectures": ["LLaMAForCausalLM"]},
+        {"architectures": None, "model_type": "llama"},
+        {"architectures": [], "model_type": "llama"},
+        {"model_type": "llama"},
+    ],
+)
+def test_spellings_of_a_llama(document: dict[str, Any]) -> None:
+    assert parse_architecture(document, "config.json") == "LlamaForCausalLM"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"model_type": "mistral"},
+        {"architectures": ["MistralForCausalLM"], "model_type": "llama"},
+        {"architectures": ["LlamaForCausalLM", "LlamaForCausalLM"]},
+        {"architectures": "LlamaForCausalLM"},
+        {"architectures": ["llamaforcausallm"]},
+    ],
+)
+def test_other_architectures(document: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedRequest, match="architectures is"):
+        parse_architecture(document, "config.json")
