@@ -12,9 +12,9 @@ from grpc import aio
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from ._base import PROBE_EVERY_S, PROBE_TIMEOUT_S, BaseClient
+from ._base import PROBE_EVERY_S, PROBE_TIMEOUT_S, BaseClient, ReadyAnswer
 from ._channels import ChannelPool, PooledChannel
-from ._errors import Cancelled, LlmJpError
+from ._errors import Cancelled, LlmJpError, Unsupported
 from ._exchange import Exchange, PartialReply
 from ._messages import build_conversation
 from ._resource import ModelQuery, open_client_async, release_nothing
@@ -150,13 +150,32 @@ class AsyncClient(BaseClient):
         return PooledChannel(channel, service_pb2_grpc.GRPCInferenceServiceStub(channel))
 
     async def _probe(self, timeout_s: float) -> str | None:
+        try:
+            return self._explain_not_ready(await self._ask_model(timeout_s))
+        except Unsupported:  # by an older server, or a model that is not ours
+            return self._explain_not_ready(await self._ask_triton(timeout_s))
+
+    async def _ask_model(self, timeout_s: float) -> ReadyAnswer:
+        call = self._call(self._channels.current, self._build_ready_request(), timeout_s)
+        try:
+            async for answer in call:
+                return answer
+        except grpc.RpcError as error:
+            return error
+        finally:
+            call.cancel()
+        return None
+
+    async def _ask_triton(self, timeout_s: float) -> ReadyAnswer:
         request = pb.ModelReadyRequest(name=self._model)
         try:
             stub = self._channels.current.stub
-            answer = await stub.ModelReady(request, timeout=timeout_s, metadata=self._metadata)
+            answer: ReadyAnswer = await stub.ModelReady(
+                request, timeout=timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             answer = error
-        return self._explain_not_ready(answer)
+        return answer
 
     def _stream(self, prompt: Prompt, options: Options, *, streaming: bool) -> AsyncStream:
         exchange = self._begin_exchange(prompt, options, streaming=streaming)

@@ -8,25 +8,26 @@ import uuid
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import grpc
+from tritonclient.grpc import service_pb2 as pb
 
 from ._errors import (
     DeadlineExceeded,
     InvalidRequest,
     ModelNotFound,
+    ProtocolError,
     Unavailable,
+    from_in_band,
     to_client_error,
 )
 from ._exchange import Exchange, RetryPolicy
-from ._messages import encode_request
+from ._messages import encode_ready_request, encode_request
 from ._types import TLS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from tritonclient.grpc import service_pb2 as pb
 
     from ._types import Options, Prompt
 
@@ -37,6 +38,9 @@ PROBE_TIMEOUT_S: Final = 5.0
 """How long one readiness probe may take."""
 
 PROBE_EVERY_S: Final = 0.2
+
+ReadyAnswer: TypeAlias = pb.ModelStreamInferResponse | pb.ModelReadyResponse | grpc.RpcError | None
+"""The model's answer, Triton's, what the call failed with; None where it ended without any."""
 
 _ENDPOINT: Final = re.compile(
     r"(?:(?P<scheme>[a-z]+)://)?(?P<host>\[[0-9A-Fa-f:.%]+]|[^\s:/\[\]]+)(?::(?P<port>\d{1,5}))?/?"
@@ -164,20 +168,40 @@ class BaseClient:
             request, endpoint=self._endpoint, retry_policy=self._retry_policy, timeout_s=timeout
         )
 
-    def _explain_not_ready(self, answer: pb.ModelReadyResponse | grpc.RpcError) -> str | None:
+    def _build_ready_request(self) -> pb.ModelInferRequest:
+        """Return the request that the model's own process answers.
+
+        Triton's ModelReady stays true when that process hangs, or its engine failed.
+        """
+        return encode_ready_request(model=self._model, request_id=uuid.uuid4().hex)
+
+    def _explain_not_ready(self, answer: ReadyAnswer) -> str | None:
         """Return why the model cannot be called yet; None where it can.
 
         Raises:
+            Unsupported: the model does not know the question: ask Triton.
             LlmJpError: waiting would not help.
         """
-        if not isinstance(answer, grpc.RpcError):
-            ready = bool(answer.ready)
-            return None if ready else f"the server answers, but model {self._model!r} is not ready"
-        error = to_client_error(answer)
+        match answer:
+            case pb.ModelReadyResponse():
+                return None if answer.ready else self._say_not_ready()
+            case pb.ModelStreamInferResponse():
+                if not answer.error_message:
+                    return None
+                error = from_in_band(answer.error_message)
+                if isinstance(error, Unavailable):
+                    return f"{self._say_not_ready()}: {error.reason}"
+            case None:
+                error = ProtocolError("the call ended without an answer")
+            case _:
+                error = to_client_error(answer)
         if isinstance(error, Unavailable | DeadlineExceeded | ModelNotFound):
             return error.reason
         error.endpoint = self._endpoint
         raise error
+
+    def _say_not_ready(self) -> str:
+        return f"the server answers, but model {self._model!r} is not ready"
 
     def _build_timeout(self, reason: str, timeout: float) -> Unavailable:
         error = Unavailable(f"not ready after {timeout:g} s: {reason}")

@@ -10,9 +10,9 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from ._base import PROBE_EVERY_S, PROBE_TIMEOUT_S, BaseClient
+from ._base import PROBE_EVERY_S, PROBE_TIMEOUT_S, BaseClient, ReadyAnswer
 from ._channels import ChannelPool, PooledChannel
-from ._errors import LlmJpError
+from ._errors import LlmJpError, Unsupported
 from ._exchange import Exchange, PartialReply
 from ._messages import build_conversation
 from ._resource import ModelQuery, open_client, release_nothing
@@ -154,13 +154,30 @@ class Client(BaseClient):
         self.close()
 
     def _probe(self, timeout_s: float) -> str | None:
+        try:
+            return self._explain_not_ready(self._ask_model(timeout_s))
+        except Unsupported:  # by an older server, or a model that is not ours
+            return self._explain_not_ready(self._ask_triton(timeout_s))
+
+    def _ask_model(self, timeout_s: float) -> ReadyAnswer:
+        call = self._call(self._channels.current, self._build_ready_request(), timeout_s)
+        try:
+            return next(call, None)
+        except grpc.RpcError as error:
+            return error
+        finally:
+            call.cancel()
+
+    def _ask_triton(self, timeout_s: float) -> ReadyAnswer:
         request = pb.ModelReadyRequest(name=self._model)
         try:
             stub = self._channels.current.stub
-            answer = stub.ModelReady(request, timeout=timeout_s, metadata=self._metadata)
+            answer: ReadyAnswer = stub.ModelReady(
+                request, timeout=timeout_s, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             answer = error
-        return self._explain_not_ready(answer)
+        return answer
 
     def _stream(self, prompt: Prompt, options: Options, *, streaming: bool) -> Stream:
         exchange = self._begin_exchange(prompt, options, streaming=streaming)

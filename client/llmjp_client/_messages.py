@@ -45,6 +45,9 @@ TENSORS: Final[dict[str, OptionTensor]] = {
 }
 """Options that travel as tensors; the others (`timeout`, `request_id`) belong to the call."""
 
+READY: Final = OptionTensor("ready", "BOOL")
+"""The tensor of the question whether the model is ready."""
+
 _EXPECTED: Final = {
     "BOOL": "True or False",
     "INT32": "a whole number that fits 32 bits",
@@ -75,6 +78,14 @@ def encode_request(
     for option, tensor in TENSORS.items():
         if elements := _list_elements(tensor, options.get(option)):
             _add(request, option, tensor, elements)
+    return request
+
+
+def encode_ready_request(*, model: str, request_id: str) -> pb.ModelInferRequest:
+    """Return the question whether the model is ready; the answer is an error where it is not."""
+    request = pb.ModelInferRequest(model_name=model, id=request_id)
+    request.parameters["triton_enable_empty_final_response"].bool_param = True
+    _add(request, "ready", READY, [True])
     return request
 
 

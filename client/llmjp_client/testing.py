@@ -38,7 +38,7 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from ._messages import TENSORS
+from ._messages import READY, TENSORS
 from ._tensors import Datatype, Value, pack, unpack
 from ._types import Chunk, Usage
 
@@ -201,6 +201,9 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         self, request_iterator: Iterator[pb.ModelInferRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.ModelStreamInferResponse]:
         for message in request_iterator:
+            if any(tensor.name == READY.name for tensor in message.inputs):
+                yield self._answer_ready(context)
+                continue
             request = _parse_request(message, dict(context.invocation_metadata()))
             self._server.requests.append(request)
             whole = threading.Event()
@@ -215,6 +218,11 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             except StatusError as error:
                 whole.set()
                 context.abort(error.code, error.details)
+
+    def _answer_ready(self, context: grpc.ServicerContext) -> pb.ModelStreamInferResponse:
+        if self._ready(context):
+            return pb.ModelStreamInferResponse()
+        return pb.ModelStreamInferResponse(error_message="[unavailable] it was told not to be")
 
     def _ready(self, context: grpc.ServicerContext) -> bool:
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from tritonclient.grpc import service_pb2 as pb
 
 from llmjp_client import (
     Chunk,
@@ -256,6 +257,36 @@ def test_readiness(connect: Connect) -> None:
         assert not client.is_ready()
         with pytest.raises(Unavailable, match=r"not ready after 0.1 s: .* model 'llmjp' is not"):
             client.wait_until_ready(timeout=0.1)
+
+
+def test_a_model_that_does_not_know_the_question_is_judged_by_triton(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = "unexpected inference input 'ready' for model 'llmjp'"
+    monkeypatch.setattr(
+        "llmjp_client.testing._Service._answer_ready",
+        lambda *_: pb.ModelStreamInferResponse(error_message=unknown),
+    )
+    with FakeServer() as server:
+        assert connect(server.endpoint).is_ready()
+    with FakeServer(ready=False) as server:
+        assert not connect(server.endpoint).is_ready()
+
+
+def test_why_a_model_is_not_ready_is_said(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "[request id: 1] [unavailable] no heartbeat for 6.1 s"
+    monkeypatch.setattr(
+        "llmjp_client.testing._Service._answer_ready",
+        lambda *_: pb.ModelStreamInferResponse(error_message=said),
+    )
+    with FakeServer() as server:
+        client = connect(server.endpoint)
+        assert not client.is_ready()
+        with pytest.raises(Unavailable, match=r"'llmjp' is not ready: no heartbeat for 6.1 s"):
+            client.wait_until_ready(timeout=0.1)
+        assert server.requests == []
 
 
 def test_waiting_ends_where_it_would_not_help(connect: Connect) -> None:

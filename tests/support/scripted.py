@@ -40,6 +40,7 @@ class ScriptedExecutor:
             max_context=max_context, vocab_size=vocab_size, max_batch_size=max_batch_size
         )
         self.features = features
+        self.failure: str | None = None
         self.requests: list[GenerationRequest] = []
         self.cancelled: list[str] = []
         self._sinks: dict[str, Callable[[TokenEvent], None]] = {}
@@ -81,6 +82,7 @@ class ScriptedExecutor:
             num_waiting=0,
             num_steps=0,
             num_generated=1,
+            error=self.failure,
         )
 
     def close(self) -> None:

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from llmjp_client import Client, LlmJpError, Unavailable
+from llmjp_runtime.engine.proxy import HOST_MODULE
 from llmjp_runtime.errors import ArtefactInvalid, PortInUse
 from llmjp_runtime.server.endpoints import Endpoints
 from llmjp_runtime.server.preflight import find_free_ports
 from llmjp_runtime.server.process import TritonServer
+from llmjp_runtime.server.processes import find_by_argument
 from llmjp_runtime.settings import ServingSettings
 from tests.support.triton import serving
 
@@ -143,6 +145,25 @@ def test_a_pause_of_the_machine_costs_nothing(server: TritonServer, client: Clie
         assert stream.reply().finish_reason == "length"
     assert list_descendants(server.pid) == below
     until(lambda: probe(server)[0] == 200, "ready again")
+
+
+def test_clients_and_probes_are_told_the_same_of_an_engine_that_hangs(
+    server: TritonServer, client: Client
+) -> None:
+    engine = find_by_argument(list_descendants(server.pid), HOST_MODULE)
+    assert engine
+    with Client(server.grpc_endpoint, model="ensemble") as nvidia:
+        assert client.is_ready()
+        assert nvidia.is_ready()
+        os.kill(engine, signal.SIGSTOP)
+        try:
+            until(lambda: probe(server)[0] == 503, "not ready")
+            assert not client.is_ready()
+            assert not nvidia.is_ready()
+        finally:
+            os.kill(engine, signal.SIGCONT)
+        nvidia.wait_until_ready()
+    assert probe(server)[0] == 200
 
 
 def test_stopping_the_server_leaves_nothing(artefact: Path, tmp_path: Path) -> None:

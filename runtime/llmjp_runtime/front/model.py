@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmjp_runtime.executor.protocol import GenerationRequest, RecordedEvents, SamplingParams
 from llmjp_runtime.front.backends import load_executor, load_tokenizer
-from llmjp_runtime.front.health import (
-    HealthServer,
-    ProbeResult,
-    check_liveness,
-    check_readiness,
-    mark_draining,
-)
+from llmjp_runtime.front.health import HealthServer, ProbeResult, check_liveness
 from llmjp_runtime.front.parent_watch import exit_with_server
 from llmjp_runtime.front.repository import SETTINGS_PARAMETER
 from llmjp_runtime.front.service import FrontService
@@ -53,7 +47,7 @@ class TritonPythonModel:
         self._health = HealthServer(
             settings.health_host,
             settings.health_port,
-            {"/readyz": self._readyz, "/livez": self._livez},
+            {"/readyz": self._service.check_ready, "/livez": self._livez},
             {"/drain": self._service.drain},
         )
         first = _warm_up(self._executor)
@@ -79,10 +73,6 @@ class TritonPythonModel:
         """End what runs."""
         self._service.close()
         self._health.close()
-
-    def _readyz(self) -> ProbeResult:
-        result, service = check_readiness(self._executor.health()), self._service
-        return mark_draining(result, service.num_streams) if service.draining else result
 
     def _livez(self) -> ProbeResult:
         result, self._progress = check_liveness(

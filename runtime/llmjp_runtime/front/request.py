@@ -56,6 +56,11 @@ class StopRequest:
     """Cancel the running request of this id (`stop` is true)."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReadyRequest:
+    """Say whether requests may come here (`ready` is true)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientRequest:
     """A request for a reply. Exactly one of `text`, `messages`, `input_ids` is given."""
@@ -154,7 +159,9 @@ UNSUPPORTED = {
 """Tensors of NVIDIA's ensemble that are refused whenever they are present."""
 
 
-def parse_request(tensors: Tensors, defaults: SamplingDefaults) -> ClientRequest | StopRequest:
+def parse_request(
+    tensors: Tensors, defaults: SamplingDefaults
+) -> ClientRequest | StopRequest | ReadyRequest:
     """Parse a request's tensors.
 
     Raises:
@@ -163,6 +170,8 @@ def parse_request(tensors: Tensors, defaults: SamplingDefaults) -> ClientRequest
     reader = _TensorReader(tensors)
     if reader.read_flag("stop", default=False):
         return StopRequest()
+    if reader.read_flag("ready", default=False):
+        return ReadyRequest()
     _refuse_unsupported(reader)
     sources = [name for name in ("text_input", "messages", "input_ids") if name in tensors]
     if len(sources) != 1:
@@ -203,7 +212,7 @@ def apply_nvidia_defaults(tensors: Tensors) -> Tensors:
     import numpy as np
 
     full = dict(tensors)
-    if full.get("stop") is not None:
+    if "stop" in full or "ready" in full:
         return full
     if _is_single(full.get("top_p"), lambda top_p: top_p <= 0):
         del full["top_p"]

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from llmjp_runtime.executor.protocol import FinishReason, GenerationRequest, SamplingParams
-from llmjp_runtime.front.health import DrainState
+from llmjp_runtime.front.health import DrainState, ProbeResult, check_readiness, mark_draining
 from llmjp_runtime.front.parameters import check_parameters, check_timeout
 from llmjp_runtime.front.prompt import (
     build_prompt,
@@ -21,6 +21,7 @@ from llmjp_runtime.front.reply import ReplyAssembler
 from llmjp_runtime.front.request import (
     Code,
     InvalidArgument,
+    ReadyRequest,
     RequestError,
     StopRequest,
     parse_request,
@@ -86,11 +87,15 @@ class FrontService:
             check_parameters(parameters)
             check_timeout(timeout_us)
             request = parse_request(tensors, self._settings.defaults)
-            if isinstance(request, StopRequest):
-                self._stop(request_id)
-                responder.send({}, final=True)
-            else:
-                self._start(request, responder, request_id, timeout_us / 1e6)
+            match request:
+                case StopRequest():
+                    self._stop(request_id)
+                    responder.send({}, final=True)
+                case ReadyRequest():
+                    self._refuse_unready()
+                    responder.send({}, final=True)
+                case _:
+                    self._start(request, responder, request_id, timeout_us / 1e6)
         except RequestError as error:
             responder.fail(error)
         except Exception as exc:  # noqa: BLE001  the edge to Triton
@@ -111,10 +116,17 @@ class FrontService:
             left_s = max(self._refuses_from_s - now, 0.0)
             return DrainState(left_s == 0 and not self._streams, len(self._streams), left_s)
 
-    @property
-    def draining(self) -> bool:
-        """Return whether `drain` was called."""
-        return self._refuses_from_s is not None
+    def check_ready(self) -> ProbeResult:
+        """Return what `/readyz` answers, and requests that ask whether the model is ready."""
+        result = check_readiness(self._executor.health())
+        if self._refuses_from_s is None:
+            return result
+        return mark_draining(result, len(self._streams))
+
+    def _refuse_unready(self) -> None:
+        result = self.check_ready()
+        if not result.ok:
+            raise RequestError(Code.UNAVAILABLE, result.reason)
 
     def _start(
         self, request: ClientRequest, responder: Responder, request_id: str, timeout_s: float

@@ -31,8 +31,9 @@ OUR_INPUTS = (
     TensorSpec("messages", "STRING"),
     TensorSpec("input_ids", "INT32", (-1,)),
     TensorSpec("stop", "BOOL"),
+    TensorSpec("ready", "BOOL"),
 )
-"""A conversation (JSON), a tokenised prompt, a cancellation: beyond NVIDIA's ensemble."""
+"""Beyond NVIDIA's: a conversation (JSON), a tokenised prompt, a cancellation, a question."""
 
 NVIDIA_INPUTS = (
     TensorSpec("text_input", "STRING"),

@@ -131,6 +131,20 @@ def test_stop_cancels_by_id(bench: Bench) -> None:
     assert late.error is None
 
 
+def test_whether_it_is_ready_is_answered_as_by_the_probe(bench: Bench) -> None:
+    ready = bench.ask(ready=True)
+    ready.wait()
+    assert ready.sent == [({}, True)]
+    assert bench.service.check_ready().ok
+    bench.executor.failure = "the engine's process died"
+    reason = "the executor failed: the engine's process died"
+    assert str(bench.ask(ready=True).error) == f"[unavailable] {reason}"
+    assert bench.service.check_ready().reason == reason
+    bench.executor.failure = None
+    bench.service.drain()
+    assert str(bench.ask(ready=True).error) == "[unavailable] draining"
+
+
 def test_stop_needs_an_id(bench: Bench) -> None:
     assert "the id of the running request" in str(bench.ask(stop=True).error)
 
@@ -255,7 +269,7 @@ def test_no_error_repeats_what_was_sent(bench: Bench, caplog: pytest.LogCaptureF
 def test_draining_lets_running_requests_end_and_refuses_new_ones(bench: Bench) -> None:
     running = bench.ask(text_input="首都は", stream=True)
     assert bench.service.drain() == DrainState(done=False, running=1, accepts_for_s=0.0)
-    assert bench.service.draining
+    assert bench.service.check_ready().reason == "draining"
     refused = bench.ask(text_input="首都は", stream=True)
     assert str(refused.error) == f"[unavailable] {DRAINING}: send it again, to another"
     bench.reply("r1", REPLY)
