@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
@@ -15,7 +15,10 @@ from llmjp_cli.exit_codes import run_command_line
 from tests.engine_builder.sources.conftest import REPOSITORY, checkpoint, needed, write_files
 from tests.support.hub import Hub
 
+Object = dict[str, Any]
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -27,6 +30,12 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub() as server:
+        yield server
 
 
 def _llmjp(*arguments: str) -> int:
@@ -73,6 +82,31 @@ def test_refused(
     assert not output.out
     assert words in output.err
     assert len(output.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("config.json", {"rope_scaling": {"type": "dynamic"}}, "rope_type is 'dynamic'"),
+        ("tokenizer.json", {"decoder": None}, "decoder [] is not supported"),
+        ("tokenizer_config.json", {"chat_template": "{% do x %}"}, "the tag {% do %} is unknown"),
+    ],
+)
+@pytest.mark.parametrize("where", ["hub", "folder"])
+def test_what_no_server_takes(
+    where: str, name: str, change: Object, words: str, tmp_path: Path, hub: Hub
+) -> None:
+    """The termination message has it, which the operator shows."""
+    files = checkpoint()
+    files[name] = json.dumps({**json.loads(files[name]), **change}).encode()
+    write_files(tmp_path / "m", files)
+    hub.publish(REPOSITORY, files)
+    named = [REPOSITORY, "--endpoint", hub.endpoint] if where == "hub" else [str(tmp_path / "m")]
+    assert _llmjp(*named, "--termination-message", str(tmp_path / "said")) == 6
+    failure = json.loads((tmp_path / "said").read_text())
+    assert (failure["code"], failure["retryable"]) == ("unsupported", False)
+    assert words in failure["message"]
+    assert hub.asked_for("*.safetensors") == []
 
 
 def test_the_module_is_light() -> None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmjp_builder.contracts.spec import Backend
 from llmjp_builder.planning.models import SIZES
 from llmjp_builder.planning.request import PlanRequest
 from llmjp_cli.option_groups import OptionGroup, expand_groups
 from llmjp_cli.options import LAYOUT
 
 if TYPE_CHECKING:
+    from llmjp_builder.contracts.spec import Backend
     from llmjp_builder.planning.models import PlannedModel
 
 
@@ -31,6 +31,10 @@ def _vary(row: Any, **changes: Any) -> Any:
 PLAN = OptionGroup(
     {
         **LAYOUT.rows,
+        "backend": typer.Option(
+            show_default="whichever can",
+            help="What will serve the model; what it would refuse is refused here.",
+        ),
         "tensor_parallel": _vary(LAYOUT.rows["tensor_parallel"], show_default="all that work"),
         "pipeline_parallel": _vary(
             LAYOUT.rows["pipeline_parallel"], show_default="all that work; 1 beside --tp"
@@ -71,13 +75,6 @@ Gpus = Annotated[
         help="H100, H200, A100-80GB, L40S, ..., or a label nvidia.com/gpu.product; repeatable.",
     ),
 ]
-ServingBackend = Annotated[
-    Backend | None,
-    typer.Option(
-        show_default="whichever can",
-        help="What will serve the model; what it would refuse is refused here.",
-    ),
-]
 
 
 @expand_groups
@@ -85,7 +82,6 @@ def plan_deployment(
     source: OptionalSource = None,
     size: Size = None,
     gpu: Gpus = None,
-    backend: ServingBackend = None,
     *,
     request: Annotated[PlanRequest, PLAN],
     as_json: Annotated[
@@ -104,7 +100,7 @@ def plan_deployment(
 
     if gpu:
         request = replace(request, gpus=tuple(dict.fromkeys(find_gpu_type(name) for name in gpu)))
-    result = plan_capacity(_read_model(source, size, backend), request)
+    result = plan_capacity(_read_model(source, size, request.backend), request)
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
     else:

@@ -198,7 +198,14 @@ def _format_next_command(
     )
 
 
-_BUILD = ("quantization", "kv_cache", "dtype", "embedding_sharding_dim", "pad_intermediate")
+_BUILD = (
+    "backend",
+    "quantization",
+    "kv_cache",
+    "dtype",
+    "embedding_sharding_dim",
+    "pad_intermediate",
+)
 """Options that `llmjp build` has as well."""
 
 

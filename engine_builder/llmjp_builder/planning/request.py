@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmjp_builder.contracts.errors import InvalidSpec
-from llmjp_builder.contracts.spec import LayoutOptions
+from llmjp_builder.contracts.spec import Backend, LayoutOptions
 from llmjp_builder.planning.gpus import GPU_TYPES, GpuType
 
 _MAX_PER_NODE = 256
@@ -18,6 +18,8 @@ class PlanRequest:
     """The build to plan for and the machines at hand; a value of None is searched for."""
 
     gpus: tuple[GpuType, ...] = GPU_TYPES
+    backend: Backend | None = None
+    """Who will serve the model; None refuses only what none of them serves."""
     tensor_parallel: int | None = None
     pipeline_parallel: int | None = None
     """With a tensor_parallel, None means 1, as for a conversion."""

@@ -84,6 +84,35 @@ def test_an_impossible_layout_is_refused_before_weights_are_requested(
     assert hub.asked_for("*.safetensors") == []
 
 
+@pytest.mark.parametrize("backend", [Backend.TORCH, Backend.TENSORRT, Backend.PYTORCH])
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("config.json", {"rope_scaling": {"rope_type": "dynamic"}}, "rope_type is 'dynamic'"),
+        ("config.json", {"auto_map": {"AutoModel": "modeling_x.X"}}, "auto_map has AutoModel"),
+        ("tokenizer.json", {"decoder": None}, "decoder"),
+        ("tokenizer_config.json", {"chat_template": "{% do x %}"}, "the tag {% do %} is unknown"),
+    ],
+)
+@pytest.mark.usefixtures("gpu_machine")
+def test_what_no_server_takes_is_refused_before_weights_are_requested(
+    name: str,
+    change: dict[str, Any],
+    words: str,
+    backend: Backend,
+    hub: Hub,
+    source: Path,
+    tmp_path: Path,
+) -> None:
+    files = {path.name: path.read_bytes() for path in source.iterdir()}
+    changed = json.dumps({**json.loads(files[name]), **change}).encode()
+    hub.publish(REPOSITORY, {**files, name: changed})
+    with pytest.raises(UnsupportedRequest) as raised:
+        built(hub, tmp_path / "store", backend=backend)
+    assert words in str(raised.value)
+    assert hub.asked_for("*.safetensors") == []
+
+
 def test_a_downloaded_source_serves_the_next_build(hub: Hub, tmp_path: Path) -> None:
     built(hub, tmp_path / "store")
     asked = len(hub.asked_for("*/resolve/*"))

@@ -56,6 +56,19 @@ def test_all_kinds(llmjp_plan: Command, tmp_path: Path) -> None:
     assert len(re.findall("recommended", ended.out)) == 9
 
 
+def test_a_backend_is_asked(llmjp_plan: Command, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m", Tiny())
+    ended = llmjp_plan(folder, "--gpu", "H100", "--backend", "tensorrt")
+    assert ended.exit_code == 0
+    assert ended.last_line.endswith("--backend tensorrt")
+    scaled = {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}
+    (folder / "config.json").write_text(json.dumps(Tiny().config() | scaled))
+    assert llmjp_plan(folder, "--gpu", "H100", "--backend", "torch").exit_code == 0
+    ended = llmjp_plan(folder, "--gpu", "H100", "--backend", "tensorrt")
+    assert ended.exit_code == 6
+    assert "original_max_position_embeddings is missing" in ended.complaint
+
+
 def test_a_refused_layout_is_explained_and_fails(llmjp_plan: Command) -> None:
     ended = llmjp_plan("--size", "172b", "--quantization", "fp8", "--tp", "8")
     assert ended.exit_code == 6

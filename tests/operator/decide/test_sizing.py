@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
+
 from llmjp_operator.decide.sizing import estimate_resources
 from tests.operator.factories import FOUND, make_model
 from tests.operator.model_bodies import Object
 
 MIB = 1 << 20
+
+YARN: Object = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
+OTHERWISE: Object = {**YARN, "truncate": False}
+"""TensorRT-LLM would compute another ramp."""
 
 
 def serving_bytes(**engine: object) -> int:
@@ -25,3 +33,29 @@ def test_without_a_gpu_weights_are_float32_in_memory_whatever_they_are_on_disk()
 def test_keys_and_values_are_sized_for_few_sequences() -> None:
     one, eight, many = (serving_bytes(maxBatchSize=size) for size in (1, 8, 64))
     assert one < eight == many
+
+
+@pytest.mark.parametrize(
+    ("scaling", "backend", "words"),
+    [
+        (YARN, "torch", None),
+        (YARN, "tensorrt", None),
+        (OTHERWISE, "torch", None),
+        (OTHERWISE, "tensorrt", "truncate is false"),
+        (OTHERWISE, "pytorch", "truncate is false"),
+        ({"rope_type": "dynamic", "factor": 2.0}, "torch", "rope_type is 'dynamic'"),
+        ({"rope_type": "longrope"}, "pytorch", "rope_type is 'longrope'"),
+    ],
+)
+def test_what_a_backend_would_not_serve_is_refused_before_a_build(
+    scaling: Object, backend: str, words: str | None
+) -> None:
+    found = dataclasses.replace(FOUND, config={**FOUND.config, "rope_scaling": scaling})
+    hardware = None if backend == "torch" else {"gpuProduct": "NVIDIA-H100-80GB-HBM3"}
+    changes: Object = {"engine": {"backend": backend, "maxSeqLen": 512}, "hardware": hardware}
+    refusal = estimate_resources(make_model(changes).spec, found).refusal
+    if words is None:
+        assert refusal is None
+    else:
+        assert refusal is not None
+        assert words in refusal
