@@ -55,10 +55,13 @@ def test_an_engine_is_built_and_served_on_two_gpus(models: ModelNamespace) -> No
     assert status["engine"]["computeCapability"] == "9.0"
     assert status["engine"]["trtllmVersion"] == "1.2.1"
 
-    # Build and serving each had two GPUs, of the kind that was asked for.
-    [build] = models.kubectl.get("pods", "--selector=app.kubernetes.io/component=build")["items"]
+    # Compiling and serving each had two GPUs, of the kind that was asked for; converting had none.
+    builds = models.kubectl.get("pods", "--selector=app.kubernetes.io/component=build")["items"]
+    steps = {step: pod for pod in builds for step in list_arguments(pod)}
+    assert "nvidia.com/gpu" not in steps["--until"]["spec"]["containers"][0]["resources"]["limits"]
+    assert "nodeSelector" not in steps["--until"]["spec"]
     [pod] = models.list_serving_pods()
-    for one in (build, pod):
+    for one in (steps["--from-checkpoint"], pod):
         assert one["spec"]["nodeSelector"]["nvidia.com/gpu.product"] == H100
         assert one["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
 
@@ -68,6 +71,11 @@ def test_an_engine_is_built_and_served_on_two_gpus(models: ModelNamespace) -> No
 
     artefact = models.get_store_folder() / "artefacts" / status["engine"]["key"]
     assert {path.name for path in artefact.glob("*.engine")} == {"rank0.engine", "rank1.engine"}
+
+
+def list_arguments(pod: dict[str, Any]) -> list[str]:
+    arguments: list[str] = pod["spec"]["containers"][0]["args"]
+    return arguments
 
 
 @pytest.mark.usefixtures("gpus")
