@@ -26,8 +26,13 @@ class Processes:
         self.start(HOST_MODULE)
 
     def start(self, argument: str) -> None:
-        command = [sys.executable, "-c", "input()", argument]
-        process = self._stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE))
+        command = [sys.executable, "-c", "print(flush=True); input()", argument]
+        process = self._stack.enter_context(
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        )
+        # Until it runs, /proc may not have its arguments yet.
+        assert process.stdout
+        assert process.stdout.readline()
         self.started[argument] = process
 
     def kill(self, end: str) -> str:
