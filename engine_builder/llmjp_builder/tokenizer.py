@@ -101,12 +101,12 @@ def _ask_tokenizers(files: TokenizerFiles, where: str) -> None:
 def _ask_jinja(template: str, where: str) -> None:
     """Raise where Jinja cannot compile the template: a broken expression, an unknown filter."""
     try:
-        from jinja2 import Environment, TemplateError
+        from jinja2 import Environment
     except ImportError:
         return
     # `generation` is an extension of transformers; to the compiler it is a block as any other.
     known = _GENERATION_TAG.sub(r"\1with\2", template)
     try:
         Environment(extensions=["jinja2.ext.loopcontrols"]).compile(known)  # noqa: S701  compiled only
-    except TemplateError as exc:
+    except Exception as exc:  # also Python's, of the code that a template becomes
         raise BadConfig(f"{where}: chat template: not valid Jinja ({exc})") from exc

@@ -6,9 +6,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmjp_builder.contracts.errors import BadConfig, BuilderError, MissingFile, UnsupportedRequest
+from llmjp_builder.contracts.judgement.tokenizer import list_vocabulary
+from llmjp_builder.contracts.judgement.tokenizer_files import parse_tokenizer_files
 from llmjp_builder.tokenizer import find_tokenizer_files
+from llmjp_runtime.text.added_tokens import load_parsing_tokenizer
 from llmjp_runtime.text.errors import TextError
 from llmjp_runtime.text.tokenizer import TextTokenizer
 from tests.runtime.text import small_tokenizer, tokenizer_kinds
@@ -97,6 +102,13 @@ REFUSED: dict[str, tuple[Object, type[BuilderError], str]] = {
         BadConfig,
         "chat template: not valid Jinja",
     ),
+    "a break inside of a macro": (
+        configured(
+            chat_template="{% for m in x %}{% macro f() %}{% break %}{% endmacro %}{% endfor %}"
+        ),
+        BadConfig,
+        "chat template: not valid Jinja",
+    ),
     "an unknown tag": (
         configured(chat_template="{% do messages.pop() %}"),
         UnsupportedRequest,
@@ -131,6 +143,36 @@ def test_ids_that_the_model_has_no_rows_for(vocab_size: int, tmp_path: Path) -> 
         return
     with pytest.raises(BadConfig, match="token id 274 is beyond the model's vocabulary of 274"):
         find_tokenizer_files(tmp_path, vocab_size)
+
+
+added = st.tuples(
+    st.sampled_from(["<pad>", "<end>", "<n0>", "<n1>", "<n2>", "a"]),
+    st.sampled_from([0, 1, 3, 275, 276, 277, 280, 500]),
+)
+
+
+@given(st.permutations(range(5)), st.lists(added, max_size=4), st.lists(added, max_size=3))
+@settings(max_examples=300, deadline=None)
+def test_ids_are_those_of_the_library(
+    order: list[int], more: list[tuple[str, int]], declared: list[tuple[str, int]]
+) -> None:
+    """In whatever order tokenizer.json adds tokens, whatever ids it and the config give them."""
+    pipeline, config = small_tokenizer.pipeline(), small_tokenizer.config()
+    tokens = [pipeline["added_tokens"][i] for i in order]
+    tokens += [tokens[0] | {"content": content, "id": token_id} for content, token_id in more]
+    listed = {str(token_id): {"content": content} for content, token_id in declared}
+    files = {
+        "tokenizer.json": json.dumps(pipeline | {"added_tokens": tokens}).encode(),
+        "tokenizer_config.json": json.dumps(config | {"added_tokens_decoder": listed}).encode(),
+    }
+    parsed = parse_tokenizer_files(files, "m")
+    try:
+        found = list_vocabulary(parsed, "m")
+    except BadConfig:
+        with pytest.raises(TextError):
+            load_parsing_tokenizer(parsed)
+        return
+    assert found == load_parsing_tokenizer(parsed).get_vocab(with_added_tokens=True)
 
 
 def test_code_of_a_tokenizer_is_not_needed_beside_its_fast_file(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ class ChatTemplate:
         self._find_control = find_control
         try:
             self._template = build_environment().from_string(source)
-        except jinja2.TemplateError as exc:
+        except (jinja2.TemplateError, SyntaxError, ValueError, RecursionError) as exc:
+            # Python's own are of the code that a template becomes: `break` inside of a macro.
             raise UnusableTokenizer(f"chat template: not valid Jinja ({exc})") from exc
         self.drops_system_content, self.has_fixed_system_turn = self._try_system_contents()
         """Whether what a system message says changes nothing; and whether one brings a fixed

@@ -24,7 +24,8 @@ _BLOCKS = frozenset(
 )
 _INSIDE = {"else": {"if", "for"}, "elif": {"if"}}
 """Where these may stand."""
-_ALONE = frozenset({"break", "continue", "print"})
+_OF_LOOPS = frozenset({"break", "continue"})
+_ALONE = frozenset({"print", "set"})
 _READS_FILES = frozenset({"extends", "from", "import", "include"})
 
 
@@ -51,7 +52,10 @@ def require_served_template(source: str, where: str) -> None:
                 raise BadConfig(f"{where}: not valid Jinja: {name} stands outside of a block")
         elif name in _READS_FILES:
             raise UnsupportedRequest(f"{where}: {{% {name} %}} reads another file; there is none")
-        elif name != "set" and name not in _ALONE:
+        elif name in _OF_LOOPS:
+            if "for" not in opened:
+                raise BadConfig(f"{where}: not valid Jinja: {name} stands outside of a loop")
+        elif name not in _ALONE:
             raise UnsupportedRequest(f"{where}: the tag {{% {name[:40]} %}} is unknown")
     if opened:
         raise BadConfig(f"{where}: not valid Jinja: {opened[-1]} is not closed")
@@ -64,7 +68,7 @@ def _assigns(body: str) -> bool:
 
 def _iterate_tags(source: str, where: str) -> Iterator[str]:
     """Yield what stands between `{%` and `%}`; expressions, comments and raw text are skipped."""
-    position = 0
+    source, position = source.removesuffix("\n"), 0  # as Jinja does
     while opening := _OPENING.search(source, position):
         position = opening.end()
         if opening[0] == "{#":
@@ -73,9 +77,9 @@ def _iterate_tags(source: str, where: str) -> Iterator[str]:
             position = _find_end(source, "}}", position, where)
         elif raw := _RAW.match(source, position):
             closing = _END_RAW.search(source, raw.end())
-            if closing is None:
+            if closing is None and raw.end() < len(source):
                 raise BadConfig(f"{where}: not valid Jinja: raw is not closed")
-            position = closing.end()
+            position = len(source) if closing is None else closing.end()
         else:
             begin, position = position, _find_end(source, "%}", position, where)
             yield source[begin : position - 2].strip("-+ \t\r\n")

@@ -114,7 +114,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _list_added_tokens(pipeline: Object, where: str) -> list[str]:
-    """List the texts of the tokens that tokenizer.json adds, by id."""
+    """List the texts of the tokens that tokenizer.json adds; their order numbers them."""
     added = pipeline.get("added_tokens") or []
     match added:
         case list() if all(
@@ -123,7 +123,7 @@ def _list_added_tokens(pipeline: Object, where: str) -> list[str]:
             and _is_id(token.get("id"))
             for token in added
         ):
-            return [token["content"] for token in sorted(added, key=lambda token: token["id"])]
+            return [token["content"] for token in added]
         case _:
             raise BadConfig(
                 f"{where}/{PIPELINE}: added_tokens must list objects with id and content"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import jinja2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from llmjp_builder.contracts.errors import BadConfig, UnsupportedRequest
+from llmjp_builder.contracts.errors import BadConfig, BuilderError, UnsupportedRequest
 from llmjp_builder.contracts.judgement.template import require_served_template
 from llmjp_runtime.text.template_environment import build_environment
 
@@ -38,6 +40,8 @@ REFUSED = [
     ("{% if x }a{ endif }", BadConfig, "%} is missing"),
     ("{# x", BadConfig, "#} is missing"),
     ("{% raw %}x", BadConfig, "raw is not closed"),
+    ("{% break %}", BadConfig, "break stands outside of a loop"),
+    ("{% if x %}{% continue %}{% endif %}", BadConfig, "continue stands outside of a loop"),
     ("{% do x.append(1) %}", UnsupportedRequest, "{% do %} is unknown"),
     ("{% trans %}x{% endtrans %}", UnsupportedRequest, "{% trans %} is unknown"),
     ("{% %}", UnsupportedRequest, "tag {%  %} is unknown"),
@@ -60,5 +64,30 @@ def test_a_template_that_it_does_not(source: str, error: type[Exception], words:
     assert words in str(raised.value)
     assert str(raised.value).startswith("m: chat template: ")
     if "reads another file" not in words:
-        with pytest.raises(jinja2.TemplateError):
+        with pytest.raises((jinja2.TemplateError, SyntaxError)):
+            build_environment().from_string(source)
+
+
+TAGS = (
+    *("if x", "elif y", "else", "endif", "for a in b", "endfor", "break", "continue", "raw"),
+    *("set q = 1", "set q", "set n.x = '=%}'", "endset", "macro f(a=1)", "endmacro", "endraw"),
+    *("call f()", "call(x) f()", "endcall", "filter upper", "endfilter", "with", "endwith"),
+    *("generation", "endgeneration", "block t", "endblock t", "print(x)", "do x", "if '%}' == x"),
+)
+FRAGMENTS = (
+    *(f"{{% {tag} %}}" for tag in TAGS),
+    *(f"{{%- {tag} -%}}" for tag in TAGS),
+    *("{{ x }}", "{{- 'it\\'s }}' -}}", "{{ {'a': {'b': 1}} }}", "{# c #}", "{#- c %} -#}"),
+    *("text", "\n", "}}", "%}", "#}", "'", '"', "{", "{{ x", "{% if x", "{% raw", "{{ '}}' }}"),
+)
+
+
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=6).map("".join))
+@settings(max_examples=1500, deadline=None)
+def test_it_is_never_stricter_than_jinja(source: str) -> None:
+    """Jinja is asked afterwards where it is there, so it may be laxer."""
+    try:
+        require_served_template(source, "m")
+    except BuilderError:
+        with pytest.raises((jinja2.TemplateError, SyntaxError)):
             build_environment().from_string(source)
