@@ -31,7 +31,7 @@ from llmjp_builder.contracts.spec import (
     Manifest,
     Step,
 )
-from llmjp_builder.convert.conversion import CONVERTER_REVISION, write_conversion
+from llmjp_builder.convert.conversion import write_conversion
 from llmjp_builder.progress import Reporter
 from llmjp_builder.source_step import (
     AcquiredSource,
@@ -222,7 +222,7 @@ def _make_checkpoint_recipe(source: AcquiredSource, reporter: Reporter) -> Artef
         inputs=_make_key_inputs(source),
         make=make,
         bytes_per_rank=lambda _: conversion.bytes_per_rank,
-        versions={"converter": CONVERTER_REVISION},
+        versions={"converter": conversion.revision},
         label=source.label,
     )
 
@@ -233,7 +233,7 @@ def _make_key_inputs(source: AcquiredSource) -> KeyInputs:
         kind=source.conversion.kind,
         source_sha256=source.sha256,
         dtype=layout.dtype,
-        converter_revision=CONVERTER_REVISION,
+        converter_revision=source.conversion.revision,
         quantization=layout.quantization,
         kv_cache=layout.kv_cache,
         calibration_digest=source.conversion.digest_calibration(source.amax),
@@ -375,7 +375,7 @@ class _Compiler:
             make=make,
             bytes_per_rank=sizes,
             versions={
-                "converter": CONVERTER_REVISION,
+                "converter": checkpoint.inputs.converter_revision,
                 "tensorrt_llm": self.versions.tensorrt_llm,
                 "tensorrt": self.versions.tensorrt,
             },

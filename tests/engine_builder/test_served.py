@@ -258,3 +258,39 @@ def test_other_loaders_find_the_architecture(name: str, tmp_path: Path) -> None:
     artefact = run_build(folder, tmp_path / "store", backend=Backend.PYTORCH)
     config = json.loads((artefact / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"]
+
+
+PLAIN = {"rope_type": "default", "rope_theta": 5e5}
+OLDER = {"rope_theta", "rope_scaling"}
+
+
+@pytest.mark.parametrize(
+    ("config", "theta", "scaling", "revision"),
+    [
+        ({}, 10000, None, "1"),
+        ({"rope_theta": 5e5, "rope_scaling": scalings.LLAMA3}, 5e5, scalings.LLAMA3, "1"),
+        ({"rope_parameters": PLAIN, "rope_theta": ..., "rope_scaling": ...}, 5e5, None, "1-rope"),
+        ({"rope_parameters": PLAIN, "rope_theta": 5e5}, 5e5, None, "1"),
+        (
+            {"rope_parameters": {**scalings.YARN, "rope_theta": 1e6}, "rope_theta": ...},
+            1e6,
+            scalings.YARN,
+            "1-rope",
+        ),
+    ],
+)
+def test_transformers_4_reads_the_same_rotary_embedding(
+    config: Change, theta: float, scaling: Change | None, revision: str, tmp_path: Path
+) -> None:
+    """TensorRT-LLM's LLM API reads config.json with it; it knows the older keys only."""
+    folder = Case(config=config).write(tmp_path / "hf")
+    artefact = run_build(folder, tmp_path / "store", backend=Backend.PYTORCH)
+    written = json.loads((artefact / "config.json").read_text())
+    assert (written.get("rope_theta", 10000), written.get("rope_scaling")) == (theta, scaling)
+    given = json.loads((folder / "config.json").read_text())
+    assert {k: v for k, v in written.items() if k not in OLDER} == {
+        k: v for k, v in given.items() if k not in OLDER
+    }
+    manifest = json.loads((artefact / "manifest.json").read_text())
+    assert manifest["inputs"]["converter_revision"] == revision
+    assert read_model(artefact).config == read_model(folder).config

@@ -51,6 +51,8 @@ class Conversion:
     """JSON objects beside the tensors, by file name."""
     copied: tuple[str, ...] = ()
     """Files of the source that are copied unchanged."""
+    revision: str = CONVERTER_REVISION
+    """Part of the key; another one where these documents were once written otherwise."""
 
     @property
     def bytes_per_rank(self) -> tuple[int, ...]:

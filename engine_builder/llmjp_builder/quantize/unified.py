@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from llmjp_builder.contracts.judgement.model import parse_rotary_embedding
 from llmjp_builder.contracts.spec import Kind
 from llmjp_builder.convert.checkpoint import CONFIG, INDEX, read_checkpoint
-from llmjp_builder.convert.conversion import Conversion
+from llmjp_builder.convert.conversion import CONVERTER_REVISION, Conversion
 from llmjp_builder.convert.fp8 import Rounding
 from llmjp_builder.convert.layout import Layout, check_options, resolve_dtype
 from llmjp_builder.convert.plan_builder import CheckpointStyle, PlanBuilder
@@ -63,7 +64,9 @@ def prepare_unified(source: Path, options: LayoutOptions) -> Conversion:
     )
     planned, placed = _plan_files(checkpoint, layout)
     document = read_json_object(source / CONFIG)
-    documents = {CONFIG: _render_config(document, checkpoint.config.architecture, layout)}
+    older = _spell_for_transformers_4(document, checkpoint.config)
+    config = _render_config(document, checkpoint.config.architecture, layout) | older
+    documents = {CONFIG: config}
     if options.quantization == "fp8":
         documents[QUANT_CONFIG] = _render_quant_config(layout)
     if INDEX in checkpoint.files:
@@ -71,7 +74,8 @@ def prepare_unified(source: Path, options: LayoutOptions) -> Conversion:
         documents[INDEX] = {"metadata": {"total_size": total}, "weight_map": placed}
     with os_errors(source):
         copied = tuple(name for name in (*REQUIRED, *OPTIONAL) if (source / name).exists())
-    return Conversion(checkpoint, Kind.UNIFIED, layout, planned, documents, copied)
+    revision = f"{CONVERTER_REVISION}-rope" if older else CONVERTER_REVISION
+    return Conversion(checkpoint, Kind.UNIFIED, layout, planned, documents, copied, revision)
 
 
 def _plan_files(
@@ -118,6 +122,19 @@ def _list_scales(config: ModelConfig, layout: Layout) -> list[ScaleRule]:
             for letter in "kv"
         ),
     ]
+
+
+def _spell_for_transformers_4(document: dict[str, Any], config: ModelConfig) -> dict[str, Any]:
+    """Return the rotary embedding under its older keys, where `rope_parameters` alone tells it.
+
+    TensorRT-LLM 1.2.1 reads config.json with transformers 4, which does not know the newer key and
+    would compute with a theta of 10000 and without scaling, silently.
+    """
+    known = {key: value for key, value in document.items() if key != "rope_parameters"}
+    rotary = parse_rotary_embedding(known, CONFIG)
+    if (rotary.theta, rotary.scaling) == (config.rope_theta, config.scaled_rope):
+        return {}
+    return {"rope_theta": config.rope_theta, "rope_scaling": config.rope_scaling}
 
 
 def _render_config(document: dict[str, Any], architecture: str, layout: Layout) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class RotaryEmbedding:
 
     theta: float
     document: Mapping[str, Any] | None
-    """The object that scales it, as it stands there without its theta; None for a plain one."""
+    """The object that scales it, without the theta of transformers 5; None for a plain one."""
     scaling: RopeScaling | None
     """The same, parsed."""
 
@@ -89,7 +89,9 @@ def parse_rotary_embedding(document: Mapping[str, Any], where: str) -> RotaryEmb
     scaling = parsed.get(key)
     if scaling is None:
         return RotaryEmbedding(theta=theta, document=None, scaling=None)
-    kept = {name: value for name, value in (found[key] or {}).items() if name != "rope_theta"}
+    kept = dict(found[key] or {})
+    if key == "rope_parameters":
+        kept.pop("rope_theta", None)
     return RotaryEmbedding(theta=theta, document=kept, scaling=scaling)
 
 
