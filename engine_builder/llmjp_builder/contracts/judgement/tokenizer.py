@@ -72,7 +72,6 @@ def list_vocabulary(files: TokenizerFiles, where: str) -> dict[str, int]:
 
     Raises:
         BadConfig: there is no vocabulary, or the files give a token different ids.
-        UnsupportedRequest: a model of another kind.
     """
     vocabulary = _list_pieces(files.pipeline, where)
     size = len(vocabulary)
