@@ -53,14 +53,18 @@ class Sampler:
         if settings is None or settings.sequences != sequences:
             settings = self._settings = _BatchSettings.from_sequences(sequences, logits.device)
         logits[:, self._first_invalid :] = -torch.inf
-        _apply_rules(logits, settings.ruled_rows, sequences)
+        for row, biased, bias in settings.biases:
+            logits[row].index_add_(0, biased, bias)
+        _forbid(logits, settings.ruled_rows, sequences)
         if settings.penalised:
             _apply_penalties(logits, settings, cache)
         best, ids = logits.max(-1)
         if settings.scaled:
             logits /= settings.temperature
         if settings.drawn_rows:
-            uniform = torch.tensor([sequences[row].rng.random() for row in settings.drawn_rows])
+            uniform = torch.tensor(
+                [sequences[row].rng.random() for row in settings.drawn_rows], dtype=torch.float64
+            )
             rows = settings.drawn
             ids[rows] = draw(logits[rows], settings.truncation, uniform.to(logits.device))
         log_probs = (
@@ -75,7 +79,9 @@ class _BatchSettings:
 
     sequences: list[TokenSequence]
     ruled_rows: list[int]
-    """Rows with a bias, forbidden words or a minimal length."""
+    """Rows with forbidden words or a minimal length."""
+    biases: list[tuple[int, torch.Tensor, torch.Tensor]]
+    """(row, ids, bias of each id) of the rows with biases."""
     repetition: torch.Tensor | None
     """[B]; None if no request sets it, like the next two."""
     presence: torch.Tensor | None
@@ -117,7 +123,12 @@ class _BatchSettings:
             ruled_rows=[
                 row
                 for row, sampling in enumerate(asked)
-                if sampling.embedding_bias or sampling.bad_words or sampling.min_tokens
+                if sampling.bad_words or sampling.min_tokens
+            ],
+            biases=[
+                (row, integers([i for i, _ in bias]), floats([value for _, value in bias]))
+                for row, bias in enumerate(sampling.embedding_bias for sampling in asked)
+                if bias
             ],
             repetition=floats([s.repetition_penalty for s in asked])
             if any(s.repetition_penalty != 1 for s in asked)
@@ -143,13 +154,9 @@ def _is_greedy(sampling: SamplingParams) -> bool:
     return sampling.temperature == 0 or sampling.top_k == 1
 
 
-def _apply_rules(
-    logits: torch.Tensor, rows: Sequence[int], sequences: Sequence[TokenSequence]
-) -> None:
-    """Add biases and mask forbidden ids, row by row: few requests have any."""
+def _forbid(logits: torch.Tensor, rows: Sequence[int], sequences: Sequence[TokenSequence]) -> None:
+    """Mask forbidden ids, row by row: few requests have any."""
     for row in rows:
-        for token, bias in sequences[row].request.sampling.embedding_bias:
-            logits[row, token] += bias
         if forbidden := list(sequences[row].forbidden_ids):
             logits[row, forbidden] = -torch.inf
 

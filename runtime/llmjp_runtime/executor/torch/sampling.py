@@ -66,7 +66,8 @@ def draw(logits: torch.Tensor, truncation: Truncation, uniform: torch.Tensor) ->
     Args:
         logits: [B, V] float32 after penalties and temperature; at least one is finite in each row.
         truncation: top-k, then top-p of what top-k left.
-        uniform: [B] float32 in [0, 1).
+        uniform: [B] float64 in [0, 1). In float32 it would be 1 once in 2**25 draws, and the draw
+            the least likely id of all.
     """
     total = logits.logsumexp(-1, keepdim=True)
     if logits.shape[1] <= 2 * _NUM_CANDIDATES:
@@ -92,7 +93,7 @@ def _draw_sorted(
     kept, settled = select_candidates(largest, probabilities, truncation, whole=not num_candidates)
     kept &= probabilities > 0
     kept[:, 0] = True
-    cumulative = (probabilities * kept).cumsum(-1)
+    cumulative = (probabilities * kept).cumsum(-1, dtype=torch.float64)
     # An open row keeps all of the distribution: its mass is 1, and the draw may lie beyond.
     mass = torch.where(settled, cumulative[:, -1], 1.0)
     target = (uniform * mass)[:, None]

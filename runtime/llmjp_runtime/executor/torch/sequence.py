@@ -24,6 +24,9 @@ class TokenSequence:
     """Owned by this sequence, so that its draws do not depend on what else runs."""
     ids: list[int] = field(init=False)
     """Prompt and reply."""
+    bad_words: dict[int, dict[tuple[int, ...], list[int]]] = field(init=False)
+    """Number of ids before the last one of a bad word, to those ids, to the last ones: a step looks
+    up each length once, however many words there are."""
     num_prefilled: int = 0
     """Prompt ids that went through the model."""
     cancelled: bool = False
@@ -32,6 +35,10 @@ class TokenSequence:
         """Copy what grows."""
         self.rng = Random(self.request.sampling.seed)
         self.ids = list(self.request.prompt_ids)
+        self.bad_words = {}
+        for word in self.request.sampling.bad_words:
+            endings = self.bad_words.setdefault(len(word) - 1, {})
+            endings.setdefault(word[:-1], []).append(word[-1])
 
     @property
     def num_prompt(self) -> int:
@@ -69,7 +76,6 @@ class TokenSequence:
         sampling = self.request.sampling
         if self.num_generated < sampling.min_tokens:
             yield from sampling.end_ids
-        for word in sampling.bad_words:
-            begun = len(word) - 1
-            if not begun or tuple(self.ids[-begun:]) == word[:-1]:
-                yield word[-1]
+        for num_begun, endings in self.bad_words.items():
+            begun = tuple(self.ids[len(self.ids) - num_begun :]) if num_begun else ()
+            yield from endings.get(begun, ())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 import torch
 from hypothesis import example, given
@@ -13,6 +15,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from llmjp_runtime.executor.protocol import GenerationRequest, SamplingParams
+from llmjp_runtime.executor.torch.sampler import Sampler
 from llmjp_runtime.executor.torch.sampling import (
     Truncation,
     compute_log_probs,
@@ -21,6 +25,7 @@ from llmjp_runtime.executor.torch.sampling import (
     penalize_repetition,
     select_candidates,
 )
+from llmjp_runtime.executor.torch.sequence import TokenSequence
 
 
 def random_logits(rows: int, vocab_size: int, *, scale: float = 3.0, seed: int = 0) -> torch.Tensor:
@@ -174,6 +179,33 @@ def test_a_draw_is_always_a_kept_id(
     chosen = int(draw(row, limits, torch.tensor([uniform])))
     assert row[0, chosen].isfinite()
     assert chosen in kept_ids(row, limits)[0]
+
+
+@pytest.mark.parametrize("uniform", [1 - 2.0**-26, 1 - 2.0**-40, 1 - 2.0**-53])
+def test_the_largest_draws_are_not_the_least_likely_id(uniform: float) -> None:
+    """They round to 1 in float32; the tail of 50,000 ids has less than 1e-18 of the mass."""
+    logits = torch.cat([torch.zeros(1, 200), torch.full((1, 50_000), -80.0)], 1)
+    given = torch.tensor([uniform], dtype=torch.float64)
+    assert draw(logits, truncation(1), given).item() < 200
+
+
+class LargestDraw(Random):
+    """Draws what is nearest to 1."""
+
+    def random(self) -> float:
+        return 1 - 2.0**-53
+
+
+def test_the_sampler_draws_below_one() -> None:
+    request = GenerationRequest(
+        request_id="a", prompt_ids=(1,), sampling=SamplingParams(max_tokens=1)
+    )
+    sequence = TokenSequence(request, lambda _: None)
+    sequence.rng = LargestDraw()
+    logits = torch.cat([torch.zeros(1, 200), torch.full((1, 50_000), -80.0)], 1)
+    sampler = Sampler(vocab_size=50_200, num_valid_ids=None)
+    (token,) = sampler.sample(logits, [sequence], None)  # type: ignore[arg-type]  # no penalties
+    assert token.id < 200
 
 
 def test_log_probabilities_are_log_softmax() -> None:
