@@ -52,6 +52,12 @@ class ServingSettings:
     """GPUs that share each layer (pytorch; other artefacts are made for a number of them)."""
     pipeline_parallel: int = 1
     """Stages that the layers are divided over (pytorch)."""
+    max_tokens: int | None = None
+    """New tokens of any reply; None means the rest of the context."""
+    max_reply_s: float = 3600.0
+    """Time of any reply, from the request's arrival on."""
+    intake_threads: int = 2
+    """Threads that parse and tokenise requests of usual size."""
     sender_threads: int = 4
     """Threads that send responses (one `send` is a blocking round trip of about 0.1 ms)."""
     response_interval_ms: float = 20.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -72,8 +73,15 @@ class ScriptedExecutor:
             listener(event)
 
     def wait_cancelled(self, request_id: str) -> None:
+        self.wait_for(lambda: request_id in self.cancelled)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait for what this executor or the front model's threads bring about."""
+        end = time.monotonic() + TIMEOUT_S
         with self._changed:
-            assert self._changed.wait_for(lambda: request_id in self.cancelled, TIMEOUT_S)
+            while not condition():
+                assert time.monotonic() < end
+                self._changed.wait(0.002)
 
     def health(self) -> ExecutorHealth:
         return ExecutorHealth(
@@ -120,6 +128,10 @@ class RecordingResponder:
 
     def is_cancelled(self) -> bool:
         return self.gone
+
+    @property
+    def ended(self) -> bool:
+        return self._ended.is_set()
 
     def wait(self) -> None:
         assert self._ended.wait(TIMEOUT_S), "no final response"

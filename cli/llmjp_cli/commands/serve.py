@@ -49,6 +49,14 @@ SERVING = OptionGroup(
         "max_context": typer.Option(
             min=2, show_default="the model's", help="Maximum tokens of prompt and reply together."
         ),
+        "max_tokens": typer.Option(
+            min=1,
+            show_default="the rest of the context",
+            help="Maximum new tokens of a reply.",
+        ),
+        "max_reply_s": typer.Option(
+            "--max-reply-seconds", min=1, help="Maximum time of a reply, waiting included."
+        ),
         "kv_cache_fraction": typer.Option(
             min=0.01,
             max=0.99,

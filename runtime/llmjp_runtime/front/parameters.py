@@ -37,6 +37,7 @@ OTHER_NAMES = {
 """What TensorRT-LLM, transformers and OpenAI call our inputs, where the spelling is far off."""
 
 _NAMES = tuple(spec.name for spec in INPUTS)
+_LONGEST_NAME = 64
 MAX_TIMEOUT_US = (1 << 63) - 1
 
 
@@ -60,7 +61,8 @@ def check_parameters(names: Iterable[str]) -> None:
 
 
 def _find_nearest(name: str) -> str | None:
-    plain = name.lower().replace("-", "_").removeprefix("runtime_")
+    # No name of ours is nearly as long, and the comparison takes a second for a megabyte.
+    plain = name[:_LONGEST_NAME].lower().replace("-", "_").removeprefix("runtime_")
     if plain in OTHER_NAMES:
         return OTHER_NAMES[plain]
     return next(iter(get_close_matches(plain, _NAMES, n=1)), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmjp_runtime.front.bounds import check_num_messages, check_num_tokens
 from llmjp_runtime.front.request import InvalidArgument
 from llmjp_runtime.text.errors import InvalidText
 from llmjp_runtime.text.messages import decode_utf8, parse_messages
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from llmjp_runtime.executor.protocol import ExecutorLimits
+    from llmjp_runtime.front.bounds import RequestBounds
     from llmjp_runtime.front.request import ClientRequest
     from llmjp_runtime.text.messages import Message
     from llmjp_runtime.text.tokenizer import TextTokenizer
@@ -35,7 +37,10 @@ class Prompt:
 
 
 def build_prompt(
-    request: ClientRequest, tokenizer: TextTokenizer, limits: ExecutorLimits
+    request: ClientRequest,
+    tokenizer: TextTokenizer,
+    limits: ExecutorLimits,
+    bounds: RequestBounds,
 ) -> Prompt:
     """Return the prompt, with room for at least one new token.
 
@@ -43,16 +48,18 @@ def build_prompt(
         RequestError: not UTF-8, not a conversation, unknown ids, empty or too long.
     """
     try:
-        ids, warnings = _encode(request, tokenizer, limits)
+        ids, warnings = _encode(request, tokenizer, limits, bounds)
     except InvalidText as exc:
         raise InvalidArgument(str(exc)) from exc
-    if len(ids) >= limits.max_context:
-        raise _build_length_error(str(len(ids)), limits)
+    check_num_tokens(len(ids), limits.max_context)
     return Prompt(tuple(ids), warnings)
 
 
 def _encode(
-    request: ClientRequest, tokenizer: TextTokenizer, limits: ExecutorLimits
+    request: ClientRequest,
+    tokenizer: TextTokenizer,
+    limits: ExecutorLimits,
+    bounds: RequestBounds,
 ) -> tuple[list[int], tuple[str, ...]]:
     """Return (ids, warnings)."""
     if request.input_ids is not None:
@@ -62,15 +69,14 @@ def _encode(
     name = "text_input" if request.text is not None else "messages"
     text = decode_utf8(name, raw)
     # A prompt that cannot fit is refused before the tokenizer spends seconds on it.
-    at_least = tokenizer.estimate_min_tokens(text) if request.text is not None else 0
-    if at_least >= limits.max_context:
-        raise _build_length_error(f"at least {at_least}", limits)
     if request.text is not None:
+        at_least = tokenizer.estimate_min_tokens(text)
+        check_num_tokens(at_least, limits.max_context, "at least ")
         return tokenizer.encode_prompt(text), ()
     messages = parse_messages(text)
+    check_num_messages(len(messages), bounds)
     at_least = sum(tokenizer.estimate_min_tokens(message.content) for message in messages)
-    if at_least >= limits.max_context:
-        raise _build_length_error(f"at least {at_least}", limits)
+    check_num_tokens(at_least, limits.max_context, "at least ")
     return tokenizer.encode_chat(messages), _find_dropped(messages, tokenizer)
 
 
@@ -86,13 +92,6 @@ def _check_ids(ids: tuple[int, ...], limits: ExecutorLimits) -> list[int]:
     if not all(0 <= token < limits.vocab_size for token in ids):
         raise InvalidArgument(f"input_ids: every id must be in [0, {limits.vocab_size - 1}]")
     return list(ids)
-
-
-def _build_length_error(found: str, limits: ExecutorLimits) -> InvalidArgument:
-    return InvalidArgument(
-        f"prompt: {found} tokens, but the context is {limits.max_context} tokens, of which one "
-        "must be left for the reply"
-    )
 
 
 def build_stop_matcher(

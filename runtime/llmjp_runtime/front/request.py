@@ -159,19 +159,13 @@ UNSUPPORTED = {
 """Tensors of NVIDIA's ensemble that are refused whenever they are present."""
 
 
-def parse_request(
-    tensors: Tensors, defaults: SamplingDefaults
-) -> ClientRequest | StopRequest | ReadyRequest:
-    """Parse a request's tensors.
+def parse_request(tensors: Tensors, defaults: SamplingDefaults) -> ClientRequest:
+    """Parse the tensors of a request for a reply.
 
     Raises:
         RequestError: a value is not allowed or not supported.
     """
     reader = _TensorReader(tensors)
-    if reader.read_flag("stop", default=False):
-        return StopRequest()
-    if reader.read_flag("ready", default=False):
-        return ReadyRequest()
     _refuse_unsupported(reader)
     sources = [name for name in ("text_input", "messages", "input_ids") if name in tensors]
     if len(sources) != 1:
@@ -200,6 +194,20 @@ def parse_request(
         include_prompt=not reader.read_flag("exclude_input_in_output", default=True),
         log_probs=reader.read_flag("return_log_probs", default=False),
     )
+
+
+def parse_command(tensors: Tensors) -> StopRequest | ReadyRequest | None:
+    """Return the command that a request is, None for one that asks for a reply.
+
+    Reads nothing else of it.
+
+    Raises:
+        InvalidArgument: a flag is not one value.
+    """
+    reader = _TensorReader(tensors)
+    if reader.read_flag("stop", default=False):
+        return StopRequest()
+    return ReadyRequest() if reader.read_flag("ready", default=False) else None
 
 
 def apply_nvidia_defaults(tensors: Tensors) -> Tensors:

@@ -73,16 +73,14 @@ class ResponseStream:
         prompt: PromptSummary,
         stream: bool,
         interval_s: float = 0.0,
-        deadline_s: float | None = None,
         on_stop: Callable[[], object] = lambda: None,
     ) -> None:
         """Prepare; nothing is sent yet.
 
-        `key` is the executor's id of the request, `deadline_s` on the clock of `time.monotonic`.
+        `key` is the executor's id of the request.
         """
         self.key = key
         self.responder = responder
-        self.deadline_s = deadline_s
         self._assembler = assembler
         self._stream = stream
         self._interval_s = interval_s

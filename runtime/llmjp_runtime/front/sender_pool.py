@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from llmjp_runtime.executor.protocol import TokenEvent
+    from llmjp_runtime.front.registry import Ticket
     from llmjp_runtime.front.response_stream import ResponseStream
 
 _log = logging.getLogger(__name__)
@@ -104,19 +105,19 @@ class SenderPool:
             thread.join()
 
 
-class StreamMonitor:
-    """Finds, every `interval_s`, streams that are past their deadline or left by their client."""
+class RequestMonitor:
+    """Finds, every `interval_s`, requests that are past their deadline or left by their client."""
 
     def __init__(
         self,
-        stream: Callable[[], Iterable[ResponseStream]],
+        list_tickets: Callable[[], Iterable[Ticket]],
         *,
-        on_expired: Callable[[ResponseStream], None],
-        on_cancelled: Callable[[ResponseStream], None],
+        on_expired: Callable[[Ticket], None],
+        on_cancelled: Callable[[Ticket], None],
         interval_s: float = 0.1,
     ) -> None:
         """Start the thread."""
-        self._list_streams = stream
+        self._list_tickets = list_tickets
         self._on_expired = on_expired
         self._on_cancelled = on_cancelled
         self._interval_s = interval_s
@@ -127,13 +128,13 @@ class StreamMonitor:
     def _run(self) -> None:
         while not self._closed.wait(self._interval_s):
             now = time.monotonic()
-            for stream in self._list_streams():
-                if stream.done:
+            for ticket in self._list_tickets():
+                if ticket.done:
                     continue
-                if stream.deadline_s is not None and now >= stream.deadline_s:
-                    self._on_expired(stream)
-                elif stream.responder.is_cancelled():
-                    self._on_cancelled(stream)
+                if now >= ticket.deadline_s:
+                    self._on_expired(ticket)
+                elif ticket.responder.is_cancelled():
+                    self._on_cancelled(ticket)
 
     def close(self) -> None:
         """End the thread."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import threading
 import time
 from typing import TYPE_CHECKING
 
-from llmjp_runtime.executor.protocol import FinishReason, GenerationRequest, SamplingParams
-from llmjp_runtime.front.health import DrainState, ProbeResult, check_readiness, mark_draining
+from llmjp_runtime.executor.protocol import (
+    FinishReason,
+    GenerationRequest,
+    SamplingParams,
+    TokenEvent,
+)
+from llmjp_runtime.front.bounds import check_bounds, derive_bounds
+from llmjp_runtime.front.health import ProbeResult, check_readiness, mark_draining
+from llmjp_runtime.front.intake import Intake
 from llmjp_runtime.front.parameters import check_parameters, check_timeout
 from llmjp_runtime.front.prompt import (
     build_prompt,
@@ -17,6 +22,7 @@ from llmjp_runtime.front.prompt import (
     encode_bad_words,
     encode_bias,
 )
+from llmjp_runtime.front.registry import RequestRegistry
 from llmjp_runtime.front.reply import ReplyAssembler
 from llmjp_runtime.front.request import (
     Code,
@@ -24,15 +30,19 @@ from llmjp_runtime.front.request import (
     ReadyRequest,
     RequestError,
     StopRequest,
+    parse_command,
     parse_request,
 )
 from llmjp_runtime.front.response_stream import PromptSummary, ResponseStream
-from llmjp_runtime.front.sender_pool import SenderPool, StreamMonitor
+from llmjp_runtime.front.sender_pool import RequestMonitor, SenderPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from llmjp_runtime.executor.protocol import Executor
+    from llmjp_runtime.front.health import DrainState
+    from llmjp_runtime.front.prompt import Prompt
+    from llmjp_runtime.front.registry import Ticket
     from llmjp_runtime.front.request import ClientRequest, Tensors
     from llmjp_runtime.front.response_stream import Responder
     from llmjp_runtime.settings import ServingSettings
@@ -40,12 +50,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-DRAINING = "this server is about to end and takes no new requests"
-"""How the refusal of a draining server begins: clients send the request to another one."""
-
 
 class FrontService:
-    """Parses, tokenises, submits; assembles text and sends it. Thread-safe."""
+    """Lets requests in, tokenises, submits; assembles text and sends it. Thread-safe."""
 
     def __init__(
         self, executor: Executor, tokenizer: TextTokenizer, settings: ServingSettings
@@ -54,15 +61,16 @@ class FrontService:
         self._executor = executor
         self._tokenizer = tokenizer
         self._settings = settings
-        self._capacity = executor.limits.max_batch_size + settings.max_queue
-        self._lock = threading.Lock()
-        self._streams: dict[str, ResponseStream] = {}
-        self._key_of_id: dict[str, str] = {}
-        self._numbers = itertools.count(1)
-        self._refuses_from_s: float | None = None
-        self._senders = SenderPool(settings.sender_threads, self._unregister)
-        self._watch = StreamMonitor(
-            self._list_streams, on_expired=self._expire, on_cancelled=self._cancel
+        self._bounds = derive_bounds(executor.limits, tokenizer.longest_piece)
+        self._requests = RequestRegistry(
+            executor.limits.max_batch_size + settings.max_queue, settings.drain_grace_s
+        )
+        self._intake = Intake(settings.intake_threads)
+        self._senders = SenderPool(settings.sender_threads, self._forget)
+        self._watch = RequestMonitor(
+            self._requests.list_tickets,
+            on_expired=lambda ticket: self._end_early(ticket, FinishReason.DEADLINE),
+            on_cancelled=lambda ticket: self._end_early(ticket, FinishReason.CANCELLED),
         )
 
     def accept(
@@ -76,6 +84,9 @@ class FrontService:
     ) -> None:
         """Take one request; every outcome goes through the responder, nothing is raised.
 
+        All requests come through the caller's thread, so only names, sizes and the queue are
+        checked here; the rest is done by the intake's threads.
+
         Args:
             tensors: the request's inputs.
             responder: where the responses go.
@@ -86,21 +97,20 @@ class FrontService:
         try:
             check_parameters(parameters)
             check_timeout(timeout_us)
-            request = parse_request(tensors, self._settings.defaults)
-            match request:
+            match parse_command(tensors):
                 case StopRequest():
                     self._stop(request_id)
                     responder.send({}, final=True)
                 case ReadyRequest():
                     self._refuse_unready()
                     responder.send({}, final=True)
-                case _:
-                    self._start(request, responder, request_id, timeout_us / 1e6)
-        except RequestError as error:
-            responder.fail(error)
+                case None:
+                    size = check_bounds(tensors, self._bounds)
+                    deadline_s = self._find_deadline(timeout_us)
+                    ticket = self._requests.admit(responder, request_id, deadline_s)
+                    self._intake.submit(size, lambda: self._prepare(ticket, tensors))
         except Exception as exc:  # noqa: BLE001  the edge to Triton
-            _log.exception("request failed")
-            responder.fail(RequestError(Code.INTERNAL, f"{type(exc).__name__} in the front model"))
+            responder.fail(_describe_failure(exc))
 
     def drain(self) -> DrainState:
         """Refuse new requests after a grace period, for good; let running ones finish.
@@ -108,59 +118,86 @@ class FrontService:
         For `drain_grace_s` from the first call they are still accepted: those who hand out this
         server's address do not know yet that it is ending. Idempotent; returns how far it is.
         """
-        with self._lock:
-            now = time.monotonic()
-            if self._refuses_from_s is None:
-                self._refuses_from_s = now + self._settings.drain_grace_s
-                _log.info("draining: %d requests are running or waiting", len(self._streams))
-            left_s = max(self._refuses_from_s - now, 0.0)
-            return DrainState(left_s == 0 and not self._streams, len(self._streams), left_s)
+        return self._requests.drain()
 
     def check_ready(self) -> ProbeResult:
         """Return what `/readyz` answers, and requests that ask whether the model is ready."""
         result = check_readiness(self._executor.health())
-        if self._refuses_from_s is None:
+        if not self._requests.draining:
             return result
-        return mark_draining(result, len(self._streams))
+        return mark_draining(result, len(self._requests))
 
     def _refuse_unready(self) -> None:
         result = self.check_ready()
         if not result.ok:
             raise RequestError(Code.UNAVAILABLE, result.reason)
 
-    def _start(
-        self, request: ClientRequest, responder: Responder, request_id: str, timeout_s: float
-    ) -> None:
-        self._refuse_missing_features(request)
-        prompt = build_prompt(request, self._tokenizer, self._executor.limits)
+    def _find_deadline(self, timeout_us: int) -> float:
+        """Return when the reply ends by itself: after the client's time or the server's."""
+        longest_s = self._settings.max_reply_s
+        return time.monotonic() + min(timeout_us / 1e6 or longest_s, longest_s)
+
+    def _prepare(self, ticket: Ticket, tensors: Tensors) -> None:
+        """Parse, tokenise and submit one request (a thread of the intake)."""
+        try:
+            request = parse_request(tensors, self._settings.defaults)
+            self._refuse_missing_features(request)
+            prompt = build_prompt(request, self._tokenizer, self._executor.limits, self._bounds)
+            stream = self._build_stream(ticket, request, prompt)
+            generation = GenerationRequest(
+                request_id=ticket.key,
+                prompt_ids=prompt.ids,
+                sampling=self._build_sampling(request, len(prompt.ids)),
+                log_probs=request.log_probs,
+            )
+            self._submit(ticket, stream, generation)
+        except Exception as exc:  # noqa: BLE001  a thread's edge
+            ticket.refused = True
+            self._requests.forget(ticket.key)
+            ticket.responder.fail(_describe_failure(exc))
+
+    def _build_stream(
+        self, ticket: Ticket, request: ClientRequest, prompt: Prompt
+    ) -> ResponseStream:
         stops, marks = build_stop_matcher(request, self._tokenizer)
-        key = f"r{next(self._numbers)}"
-        stream = ResponseStream(
-            key=key,
-            responder=responder,
+        return ResponseStream(
+            key=ticket.key,
+            responder=ticket.responder,
             assembler=ReplyAssembler(self._tokenizer.create_detokenizer(prompt.ids, marks), stops),
             prompt=PromptSummary(
                 len(prompt.ids),
                 self._tokenizer.decode(prompt.ids) if request.include_prompt else "",
-                prompt.warnings,
+                (*prompt.warnings, *self._warn_of_maximum(request)),
             ),
             stream=request.stream,
             interval_s=self._settings.response_interval_ms / 1e3,
-            deadline_s=time.monotonic() + timeout_s if timeout_s else None,
-            on_stop=lambda: self._executor.cancel(key),
+            on_stop=lambda: self._executor.cancel(ticket.key),
         )
-        generation = GenerationRequest(
-            request_id=key,
-            prompt_ids=prompt.ids,
-            sampling=self._build_sampling(request, len(prompt.ids)),
-            log_probs=request.log_probs,
-        )
-        self._register(stream, request_id)
+
+    def _warn_of_maximum(self, request: ClientRequest) -> tuple[str, ...]:
+        most = self._settings.max_tokens
+        if most is None or request.max_tokens is None or request.max_tokens <= most:
+            return ()
+        return (f"max_tokens: this server generates at most {most}",)
+
+    def _submit(
+        self, ticket: Ticket, stream: ResponseStream, generation: GenerationRequest
+    ) -> None:
+        """Hand a request to the executor, unless it ended meanwhile."""
+        with ticket.lock:
+            ticket.stream, ended = stream, ticket.ended_early
+        on_event = self._senders.attach(stream)
+        if ended is not None:
+            on_event(TokenEvent(finish_reason=ended))
+            return
         try:
-            self._executor.submit(generation, self._senders.attach(stream))
+            self._executor.submit(generation, on_event)
         except ValueError as exc:
-            self._unregister(stream)
             raise InvalidArgument(str(exc)) from exc
+        with ticket.lock:
+            ticket.submitted, ended = True, ticket.ended_early
+        if ended is not None:
+            self._end_early(ticket, ended)
 
     def _refuse_missing_features(self, request: ClientRequest) -> None:
         for feature, name in request.list_needed_features().items():
@@ -175,6 +212,8 @@ class FrontService:
         if request.end_id is not None and request.end_id >= limits.vocab_size:
             raise InvalidArgument(f"end_id: must be in [0, {limits.vocab_size - 1}]")
         left = limits.max_context - num_prompt
+        if self._settings.max_tokens is not None:
+            left = min(left, self._settings.max_tokens)
         end_ids = self._tokenizer.eos_ids if request.end_id is None else frozenset({request.end_id})
         return SamplingParams(
             max_tokens=left if request.max_tokens is None else min(request.max_tokens, left),
@@ -191,54 +230,43 @@ class FrontService:
             embedding_bias=encode_bias(request, self._tokenizer),
         )
 
-    def _register(self, stream: ResponseStream, request_id: str) -> None:
-        with self._lock:
-            if self._refuses_from_s is not None and time.monotonic() >= self._refuses_from_s:
-                raise RequestError(Code.UNAVAILABLE, f"{DRAINING}: send it again, to another")
-            if len(self._streams) >= self._capacity:
-                raise RequestError(
-                    Code.RESOURCE_EXHAUSTED,
-                    f"{len(self._streams)} requests are running or waiting, the limit is "
-                    f"{self._capacity}: try again later",
-                )
-            if request_id and request_id in self._key_of_id:
-                raise InvalidArgument("request id: a running request has this id")
-            self._streams[stream.key] = stream
-            if request_id:
-                self._key_of_id[request_id] = stream.key
-
-    def _unregister(self, stream: ResponseStream) -> None:
-        with self._lock:
-            self._streams.pop(stream.key, None)
-            self._key_of_id = {i: key for i, key in self._key_of_id.items() if key != stream.key}
-
-    def _list_streams(self) -> list[ResponseStream]:
-        with self._lock:
-            return list(self._streams.values())
+    def _forget(self, stream: ResponseStream) -> None:
+        self._requests.forget(stream.key)
 
     def _stop(self, request_id: str) -> None:
         if not request_id:
             raise InvalidArgument("stop: the id of the running request must be the request's id")
-        with self._lock:
-            key = self._key_of_id.get(request_id)
+        ticket = self._requests.find(request_id)
         # A reply that has just ended by itself needs no stopping: no error.
-        if key is not None:
-            self._executor.cancel(key)
+        if ticket is not None:
+            self._end_early(ticket, FinishReason.CANCELLED)
 
-    def _expire(self, stream: ResponseStream) -> None:
-        stream.expire(FinishReason.DEADLINE)
-        self._executor.cancel(stream.key)
-
-    def _cancel(self, stream: ResponseStream) -> None:
-        self._executor.cancel(stream.key)
+    def _end_early(self, ticket: Ticket, reason: FinishReason) -> None:
+        """End a request, in the executor if it is there already, else before it gets there."""
+        with ticket.lock:
+            ticket.ended_early = ticket.ended_early or reason
+            reason, submitted = ticket.ended_early, ticket.submitted
+            if ticket.stream is not None:
+                ticket.stream.expire(reason)
+        if submitted:
+            self._executor.cancel(ticket.key)
 
     @property
     def num_streams(self) -> int:
         """Requests whose last response has not been sent."""
-        return len(self._streams)
+        return len(self._requests)
 
     def close(self) -> None:
         """End every request (`cancelled`), the threads and the executor."""
+        self._intake.close()
         self._executor.close()
         self._watch.close()
         self._senders.close()
+
+
+def _describe_failure(error: Exception) -> RequestError:
+    """Return what the client is told; log what is our fault."""
+    if isinstance(error, RequestError):
+        return error
+    _log.error("request failed", exc_info=error)
+    return RequestError(Code.INTERNAL, f"{type(error).__name__} in the front model")

@@ -72,6 +72,12 @@ def _pick_flags(token: Object) -> Object:
     return {k: v for k, v in token.items() if k in {"content", "special", *_FLAGS}}
 
 
+def encode_freely(tokenizer: Tokenizer, text: str, *, add_special_tokens: bool = False) -> Encoding:
+    """Encode one text while other threads run: the library's `encode` holds them all up."""
+    (encoding,) = tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)
+    return encoding
+
+
 class AddedTokens:
     """The added tokens of one tokenizer. Thread-safe."""
 
@@ -125,7 +131,7 @@ class AddedTokens:
 
     def find_control(self, text: str) -> list[tuple[int, int, int]]:
         """Return (id, begin, end) of every added token in a text, without spaces it swallows."""
-        encoding = self._parsing.encode(text, add_special_tokens=False)
+        encoding = encode_freely(self._parsing, text)
         return list(self._find_tokens(encoding, text))
 
     def stay_outside(self, encoding: Encoding, parts: Sequence[PromptPart]) -> bool:
@@ -148,7 +154,7 @@ class AddedTokens:
         text = "".join(
             part.text if part.literal else self._put_aliases(part.text) for part in parts
         )
-        encoding = self._literal.encode(text, add_special_tokens=False)
+        encoding = encode_freely(self._literal, text)
         ids: list[int] = []
         for token_id, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True):
             if token_id in self._own_id:

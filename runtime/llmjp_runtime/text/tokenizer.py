@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.judgement.decoding import parse_decoding_rules
-from llmjp_runtime.text.added_tokens import AddedTokens, load_parsing_tokenizer
+from llmjp_runtime.text.added_tokens import (
+    AddedTokens,
+    encode_freely,
+    load_parsing_tokenizer,
+)
 from llmjp_runtime.text.detokenizer import Detokenizer
 from llmjp_runtime.text.errors import NoChatTemplate, UnusableTokenizer
 from llmjp_runtime.text.pieces import build_pieces
@@ -52,6 +56,11 @@ class TextTokenizer:
     _puts_bos_first: bool
     _longest_piece: int
     """In characters; 0 where pieces bound nothing (`never_shortens`)."""
+
+    @property
+    def longest_piece(self) -> int:
+        """Characters that a token stands for at most; 0 where nothing is known."""
+        return self._longest_piece
 
     @classmethod
     def load(cls, folder: Path) -> TextTokenizer:
@@ -102,7 +111,7 @@ class TextTokenizer:
         Control tokens written in it are parsed; what the files put around a text (bos, for most) is
         put there, but no second bos before one that is written.
         """
-        ids: list[int] = self._parsing.encode(text).ids
+        ids: list[int] = encode_freely(self._parsing, text, add_special_tokens=True).ids
         if self._puts_bos_first and ids[1:2] == [self.bos_id]:
             return ids[1:]
         return ids
@@ -157,8 +166,7 @@ class TextTokenizer:
     def estimate_min_tokens(self, text: str) -> int:
         """Return a lower bound of the tokens of `text`, without tokenising it.
 
-        For refusing what cannot fit: tokenising a megabyte takes half a second, part of it with all
-        threads stopped.
+        For refusing what cannot fit: tokenising a megabyte takes half a second.
 
         Each token stands for at most as many characters as the longest piece has. 0 where nothing
         is known.
@@ -171,7 +179,7 @@ class TextTokenizer:
 
     def _encode_parts(self, parts: Sequence[PromptPart]) -> list[int]:
         text = "".join(part.text for part in parts)
-        encoding = self._parsing.encode(text, add_special_tokens=False)
+        encoding = encode_freely(self._parsing, text)
         if self._added.stay_outside(encoding, parts):
             ids: list[int] = encoding.ids
             return ids

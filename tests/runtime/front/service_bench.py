@@ -22,12 +22,22 @@ class Bench:
 
     def __init__(self, tokenizer: TextTokenizer, **executor: Any) -> None:
         self.tokenizer = tokenizer
-        grace_s = executor.pop("drain_grace_s", 0.0)
+        names = ("drain_grace_s", "max_tokens", "max_reply_s")
+        given = {name: executor.pop(name) for name in names if name in executor}
         self.executor = ScriptedExecutor(**executor)
-        settings = ServingSettings(artefact=Path("/unused"), max_queue=2, drain_grace_s=grace_s)
+        settings = ServingSettings(
+            artefact=Path("/unused"), max_queue=2, **{"drain_grace_s": 0.0, **given}
+        )
         self.service = FrontService(self.executor, tokenizer, settings)
 
-    def ask(
+    def ask(self, *args: Any, **given: Any) -> RecordingResponder:
+        """Send a request; return once it is in the executor, or has ended."""
+        before = len(self.executor.requests)
+        responder = self.send(*args, **given)
+        self.executor.wait_for(lambda: responder.ended or len(self.executor.requests) > before)
+        return responder
+
+    def send(
         self,
         request_id: str = "",
         timeout_us: int = 0,

@@ -13,9 +13,11 @@ from llmjp_runtime.front.request import (
     RANGES,
     ClientRequest,
     Code,
+    ReadyRequest,
     RequestError,
     StopRequest,
     apply_nvidia_defaults,
+    parse_command,
     parse_request,
 )
 from llmjp_runtime.front.tensors import INPUTS, NVIDIA_INPUTS
@@ -37,9 +39,7 @@ def tensors(**values: Any) -> dict[str, Any]:
 
 
 def generate(**values: Any) -> ClientRequest:
-    request = parse_request(tensors(**{"text_input": b"a", **values}), DEFAULTS)
-    assert isinstance(request, ClientRequest)
-    return request
+    return parse_request(tensors(**{"text_input": b"a", **values}), DEFAULTS)
 
 
 def refusal(**values: Any) -> RequestError:
@@ -136,8 +136,10 @@ def test_an_empty_prompt_is_refused(name: str) -> None:
 
 
 def test_stop_needs_no_prompt() -> None:
-    assert parse_request(tensors(stop=True), DEFAULTS) == StopRequest()
-    assert isinstance(parse_request(tensors(stop=False, text_input=b"a"), DEFAULTS), ClientRequest)
+    assert parse_command(tensors(stop=True)) == StopRequest()
+    assert parse_command(tensors(ready=True)) == ReadyRequest()
+    assert parse_command(tensors(stop=False, ready=False, text_input=b"a")) is None
+    assert parse_command(tensors(text_input=b"a")) is None
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,6 @@ def test_needed_features_name_their_tensor() -> None:
 
 def test_nvidias_defaults_are_greedy_with_the_prompt() -> None:
     request = parse_request(apply_nvidia_defaults(tensors(text_input=b"a", max_tokens=3)), DEFAULTS)
-    assert isinstance(request, ClientRequest)
     assert (
         request.top_k,
         request.temperature,
@@ -203,7 +204,6 @@ def test_nvidias_defaults_are_greedy_with_the_prompt() -> None:
 def test_nvidias_defaults_yield_to_what_is_given() -> None:
     given = tensors(text_input=b"a", top_p=0.5, exclude_input_in_output=True)
     request = parse_request(apply_nvidia_defaults(given), DEFAULTS)
-    assert isinstance(request, ClientRequest)
     assert (request.top_k, request.top_p) == (0, 0.5)
     assert not request.include_prompt
 
@@ -213,7 +213,6 @@ def test_what_nvidias_clients_send_without_meaning_it(unset: float) -> None:
     """Their default of top_p, and length_penalty without beams."""
     given = tensors(text_input=b"a", top_p=unset, length_penalty=0.5, beam_width=1)
     request = parse_request(apply_nvidia_defaults(given), DEFAULTS)
-    assert isinstance(request, ClientRequest)
     assert (request.top_k, request.top_p) == (1, 1.0)
     asking = apply_nvidia_defaults(tensors(text_input=b"a", length_penalty=0.5, beam_width=4))
     with pytest.raises(RequestError, match="beam_width"):
