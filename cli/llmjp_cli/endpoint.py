@@ -46,7 +46,7 @@ def connect(options: EndpointOptions) -> Client:
 
 
 def connect_async(options: EndpointOptions) -> AsyncClient:
-    """Return the asyncio client that the options describe."""
+    """Return the asyncio client of a load test: it sends nothing again, so failures count."""
     with reporting_usage_errors():
         from llmjp_client import AsyncClient
 
@@ -54,6 +54,7 @@ def connect_async(options: EndpointOptions) -> AsyncClient:
             options.endpoint,
             model=options.model,
             timeout=options.timeout,
+            retries=0,
             tls=_build_tls(options) or False,
         )
 

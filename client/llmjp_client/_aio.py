@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,17 +14,18 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from ._base import PROBE_EVERY_S, PROBE_TIMEOUT_S, BaseClient, ReadyAnswer
-from ._channels import ChannelPool, PooledChannel
+from ._channels import ChannelPool, PooledChannel, do_nothing
 from ._errors import Cancelled, LlmJpError, Unsupported
 from ._exchange import Exchange, PartialReply
 from ._messages import build_conversation
-from ._resource import ModelQuery, open_client_async, release_nothing
+from ._resource import ModelQuery, open_client_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from os import PathLike
     from typing import Self, Unpack
 
+    from ._base import Metadata
     from ._resource import ClientSettings
     from ._types import Chunk, Message, Options, Prompt, Reply
 
@@ -38,9 +40,6 @@ class AsyncClient(BaseClient):
         ...         async for chunk in stream:
         ...             print(chunk.text, end="", flush=True)
     """
-
-    _close_port_forward: Callable[[], object] = staticmethod(release_nothing)
-    """Ends the port-forward of a client from `from_resource`."""
 
     @classmethod
     async def from_resource(
@@ -69,7 +68,23 @@ class AsyncClient(BaseClient):
         return await open_client_async(cls, query, settings)
 
     def _setup(self) -> None:
-        self._channels = ChannelPool(self._open_channel)
+        self._channels = ChannelPool(self._open_channel, check_caller=self._check_loop)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _check_loop(self) -> None:
+        """Note the event loop of the first call; refuse any other.
+
+        Raises:
+            RuntimeError: the client belongs to another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        if self._loop is not loop:
+            raise RuntimeError(
+                "this AsyncClient belongs to the event loop of its first call: make one in each "
+                "event loop, or use Client, which threads may share"
+            )
 
     async def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Reply:
         """Return the whole reply to a raw prompt, or to its token ids.
@@ -127,10 +142,18 @@ class AsyncClient(BaseClient):
             await asyncio.sleep(PROBE_EVERY_S)
 
     async def close(self) -> None:
-        """Cancel running calls and disconnect. Idempotent."""
-        for pooled in self._channels.take_all():
-            await pooled.channel.close()
-        if self._close_port_forward is not release_nothing:
+        """Cancel running calls and disconnect; later calls raise RuntimeError. Idempotent.
+
+        Raises:
+            RuntimeError: the client belongs to another event loop that still runs.
+        """
+        if self._loop is None or not self._loop.is_closed():
+            self._check_loop()
+            for pooled in self._channels.take_all():
+                await pooled.channel.close()
+        else:  # the connections ended with their loop
+            self._channels.take_all()
+        if self._close_port_forward is not do_nothing:
             await asyncio.to_thread(self._close_port_forward)
 
     async def __aenter__(self) -> Self:
@@ -156,7 +179,8 @@ class AsyncClient(BaseClient):
             return self._explain_not_ready(await self._ask_triton(timeout_s))
 
     async def _ask_model(self, timeout_s: float) -> ReadyAnswer:
-        call = self._call(self._channels.current, self._build_ready_request(), timeout_s)
+        metadata, request = self._build_metadata(), self._build_ready_request()
+        call = self._call(self._channels.current, request, timeout_s, metadata)
         try:
             async for answer in call:
                 return answer
@@ -171,7 +195,7 @@ class AsyncClient(BaseClient):
         try:
             stub = self._channels.current.stub
             answer: ReadyAnswer = await stub.ModelReady(
-                request, timeout=timeout_s, metadata=self._metadata
+                request, timeout=timeout_s, metadata=self._build_metadata()
             )
         except grpc.RpcError as error:
             answer = error
@@ -179,14 +203,17 @@ class AsyncClient(BaseClient):
 
     def _stream(self, prompt: Prompt, options: Options, *, streaming: bool) -> AsyncStream:
         exchange = self._begin_exchange(prompt, options, streaming=streaming)
-        return AsyncStream(self._call, self._channels, exchange)
+        metadata = partial(self._build_metadata, options.get("metadata"))
+        return AsyncStream(self._call, self._channels, exchange, metadata)
 
     def _call(
-        self, pooled: PooledChannel, request: pb.ModelInferRequest, timeout_s: float | None
+        self,
+        pooled: PooledChannel,
+        request: pb.ModelInferRequest,
+        timeout_s: float | None,
+        metadata: Metadata,
     ) -> Any:
-        return pooled.stub.ModelStreamInfer(
-            iter([request]), timeout=timeout_s, metadata=self._metadata
-        )
+        return pooled.stub.ModelStreamInfer(iter([request]), timeout=timeout_s, metadata=metadata)
 
 
 class AsyncStream(PartialReply):
@@ -199,8 +226,15 @@ class AsyncStream(PartialReply):
         ...     print((await stream.reply()).usage)
     """
 
-    def __init__(self, call: Callable[..., Any], channels: ChannelPool, exchange: Exchange) -> None:
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        channels: ChannelPool,
+        exchange: Exchange,
+        build_metadata: Callable[[], Metadata],
+    ) -> None:
         super().__init__(exchange)
+        self._build_metadata = build_metadata
         self._start = call
         self._channels = channels
         self._channel: PooledChannel | None = None
@@ -266,9 +300,11 @@ class AsyncStream(PartialReply):
     async def _open(self) -> None:
         if self._call is not None:
             self._call.cancel()
+        metadata = self._build_metadata()  # may raise: no channel is taken yet
         before, self._channel = self._channel, self._channels.acquire(instead_of=self._channel)
         await self._release(before)
-        self._call = self._start(self._channel, *self._exchange.start_attempt(time.monotonic()))
+        request, timeout_s = self._exchange.start_attempt(time.monotonic())
+        self._call = self._start(self._channel, request, timeout_s, metadata)
         if self._exchange.cancelled:
             self._call.cancel()
 

@@ -8,11 +8,12 @@ import uuid
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 
+from ._channels import do_nothing
 from ._errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -22,12 +23,13 @@ from ._errors import (
     from_in_band,
     to_client_error,
 )
-from ._exchange import Exchange, RetryPolicy
+from ._exchange import Exchange, RetryBudget, RetryPolicy
 from ._messages import encode_ready_request, encode_request
 from ._types import TLS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from typing import Self
 
     from ._types import Options, Prompt
 
@@ -38,6 +40,9 @@ PROBE_TIMEOUT_S: Final = 5.0
 """How long one readiness probe may take."""
 
 PROBE_EVERY_S: Final = 0.2
+
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
+"""Headers of a call."""
 
 ReadyAnswer: TypeAlias = pb.ModelStreamInferResponse | pb.ModelReadyResponse | grpc.RpcError | None
 """The model's answer, Triton's, what the call failed with; None where it ended without any."""
@@ -101,7 +106,13 @@ CHANNEL_OPTIONS: Final[Mapping[str, int | str]] = {
 
 
 class BaseClient:
-    """The common base of `Client` and `AsyncClient`."""
+    """The common base of `Client` and `AsyncClient`.
+
+    Pickling keeps the settings (headers and the paths of certificates too), never a connection.
+    """
+
+    _close_port_forward: Callable[[], object] = staticmethod(do_nothing)
+    """Ends the port-forward of a client from `from_resource`."""
 
     def __init__(
         self,
@@ -110,6 +121,7 @@ class BaseClient:
         model: str = "llmjp",
         tls: bool | TLS = False,
         metadata: Mapping[str, str] | None = None,
+        token: Callable[[], str] | None = None,
         timeout: float | None = 600.0,
         retries: int = 5,
         channel_options: Mapping[str, int | str] | None = None,
@@ -121,9 +133,13 @@ class BaseClient:
             model: name of the Triton model.
             tls: True, or certificates.
             metadata: headers of every call, such as `{"authorization": "Bearer ..."}`.
+            token: called for each attempt, and for each question whether the model is ready; what
+                it returns is sent as `authorization: Bearer ...`. It should return at once, so keep
+                a token until it expires. An asyncio client calls it in its event loop.
             timeout: deadline in seconds of calls that set none; None waits forever.
-            retries: of an unanswered request, each over a new connection; 5 take up to 3 s, after
-                which a Service no longer leads to a pod that ended.
+            retries: of a request of which nothing was answered, each over a new connection; 5 take
+                up to 3 s, after which a Service no longer leads to a pod that ended, and up to 16 s
+                where the server has no capacity, or as long as it asks for.
             channel_options: gRPC channel arguments; they override ours.
 
         Raises:
@@ -133,17 +149,40 @@ class BaseClient:
         if retries < 0:
             raise ValueError(f"retries: expected 0 or more, found {retries}")
         target = GrpcTarget.parse(endpoint, encrypted=bool(tls))
+        self._settings: dict[str, Any] = {
+            "model": model,
+            "tls": tls,
+            "metadata": metadata,
+            "token": token,
+            "timeout": timeout,
+            "retries": retries,
+            "channel_options": channel_options,
+        }
+        self._given_endpoint = endpoint
         self._endpoint = target.address
         self._credentials = _load_credentials(tls) if target.encrypted else None
         self._model = model
-        self._metadata = tuple((key.lower(), value) for key, value in (metadata or {}).items())
+        self._metadata = _lower_keys(metadata)
+        self._token = token
         self._timeout = _check_timeout(timeout)
         self._retry_policy = RetryPolicy(retries)
+        self._retry_budget = RetryBudget()
         self._channel_options = _merge_channel_options(tls, channel_options)
         self._setup()
 
     def _setup(self) -> None:
         """Set up what only a shell needs; called once the settings are known."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._endpoint!r}, model={self._model!r})"
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[Any, ...]]:
+        if self._close_port_forward is not do_nothing:
+            raise TypeError(
+                f"{self!r} leads through a port-forward of this process, which cannot be pickled: "
+                "call from_resource in the other process"
+            )
+        return _rebuild, (type(self), self._given_endpoint, self._settings)
 
     @property
     def endpoint(self) -> str:
@@ -165,8 +204,19 @@ class BaseClient:
         )
         timeout = _check_timeout(options.get("timeout")) or self._timeout
         return Exchange(
-            request, endpoint=self._endpoint, retry_policy=self._retry_policy, timeout_s=timeout
+            request,
+            endpoint=self._endpoint,
+            retry_policy=self._retry_policy,
+            timeout_s=timeout,
+            retry_budget=self._retry_budget,
         )
+
+    def _build_metadata(self, of_call: Mapping[str, str] | None = None) -> Metadata:
+        """Return the headers of one attempt: the client's, a fresh token, and the call's own."""
+        headers = dict(self._metadata)
+        if self._token is not None:
+            headers["authorization"] = f"Bearer {self._token()}"
+        return tuple({**headers, **_lower_keys(of_call)}.items())
 
     def _build_ready_request(self) -> pb.ModelInferRequest:
         """Return the request that the model's own process answers.
@@ -207,6 +257,14 @@ class BaseClient:
         error = Unavailable(f"not ready after {timeout:g} s: {reason}")
         error.endpoint = self._endpoint
         return error
+
+
+def _rebuild(make: Callable[..., Any], endpoint: str, settings: dict[str, Any]) -> Any:
+    return make(endpoint, **settings)
+
+
+def _lower_keys(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    return {key.lower(): value for key, value in (metadata or {}).items()}
 
 
 def _merge_channel_options(

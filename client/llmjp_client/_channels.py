@@ -11,8 +11,14 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ._errors import Cancelled
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def do_nothing() -> None:
+    """Do nothing: for clients that hold no port-forward, and callers that may always call."""
 
 
 @dataclass(slots=True, eq=False)
@@ -30,19 +36,37 @@ class ChannelPool:
     """The channels of a client. Thread-safe."""
 
     open_channel: Callable[[], PooledChannel]
+    check_caller: Callable[[], None] = do_nothing
+    """Raises where the caller may not use these channels."""
     _current: PooledChannel | None = None
     _retired: list[PooledChannel] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _closed: bool = False
 
     @property
     def current(self) -> PooledChannel:
-        """The channel that new calls take."""
+        """The channel that new calls take.
+
+        Raises:
+            RuntimeError: the client is closed.
+        """
+        self.check_caller()
         with self._lock:
+            self._check_open()
             return self._ensure_current()
 
     def acquire(self, instead_of: PooledChannel | None = None) -> PooledChannel:
-        """Return a channel for one call; never `instead_of`, over which it was not answered."""
+        """Return a channel for one call; never `instead_of`, over which it was not answered.
+
+        Raises:
+            Cancelled: the client was closed while the call waited for its next attempt.
+            RuntimeError: the client is closed.
+        """
+        self.check_caller()
         with self._lock:
+            if instead_of is not None and self._closed:
+                raise Cancelled("the client was closed")
+            self._check_open()
             if instead_of is not None and instead_of is self._current:
                 instead_of.retired = True
                 self._retired.append(instead_of)
@@ -61,11 +85,16 @@ class ChannelPool:
             return None
 
     def take_all(self) -> list[PooledChannel]:
-        """Return every channel, to close them; the next call opens a new one."""
+        """Return every channel, to close them; there will be no others."""
         with self._lock:
+            self._closed = True
             channels = [*self._retired, *([self._current] if self._current else [])]
             self._retired, self._current = [], None
             return channels
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the client is closed: make a new one, or close it later")
 
     def _ensure_current(self) -> PooledChannel:
         if self._current is None:

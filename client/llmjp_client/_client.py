@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,13 +16,14 @@ from ._channels import ChannelPool, PooledChannel
 from ._errors import LlmJpError, Unsupported
 from ._exchange import Exchange, PartialReply
 from ._messages import build_conversation
-from ._resource import ModelQuery, open_client, release_nothing
+from ._resource import ModelQuery, open_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from os import PathLike
     from typing import Self, Unpack
 
+    from ._base import Metadata
     from ._resource import ClientSettings
     from ._types import Chunk, Message, Options, Prompt, Reply
 
@@ -36,9 +38,6 @@ class Client(BaseClient):
         ...         for chunk in stream:
         ...             print(chunk.text, end="", flush=True)
     """
-
-    _close_port_forward: Callable[[], object] = staticmethod(release_nothing)
-    """Ends the port-forward of a client from `from_resource`."""
 
     @classmethod
     def from_resource(
@@ -142,7 +141,7 @@ class Client(BaseClient):
             time.sleep(PROBE_EVERY_S)
 
     def close(self) -> None:
-        """Cancel running calls and disconnect. Idempotent."""
+        """Cancel running calls and disconnect; later calls raise RuntimeError. Idempotent."""
         for pooled in self._channels.take_all():
             pooled.channel.close()
         self._close_port_forward()
@@ -160,7 +159,8 @@ class Client(BaseClient):
             return self._explain_not_ready(self._ask_triton(timeout_s))
 
     def _ask_model(self, timeout_s: float) -> ReadyAnswer:
-        call = self._call(self._channels.current, self._build_ready_request(), timeout_s)
+        metadata, request = self._build_metadata(), self._build_ready_request()
+        call = self._call(self._channels.current, request, timeout_s, metadata)
         try:
             return next(call, None)
         except grpc.RpcError as error:
@@ -173,7 +173,7 @@ class Client(BaseClient):
         try:
             stub = self._channels.current.stub
             answer: ReadyAnswer = stub.ModelReady(
-                request, timeout=timeout_s, metadata=self._metadata
+                request, timeout=timeout_s, metadata=self._build_metadata()
             )
         except grpc.RpcError as error:
             answer = error
@@ -181,14 +181,17 @@ class Client(BaseClient):
 
     def _stream(self, prompt: Prompt, options: Options, *, streaming: bool) -> Stream:
         exchange = self._begin_exchange(prompt, options, streaming=streaming)
-        return Stream(self._call, self._channels, exchange)
+        metadata = partial(self._build_metadata, options.get("metadata"))
+        return Stream(self._call, self._channels, exchange, metadata)
 
     def _call(
-        self, pooled: PooledChannel, request: pb.ModelInferRequest, timeout_s: float | None
+        self,
+        pooled: PooledChannel,
+        request: pb.ModelInferRequest,
+        timeout_s: float | None,
+        metadata: Metadata,
     ) -> Any:
-        return pooled.stub.ModelStreamInfer(
-            iter([request]), timeout=timeout_s, metadata=self._metadata
-        )
+        return pooled.stub.ModelStreamInfer(iter([request]), timeout=timeout_s, metadata=metadata)
 
 
 class Stream(PartialReply):
@@ -201,8 +204,15 @@ class Stream(PartialReply):
         ...     print(stream.reply().usage)
     """
 
-    def __init__(self, call: Callable[..., Any], channels: ChannelPool, exchange: Exchange) -> None:
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        channels: ChannelPool,
+        exchange: Exchange,
+        build_metadata: Callable[[], Metadata],
+    ) -> None:
         super().__init__(exchange)
+        self._build_metadata = build_metadata
         self._start = call
         self._channels = channels
         self._channel: PooledChannel | None = None
@@ -253,9 +263,11 @@ class Stream(PartialReply):
     def _open(self) -> None:
         if self._call is not None:
             self._call.cancel()
+        metadata = self._build_metadata()  # may raise: no channel is taken yet
         before, self._channel = self._channel, self._channels.acquire(instead_of=self._channel)
         self._release(before)
-        self._call = self._start(self._channel, *self._exchange.start_attempt(time.monotonic()))
+        request, timeout_s = self._exchange.start_attempt(time.monotonic())
+        self._call = self._start(self._channel, request, timeout_s, metadata)
         if self._exchange.cancelled:
             self._call.cancel()
 

@@ -23,6 +23,9 @@ from typing import Any, ClassVar, Final
 
 import grpc
 
+_TRY_AGAIN: Final = re.compile(r"try again in (?P<seconds>\d{1,6}(?:\.\d{1,6})?) s\b")
+"""How a refusal for lack of capacity says when to send the request again."""
+
 
 class LlmJpError(Exception):
     """Base of everything this library raises on purpose.
@@ -109,6 +112,14 @@ class ModelNotServed(Unavailable):
 
 class Overloaded(LlmJpError):
     """The server answers, but has no capacity for the request now; try again later."""
+
+    retry_after: float | None
+    """Seconds after which the server expects to have capacity, where it says so."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        match = _TRY_AGAIN.search(self.reason)
+        self.retry_after = float(match["seconds"]) if match else None
 
 
 class DeadlineExceeded(LlmJpError):

@@ -5,13 +5,15 @@ Time and chance are arguments, so that both shells (and tests) share every decis
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ._errors import (
     Cancelled,
     DeadlineExceeded,
     LlmJpError,
+    Overloaded,
     ProtocolError,
     Unavailable,
     to_client_error,
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     import grpc
     from tritonclient.grpc import service_pb2 as pb
 
+RETRY_BUDGET: Final = 256
+"""Retries of refused requests that a client may send before any of its requests is answered."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -32,6 +37,9 @@ class RetryPolicy:
     """0 switches retrying off."""
     initial_s: float = 0.1
     max_s: float = 2.0
+    overloaded_initial_s: float = 0.5
+    """A server without capacity needs longer than a Service that finds another pod."""
+    overloaded_max_s: float = 8.0
 
     def compute_delay_s(self, attempt: int, chance: float) -> float:
         """Return seconds before retry number `attempt` (from 0).
@@ -43,6 +51,42 @@ class RetryPolicy:
             chance: in [0, 1), so that clients that failed together do not retry together.
         """
         return float(min(self.max_s, self.initial_s * 2**attempt)) * (0.5 + chance / 2)
+
+    def compute_overloaded_delay_s(
+        self, attempt: int, chance: float, retry_after_s: float | None
+    ) -> float:
+        """Return seconds before a request is sent again that was refused for lack of capacity.
+
+        Longer than `compute_delay_s`, and never less than the server asks for: its hint, of which
+        up to a half is added, because it gave the same one to every refused request.
+        """
+        whole = float(min(self.overloaded_max_s, self.overloaded_initial_s * 2**attempt))
+        return max(whole * (0.5 + chance / 2), (retry_after_s or 0.0) * (1 + chance / 2))
+
+
+class RetryBudget:
+    """A bound on all retries of refused requests of one client. Thread-safe.
+
+    Each takes one, each reply gives one back: to a server without capacity a client sends at most
+    as many retries as it got replies, and `size` more.
+    """
+
+    def __init__(self, size: int = RETRY_BUDGET) -> None:
+        self._size = self._left = size
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        """Take one retry; return False where none is left."""
+        with self._lock:
+            if self._left == 0:
+                return False
+            self._left -= 1
+            return True
+
+    def give_back(self) -> None:
+        """Note a reply."""
+        with self._lock:
+            self._left = min(self._left + 1, self._size)
 
 
 class Exchange:
@@ -64,9 +108,12 @@ class Exchange:
         endpoint: str,
         retry_policy: RetryPolicy,
         timeout_s: float | None,
+        retry_budget: RetryBudget | None = None,
     ) -> None:
         """`timeout_s` counts from the first attempt; None means no deadline."""
         self._request = request
+        self._given_id = str(request.id)
+        self._retry_budget = retry_budget or RetryBudget()
         self._endpoint = endpoint
         self._retry_policy = retry_policy
         self._timeout_s = timeout_s
@@ -80,7 +127,7 @@ class Exchange:
 
     @property
     def request_id(self) -> str:
-        """The id sent with every attempt."""
+        """The id sent with this attempt."""
         return str(self._request.id)
 
     @property
@@ -91,9 +138,17 @@ class Exchange:
     def start_attempt(self, now: float) -> tuple[pb.ModelInferRequest, float | None]:
         """Return the request to send now, and the seconds it may take.
 
+        Each attempt has an id of its own: the server may still run one that was lost on the way
+        back, and refuses a second request of the same id.
+
         The deadline travels twice: gRPC's cuts the call, and the front model reads the request
         parameter `timeout` (microseconds), which Triton itself does not enforce.
         """
+        if self._retries:
+            # A copy: gRPC may still be sending the last one.
+            before, self._request = self._request, type(self._request)()
+            self._request.CopyFrom(before)
+            self._request.id = f"{self._given_id}.{self._retries + 1}"
         if self._timeout_s is None:
             return self._request, None
         if self._expires is None:
@@ -146,8 +201,8 @@ class Exchange:
         if self.cancelled:
             ours = Cancelled("the reply was cancelled on this side")
             ours.__cause__ = error
-        delay = self._retry_policy.compute_delay_s(self._retries, chance)
-        if self._may_retry(ours) and (self._expires is None or now + delay < self._expires):
+        delay = self._compute_delay_s(ours, chance)
+        if delay is not None and self._may_wait(ours, now + delay):
             self._retries += 1
             return delay
         self.ended = True
@@ -155,13 +210,28 @@ class Exchange:
         ours.partial_text = self.text
         raise ours
 
-    def _may_retry(self, error: LlmJpError) -> bool:
-        """Return whether nothing was generated yet: a second reply may begin differently."""
-        return (
-            isinstance(error, Unavailable)
-            and not self._chunks
-            and self._retries < self._retry_policy.retries
-        )
+    def _compute_delay_s(self, error: LlmJpError, chance: float) -> float | None:
+        """Return seconds before the next attempt; None if there is to be none.
+
+        Once something was generated there is none: a second reply may begin differently.
+        """
+        if self._chunks or self._retries >= self._retry_policy.retries:
+            return None
+        match error:
+            case Unavailable():
+                return self._retry_policy.compute_delay_s(self._retries, chance)
+            case Overloaded():
+                return self._retry_policy.compute_overloaded_delay_s(
+                    self._retries, chance, error.retry_after
+                )
+            case _:
+                return None
+
+    def _may_wait(self, error: LlmJpError, until: float) -> bool:
+        """Return whether the deadline and, for an overloaded server, the budget allow a retry."""
+        if self._expires is not None and until >= self._expires:
+            return False
+        return not isinstance(error, Overloaded) or self._retry_budget.take()
 
     def _finish(self) -> None:
         """Note the end of the call; check that the reply is complete.
@@ -176,6 +246,7 @@ class Exchange:
         if self.finish_reason == "deadline":
             raise DeadlineExceeded("deadline exceeded")
         self.build_reply()
+        self._retry_budget.give_back()
         self.ended = True
 
     def build_reply(self) -> Reply:

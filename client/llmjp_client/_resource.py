@@ -37,6 +37,7 @@ class ClientSettings(TypedDict, total=False):
     model: str
     tls: bool | TLS
     metadata: Mapping[str, str] | None
+    token: Callable[[], str] | None
     timeout: float | None
     retries: int
     channel_options: Mapping[str, int | str] | None
@@ -140,10 +141,6 @@ class ResolvedEndpoint:
     endpoint: str
     settings: ClientSettings
     forwarded: bool
-
-
-def release_nothing() -> None:
-    """Do nothing: the default of clients that hold no port-forward."""
 
 
 def open_client(make: Callable[..., C], query: ModelQuery, given: ClientSettings) -> C:

@@ -44,7 +44,10 @@ class Options(TypedDict, total=False):
     timeout: float | None
     """Deadline in seconds for the whole reply, retries included; by default the client's own."""
     request_id: str | None
-    """Shown in the server's log and in errors; generated if left out. Unique while it runs."""
+    """Shown in the server's log and in errors; generated if left out. Unique while it runs. An
+    attempt after the first adds its number to it: `ID.2`."""
+    metadata: Mapping[str, str] | None
+    """Headers of this call; they replace the client's headers of the same names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class Reply:
     log_probs: tuple[float, ...] = ()
     """One per id where `log_probs` was asked for."""
     request_id: str = ""
+    """That of the attempt that was answered."""
     warnings: tuple[str, ...] = ()
     """What the server did otherwise than asked: a system message that the model's chat template
     drops, for example."""

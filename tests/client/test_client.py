@@ -16,6 +16,7 @@ from llmjp_client import (
     InvalidRequest,
     LlmJpError,
     NotPermitted,
+    Overloaded,
     ServerError,
     Unavailable,
     Usage,
@@ -200,14 +201,42 @@ def test_a_request_that_nobody_answered_is_sent_again(connect: Connect, failure:
     with FakeServer(failing(2, failure)) as server:
         assert connect(server.endpoint).generate("x", timeout=60).text == "ok"
     ids = {request.request_id for request in server.requests}
-    assert (len(server.requests), len(ids)) == (3, 1)
+    assert (len(server.requests), len(ids)) == (3, 3)
+
+
+def test_the_request_that_was_lost_on_the_way_does_not_refuse_the_next(connect: Connect) -> None:
+    running = set[str]()
+
+    def script(request: FakeRequest) -> Iterator[str]:
+        if request.request_id in running:
+            raise InBandError("[invalid_argument] request id: a running request has this id")
+        running.add(request.request_id)  # and still is when the client has lost it
+        if len(running) == 1:
+            raise UNAVAILABLE
+        yield "ok"
+
+    with FakeServer(script) as server:
+        assert connect(server.endpoint).generate("x", request_id="r7").request_id == "r7.2"
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "full: try again in 0.1 s"),
+        InBandError("[resource_exhausted] full: try again later"),
+    ],
+)
+def test_a_refused_request_is_sent_again(connect: Connect, failure: Exception) -> None:
+    with FakeServer(failing(1, failure)) as server:
+        assert connect(server.endpoint).generate("x", timeout=60).text == "ok"
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize(
     ("settings", "failure", "kind"),
     [
         ({"retries": 0}, UNAVAILABLE, Unavailable),
-        ({}, StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED), LlmJpError),
+        ({"retries": 0}, StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED), Overloaded),
         ({}, InBandError("[invalid_argument] x"), InvalidRequest),
     ],
 )
@@ -303,6 +332,40 @@ def test_metadata_and_user_agent(connect: Connect) -> None:
     metadata = server.requests[0].metadata
     assert metadata["authorization"] == "Bearer t"
     assert metadata["user-agent"].startswith("llmjp-client/")
+
+
+def test_metadata_of_a_call_and_a_fresh_token_for_each_attempt(connect: Connect) -> None:
+    tokens = iter(["t1", "t2", "t3"])
+    with FakeServer(failing(1, UNAVAILABLE)) as server:
+        client = connect(
+            server.endpoint, metadata={"Tenant": "a", "team": "x"}, token=lambda: next(tokens)
+        )
+        client.generate("x", metadata={"tenant": "b"}, timeout=60)
+        client.generate("x", metadata={"Authorization": "Basic y"})
+    sent = [request.metadata for request in server.requests]
+    assert [m["authorization"] for m in sent] == ["Bearer t1", "Bearer t2", "Basic y"]
+    assert [(m["tenant"], m["team"]) for m in sent] == [("b", "x"), ("b", "x"), ("a", "x")]
+
+
+def test_a_token_that_cannot_be_had_is_the_callers_error(connect: Connect) -> None:
+    def fail() -> str:
+        raise PermissionError("no token")
+
+    with FakeServer() as server, pytest.raises(PermissionError, match="no token"):
+        connect(server.endpoint, token=fail).generate("x")
+    assert server.requests == []
+
+
+def test_a_closed_client_says_so(connect: Connect) -> None:
+    with FakeServer() as server:
+        client = connect(server.endpoint)
+        client.generate("x")
+        client.close()
+        client.close()
+        for use in (lambda: client.generate("x"), client.is_ready):
+            with pytest.raises(RuntimeError, match="the client is closed"):
+                use()
+    assert len(server.requests) == 1
 
 
 def test_large_messages(connect: Connect) -> None:

@@ -15,20 +15,24 @@ from llmjp_client import (
     Chunk,
     DeadlineExceeded,
     LlmJpError,
+    Overloaded,
     ProtocolError,
     Unavailable,
     Usage,
 )
-from llmjp_client._exchange import Exchange, RetryPolicy
+from llmjp_client._exchange import Exchange, RetryBudget, RetryPolicy
 from llmjp_client._tensors import pack
 
 
-def exchange(*, retries: int = 2, timeout_s: float | None = None) -> Exchange:
+def exchange(
+    *, retries: int = 2, timeout_s: float | None = None, budget: RetryBudget | None = None
+) -> Exchange:
     return Exchange(
         pb.ModelInferRequest(id="r1"),
         endpoint="host:1",
         retry_policy=RetryPolicy(retries, initial_s=1.0, max_s=4.0),
         timeout_s=timeout_s,
+        retry_budget=budget,
     )
 
 
@@ -74,6 +78,9 @@ class Broken(grpc.RpcError):  # type: ignore[misc]
 
 
 UNAVAILABLE = Broken(grpc.StatusCode.UNAVAILABLE)
+RETRIED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
+FULL = Overloaded("128 requests are running or waiting: try again later")
+FULL_FOR_3_S = Overloaded("128 requests are running or waiting: try again in 3 s")
 
 
 @pytest.mark.parametrize(
@@ -152,6 +159,61 @@ def test_an_unanswered_request_is_sent_again_and_then_given_up() -> None:
     assert raised.value.request_id == "r1"
 
 
+def test_each_attempt_has_an_id_of_its_own_and_the_same_request() -> None:
+    talk = exchange(retries=2, timeout_s=60)
+    sent = []
+    for _ in range(3):
+        sent.append(talk.start_attempt(0.0)[0])
+        assert talk.request_id == sent[-1].id
+        if len(sent) < 3:
+            talk.recover(UNAVAILABLE, now=0, chance=0)
+    assert [message.id for message in sent] == ["r1", "r1.2", "r1.3"]
+    assert sent[2].parameters == sent[0].parameters
+    talk.receive(LAST)
+    talk.receive(None)
+    assert talk.build_reply().request_id == "r1.3"
+
+
+@pytest.mark.parametrize(
+    ("error", "delays"), [(FULL, [0.25, 0.5, 1.0]), (FULL_FOR_3_S, [3.0, 3.0, 3.0])]
+)
+def test_an_overloaded_server_gets_the_time_it_asks_for(
+    error: Overloaded, delays: list[float]
+) -> None:
+    talk = exchange(retries=3)
+    assert [talk.recover(error, now=0, chance=0) for _ in range(3)] == delays
+    with pytest.raises(Overloaded):
+        talk.recover(error, now=0, chance=0)
+
+
+def test_an_overloaded_server_is_not_waited_for_beyond_the_deadline() -> None:
+    talk = exchange(timeout_s=2.5)
+    talk.start_attempt(0.0)
+    with pytest.raises(Overloaded) as raised:
+        talk.recover(FULL_FOR_3_S, now=0, chance=0)
+    assert raised.value.retry_after == 3.0
+
+
+def test_the_calls_of_a_client_share_the_retries_of_refused_requests() -> None:
+    budget = RetryBudget(2)
+    for _ in range(2):
+        assert exchange(budget=budget).recover(FULL, now=0, chance=0) is not None
+    with pytest.raises(Overloaded):
+        exchange(budget=budget).recover(FULL, now=0, chance=0)
+    # Another pod takes the place of one that ended: that is not the server's load.
+    assert exchange(budget=budget).recover(UNAVAILABLE, now=0, chance=0) is not None
+    answered = exchange(budget=budget)
+    answered.receive(LAST)
+    answered.receive(None)
+    assert exchange(budget=budget).recover(FULL, now=0, chance=0) is not None
+
+
+@given(st.integers(0, 100), st.floats(0, 1, exclude_max=True), st.floats(0, 100) | st.none())
+def test_a_hint_is_a_lower_bound(attempt: int, chance: float, hint: float | None) -> None:
+    delay = RetryPolicy(3).compute_overloaded_delay_s(attempt, chance, hint)
+    assert (hint or 0) <= delay <= max(8.0, 1.5 * (hint or 0))
+
+
 def test_nothing_is_sent_again_once_something_was_generated() -> None:
     talk = exchange()
     talk.receive(response("で"))
@@ -160,7 +222,7 @@ def test_nothing_is_sent_again_once_something_was_generated() -> None:
     assert raised.value.partial_text == "で"
 
 
-@pytest.mark.parametrize("code", set(grpc.StatusCode) - {grpc.StatusCode.UNAVAILABLE})
+@pytest.mark.parametrize("code", set(grpc.StatusCode) - RETRIED)
 def test_other_failures_are_final(code: grpc.StatusCode) -> None:
     with pytest.raises(LlmJpError):
         exchange().recover(Broken(code), now=0, chance=0)

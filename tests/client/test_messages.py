@@ -72,7 +72,7 @@ def test_an_option_is_one_tensor(options: Any, name: str, expected: Any) -> None
 
 
 def test_every_option_has_its_place() -> None:
-    assert Options.__annotations__.keys() == TENSORS.keys() | {"timeout", "request_id"}
+    assert Options.__annotations__.keys() == TENSORS.keys() | {"timeout", "request_id", "metadata"}
 
 
 def test_an_empty_list_of_stop_strings_is_none_at_all() -> None:

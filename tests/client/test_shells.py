@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
 import pytest
 
 from llmjp_client import TLS, AsyncClient, Cancelled, Client, Unavailable
-from llmjp_client.testing import FakeRequest, FakeServer
+from llmjp_client.testing import FakeRequest, FakeServer, InBandError
 from tests.support.certificate import Certificate, self_signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .conftest import Connect
+
+T = TypeVar("T")
 
 KILLED = """
 import sys, threading
@@ -141,13 +144,86 @@ def test_closing_a_client_twice() -> None:
     async def main() -> None:
         client = AsyncClient("localhost:1")
         await client.close()
-        await client.is_ready()
-        await client.close()
         await client.close()
 
     asyncio.run(main())
     with Client("localhost:1") as client:
         client.close()
+
+
+def test_a_request_that_waits_for_its_next_attempt_ends_with_its_client() -> None:
+    refused = threading.Event()
+
+    def script(request: FakeRequest) -> Iterator[str]:
+        yield from ()
+        refused.set()
+        raise InBandError("[resource_exhausted] full: try again in 0.2 s")
+
+    with FakeServer(script) as server, ThreadPoolExecutor() as pool:
+        client = Client(server.endpoint)
+        waiting = pool.submit(client.generate, "x")
+        assert refused.wait(10)
+        client.close()
+        assert isinstance(waiting.exception(10), Cancelled)
+
+
+def test_an_asyncio_client_in_another_event_loop() -> None:
+    with FakeServer() as server, asyncio.Runner() as first, asyncio.Runner() as second:
+        client = AsyncClient(server.endpoint)
+        first.run(client.generate("x"))
+        for use in (client.generate("x"), client.is_ready(), client.close()):
+            with pytest.raises(RuntimeError, match="make one in each event loop"):
+                second.run(use)
+        assert first.run(client.generate("x")).text
+        first.run(client.close())
+
+
+def test_closing_an_asyncio_client_whose_event_loop_is_gone() -> None:
+    with FakeServer() as server:
+        client = AsyncClient(server.endpoint)
+        asyncio.run(client.generate("x"))
+        asyncio.run(client.close())
+        with pytest.raises(RuntimeError):
+            asyncio.run(client.generate("x"))
+
+
+def give_token() -> str:
+    return "t1"
+
+
+def test_pickling_keeps_the_settings_alone() -> None:
+    def copy(client: T) -> T:
+        return cast("T", pickle.loads(pickle.dumps(client)))
+
+    async def ask(client: AsyncClient) -> None:
+        async with client:
+            await client.generate("x")
+
+    with FakeServer() as server:
+        client = Client(
+            f"grpc://{server.endpoint}", model="other", metadata={"a": "b"}, token=give_token
+        )
+        with client:
+            client.generate("x")
+            with copy(client) as other:
+                other.generate("x")
+        assert repr(other) == f"Client({server.endpoint!r}, model='other')"
+        metadata = {"a": "b"}
+        twin = AsyncClient(server.endpoint, model="other", metadata=metadata, token=give_token)
+        asyncio.run(ask(copy(twin)))
+    sent = {
+        (request.model, request.metadata["a"], request.metadata["authorization"])
+        for request in server.requests
+    }
+    assert (sent, len(server.requests)) == ({("other", "b", "Bearer t1")}, 3)
+
+
+def test_a_port_forward_cannot_be_pickled() -> None:
+    client = Client("localhost:1")
+    client._close_port_forward = lambda: None
+    with pytest.raises(TypeError, match="call from_resource in the other process"):
+        pickle.dumps(client)
+    client.close()
 
 
 @pytest.fixture(scope="session")
