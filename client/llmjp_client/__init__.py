@@ -41,12 +41,13 @@ from ._errors import (
     Unavailable,
     Unsupported,
 )
-from ._types import TLS, Chunk, Message, Options, Prompt, Reply, Usage
+from ._types import TLS, BatchProgress, Chunk, Message, Options, Prompt, Reply, Usage
 
 __all__ = [
     "TLS",
     "AsyncClient",
     "AsyncStream",
+    "BatchProgress",
     "Cancelled",
     "Chunk",
     "Client",

@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from ._base import PROBE_EVERY_S, PROBE_TIMEOUT_S, BaseClient, ReadyAnswer
+from ._batch import CONCURRENCY, BatchResults, list_items, run_batch_async
 from ._channels import ChannelPool, PooledChannel, do_nothing
 from ._errors import Cancelled, LlmJpError, Unsupported
 from ._exchange import Exchange, PartialReply
@@ -21,11 +22,12 @@ from ._messages import build_conversation
 from ._resource import ModelQuery, open_client_async
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from os import PathLike
     from typing import Self, Unpack
 
     from ._base import Metadata
+    from ._batch import OnProgress
     from ._resource import ClientSettings
     from ._types import Chunk, Message, Options, Prompt, Reply
 
@@ -103,6 +105,43 @@ class AsyncClient(BaseClient):
             LlmJpError: the tree is drawn in `llmjp_client`.
         """
         async with self._stream(build_conversation(messages), options, streaming=False) as stream:
+            return await stream.reply()
+
+    async def batch(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        raw: bool = False,
+        concurrency: int = CONCURRENCY,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[Options],
+    ) -> list[Reply | LlmJpError]:
+        """Return the replies to many prompts, in their order, a bounded number at a time.
+
+        What fails gives its `LlmJpError` in place of its reply. Ending early (an interrupt, an
+        exception of `on_progress`) cancels what runs.
+
+        Args:
+            prompts: texts or conversations, as for `chat`.
+            raw: prompts are raw texts or token ids, as for `generate`.
+            concurrency: requests that run at once; the server's `maxBatchSize` keeps it busy.
+            on_progress: called after each result, in the event loop.
+            options: of each request; a request id gets the prompt's number: `ID-1`.
+
+        Example:
+            >>> replies = await client.batch(["一", "二"], max_tokens=64)  # doctest: +SKIP
+            >>> texts = [r.text for r in replies if isinstance(r, Reply)]  # doctest: +SKIP
+
+        Raises:
+            TypeError: a prompt of another type, or one prompt instead of a list.
+            ValueError: `concurrency` is below 1.
+        """
+        items = list_items(prompts, options, raw=raw, concurrency=concurrency)
+        asks = [partial(self._ask, prompt, of_item) for prompt, of_item in items]
+        return await run_batch_async(asks, BatchResults(len(items), on_progress), concurrency)
+
+    async def _ask(self, prompt: Prompt, options: Options) -> Reply:
+        async with self._stream(prompt, options, streaming=False) as stream:
             return await stream.reply()
 
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncStream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from ._base import PROBE_EVERY_S, PROBE_TIMEOUT_S, BaseClient, ReadyAnswer
+from ._batch import CONCURRENCY, BatchResults, ThreadedBatch, list_items
 from ._channels import ChannelPool, PooledChannel
 from ._errors import LlmJpError, Unsupported
 from ._exchange import Exchange, PartialReply
@@ -19,11 +21,12 @@ from ._messages import build_conversation
 from ._resource import ModelQuery, open_client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from os import PathLike
     from typing import Self, Unpack
 
     from ._base import Metadata
+    from ._batch import OnProgress
     from ._resource import ClientSettings
     from ._types import Chunk, Message, Options, Prompt, Reply
 
@@ -105,6 +108,41 @@ class Client(BaseClient):
         """
         with self._stream(build_conversation(messages), options, streaming=False) as stream:
             return stream.reply()
+
+    def batch(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        raw: bool = False,
+        concurrency: int = CONCURRENCY,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[Options],
+    ) -> list[Reply | LlmJpError]:
+        """Return the replies to many prompts, in their order, a bounded number at a time.
+
+        What fails gives its `LlmJpError` in place of its reply. Ending early (an interrupt, an
+        exception of `on_progress`) cancels what runs.
+
+        Args:
+            prompts: texts or conversations, as for `chat`.
+            raw: prompts are raw texts or token ids, as for `generate`.
+            concurrency: requests that run at once; the server's `maxBatchSize` keeps it busy.
+            on_progress: called after each result, in the calling thread.
+            options: of each request; a request id gets the prompt's number: `ID-1`.
+
+        Example:
+            >>> replies = client.batch(["一", "二"], max_tokens=64)  # doctest: +SKIP
+            >>> texts = [r.text for r in replies if isinstance(r, Reply)]  # doctest: +SKIP
+
+        Raises:
+            TypeError: a prompt of another type, or one prompt instead of a list.
+            ValueError: `concurrency` is below 1.
+        """
+        items = list_items(prompts, options, raw=raw, concurrency=concurrency)
+        openers = [
+            partial(self._stream, prompt, of_item, streaming=False) for prompt, of_item in items
+        ]
+        return ThreadedBatch(openers, BatchResults(len(items), on_progress)).run(concurrency)
 
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Stream:
         """Return the reply to a prompt, its token ids or a conversation, as it is generated.
@@ -213,6 +251,7 @@ class Stream(PartialReply):
     ) -> None:
         super().__init__(exchange)
         self._build_metadata = build_metadata
+        self._cancelled = threading.Event()
         self._start = call
         self._channels = channels
         self._channel: PooledChannel | None = None
@@ -231,6 +270,7 @@ class Stream(PartialReply):
     def cancel(self) -> None:
         """Stop the reply; its slot at the server becomes free. Any thread may call this."""
         self._exchange.cancelled = True
+        self._cancelled.set()
         if self._call is not None:
             self._call.cancel()
 
@@ -256,7 +296,7 @@ class Stream(PartialReply):
             except (grpc.RpcError, LlmJpError) as error:
                 delay = self._exchange.recover(error, now=time.monotonic(), chance=random.random())
                 if delay is not None:
-                    time.sleep(delay)
+                    self._cancelled.wait(delay)
                     self._open()
         raise StopIteration
 

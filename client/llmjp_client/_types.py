@@ -93,6 +93,16 @@ class Reply:
     drops, for example."""
 
 
+@dataclass(frozen=True, slots=True)
+class BatchProgress:
+    """How far a batch is."""
+
+    done: int
+    """Prompts with a reply or an error."""
+    failed: int
+    total: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLS:
     """Encryption settings; each path names a PEM file.
