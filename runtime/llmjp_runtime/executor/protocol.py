@@ -128,6 +128,8 @@ class ExecutorHealth:
     """Tokens generated since start, over all requests."""
     error: str | None = None
     """Why the executor can serve no more; None while it can."""
+    kv_cache_usage: float | None = None
+    """Part of the KV cache that new requests cannot have, 0 to 1; None where it is not known."""
 
 
 class Feature(StrEnum):

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from llmjp_runtime.executor.protocol import GenerationRequest, RecordedEvents, SamplingParams
 from llmjp_runtime.front.backends import load_executor, load_tokenizer
 from llmjp_runtime.front.health import HealthServer, ProbeResult, check_liveness
+from llmjp_runtime.front.metrics import MetricsPublisher
 from llmjp_runtime.front.parent_watch import exit_with_server
 from llmjp_runtime.front.repository import SETTINGS_PARAMETER
 from llmjp_runtime.front.service import FrontService
 from llmjp_runtime.front.triton import (
+    TritonMetrics,
     TritonResponder,
     read_inputs,
     read_parameters,
@@ -50,6 +52,10 @@ class TritonPythonModel:
             {"/readyz": self._service.check_ready, "/livez": self._livez},
             {"/drain": self._service.drain},
         )
+        self._shown_metrics = TritonMetrics()
+        self._metrics = MetricsPublisher(
+            self._service.metrics, self._shown_metrics, self._service.read_load
+        )
         first = _warm_up(self._executor)
         if settings.backend != "tensorrt":
             # An engine is a model of its own, which Triton may load after this one: waiting here
@@ -72,6 +78,8 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """End what runs."""
         self._service.close()
+        self._metrics.close()
+        self._shown_metrics.close()
         self._health.close()
 
     def _livez(self) -> ProbeResult:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmjp_runtime.front.health import DrainState
+from llmjp_runtime.front.metrics import ReplyTimes
 from llmjp_runtime.front.request import Code, InvalidArgument, RequestError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Ticket:
     deadline_s: float
     """On the clock of `time.monotonic`."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    times: ReplyTimes = field(default_factory=ReplyTimes)
     stream: ResponseStream | None = None
     """None until the prompt is tokenised."""
     submitted: bool = False
@@ -87,12 +89,13 @@ class RequestRegistry:
                 self._key_of_id[request_id] = ticket.key
             return ticket
 
-    def forget(self, key: str) -> None:
-        """Give a request's place to another; one that is not here is none's."""
+    def forget(self, key: str) -> Ticket | None:
+        """Give a request's place to another; return it, None if that was done before."""
         with self._lock:
             ticket = self._tickets.pop(key, None)
             if ticket is not None and ticket.request_id:
                 del self._key_of_id[ticket.request_id]
+            return ticket
 
     def find(self, request_id: str) -> Ticket | None:
         """Return the request with the client's id, if it has not ended."""
@@ -103,6 +106,10 @@ class RequestRegistry:
         """Return every request."""
         with self._lock:
             return list(self._tickets.values())
+
+    def count_unsubmitted(self) -> int:
+        """Return how many requests the executor does not know yet."""
+        return sum(ticket.stream is None for ticket in self.list_tickets())
 
     def __len__(self) -> int:
         return len(self._tickets)

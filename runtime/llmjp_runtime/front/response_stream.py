@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from llmjp_runtime.executor.protocol import FinishReason
+from llmjp_runtime.front.metrics import ReplyEnd, ReplyTimes
 from llmjp_runtime.front.request import Code, RequestError
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class ResponseStream:
         stream: bool,
         interval_s: float = 0.0,
         on_stop: Callable[[], object] = lambda: None,
+        times: ReplyTimes | None = None,
     ) -> None:
         """Prepare; nothing is sent yet.
 
@@ -87,6 +89,11 @@ class ResponseStream:
         self._prompt = prompt
         self._warnings = prompt.warnings
         self._on_stop = on_stop
+        self.times = times or ReplyTimes()
+        self.end: ReplyEnd | None = None
+        """How the reply ended, once it is done."""
+        self._num_output_tokens = 0
+        self._num_counted = 0
         self._lock = threading.Lock()
         self._events: deque[TokenEvent] = deque()
         self._due_s: float | None = None
@@ -100,6 +107,7 @@ class ResponseStream:
         """Keep one event (executor's thread); return when to send, None if that is due already."""
         with self._lock:
             self._events.append(event)
+            self.times.note_tokens(event.num_generated, now_s)
             due = now_s if event.final else max(now_s, self._last_sent_s + self._interval_s)
             if self._due_s is not None and self._due_s <= due:
                 return None
@@ -112,8 +120,29 @@ class ResponseStream:
 
     def abandon(self) -> None:
         """Give up: no response can be sent any more, so nobody needs the rest of the reply."""
+        self.end = self._build_end(FinishReason.CANCELLED)
         self.done = True
         self._on_stop()
+
+    def take_gaps(self) -> list[float]:
+        """Return the seconds between tokens since the last call, one less than tokens in all."""
+        with self._lock:
+            gaps, self.times.gaps = self.times.gaps, []
+        return gaps
+
+    def take_num_tokens(self) -> int:
+        """Return how many tokens came since the last call."""
+        with self._lock:
+            before, self._num_counted = self._num_counted, self.times.num_tokens
+            return self._num_counted - before
+
+    def _build_end(self, reason: FinishReason | None, code: Code | None = None) -> ReplyEnd:
+        return ReplyEnd(
+            finish_reason=reason,
+            code=code,
+            num_prompt=self._prompt.num_tokens,
+            num_generated=self._num_output_tokens,
+        )
 
     def flush(self, now_s: float) -> None:
         """Send what has accumulated (its sender's thread)."""
@@ -128,6 +157,9 @@ class ResponseStream:
     def _send_ready(self, events: list[TokenEvent]) -> None:
         part = self._assembler.feed_all(events)
         self._unsent.append(part)
+        self._num_output_tokens = part.num_output_tokens
+        if part.finish_reason is not None:
+            self.end = self._build_end(self._resolve_finish_reason(part.finish_reason))
         self.done = part.final
         finished = part.finish_reason is not None
         if finished or (self._stream and any(each.text for each in self._unsent)):
@@ -136,6 +168,7 @@ class ResponseStream:
             self.responder.send(outputs, final=finished)
         if part.error is not None:
             code = Code.UNAVAILABLE if part.elsewhere else Code.INTERNAL
+            self.end = self._build_end(None, code)
             self.responder.fail(RequestError(code, part.error))
         if part.cancel:
             self._on_stop()

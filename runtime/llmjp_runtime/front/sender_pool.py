@@ -63,9 +63,15 @@ class SendQueue:
 class SenderPool:
     """Threads that flush streams."""
 
-    def __init__(self, num_threads: int, on_done: Callable[[ResponseStream], None]) -> None:
-        """Start the threads; `on_done` is called for each finished request."""
+    def __init__(
+        self,
+        num_threads: int,
+        on_done: Callable[[ResponseStream], None],
+        on_sent: Callable[[ResponseStream], None] = lambda _: None,
+    ) -> None:
+        """Start the threads; `on_sent` is called after responses, `on_done` after the last."""
         self._on_done = on_done
+        self._on_sent = on_sent
         self._queues = [SendQueue() for _ in range(num_threads)]
         self._next_queue = itertools.cycle(self._queues)
         self._threads = [
@@ -94,6 +100,7 @@ class SenderPool:
                 # The client is gone, or the response could not be built: end this request.
                 _log.exception("response failed")
                 stream.abandon()
+            self._on_sent(stream)
             if stream.done:
                 self._on_done(stream)
 

@@ -15,6 +15,13 @@ from llmjp_runtime.executor.protocol import (
 from llmjp_runtime.front.bounds import check_bounds, derive_bounds
 from llmjp_runtime.front.health import ProbeResult, check_readiness, mark_draining
 from llmjp_runtime.front.intake import Intake
+from llmjp_runtime.front.metrics import (
+    GENERATED_TOKENS,
+    INTER_TOKEN,
+    Load,
+    RequestMetrics,
+    StartOrder,
+)
 from llmjp_runtime.front.parameters import check_parameters, check_timeout
 from llmjp_runtime.front.prompt import (
     build_prompt,
@@ -66,7 +73,9 @@ class FrontService:
             executor.limits.max_batch_size + settings.max_queue, settings.drain_grace_s
         )
         self._intake = Intake(settings.intake_threads)
-        self._senders = SenderPool(settings.sender_threads, self._forget)
+        self.metrics = RequestMetrics()
+        self._order = StartOrder(executor.limits.max_batch_size)
+        self._senders = SenderPool(settings.sender_threads, self._forget, self._record_tokens)
         self._watch = RequestMonitor(
             self._requests.list_tickets,
             on_expired=lambda ticket: self._end_early(ticket, FinishReason.DEADLINE),
@@ -110,7 +119,7 @@ class FrontService:
                     ticket = self._requests.admit(responder, request_id, deadline_s)
                     self._intake.submit(size, lambda: self._prepare(ticket, tensors))
         except Exception as exc:  # noqa: BLE001  the edge to Triton
-            responder.fail(_describe_failure(exc))
+            self._refuse(responder, exc)
 
     def drain(self) -> DrainState:
         """Refuse new requests after a grace period, for good; let running ones finish.
@@ -154,7 +163,13 @@ class FrontService:
         except Exception as exc:  # noqa: BLE001  a thread's edge
             ticket.refused = True
             self._requests.forget(ticket.key)
-            ticket.responder.fail(_describe_failure(exc))
+            self._order.leave(ticket.key, time.monotonic())
+            self._refuse(ticket.responder, exc)
+
+    def _refuse(self, responder: Responder, cause: Exception) -> None:
+        error = _describe_failure(cause)
+        self.metrics.record_refusal(error.code)
+        responder.fail(error)
 
     def _build_stream(
         self, ticket: Ticket, request: ClientRequest, prompt: Prompt
@@ -172,6 +187,7 @@ class FrontService:
             stream=request.stream,
             interval_s=self._settings.response_interval_ms / 1e3,
             on_stop=lambda: self._executor.cancel(ticket.key),
+            times=ticket.times,
         )
 
     def _warn_of_maximum(self, request: ClientRequest) -> tuple[str, ...]:
@@ -190,6 +206,7 @@ class FrontService:
         if ended is not None:
             on_event(TokenEvent(finish_reason=ended))
             return
+        self._order.join(ticket.key, ticket.times, time.monotonic())
         try:
             self._executor.submit(generation, on_event)
         except ValueError as exc:
@@ -230,8 +247,27 @@ class FrontService:
             embedding_bias=encode_bias(request, self._tokenizer),
         )
 
+    def _record_tokens(self, stream: ResponseStream) -> None:
+        self.metrics.observe(INTER_TOKEN, stream.take_gaps())
+        self.metrics.count(GENERATED_TOKENS, stream.take_num_tokens())
+
     def _forget(self, stream: ResponseStream) -> None:
-        self._requests.forget(stream.key)
+        # A stream may be due twice, and so be done twice: it ends once.
+        ticket = self._requests.forget(stream.key)
+        if ticket is None or stream.end is None:
+            return
+        now_s = time.monotonic()
+        self._order.leave(stream.key, now_s)
+        self.metrics.record_end(ticket.times, stream.end, now_s)
+
+    def read_load(self) -> Load:
+        """Return a reading of the gauges."""
+        health = self._executor.health()
+        return Load(
+            running=health.num_active,
+            waiting=health.num_waiting + self._requests.count_unsubmitted(),
+            kv_cache_usage=health.kv_cache_usage,
+        )
 
     def _stop(self, request_id: str) -> None:
         if not request_id:

@@ -143,6 +143,8 @@ class TorchExecutor:
             num_steps=scheduler.num_steps,
             num_generated=scheduler.num_generated,
             error=self._error,
+            # A request takes a slot of the whole context, however short it is.
+            kv_cache_usage=scheduler.num_active / self._limits.max_batch_size,
         )
 
     def close(self) -> None:

@@ -1,0 +1,57 @@
+"""One scrape of the real server, compared name by name."""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.request
+
+import pytest
+
+from llmjp_client import Client, InvalidRequest
+from llmjp_runtime.front.metrics import KV_CACHE, RECORDED, RUNNING, VLLM_NAMES, WAITING
+from llmjp_runtime.server.process import TritonServer
+
+GAUGES = (RUNNING, WAITING, KV_CACHE, *(copy for each in VLLM_NAMES.values() for copy in each))
+QUESTION = [{"role": "user", "content": "日本の首都はどこですか。"}]
+
+
+def scrape(server: TritonServer) -> tuple[dict[str, str], dict[str, float]]:
+    """Types by name, and values by series, of all that is not Triton's own."""
+    url = f"http://127.0.0.1:{server.endpoints.metrics_port}/metrics"
+    with urllib.request.urlopen(url, timeout=30) as response:
+        lines = response.read().decode().splitlines()
+    ours = [line for line in lines if re.search(r"\b(llmjp_\w|vllm:)", line.split("{")[0])]
+    types = dict(line.split()[2:4] for line in ours if line.startswith("# TYPE "))
+    series = (line.rsplit(" ", 1) for line in ours if not line.startswith("#"))
+    return types, {name: float(value) for name, value in series}
+
+
+def test_a_scrape_has_every_metric_and_the_requests(server: TritonServer, client: Client) -> None:
+    before = scrape(server)[1]
+    reply = client.chat(QUESTION, top_k=1, max_tokens=8)
+    with pytest.raises(InvalidRequest):
+        client.generate([9] * 600)
+    finished = f'llmjp_requests_finished_total{{finish_reason="{reply.finish_reason}"}}'
+    refused = 'llmjp_requests_refused_total{code="invalid_argument"}'
+    end = time.monotonic() + 30
+    while any(scrape(server)[1][name] <= before[name] for name in (finished, refused)):
+        assert time.monotonic() < end, "the request was never published"
+        time.sleep(0.1)
+    types, after = scrape(server)
+    assert types == {metric.name: metric.kind.value for metric in (*RECORDED, *GAUGES)}
+
+    def grown(name: str) -> float:
+        return after[name] - before[name]
+
+    assert (grown(finished), grown(refused)) == (1, 1)
+    assert grown("llmjp_prompt_tokens_total") == reply.usage.input_tokens
+    assert grown("llmjp_generated_tokens_total") == reply.usage.output_tokens
+    for name in ("time_to_first_token", "request_duration", "queue_wait"):
+        assert grown(f"llmjp_{name}_seconds_count") == 1
+    assert grown("llmjp_inter_token_latency_seconds_count") == reply.usage.output_tokens - 1
+    for metric in RECORDED:
+        for bucket in metric.buckets:
+            assert f'{metric.name}_bucket{{le="{bucket:g}"}}' in after
+    assert after["llmjp_requests_running"] == 0
+    assert after['vllm:num_requests_waiting{model_name="llmjp"}'] == 0
