@@ -7,6 +7,7 @@ import logging
 import math
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from llmjp_runtime.front.metrics import ReplyTimes
 from llmjp_runtime.front.request import Code, InvalidArgument, RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llmjp_runtime.executor.protocol import FinishReason
     from llmjp_runtime.front.response_stream import Responder, ResponseStream
 
@@ -22,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 DRAINING = "this server is about to end and takes no new requests"
 """How the refusal of a draining server begins: clients send the request to another one."""
+NUM_ENDS = 32
+"""The requests that ended last, by which the wait for a place is estimated."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +56,23 @@ class Ticket:
         return self.refused or (self.stream is not None and self.stream.done)
 
 
+def estimate_wait_s(ends_s: Sequence[float], now: float) -> float | None:
+    """Return the mean time between requests that ended, until now, in [0.1, 30] s (pure).
+
+    That long a place takes to become free. Clients read it in the refusal and wait accordingly.
+
+    Args:
+        ends_s: when the last requests ended, oldest first.
+        now: on the same clock.
+
+    Returns:
+        Seconds; None before any request has ended.
+    """
+    if not ends_s:
+        return None
+    return min(max((now - ends_s[0]) / len(ends_s), 0.1), 30.0)
+
+
 class RequestRegistry:
     """Lets requests in while there is room, and finds them again. Thread-safe."""
 
@@ -63,6 +85,7 @@ class RequestRegistry:
         self._key_of_id: dict[str, str] = {}
         self._numbers = itertools.count(1)
         self._refuses_from_s: float | None = None
+        self._ends_s: deque[float] = deque(maxlen=NUM_ENDS)
 
     def admit(
         self, responder: Responder, request_id: str = "", deadline_s: float = math.inf
@@ -79,7 +102,7 @@ class RequestRegistry:
                 raise RequestError(
                     Code.RESOURCE_EXHAUSTED,
                     f"{len(self._tickets)} requests are running or waiting, the limit is "
-                    f"{self._capacity}: try again later",
+                    f"{self._capacity}: try again {self._say_when()}",
                 )
             if request_id and request_id in self._key_of_id:
                 raise InvalidArgument("request id: a running request has this id")
@@ -93,9 +116,15 @@ class RequestRegistry:
         """Give a request's place to another; return it, None if that was done before."""
         with self._lock:
             ticket = self._tickets.pop(key, None)
+            if ticket is not None:
+                self._ends_s.append(time.monotonic())
             if ticket is not None and ticket.request_id:
                 del self._key_of_id[ticket.request_id]
             return ticket
+
+    def _say_when(self) -> str:
+        wait_s = estimate_wait_s(self._ends_s, time.monotonic())
+        return "later" if wait_s is None else f"in {wait_s:.1f} s"
 
     def find(self, request_id: str) -> Ticket | None:
         """Return the request with the client's id, if it has not ended."""
