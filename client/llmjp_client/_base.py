@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 import uuid
@@ -77,6 +78,15 @@ class GrpcTarget:
             )
         address = f"{match['host']}:{match['port'] or DEFAULT_PORT}"
         return cls(address, encrypted or match["scheme"] == "grpcs")
+
+    @property
+    def is_loopback(self) -> bool:
+        """True if the server is on this machine, which no proxy reaches."""
+        host = self.address.rpartition(":")[0].strip("[]")
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost" or host.endswith(".localhost")
 
 
 def _read_version() -> str:
@@ -167,7 +177,7 @@ class BaseClient:
         self._timeout = _check_timeout(timeout)
         self._retry_policy = RetryPolicy(retries)
         self._retry_budget = RetryBudget()
-        self._channel_options = _merge_channel_options(tls, channel_options)
+        self._channel_options = _merge_channel_options(target, tls, channel_options)
         self._setup()
 
     def _setup(self) -> None:
@@ -268,10 +278,12 @@ def _lower_keys(metadata: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def _merge_channel_options(
+    target: GrpcTarget,
     tls: bool | TLS,  # noqa: FBT001  as users write it
     given: Mapping[str, int | str] | None,
 ) -> tuple[tuple[str, int | str], ...]:
-    options = {**CHANNEL_OPTIONS, **(given or {})}
+    direct = {"grpc.enable_http_proxy": 0} if target.is_loopback else {}
+    options = {**CHANNEL_OPTIONS, **direct, **(given or {})}
     if isinstance(tls, TLS) and tls.server_name:
         options["grpc.ssl_target_name_override"] = tls.server_name
     return tuple(options.items())

@@ -60,3 +60,20 @@ def test_settings_that_make_no_sense(
 def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"ca\.pem"):
         Client("localhost:1", tls=TLS(ca=tmp_path / "ca.pem"))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "loopback"),
+    [
+        ("localhost", True),
+        ("model.localhost:8001", True),
+        ("127.8.9.1:8001", True),
+        ("grpcs://[::1]:8001", True),
+        ("[fe80::1%1]:8001", False),
+        ("localhost.example.org", False),
+        ("10.0.0.1:8001", False),
+        ("0.0.0.0:8001", False),
+    ],
+)
+def test_which_endpoints_are_on_this_machine(endpoint: str, loopback: bool) -> None:
+    assert GrpcTarget.parse(endpoint, encrypted=False).is_loopback is loopback

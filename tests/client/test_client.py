@@ -368,6 +368,21 @@ def test_a_closed_client_says_so(connect: Connect) -> None:
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_proxy_is_never_asked_for_this_machine(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, f"http://localhost:{free_port()}")
+    for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with FakeServer() as server:
+        port = server.endpoint.rpartition(":")[2]
+        client = connect(f"{host}:{port}", retries=0)
+        assert client.is_ready()
+        assert client.generate("x").text
+
+
 def test_large_messages(connect: Connect) -> None:
     piece = "長" * (3 << 20)
     with FakeServer([piece]) as server:
