@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from llmjp_runtime.errors import PortInUse, TritonMissing, UnsupportedModel
 from llmjp_runtime.executor.tensorrt.model_config import ENGINE_BACKEND
 from llmjp_runtime.server.command import MPIRUN
+from llmjp_runtime.server.port_holders import find_port_holder
 
 if TYPE_CHECKING:
     from llmjp_runtime.executor.tensorrt.engine_config import EngineConfig
@@ -31,10 +32,14 @@ def check_ports(host: str, ports: dict[str, int]) -> None:
     """Refuse ports that are taken or given twice; `ports` maps the option's name to the port.
 
     Raises:
-        PortInUse: names the option and the port.
+        PortInUse: names the option, the port, and who has it where that can be seen.
     """
     with ExitStack() as stack:
+        options: dict[int, str] = {}
         for option, port in ports.items():
+            if port in options:
+                raise PortInUse(f"port {port} is given to {options[port]} and {option}: change one")
+            options[port] = option
             probe = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -43,10 +48,16 @@ def check_ports(host: str, ports: dict[str, int]) -> None:
             except OSError as exc:
                 if exc.errno not in (errno.EADDRINUSE, errno.EACCES):
                     raise
-                why = "is in use" if exc.errno == errno.EADDRINUSE else "needs more privileges"
+                taken = exc.errno == errno.EADDRINUSE
+                why = _say_in_use(port) if taken else "needs more privileges"
                 raise PortInUse(
                     f"port {port} on {host} {why}: choose another with {option}"
                 ) from exc
+
+
+def _say_in_use(port: int) -> str:
+    holder = find_port_holder(port)
+    return f"is in use by {holder}" if holder else "is in use"
 
 
 def find_free_ports(count: int, host: str = "127.0.0.1") -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import replace
 
@@ -26,9 +27,16 @@ def test_a_taken_port_names_its_option() -> None:
             check_ports("127.0.0.1", {"--grpc-port": port})
 
 
+def test_a_taken_port_names_who_has_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUse, match=rf"is in use by .+ \({os.getpid()}\): choose another"):
+            check_ports("127.0.0.1", {"--grpc-port": port})
+
+
 def test_one_port_for_two_is_refused() -> None:
     (port,) = find_free_ports(1)
-    with pytest.raises(PortInUse):
+    with pytest.raises(PortInUse, match="given to --http-port and --grpc-port"):
         check_ports("127.0.0.1", {"--http-port": port, "--grpc-port": port})
 
 
