@@ -19,6 +19,10 @@ Backend = Literal["torch", "tensorrt", "pytorch"]
 """Executors that exist. vllm joins this list with its executor."""
 
 
+RequestLogLevel = Literal["info", "warning", "error", "off"]
+"""Every request; those refused or failed; those that failed by our fault; none."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingDefaults:
     """The llm-jp-3 model card's settings, for requests that give none."""
@@ -56,6 +60,10 @@ class ServingSettings:
     """New tokens of any reply; None means the rest of the context."""
     max_reply_s: float = 3600.0
     """Time of any reply, from the request's arrival on."""
+    request_log: RequestLogLevel = "info"
+    """From which level on a request is logged."""
+    request_log_sample: float = 1.0
+    """Part of the requests that are logged, 0 to 1; errors of ours always are."""
     intake_threads: int = 2
     """Threads that parse and tokenise requests of usual size."""
     sender_threads: int = 4

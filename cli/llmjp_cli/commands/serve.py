@@ -57,6 +57,12 @@ SERVING = OptionGroup(
         "max_reply_s": typer.Option(
             "--max-reply-seconds", min=1, help="Maximum time of a reply, waiting included."
         ),
+        "request_log": typer.Option(
+            help="Requests logged, a line of JSON each: all, refused or failed ones, errors, none."
+        ),
+        "request_log_sample": typer.Option(
+            min=0, max=1, help="Share of the requests that are logged; errors always are."
+        ),
         "kv_cache_fraction": typer.Option(
             min=0.01,
             max=0.99,

@@ -19,6 +19,8 @@ from llmjp_runtime.front.metrics import (
     GENERATED_TOKENS,
     INTER_TOKEN,
     Load,
+    ReplyEnd,
+    ReplyTimes,
     RequestMetrics,
     StartOrder,
 )
@@ -40,6 +42,7 @@ from llmjp_runtime.front.request import (
     parse_command,
     parse_request,
 )
+from llmjp_runtime.front.request_log import RequestLog
 from llmjp_runtime.front.response_stream import PromptSummary, ResponseStream
 from llmjp_runtime.front.sender_pool import RequestMonitor, SenderPool
 
@@ -74,6 +77,7 @@ class FrontService:
         )
         self._intake = Intake(settings.intake_threads)
         self.metrics = RequestMetrics()
+        self._request_log = RequestLog(settings.request_log, settings.request_log_sample)
         self._order = StartOrder(executor.limits.max_batch_size)
         self._senders = SenderPool(settings.sender_threads, self._forget, self._record_tokens)
         self._watch = RequestMonitor(
@@ -103,6 +107,7 @@ class FrontService:
             timeout_us: the reply ends with `deadline` after so long; 0 means no deadline.
             parameters: names of what the request carries besides.
         """
+        times = ReplyTimes()
         try:
             check_parameters(parameters)
             check_timeout(timeout_us)
@@ -111,15 +116,14 @@ class FrontService:
                     self._stop(request_id)
                     responder.send({}, final=True)
                 case ReadyRequest():
-                    self._refuse_unready()
-                    responder.send({}, final=True)
+                    self._answer_ready(responder)
                 case None:
                     size = check_bounds(tensors, self._bounds)
                     deadline_s = self._find_deadline(timeout_us)
                     ticket = self._requests.admit(responder, request_id, deadline_s)
                     self._intake.submit(size, lambda: self._prepare(ticket, tensors))
         except Exception as exc:  # noqa: BLE001  the edge to Triton
-            self._refuse(responder, exc)
+            self._refuse(responder, exc, request_id, times)
 
     def drain(self) -> DrainState:
         """Refuse new requests after a grace period, for good; let running ones finish.
@@ -136,10 +140,13 @@ class FrontService:
             return result
         return mark_draining(result, len(self._requests))
 
-    def _refuse_unready(self) -> None:
+    def _answer_ready(self, responder: Responder) -> None:
+        """Answer a question, whose "no" is no refused request."""
         result = self.check_ready()
-        if not result.ok:
-            raise RequestError(Code.UNAVAILABLE, result.reason)
+        if result.ok:
+            responder.send({}, final=True)
+        else:
+            responder.fail(RequestError(Code.UNAVAILABLE, result.reason))
 
     def _find_deadline(self, timeout_us: int) -> float:
         """Return when the reply ends by itself: after the client's time or the server's."""
@@ -164,11 +171,14 @@ class FrontService:
             ticket.refused = True
             self._requests.forget(ticket.key)
             self._order.leave(ticket.key, time.monotonic())
-            self._refuse(ticket.responder, exc)
+            self._refuse(ticket.responder, exc, ticket.request_id, ticket.times)
 
-    def _refuse(self, responder: Responder, cause: Exception) -> None:
+    def _refuse(
+        self, responder: Responder, cause: Exception, request_id: str, times: ReplyTimes
+    ) -> None:
         error = _describe_failure(cause)
         self.metrics.record_refusal(error.code)
+        self._request_log.write(request_id, times, ReplyEnd(code=error.code))
         responder.fail(error)
 
     def _build_stream(
@@ -259,6 +269,7 @@ class FrontService:
         now_s = time.monotonic()
         self._order.leave(stream.key, now_s)
         self.metrics.record_end(ticket.times, stream.end, now_s)
+        self._request_log.write(ticket.request_id, ticket.times, stream.end)
 
     def read_load(self) -> Load:
         """Return a reading of the gauges."""

@@ -12,11 +12,14 @@ from typing import IO, TYPE_CHECKING, Final
 
 import llmjp_runtime.text.errors  # noqa: F401  its classes are among those that are looked for
 from llmjp_runtime.errors import NotEnoughMemory, RuntimeFailure
+from llmjp_runtime.front.request_log import LINE_START
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 KEPT_LINES: Final = 200
+_REQUEST: Final = LINE_START.encode()
+"""Requests explain no failure, and many would crowd out what does."""
 
 
 class LogTail:
@@ -46,7 +49,8 @@ class LogTail:
     def _forward(self, source: IO[bytes]) -> None:
         with source:
             for line in source:
-                self._lines.append(line)
+                if not line.startswith(_REQUEST):
+                    self._lines.append(line)
                 # If nobody reads stderr any more, the server must not stop for that.
                 with suppress(OSError, ValueError):
                     sys.stderr.write(line.decode(errors="replace"))

@@ -7,6 +7,8 @@ import os
 import pytest
 
 from llmjp_runtime.errors import ArtefactInvalid, NotEnoughMemory, RuntimeFailure
+from llmjp_runtime.front.metrics import ReplyEnd, ReplyTimes
+from llmjp_runtime.front.request_log import format_line
 from llmjp_runtime.server.log_tail import KEPT_LINES, LogTail, find_cause
 from llmjp_runtime.text.errors import UnusableTokenizer
 
@@ -52,3 +54,16 @@ def test_output_is_passed_on_and_its_end_kept(capsys: pytest.CaptureFixture[str]
     assert tail.text == "".join(lines[-KEPT_LINES + 1 :]) + "\ufffd cut"
     tail.clear()
     assert tail.text == ""
+
+
+def test_requests_do_not_crowd_out_what_explains_a_failure(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reader, writer = os.pipe()
+    tail = LogTail(os.fdopen(reader, "rb"))
+    line = format_line("a", ReplyTimes(), ReplyEnd(), 0.0) + "\n"
+    with os.fdopen(writer, "w") as pipe:
+        pipe.write("out of memory\n" + line * KEPT_LINES)
+    tail.finish(10)
+    assert tail.text == "out of memory\n"
+    assert capsys.readouterr().err.count(line) == KEPT_LINES
