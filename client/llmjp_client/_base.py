@@ -6,6 +6,7 @@ import ipaddress
 import math
 import re
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -90,10 +91,10 @@ class GrpcTarget:
 
 
 def _read_version() -> str:
-    try:
-        return version("llmjp-serving")
-    except PackageNotFoundError:
-        return "unknown"
+    for distribution in ("llmjp-client", "llmjp-serving"):
+        with suppress(PackageNotFoundError):
+            return version(distribution)
+    return "unknown"
 
 
 CHANNEL_OPTIONS: Final[Mapping[str, int | str]] = {
