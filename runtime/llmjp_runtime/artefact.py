@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.spec import Manifest
@@ -12,18 +13,41 @@ if TYPE_CHECKING:
 
     from llmjp_runtime.settings import Backend
 
-KINDS: dict[Backend, str] = {"torch": "ranks", "tensorrt": "engine", "pytorch": "unified"}
+KINDS: dict[Backend, str] = {
+    "torch": "ranks",
+    "tensorrt": "engine",
+    "pytorch": "unified",
+    "vllm": "unified",
+}
 """The kind of artefact that each backend serves."""
+_LIBRARIES: dict[Backend, str] = {"pytorch": "tensorrt_llm", "vllm": "vllm"}
+"""What a backend that is chosen by what is installed imports."""
 
 
 def detect_backend(artefact: Path) -> Backend:
-    """Return the backend that serves an artefact of this kind.
+    """Return the backend that serves an artefact of this kind; of several, one that is installed.
 
     Raises:
         ArtefactInvalid: not an artefact.
     """
+    if is_plain_checkpoint(artefact):
+        return "vllm"
     kind = load_manifest(artefact).kind
-    return next(backend for backend, served in KINDS.items() if served == kind)
+    first, *others = (backend for backend, served in KINDS.items() if served == kind)
+    if not others:
+        return first
+    installed = (b for b in (first, *others) if find_spec(_LIBRARIES[b]) is not None)
+    return next(installed, first)
+
+
+def is_plain_checkpoint(folder: Path) -> bool:
+    """Return whether a folder is a Hugging Face checkpoint that nothing was built from."""
+    return (folder / "config.json").is_file() and not (folder / "manifest.json").exists()
+
+
+def find_tokenizer(artefact: Path) -> Path:
+    """Return the folder of the tokenizer's files: an artefact's own, or the checkpoint itself."""
+    return artefact if is_plain_checkpoint(artefact) else artefact / "tokenizer"
 
 
 def load_manifest(artefact: Path) -> Manifest:
@@ -40,12 +64,16 @@ def load_manifest(artefact: Path) -> Manifest:
     return Manifest.load(artefact)
 
 
-def check_artefact(artefact: Path, backend: Backend) -> Manifest:
+def check_artefact(artefact: Path, backend: Backend) -> Manifest | None:
     """Return the manifest, after every check that needs no reading of weights.
+
+    None for a plain Hugging Face checkpoint, which backend vllm serves as it is.
 
     Raises:
         ArtefactInvalid: not an artefact, of another kind, or files are missing or cut.
     """
+    if backend == "vllm" and is_plain_checkpoint(artefact):
+        return None
     manifest = load_manifest(artefact)
     if manifest.kind != KINDS[backend]:
         raise ArtefactInvalid(

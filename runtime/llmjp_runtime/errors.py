@@ -47,6 +47,12 @@ class TritonMissing(RuntimeFailure):
     exit_code: ClassVar[int] = 6
 
 
+class EngineMissing(RuntimeFailure):
+    """The library that generates is not installed."""
+
+    exit_code: ClassVar[int] = 6
+
+
 class UnusableInterpreter(RuntimeFailure):
     """This Python cannot run Triton's python backend."""
 

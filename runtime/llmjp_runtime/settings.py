@@ -15,8 +15,8 @@ from llmjp_builder.contracts.defaults import (
     MAX_QUEUE,
 )
 
-Backend = Literal["torch", "tensorrt", "pytorch"]
-"""Executors that exist. vllm joins this list with its executor."""
+Backend = Literal["torch", "tensorrt", "pytorch", "vllm"]
+"""Executors that exist."""
 
 
 RequestLogLevel = Literal["info", "warning", "error", "off"]
@@ -51,11 +51,14 @@ class ServingSettings:
     num_threads: int | None = None
     """Threads of the executor on CPU; None means all cores."""
     kv_cache_fraction: float = KV_CACHE_FRACTION
-    """Part of the GPU memory left free by the weights that the cache takes (tensorrt, pytorch)."""
+    """Part of the GPU memory left free by the weights that the cache takes (tensorrt, pytorch); of
+    all GPU memory, for weights and cache together (vllm)."""
+    prefix_caching: bool = True
+    """Whether prompts that begin alike share their part of the cache (vllm)."""
     tensor_parallel: int = 1
-    """GPUs that share each layer (pytorch; other artefacts are made for a number of them)."""
+    """GPUs that share each layer (pytorch, vllm; other artefacts are made for a number of them)."""
     pipeline_parallel: int = 1
-    """Stages that the layers are divided over (pytorch)."""
+    """Stages that the layers are divided over (pytorch, vllm)."""
     max_tokens: int | None = None
     """New tokens of any reply; None means the rest of the context."""
     max_reply_s: float = 3600.0

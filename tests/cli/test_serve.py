@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -38,17 +39,28 @@ def serve(artefact: Path, *arguments: Any) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "says"),
     [
-        (("--backend", "vllm"), 6, "backend vllm cannot be served yet"),
+        (("--backend", "vllm"), 3, "is of kind ranks, but backend vllm serves unified"),
         (("--backend", "tensorrt"), 3, "is of kind ranks, but backend tensorrt serves engine"),
         (("--backend", "pytorch"), 3, "is of kind ranks, but backend pytorch serves unified"),
         (("--kv-cache-fraction", "0.5"), 2, "--kv-cache-fraction is for backend tensorrt and"),
-        (("--tp", "2"), 2, "--tp is for backend pytorch, but this artefact is served by torch"),
+        (("--tp", "2"), 2, "--tp is for backend pytorch and vllm, but this artefact is"),
     ],
 )
 def test_ranks(ranks: Path, arguments: tuple[str, ...], exit_code: int, says: str) -> None:
     status, line = serve(ranks, *arguments)
     assert says in line
     assert status == exit_code
+
+
+def test_a_plain_checkpoint_is_judged_before_vllm_is_started(tmp_path: Path) -> None:
+    for path in EXAMPLE.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["rope_scaling"] = {"rope_type": "dynamic", "factor": 2.0}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    status, line = serve(tmp_path)
+    assert "dynamic" in line
+    assert status == 6
 
 
 @pytest.mark.parametrize(

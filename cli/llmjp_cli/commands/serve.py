@@ -36,7 +36,9 @@ class BackendChoice(StrEnum):
 
 SERVING = OptionGroup(
     {
-        "artefact": typer.Argument(help="The folder that `llmjp build` printed."),
+        "artefact": typer.Argument(
+            help="The folder that `llmjp build` printed; for backend vllm also a Hugging Face one."
+        ),
         "health_port": typer.Option(help="Port of /readyz and /livez."),
         "max_batch_size": typer.Option(
             min=1,
@@ -66,15 +68,22 @@ SERVING = OptionGroup(
         "kv_cache_fraction": typer.Option(
             min=0.01,
             max=0.99,
-            help="tensorrt, pytorch: share of the GPU memory that the weights leave free.",
+            help="tensorrt, pytorch: share of the GPU memory that the weights leave free; vllm: of "
+            "all, weights included.",
         ),
-        "tensor_parallel": typer.Option("--tp", min=1, help="pytorch: GPUs that share each layer."),
+        "prefix_caching": typer.Option(
+            "--prefix-caching/--no-prefix-caching",
+            help="vllm: prompts that begin alike share their part of the cache.",
+        ),
+        "tensor_parallel": typer.Option(
+            "--tp", min=1, help="pytorch, vllm: GPUs that share each layer."
+        ),
         "pipeline_parallel": typer.Option(
-            "--pp", min=1, help="pytorch: stages that divide the layers."
+            "--pp", min=1, help="pytorch, vllm: stages that divide the layers."
         ),
         "device": typer.Option(help="torch: cpu, cuda, cuda:1, ...; auto takes a GPU."),
         "compute_dtype": typer.Option(
-            "--dtype", help="torch: float32, bfloat16, float16; auto: float32 on CPU."
+            "--dtype", help="torch, vllm: float32, bfloat16, float16; auto: torch float32 on CPU."
         ),
         "num_threads": typer.Option(
             min=1, show_default="all available", help="torch: CPU threads."
@@ -96,11 +105,12 @@ ENDPOINTS = OptionGroup(
 )
 _READ_BY = {
     "device": ("torch",),
-    "compute_dtype": ("torch",),
+    "compute_dtype": ("torch", "vllm"),
     "num_threads": ("torch",),
-    "kv_cache_fraction": ("tensorrt", "pytorch"),
-    "tensor_parallel": ("pytorch",),
-    "pipeline_parallel": ("pytorch",),
+    "kv_cache_fraction": ("tensorrt", "pytorch", "vllm"),
+    "prefix_caching": ("vllm",),
+    "tensor_parallel": ("pytorch", "vllm"),
+    "pipeline_parallel": ("pytorch", "vllm"),
 }
 """Options that only some backends read."""
 
@@ -163,10 +173,13 @@ def _complete_settings(
     context: typer.Context, settings: ServingSettings, asked: BackendChoice, host: str
 ) -> ServingSettings:
     """Return the settings with the backend, once the artefact is known to suit it."""
+    from llmjp_builder.contracts.spec import Backend as AnyBackend
+    from llmjp_builder.sources.judging import judge_source
     from llmjp_runtime.artefact import check_artefact
 
     backend = _choose_backend(context, settings.artefact, asked)
-    check_artefact(settings.artefact, backend)
+    if check_artefact(settings.artefact, backend) is None:
+        judge_source(settings.artefact, AnyBackend(backend))
     return replace(
         settings, artefact=settings.artefact.resolve(), backend=backend, health_host=host
     )
@@ -175,16 +188,14 @@ def _complete_settings(
 def _choose_backend(context: typer.Context, artefact: Path, asked: BackendChoice) -> Backend:
     """Return the backend; refuse one that does not exist, and options that it does not read."""
     from llmjp_runtime.artefact import detect_backend
-    from llmjp_runtime.errors import OptionInvalid, UnsupportedModel
+    from llmjp_runtime.errors import OptionInvalid
 
     backend: Backend
     match asked:
         case BackendChoice.AUTO:
             backend = detect_backend(artefact)
         case BackendChoice.VLLM:
-            raise UnsupportedModel(
-                "backend vllm cannot be served yet: a unified artefact is served by pytorch"
-            )
+            backend = "vllm"
         case BackendChoice.TORCH:
             backend = "torch"
         case BackendChoice.TENSORRT:

@@ -15,6 +15,8 @@ FP8_MULTIPLE: Final = 16
 
 BATCH_SIZE: Final = 32
 """The most requests in a batch where neither the settings nor an engine say."""
+VLLM_BATCH_SIZE: Final = 256
+"""The same for backend vllm, whose cache is shared by as many as fit."""
 ENGINE_BATCH_SIZE: Final = 128
 """The most requests in a batch that an engine is compiled for, unless asked for another number."""
 MAX_QUEUE: Final = 256

@@ -103,7 +103,7 @@ def _check_backend(model: Model, _facts: Snapshot, _settings: Settings) -> Probl
         return None
     return Problem(
         reason="BackendNotServed",
-        message="backend vllm cannot be served yet: use tensorrt, pytorch or torch",
+        message="backend vllm is served by `llmjp serve` alone: use tensorrt, pytorch or torch",
     )
 
 

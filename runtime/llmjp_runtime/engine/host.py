@@ -16,7 +16,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from llmjp_builder.contracts.defaults import BATCH_SIZE
+from llmjp_builder.contracts.defaults import BATCH_SIZE, VLLM_BATCH_SIZE
 from llmjp_runtime.engine.messages import (
     CancelOrder,
     CloseOrder,
@@ -45,8 +45,32 @@ LAST_REPORT_S = 5.0
 """How long the last events may take to leave."""
 
 
-def load_torch_executor(order: LoadOrder) -> Executor:
-    """Load and start the executor `torch`; raises as `TorchExecutor.load`."""
+def load_executor(order: LoadOrder) -> Executor:
+    """Load and start the executor of the order's backend; raises as its `load`."""
+    return _load_vllm(order) if order.settings.backend == "vllm" else _load_torch(order)
+
+
+def _load_vllm(order: LoadOrder) -> Executor:
+    from llmjp_runtime.executor.vllm.engine import EngineSettings, load_api
+    from llmjp_runtime.executor.vllm.executor import VllmExecutor
+
+    settings = order.settings
+    return VllmExecutor.load(
+        load_api(),
+        settings.artefact,
+        EngineSettings(
+            tensor_parallel=settings.tensor_parallel,
+            pipeline_parallel=settings.pipeline_parallel,
+            dtype=settings.compute_dtype,
+            memory_fraction=settings.kv_cache_fraction,
+            prefix_caching=settings.prefix_caching,
+        ),
+        max_batch_size=settings.max_batch_size or VLLM_BATCH_SIZE,
+        max_context=settings.max_context,
+    )
+
+
+def _load_torch(order: LoadOrder) -> Executor:
     from llmjp_runtime.executor.torch.executor import TorchExecutor
 
     settings = order.settings
@@ -110,7 +134,7 @@ class EngineHost:
 
 
 def run_host(
-    connection: Connection[Any, Any], load: Callable[[LoadOrder], Executor] = load_torch_executor
+    connection: Connection[Any, Any], load: Callable[[LoadOrder], Executor] = load_executor
 ) -> int:
     """Load what the first message says and serve it; return the exit status.
 

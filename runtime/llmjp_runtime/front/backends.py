@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from llmjp_builder.contracts.defaults import BATCH_SIZE
+from llmjp_runtime.artefact import find_tokenizer
 from llmjp_runtime.engine.proxy import EngineProxy
 from llmjp_runtime.text.tokenizer import TextTokenizer
 
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 
 def load_tokenizer(settings: ServingSettings) -> TextTokenizer:
     """Load the artefact's own tokenizer."""
-    return TextTokenizer.load(settings.artefact / "tokenizer")
+    return TextTokenizer.load(find_tokenizer(settings.artefact))
 
 
 def load_executor(settings: ServingSettings, tokenizer: TextTokenizer) -> Executor:
     """Load and start the executor of the settings' backend."""
     match settings.backend:
-        case "torch":
+        case "torch" | "vllm":
             return EngineProxy.start(settings, tokenizer.num_entries)
         case "tensorrt":
             return _load_tensorrt_executor(settings)

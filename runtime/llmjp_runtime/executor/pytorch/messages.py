@@ -10,12 +10,13 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from llmjp_runtime.executor.protocol import Feature, FinishReason, TokenEvent
+from llmjp_runtime.executor.asyncio_calls import Reply
+from llmjp_runtime.executor.protocol import Feature, FinishReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from llmjp_runtime.executor.protocol import GenerationRequest, SamplingParams
+    from llmjp_runtime.executor.protocol import GenerationRequest, SamplingParams, TokenEvent
 
 SAMPLER = "TRTLLMSampler"
 
@@ -80,45 +81,16 @@ def _build_end_ids(sampling: SamplingParams) -> dict[str, Any]:
     return {"end_id": first} | ({"stop_token_ids": others} if others else {})
 
 
-class LlmReply:
+class LlmReply(Reply):
     """One reply in the making: the LLM API's outputs, folded into events."""
 
-    def __init__(self, request: GenerationRequest) -> None:
-        """Start with no output."""
-        self._end_ids = request.sampling.end_ids
-        self._log_probs = request.log_probs
-        self.num_tokens = 0
-        """Ids given so far, without an end id."""
+    REASONS = _REASONS
 
     def feed(self, completion: Any) -> TokenEvent | None:
         """Return the event of one `CompletionOutput`; None if it brings no ids."""
         ids = [int(token) for token in completion.token_ids_diff]
-        if ids and ids[-1] in self._end_ids:
-            ids.pop()
-        if not ids:
-            return None
-        self.num_tokens += len(ids)
         log_probs = _select_log_probs(ids, completion.logprobs_diff) if self._log_probs else None
-        return TokenEvent(token_ids=tuple(ids), log_probs=log_probs, num_generated=self.num_tokens)
-
-    def end(self, finish_reason: str | None, *, cancelled: bool) -> TokenEvent:
-        """Return the final event.
-
-        Args:
-            finish_reason: the last `CompletionOutput`'s.
-            cancelled: whether an end without a reason was requested.
-        """
-        reason = _REASONS.get(finish_reason or "")
-        if reason is None:
-            if not cancelled:
-                return self.fail(f"it ended with finish_reason {finish_reason!r}")
-            reason = FinishReason.CANCELLED
-        ended = reason is FinishReason.STOP
-        return TokenEvent(num_generated=self.num_tokens + ended, finish_reason=reason)
-
-    def fail(self, why: str) -> TokenEvent:
-        """Return the final event of a reply that the LLM API gave up."""
-        return TokenEvent(num_generated=self.num_tokens, error=f"the engine failed: {why}")
+        return self.add(ids, log_probs)
 
 
 def _select_log_probs(ids: list[int], steps: list[Any]) -> tuple[float, ...]:

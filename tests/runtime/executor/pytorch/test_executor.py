@@ -21,8 +21,8 @@ from llmjp_runtime.errors import (
     RequestRefused,
     TritonMissing,
 )
+from llmjp_runtime.executor import asyncio_calls
 from llmjp_runtime.executor.protocol import Executor, Feature, FinishReason
-from llmjp_runtime.executor.pytorch import executor as pytorch_executor
 from llmjp_runtime.executor.pytorch.executor import PyTorchExecutor
 from llmjp_runtime.executor.pytorch.llm_api import load_api
 from llmjp_runtime.executor.pytorch.messages import LlmReply, build_sampling_arguments
@@ -227,7 +227,7 @@ def test_cancelling_aborts(executor: PyTorchExecutor) -> None:
 def test_an_abort_that_is_not_followed_ends_the_request_all_the_same(
     executor: PyTorchExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pytorch_executor, "ABORT_S", 0.01)
+    monkeypatch.setattr(asyncio_calls, "ABORT_S", 0.01)
     llm(executor).deaf = True
     name, listener = submit(executor, 5)
     until(lambda: bool(llm(executor).requests))
@@ -261,7 +261,7 @@ def test_health_tells_a_full_batch_from_what_waits(executor: PyTorchExecutor) ->
 
 
 def test_the_heart_beats_while_idle(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pytorch_executor, "BEAT_S", 0.001)
+    monkeypatch.setattr(asyncio_calls, "BEAT_S", 0.001)
     executor = PyTorchExecutor.load(API, checkpoint)
     beats: set[float] = set()
     while len(beats) < 3:
