@@ -25,8 +25,13 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(artefact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    with serving(artefact, tmp_path_factory.mktemp("triton") / "triton.log") as server:
+def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("triton") / "triton.log"
+
+
+@pytest.fixture(scope="session")
+def server(artefact: Path, server_log: Path) -> Iterator[TritonServer]:
+    with serving(artefact, server_log) as server:
         yield server
 
 

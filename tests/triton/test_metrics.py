@@ -1,10 +1,13 @@
-"""One scrape of the real server, compared name by name."""
+"""What the real server tells of requests: one scrape, name by name, and the log."""
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import urllib.request
+import uuid
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +58,27 @@ def test_a_scrape_has_every_metric_and_the_requests(server: TritonServer, client
             assert f'{metric.name}_bucket{{le="{bucket:g}"}}' in after
     assert after["llmjp_requests_running"] == 0
     assert after['vllm:num_requests_waiting{model_name="llmjp"}'] == 0
+
+
+@pytest.mark.parametrize("model", ["llmjp", "ensemble"])
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_request_is_logged_with_its_trace(
+    server: TritonServer, server_log: Path, model: str, protocol: str
+) -> None:
+    """From gRPC's metadata; over HTTP from the body, since Triton forwards no header there."""
+    trace = uuid.uuid4().hex
+    headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    if protocol == "grpc":
+        with Client(server.grpc_endpoint, model=model, metadata=headers) as client:
+            client.generate("日本", max_tokens=2)
+    else:
+        url = f"http://127.0.0.1:{server.endpoints.http_port}/v2/models/{model}/generate"
+        body = json.dumps({"text_input": "日本", "max_tokens": 2, **headers}).encode()
+        urllib.request.urlopen(urllib.request.Request(url, body), timeout=30).close()
+    end = time.monotonic() + 30
+    while not (lines := [line for line in server_log.read_text().splitlines() if trace in line]):
+        assert time.monotonic() < end, "the request was never logged"
+        time.sleep(0.05)
+    (entry,) = map(json.loads, lines)
+    assert (entry["trace_id"], entry["generated_tokens"]) == (trace, 2)
+    assert entry["finish_reason"] == "length"

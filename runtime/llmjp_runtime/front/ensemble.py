@@ -16,10 +16,11 @@ import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llmjp_runtime.front.grpc_peer import CallFailed, PeerModel
-from llmjp_runtime.front.parameters import check_parameters, check_timeout
+from llmjp_runtime.front.parameters import check_parameters, check_timeout, select_headers
 from llmjp_runtime.front.parent_watch import exit_with_server
 from llmjp_runtime.front.repository import MODEL_NAME, SETTINGS_PARAMETER
 from llmjp_runtime.front.request import Code, RequestError, apply_nvidia_defaults
@@ -32,8 +33,9 @@ from llmjp_runtime.process_output import prepare_output
 from llmjp_runtime.settings import ServingSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llmjp_runtime.front.grpc_peer import Call
-    from llmjp_runtime.front.request import Tensors
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +68,8 @@ class TritonPythonModel:
         for request in requests:
             responder = TritonResponder(request.get_response_sender())
             try:
-                check_parameters(read_parameters(request))
+                parameters = read_parameters(request)
+                check_parameters(parameters)
                 check_timeout(request.timeout())
             except RequestError as error:
                 responder.fail(error)
@@ -74,14 +77,19 @@ class TritonPythonModel:
             tensors = apply_nvidia_defaults(read_inputs(request))
             outer = request.request_id()
             inner = f"{MODEL_NAME}:{outer}" if outer else f"{os.getpid()}-{next(self._numbers)}"
-            self._pool.submit(self._forward, tensors, inner, request.timeout(), responder)
+            begin = partial(
+                self._model.infer,
+                tensors,
+                inner,
+                timeout_us=request.timeout(),
+                headers=select_headers(parameters),
+            )
+            self._pool.submit(self._forward, begin, responder)
 
-    def _forward(
-        self, tensors: Tensors, inner: str, timeout_us: int, responder: TritonResponder
-    ) -> None:
+    def _forward(self, begin: Callable[[], Call], responder: TritonResponder) -> None:
         call = None
         try:
-            call = self._model.infer(tensors, inner, timeout_us=timeout_us)
+            call = begin()
             with self._lock:
                 self._running[call] = responder
             _relay(call, responder)

@@ -88,6 +88,7 @@ class PeerModel:
         /,
         *,
         timeout_us: int = 0,
+        headers: Mapping[str, str] | None = None,
     ) -> Call:
         """Return the responses to one request as they come; block between them.
 
@@ -96,10 +97,13 @@ class PeerModel:
             request_id: as the model will see it.
             output_names: what to return; none means all.
             timeout_us: the request parameter; 0 means none.
+            headers: of the client's request, passed on as parameters.
         """
         request = pb.ModelInferRequest(model_name=self._name, id=request_id)
         if timeout_us:
             request.parameters["timeout"].int64_param = timeout_us
+        for name, value in (headers or {}).items():
+            request.parameters[name].string_param = value
         for name, array in tensors.items():
             _add_input(request, name, array)
         for name in output_names:

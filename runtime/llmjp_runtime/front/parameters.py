@@ -7,6 +7,7 @@ a misspelt option would be ignored in silence.
 from __future__ import annotations
 
 import json
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from llmjp_runtime.front.request import InvalidArgument
 from llmjp_runtime.front.tensors import INPUTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 TRITONS = frozenset({"id", "timeout", "priority", "sequence_id", "sequence_start", "sequence_end"})
 """Triton's own, as are all that begin with `triton_`; it acts on them before a model does."""
@@ -38,12 +39,33 @@ OTHER_NAMES = {
 
 _NAMES = tuple(spec.name for spec in INPUTS)
 _LONGEST_NAME = 64
+_TRACEPARENT = re.compile(
+    "(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<parent>[0-9a-f]{16})-[0-9a-f]{2}"
+    "(?P<rest>-.*)?"
+)
 MAX_TIMEOUT_US = (1 << 63) - 1
 
 
-def parse_names(parameters: str) -> tuple[str, ...]:
-    """Parse the names from Triton's JSON object of parameters, which may be empty."""
-    return tuple(json.loads(parameters)) if parameters else ()
+def parse_parameters(parameters: str) -> dict[str, object]:
+    """Parse Triton's JSON object of parameters, which may be empty."""
+    return dict(json.loads(parameters)) if parameters else {}
+
+
+def select_headers(parameters: Mapping[str, object]) -> dict[str, str]:
+    """Return the forwarded headers among the parameters, by their names in lower case."""
+    named = {name.lower(): value for name, value in parameters.items()}
+    return {n: v for n, v in named.items() if n in FORWARDED_HEADERS and isinstance(v, str)}
+
+
+def find_trace_id(parameters: Mapping[str, object]) -> str | None:
+    """Return the trace that a request belongs to, by W3C's `traceparent`; None if it names none.
+
+    One that is malformed counts as none, as the recommendation asks.
+    """
+    match = _TRACEPARENT.fullmatch(select_headers(parameters).get("traceparent", ""))
+    if match is None or match["version"] == "ff" or (match["rest"] and match["version"] == "00"):
+        return None
+    return match["trace"] if int(match["trace"], 16) and int(match["parent"], 16) else None
 
 
 def check_parameters(names: Iterable[str]) -> None:

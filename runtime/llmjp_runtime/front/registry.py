@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from llmjp_runtime.front.health import DrainState
 from llmjp_runtime.front.metrics import ReplyTimes
 from llmjp_runtime.front.request import Code, InvalidArgument, RequestError
+from llmjp_runtime.front.request_log import RequestName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,7 @@ class Ticket:
     deadline_s: float
     """On the clock of `time.monotonic`."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    trace_id: str | None = None
     times: ReplyTimes = field(default_factory=ReplyTimes)
     stream: ResponseStream | None = None
     """None until the prompt is tokenised."""
@@ -49,6 +51,11 @@ class Ticket:
     ended_early: FinishReason | None = None
     """Why it is to end before its reply does; the first reason counts."""
     refused: bool = False
+
+    @property
+    def name(self) -> RequestName:
+        """What the log calls it."""
+        return RequestName(self.request_id, self.trace_id)
 
     @property
     def done(self) -> bool:

@@ -8,6 +8,7 @@ import random
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmjp_runtime.front.repository import MODEL_NAME
@@ -26,6 +27,16 @@ _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ER
 _OFF = logging.CRITICAL + 1
 
 
+@dataclass(frozen=True, slots=True)
+class RequestName:
+    """What the log calls a request."""
+
+    request_id: str = ""
+    """The client's; may be empty."""
+    trace_id: str | None = None
+    """Of the trace that it belongs to."""
+
+
 class RequestLog:
     """Writes the lines to stderr, each at once."""
 
@@ -34,13 +45,13 @@ class RequestLog:
         self._level = _LEVELS.get(level, _OFF)
         self._sample = sample
 
-    def write(self, request_id: str, times: ReplyTimes, end: ReplyEnd) -> None:
+    def write(self, name: RequestName, times: ReplyTimes, end: ReplyEnd) -> None:
         """Write a request's line, unless it is below the level or left out of the sample."""
         level = choose_level(end.code)
         # Our own errors are rare, and each of them is wanted.
         sampled = level == logging.ERROR or random.random() < self._sample
         if level >= self._level and sampled:
-            line = format_line(request_id, times, end, time.monotonic())
+            line = format_line(name, times, end, time.monotonic())
             # If nobody reads stderr any more, replies must not stop for that.
             with suppress(OSError, ValueError):
                 sys.stderr.write(line + "\n")
@@ -54,7 +65,7 @@ def choose_level(code: Code | None) -> int:
     return logging.ERROR if code is Code.INTERNAL else logging.WARNING
 
 
-def format_line(request_id: str, times: ReplyTimes, end: ReplyEnd, now_s: float) -> str:
+def format_line(name: RequestName, times: ReplyTimes, end: ReplyEnd, now_s: float) -> str:
     """Return a request's line: ASCII, so that no id breaks it (pure)."""
 
     def since_arrival(moment_s: float | None) -> float | None:
@@ -63,7 +74,8 @@ def format_line(request_id: str, times: ReplyTimes, end: ReplyEnd, now_s: float)
     entry: dict[str, Any] = {
         "event": "request",
         "level": logging.getLevelName(choose_level(end.code)).lower(),
-        "id": request_id[:MAX_ID_CHARACTERS],
+        "id": name.request_id[:MAX_ID_CHARACTERS],
+        "trace_id": name.trace_id,
         "model": MODEL_NAME,
         "prompt_tokens": end.num_prompt,
         "generated_tokens": end.num_generated,

@@ -24,7 +24,7 @@ from llmjp_runtime.front.metrics import (
     RequestMetrics,
     StartOrder,
 )
-from llmjp_runtime.front.parameters import check_parameters, check_timeout
+from llmjp_runtime.front.parameters import check_parameters, check_timeout, find_trace_id
 from llmjp_runtime.front.prompt import (
     build_prompt,
     build_stop_matcher,
@@ -42,12 +42,12 @@ from llmjp_runtime.front.request import (
     parse_command,
     parse_request,
 )
-from llmjp_runtime.front.request_log import RequestLog
+from llmjp_runtime.front.request_log import RequestLog, RequestName
 from llmjp_runtime.front.response_stream import PromptSummary, ResponseStream
 from llmjp_runtime.front.sender_pool import RequestMonitor, SenderPool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from llmjp_runtime.executor.protocol import Executor
     from llmjp_runtime.front.health import DrainState
@@ -93,7 +93,7 @@ class FrontService:
         *,
         request_id: str = "",
         timeout_us: int = 0,
-        parameters: Iterable[str] = (),
+        parameters: Mapping[str, object] | None = None,
     ) -> None:
         """Take one request; every outcome goes through the responder, nothing is raised.
 
@@ -105,11 +105,12 @@ class FrontService:
             responder: where the responses go.
             request_id: the client's id of the request; may be empty.
             timeout_us: the reply ends with `deadline` after so long; 0 means no deadline.
-            parameters: names of what the request carries besides.
+            parameters: what the request carries besides, by name.
         """
         times = ReplyTimes()
+        trace_id = find_trace_id(parameters or {})
         try:
-            check_parameters(parameters)
+            check_parameters(parameters or ())
             check_timeout(timeout_us)
             match parse_command(tensors):
                 case StopRequest():
@@ -121,9 +122,10 @@ class FrontService:
                     size = check_bounds(tensors, self._bounds)
                     deadline_s = self._find_deadline(timeout_us)
                     ticket = self._requests.admit(responder, request_id, deadline_s)
+                    ticket.trace_id = trace_id
                     self._intake.submit(size, lambda: self._prepare(ticket, tensors))
         except Exception as exc:  # noqa: BLE001  the edge to Triton
-            self._refuse(responder, exc, request_id, times)
+            self._refuse(responder, exc, RequestName(request_id, trace_id), times)
 
     def drain(self) -> DrainState:
         """Refuse new requests after a grace period, for good; let running ones finish.
@@ -171,14 +173,14 @@ class FrontService:
             ticket.refused = True
             self._requests.forget(ticket.key)
             self._order.leave(ticket.key, time.monotonic())
-            self._refuse(ticket.responder, exc, ticket.request_id, ticket.times)
+            self._refuse(ticket.responder, exc, ticket.name, ticket.times)
 
     def _refuse(
-        self, responder: Responder, cause: Exception, request_id: str, times: ReplyTimes
+        self, responder: Responder, cause: Exception, name: RequestName, times: ReplyTimes
     ) -> None:
         error = _describe_failure(cause)
         self.metrics.record_refusal(error.code)
-        self._request_log.write(request_id, times, ReplyEnd(code=error.code))
+        self._request_log.write(name, times, ReplyEnd(code=error.code))
         responder.fail(error)
 
     def _build_stream(
@@ -269,7 +271,7 @@ class FrontService:
         now_s = time.monotonic()
         self._order.leave(stream.key, now_s)
         self.metrics.record_end(ticket.times, stream.end, now_s)
-        self._request_log.write(ticket.request_id, ticket.times, stream.end)
+        self._request_log.write(ticket.name, ticket.times, stream.end)
 
     def read_load(self) -> Load:
         """Return a reading of the gauges."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import triton_python_backend_utils as pb_utils
 
 from llmjp_runtime.front.metrics import MetricKind
-from llmjp_runtime.front.parameters import parse_names
+from llmjp_runtime.front.parameters import parse_parameters
 from llmjp_runtime.front.request import Code
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def read_inputs(request: Any) -> Tensors:
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
 
-def read_parameters(request: Any) -> tuple[str, ...]:
-    """Return the names of the request's parameters, but for those that Triton keeps to itself."""
-    return parse_names(request.parameters())
+def read_parameters(request: Any) -> dict[str, object]:
+    """Return the request's parameters by name, but for those that Triton keeps to itself."""
+    return parse_parameters(request.parameters())
 
 
 class TritonMetrics:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from llmjp_runtime.executor.tensorrt.model_config import ENGINE_MODEL_NAME
+from llmjp_runtime.front.parameters import FORWARDED_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +33,10 @@ PR_SET_PDEATHSIG = 1
 """prctl(2)."""
 EXIT_TIMEOUT_S = 30.0
 """How long requests may take to end, and the server after them, once it was asked to end."""
+FORWARDED = f"(?i)({'|'.join(sorted(FORWARDED_HEADERS))})"
+"""Headers of gRPC that reach a model, as parameters. There is no use in HTTP's pattern: Triton 2.51
+forwards none to models that stream.
+"""
 MAX_CONNECTION_AGE_MS = 600_000
 """A client of a Kubernetes Service stays with the pod it first reached for as long as its
 connection lives. A connection of this age, give or take a tenth, carries what runs on it to the
@@ -67,6 +72,7 @@ def build_command(
         f"--grpc-max-connection-age={MAX_CONNECTION_AGE_MS}",
         "--grpc-keepalive-permit-without-calls=1",
         "--grpc-http2-min-recv-ping-interval-without-data=10000",
+        f"--grpc-header-forward-pattern={FORWARDED}",
         f"--log-info={str(verbose).lower()}",
     ]
     if endpoints.tls is not None:

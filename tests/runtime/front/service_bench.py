@@ -42,7 +42,7 @@ class Bench:
         request_id: str = "",
         timeout_us: int = 0,
         gate: threading.Event | None = None,
-        parameters: tuple[str, ...] = (),
+        parameters: dict[str, object] | None = None,
         **tensors: Any,
     ) -> RecordingResponder:
         responder = RecordingResponder(gate=gate)

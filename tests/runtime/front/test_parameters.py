@@ -9,7 +9,9 @@ from llmjp_runtime.front.parameters import (
     TRITONS,
     check_parameters,
     check_timeout,
-    parse_names,
+    find_trace_id,
+    parse_parameters,
+    select_headers,
 )
 from llmjp_runtime.front.request import InvalidArgument
 from llmjp_runtime.front.tensors import INPUTS
@@ -60,8 +62,42 @@ def test_advice_names_inputs_only() -> None:
 
 
 def test_names_of_tritons_json() -> None:
-    assert parse_names('{"timeout": 5, "temprature": "0.1"}') == ("timeout", "temprature")
-    assert parse_names("") == parse_names("{}") == ()
+    given = parse_parameters('{"timeout": 5, "temprature": "0.1"}')
+    assert given == {"timeout": 5, "temprature": "0.1"}
+    assert parse_parameters("") == parse_parameters("{}") == {}
+
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize("name", ["traceparent", "Traceparent"])
+@pytest.mark.parametrize(
+    "value", [f"00-{TRACE}-b7ad6b7169203331-01", f"cc-{TRACE}-b7ad6b7169203331-01-later"]
+)
+def test_a_trace_is_found(name: str, value: str) -> None:
+    assert find_trace_id({"timeout": 5, name: value}) == TRACE
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        7,
+        TRACE,
+        f"ff-{TRACE}-b7ad6b7169203331-01",
+        f"00-{TRACE}-b7ad6b7169203331-01-more",
+        f"00-{'0' * 32}-b7ad6b7169203331-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-b7ad6b7169203331-01",
+    ],
+)
+def test_what_is_no_trace_is_ignored(value: object) -> None:
+    assert find_trace_id({"traceparent": value}) is None
+
+
+def test_headers_alone_are_passed_on() -> None:
+    given = {"TraceState": "a=b", "baggage": "c", "timeout": 5, "x-request-id": 7}
+    assert select_headers(given) == {"tracestate": "a=b", "baggage": "c"}
 
 
 def test_a_negative_timeout_is_refused() -> None:

@@ -45,7 +45,7 @@ def test_a_special_token_that_is_no_stop_string_has_no_text(bench: Bench) -> Non
 
 
 def test_a_parameter_that_nothing_acts_on_is_refused(bench: Bench) -> None:
-    responder = bench.ask(text_input="首都は", parameters=("traceparent", "temprature"))
+    responder = bench.ask(text_input="首都は", parameters={"traceparent": "", "temprature": 1})
     responder.wait()
     assert "did you mean temperature?" in str(responder.error)
     responder = bench.ask(text_input="首都は", timeout_us=(1 << 64) - 1)

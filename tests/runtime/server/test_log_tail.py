@@ -8,7 +8,7 @@ import pytest
 
 from llmjp_runtime.errors import ArtefactInvalid, NotEnoughMemory, RuntimeFailure
 from llmjp_runtime.front.metrics import ReplyEnd, ReplyTimes
-from llmjp_runtime.front.request_log import format_line
+from llmjp_runtime.front.request_log import RequestName, format_line
 from llmjp_runtime.server.log_tail import KEPT_LINES, LogTail, find_cause
 from llmjp_runtime.text.errors import UnusableTokenizer
 
@@ -61,7 +61,7 @@ def test_requests_do_not_crowd_out_what_explains_a_failure(
 ) -> None:
     reader, writer = os.pipe()
     tail = LogTail(os.fdopen(reader, "rb"))
-    line = format_line("a", ReplyTimes(), ReplyEnd(), 0.0) + "\n"
+    line = format_line(RequestName("a"), ReplyTimes(), ReplyEnd(), 0.0) + "\n"
     with os.fdopen(writer, "w") as pipe:
         pipe.write("out of memory\n" + line * KEPT_LINES)
     tail.finish(10)
