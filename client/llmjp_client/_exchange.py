@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import grpc
     from tritonclient.grpc import service_pb2 as pb
 
-RETRY_BUDGET: Final = 256
+RETRY_BUDGET: Final = 1024
 """Retries of refused requests that a client may send before any of its requests is answered."""
 
 
