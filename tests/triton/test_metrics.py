@@ -14,6 +14,7 @@ import pytest
 from llmjp_client import Client, InvalidRequest
 from llmjp_runtime.front.metrics import KV_CACHE, RECORDED, RUNNING, VLLM_NAMES, WAITING
 from llmjp_runtime.server.process import TritonServer
+from tests.triton.test_requests import post
 
 GAUGES = (RUNNING, WAITING, KV_CACHE, *(copy for each in VLLM_NAMES.values() for copy in each))
 QUESTION = [{"role": "user", "content": "日本の首都はどこですか。"}]
@@ -30,18 +31,33 @@ def scrape(server: TritonServer) -> tuple[dict[str, str], dict[str, float]]:
     return types, {name: float(value) for name, value in series}
 
 
+MARKER = 'llmjp_requests_refused_total{code="unimplemented"}'
+
+
+def settle(server: TritonServer) -> dict[str, float]:
+    """Values that have every request so far, published once a second and not all at once.
+
+    When a second refusal is seen, all that was published with the first is there.
+    """
+    for _ in range(2):
+        before = scrape(server)[1][MARKER]
+        assert post(server, "llmjp", {"text_input": "a", "beam_width": 4})[0] >= 400
+        end = time.monotonic() + 30
+        while scrape(server)[1][MARKER] <= before:
+            assert time.monotonic() < end, "the request was never published"
+            time.sleep(0.05)
+    return scrape(server)[1]
+
+
 def test_a_scrape_has_every_metric_and_the_requests(server: TritonServer, client: Client) -> None:
-    before = scrape(server)[1]
+    before = settle(server)
     reply = client.chat(QUESTION, top_k=1, max_tokens=8)
     with pytest.raises(InvalidRequest):
         client.generate([9] * 600)
+    after = settle(server)
     finished = f'llmjp_requests_finished_total{{finish_reason="{reply.finish_reason}"}}'
     refused = 'llmjp_requests_refused_total{code="invalid_argument"}'
-    end = time.monotonic() + 30
-    while any(scrape(server)[1][name] <= before[name] for name in (finished, refused)):
-        assert time.monotonic() < end, "the request was never published"
-        time.sleep(0.1)
-    types, after = scrape(server)
+    types, _ = scrape(server)
     assert types == {metric.name: metric.kind.value for metric in (*RECORDED, *GAUGES)}
 
     def grown(name: str) -> float:
