@@ -94,6 +94,30 @@ def test_a_prompt_by_its_ids_is_the_same_prompt(client: Client) -> None:
     assert all(value <= 0 for value in log_probs)
 
 
+@pytest.mark.parametrize("model", ["llmjp", "ensemble"])
+def test_the_likeliest_tokens_of_each_place(server: TritonServer, model: str) -> None:
+    """Greedily the first of each place is the token that was chosen."""
+    (response,) = raw(
+        server,
+        model,
+        text_input="むかしむかし".encode(),
+        top_log_probs=3,
+        top_k=1,
+        repetition_penalty=1.0,
+        max_tokens=4,
+    )
+    found = outputs(response)
+    ids = np.frombuffer(found["output_ids"], np.int32)
+    top = np.frombuffer(found["top_ids"], np.int32).reshape(len(ids), 3)
+    values = np.frombuffer(found["top_log_probs"], np.float32).reshape(len(ids), 3)
+    chosen = np.frombuffer(found["output_log_probs"], np.float32)
+    assert top[:, 0].tolist() == ids.tolist()
+    np.testing.assert_allclose(values[:, 0], chosen, rtol=1e-4, atol=1e-5)
+    assert (np.diff(values) <= 0).all()
+    assert (values <= 0).all()
+    assert {"output_tokens", "top_tokens"} <= {*found}
+
+
 def test_stop_strings_end_the_reply(client: Client) -> None:
     whole = client.chat(QUESTION, **GREEDY).text
     middle = whole[len(whole) // 2 :][:2]

@@ -73,6 +73,8 @@ class GenerationRequest:
     sampling: SamplingParams
     log_probs: bool = False
     """Events carry the log probabilities of the chosen ids."""
+    num_top: int = 0
+    """Events carry the so many likeliest ids at each place, too; 0 to 20."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,8 @@ class TokenEvent:
     token_ids: tuple[int, ...] = ()
     log_probs: tuple[float, ...] | None = None
     """Natural logarithms, one per id, of the distribution after penalties and temperature."""
+    top: tuple[tuple[tuple[int, float], ...], ...] | None = None
+    """For each id the likeliest ids at its place and their logarithms, likeliest first."""
     num_generated: int = 0
     """New tokens so far, an end id included."""
     finish_reason: FinishReason | None = None
@@ -136,6 +140,7 @@ class Feature(StrEnum):
     """Optional features; a request that needs a missing one is refused by name."""
 
     LOG_PROBS = "log_probs"
+    TOP_LOG_PROBS = "top_log_probs"
     BAD_WORDS = "bad_words"
     EMBEDDING_BIAS = "embedding_bias"
     MIN_TOKENS = "min_tokens"

@@ -24,6 +24,8 @@ class ReplyPart:
     """As generated: ids of a stop string, and of a character left unfinished, are among them."""
     log_probs: tuple[float, ...] | None
     """One per id of `output_ids`; None where the executor gives none."""
+    top: tuple[tuple[tuple[int, float], ...], ...] = ()
+    """The likeliest (id, logarithm) for each id of `output_ids`, where they were asked for."""
     num_output_tokens: int
     """Tokens of the whole reply so far, an end id included."""
     finish_reason: FinishReason | None = None
@@ -63,6 +65,7 @@ class ReplyAssembler:
         texts: list[str] = []
         ids: list[int] = []
         log_probs: list[float] | None = None
+        top: list[tuple[tuple[int, float], ...]] = []
         reason, error, cancel, elsewhere = None, None, False, False
         for event in events:
             if self._over:
@@ -71,6 +74,7 @@ class ReplyAssembler:
             if event.log_probs is not None:
                 log_probs = [] if log_probs is None else log_probs
                 log_probs += event.log_probs
+            top += event.top or ()
             self._num_output_tokens = event.num_generated
             text, stopped = self._advance(event)
             texts.append(text)
@@ -84,6 +88,7 @@ class ReplyAssembler:
             text="".join(texts),
             output_ids=tuple(ids),
             log_probs=None if log_probs is None else tuple(log_probs),
+            top=tuple(top),
             num_output_tokens=self._num_output_tokens,
             finish_reason=reason,
             error=error,

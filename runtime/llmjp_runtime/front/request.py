@@ -84,11 +84,13 @@ class ClientRequest:
     stream: bool
     include_prompt: bool
     log_probs: bool
+    num_top: int
 
     def list_needed_features(self) -> dict[Feature, str]:
         """Return the features that the executor must have, and the tensor that needs each."""
         asked = {
             Feature.LOG_PROBS: ("return_log_probs", self.log_probs),
+            Feature.TOP_LOG_PROBS: ("top_log_probs", self.num_top),
             Feature.BAD_WORDS: ("bad_words", self.bad_words),
             Feature.EMBEDDING_BIAS: ("embedding_bias_words", self.embedding_bias),
             Feature.MIN_TOKENS: ("min_tokens", self.min_tokens),
@@ -126,6 +128,7 @@ RANGES = {
     "presence_penalty": NumberRange(-100.0, 100.0),
     "frequency_penalty": NumberRange(-100.0, 100.0),
     "end_id": NumberRange(0, math.inf),
+    "top_log_probs": NumberRange(0, 20),
     "seed": NumberRange(0, math.inf),
     "embedding_bias_weights": NumberRange(-1e30, 1e30),
 }
@@ -173,6 +176,7 @@ def parse_request(tensors: Tensors, defaults: SamplingDefaults) -> ClientRequest
         raise InvalidArgument(
             f"exactly one of text_input, messages, input_ids must be given, found {found}"
         )
+    num_top = reader.read_integer("top_log_probs") or 0
     return ClientRequest(
         text=reader.read_text("text_input"),
         messages=reader.read_text("messages"),
@@ -192,7 +196,8 @@ def parse_request(tensors: Tensors, defaults: SamplingDefaults) -> ClientRequest
         embedding_bias=_read_embedding_bias(reader),
         stream=reader.read_flag("stream", default=False),
         include_prompt=not reader.read_flag("exclude_input_in_output", default=True),
-        log_probs=reader.read_flag("return_log_probs", default=False),
+        log_probs=num_top > 0 or reader.read_flag("return_log_probs", default=False),
+        num_top=num_top,
     )
 
 

@@ -57,6 +57,30 @@ class PromptSummary:
     """In the first response."""
 
 
+@dataclass(frozen=True, slots=True)
+class TopTokens:
+    """How the likeliest tokens of each place are told."""
+
+    count: int
+    """Of each place, at least 1."""
+    spell: Callable[[int], str]
+    """Returns the text of an id."""
+
+    def build_outputs(
+        self, ids: Sequence[int], places: Sequence[Sequence[tuple[int, float]]]
+    ) -> Outputs:
+        """Return the texts of the ids, and what was likeliest at their places: [1, ids, count]."""
+        shape = (1, len(places), -1) if places else (1, 0, self.count)
+        likeliest = [each for place in places for each in place]
+        texts = [self.spell(token).encode() for token, _ in likeliest]
+        return {
+            "output_tokens": _encode_strings([self.spell(token) for token in ids]).reshape(1, -1),
+            "top_ids": np.array([token for token, _ in likeliest], np.int32).reshape(shape),
+            "top_tokens": np.array(texts, np.object_).reshape(shape),
+            "top_log_probs": np.array([v for _, v in likeliest], np.float32).reshape(shape),
+        }
+
+
 class ResponseStream:
     """One reply on its way to the client.
 
@@ -76,6 +100,7 @@ class ResponseStream:
         interval_s: float = 0.0,
         on_stop: Callable[[], object] = lambda: None,
         times: ReplyTimes | None = None,
+        top: TopTokens | None = None,
     ) -> None:
         """Prepare; nothing is sent yet.
 
@@ -89,6 +114,7 @@ class ResponseStream:
         self._prompt = prompt
         self._warnings = prompt.warnings
         self._on_stop = on_stop
+        self._top = top
         self.times = times or ReplyTimes()
         self.end: ReplyEnd | None = None
         """How the reply ended, once it is done."""
@@ -190,6 +216,8 @@ class ResponseStream:
         if any(part.log_probs is not None for part in parts):
             outputs["output_log_probs"] = np.array([[log_probs]], np.float32).reshape(1, 1, -1)
             outputs["cum_log_probs"] = np.array([[sum(log_probs)]], np.float32)
+        if self._top is not None:
+            outputs |= self._top.build_outputs(ids, [each for part in parts for each in part.top])
         if last.finish_reason is not None:
             outputs |= {
                 "finish_reason": _encode_string(self._resolve_finish_reason(last.finish_reason)),

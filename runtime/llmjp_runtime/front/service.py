@@ -43,7 +43,7 @@ from llmjp_runtime.front.request import (
     parse_request,
 )
 from llmjp_runtime.front.request_log import RequestLog, RequestName
-from llmjp_runtime.front.response_stream import PromptSummary, ResponseStream
+from llmjp_runtime.front.response_stream import PromptSummary, ResponseStream, TopTokens
 from llmjp_runtime.front.sender_pool import RequestMonitor, SenderPool
 
 if TYPE_CHECKING:
@@ -167,6 +167,7 @@ class FrontService:
                 prompt_ids=prompt.ids,
                 sampling=self._build_sampling(request, len(prompt.ids)),
                 log_probs=request.log_probs,
+                num_top=request.num_top,
             )
             self._submit(ticket, stream, generation)
         except Exception as exc:  # noqa: BLE001  a thread's edge
@@ -200,6 +201,7 @@ class FrontService:
             interval_s=self._settings.response_interval_ms / 1e3,
             on_stop=lambda: self._executor.cancel(ticket.key),
             times=ticket.times,
+            top=TopTokens(request.num_top, self._tokenizer.spell) if request.num_top else None,
         )
 
     def _warn_of_maximum(self, request: ClientRequest) -> tuple[str, ...]:

@@ -32,8 +32,10 @@ OUR_INPUTS = (
     TensorSpec("input_ids", "INT32", (-1,)),
     TensorSpec("stop", "BOOL"),
     TensorSpec("ready", "BOOL"),
+    TensorSpec("top_log_probs", "INT32"),
 )
-"""Beyond NVIDIA's: a conversation (JSON), a tokenised prompt, a cancellation, a question."""
+"""Beyond NVIDIA's: a conversation (JSON), a tokenised prompt, a cancellation, a question, and how
+many log probabilities of each place."""
 
 NVIDIA_INPUTS = (
     TensorSpec("text_input", "STRING"),
@@ -81,6 +83,10 @@ OUTPUTS = (
     TensorSpec("output_ids", "INT32", (-1,)),
     TensorSpec("finish_reason", "STRING"),
     TensorSpec("warnings", "STRING", (-1,)),
+    TensorSpec("output_tokens", "STRING", (-1,)),
+    TensorSpec("top_ids", "INT32", (-1, -1)),
+    TensorSpec("top_tokens", "STRING", (-1, -1)),
+    TensorSpec("top_log_probs", "FP32", (-1, -1)),
     TensorSpec("cum_log_probs", "FP32", (-1,)),
     TensorSpec("output_log_probs", "FP32", (-1, -1)),
     TensorSpec("context_logits", "FP32", (-1, -1)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmjp_builder.contracts.judgement.decoding import parse_decoding_rules
+from llmjp_builder.contracts.judgement.decoding import SPACE, parse_decoding_rules
 from llmjp_runtime.text.added_tokens import (
     AddedTokens,
     encode_freely,
@@ -104,6 +104,15 @@ class TextTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of all these ids, as a text of its own."""
         return self.create_detokenizer().feed(ids)
+
+    def spell(self, token_id: int) -> str:
+        """Return an id's text; U+FFFD for bytes that are no whole character, none for special ids.
+
+        Ids beyond the tokenizer have none either.
+        """
+        piece = self.pieces[token_id] if token_id < len(self.pieces) else b""
+        text = piece.decode(errors="replace")
+        return text.replace(SPACE, " ") if self._rules.spells_spaces else text
 
     def encode_prompt(self, text: str) -> list[int]:
         """Encode a raw prompt as transformers and NVIDIA's preprocessing do.

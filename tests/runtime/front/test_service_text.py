@@ -77,3 +77,49 @@ def test_an_end_id_that_is_no_id_is_refused_by_its_name(bench: Bench) -> None:
     responder = bench.ask(text_input="首都は", end_id=1_000_000)
     responder.wait()
     assert "end_id: must be in [0, " in str(responder.error)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_likeliest_tokens_come_with_their_texts(bench: Bench, stream: bool) -> None:
+    """One row a token; half a character is U+FFFD, an end token has no text."""
+    responder = bench.ask(text_input="首都は", top_log_probs=2, stream=stream)
+    assert (bench.executor.requests[0].num_top, bench.executor.requests[0].log_probs) == (2, True)
+    tokyo, eos = bench.ids("東京")[0], next(iter(bench.tokenizer.eos_ids))
+    half = bench.tokenizer.pieces.index(b"\xf0")
+    bench.executor.event(
+        "r1", tokyo, num_generated=1, log_probs=(-0.5,), top=(((tokyo, -0.5), (eos, -1.0)),)
+    )
+    bench.executor.event(
+        "r1", half, num_generated=2, log_probs=(-2.0,), top=(((tokyo, -0.25), (half, -2.0)),)
+    )
+    bench.executor.event("r1", finish_reason=FinishReason.STOP, num_generated=3, log_probs=())
+    responder.wait()
+    rows = [
+        (ids, values, [text.decode() for text in texts])
+        for outputs, _ in responder.sent
+        for ids, values, texts in zip(
+            outputs["top_ids"][0].tolist(),
+            outputs["top_log_probs"][0].tolist(),
+            outputs["top_tokens"][0].tolist(),
+            strict=True,
+        )
+    ]
+    text = bench.tokenizer.spell(tokyo)
+    assert rows == [
+        ([tokyo, eos], [-0.5, -1.0], [text, ""]),
+        ([tokyo, half], [-0.25, -2.0], [text, "\ufffd"]),
+    ]
+    texts = [t for outputs, _ in responder.sent for t in outputs["output_tokens"][0].tolist()]
+    assert texts == [text.encode(), "\ufffd".encode()]
+
+
+def test_no_more_than_twenty_are_told(bench: Bench) -> None:
+    error = str(bench.ask(text_input="a", top_log_probs=21).error)
+    assert error == "[invalid_argument] top_log_probs: must be in [0, 20], found 21"
+
+
+def test_nothing_is_told_of_places_unless_it_is_asked_for(bench: Bench) -> None:
+    responder = bench.ask(text_input="首都は")
+    bench.reply("r1", REPLY)
+    responder.wait()
+    assert not {"output_tokens", "top_ids", "top_tokens", "top_log_probs"} & {*responder.sent[0][0]}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SAMPLER = "TRTLLMSampler"
 
-FEATURES = frozenset(Feature) - {Feature.BAD_WORDS}
+FEATURES = frozenset(Feature) - {Feature.BAD_WORDS, Feature.TOP_LOG_PROBS}
 """`SamplingParams` takes single forbidden ids only, and words are mostly several."""
 
 _REASONS = {

@@ -120,8 +120,8 @@ class TensorRTExecutor:
 
     @property
     def features(self) -> frozenset[Feature]:
-        """All; but presence and frequency penalties count the prompt as well."""
-        return frozenset(Feature)
+        """All but the likeliest ids; presence and frequency penalties count the prompt as well."""
+        return frozenset(Feature) - {Feature.TOP_LOG_PROBS}
 
     def submit(self, request: GenerationRequest, on_event: Callable[[TokenEvent], None], /) -> None:
         """Queue a request; see `protocol.Executor.submit`.

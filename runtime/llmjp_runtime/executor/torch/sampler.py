@@ -11,6 +11,7 @@ from llmjp_runtime.executor.torch.sampling import (
     Truncation,
     compute_log_probs,
     draw,
+    list_likeliest,
     penalize_counts,
     penalize_repetition,
 )
@@ -33,6 +34,8 @@ class SampledToken:
     id: int
     log_prob: float
     """0 if the request did not ask for it."""
+    top: tuple[tuple[int, float], ...]
+    """The likeliest ids and their logarithms; none if the request did not ask for them."""
     is_finite: bool
     """False if the logits had no finite maximum: the id means nothing then."""
 
@@ -70,7 +73,8 @@ class Sampler:
         log_probs = (
             compute_log_probs(logits, ids).tolist() if settings.log_probs else [0.0] * len(ids)
         )
-        return list(map(SampledToken, ids.tolist(), log_probs, best.isfinite().tolist()))
+        top = [list_likeliest(logits[row], s.request.num_top) for row, s in enumerate(sequences)]
+        return list(map(SampledToken, ids.tolist(), log_probs, top, best.isfinite().tolist()))
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

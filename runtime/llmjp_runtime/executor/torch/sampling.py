@@ -140,3 +140,12 @@ def select_candidates(
 def compute_log_probs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Return [B] natural logarithms of softmax(logits [B, V]) at ids [B]."""
     return logits.gather(1, ids[:, None]).squeeze(1) - logits.logsumexp(-1)
+
+
+def list_likeliest(logits: torch.Tensor, count: int) -> tuple[tuple[int, float], ...]:
+    """Return the `count` likeliest ids of one row [V] and the logarithms of their probabilities."""
+    if not count:
+        return ()
+    largest, ids = logits.topk(min(count, len(logits)))
+    values = largest - logits.logsumexp(-1)
+    return tuple(zip(ids.tolist(), values.tolist(), strict=True))

@@ -217,6 +217,7 @@ def _append_token(sequence: TokenSequence, token: SampledToken) -> TokenEvent:
     return TokenEvent(
         token_ids=(token.id,) if visible else (),
         log_probs=((token.log_prob,) if visible else ()) if sequence.request.log_probs else None,
+        top=((token.top,) if visible else ()) if sequence.request.num_top else None,
         num_generated=sequence.num_generated,
         finish_reason=reason,
     )

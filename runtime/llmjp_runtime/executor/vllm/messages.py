@@ -13,7 +13,7 @@ from llmjp_runtime.executor.protocol import Feature, FinishReason
 if TYPE_CHECKING:
     from llmjp_runtime.executor.protocol import GenerationRequest, SamplingParams, TokenEvent
 
-FEATURES = frozenset(Feature) - {Feature.BAD_WORDS}
+FEATURES = frozenset(Feature) - {Feature.BAD_WORDS, Feature.TOP_LOG_PROBS}
 """vLLM takes forbidden words as text, for a tokenizer that it does not have here."""
 
 _REASONS = {

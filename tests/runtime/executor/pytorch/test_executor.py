@@ -183,7 +183,7 @@ def test_the_llm_is_told_what_was_set(checkpoint: Path) -> None:
 
 def test_it_is_an_executor(executor: PyTorchExecutor) -> None:
     protocol: Executor = executor
-    assert protocol.features == frozenset(Feature) - {Feature.BAD_WORDS}
+    assert protocol.features == frozenset(Feature) - {Feature.BAD_WORDS, Feature.TOP_LOG_PROBS}
     limits = protocol.limits
     assert (limits.max_context, limits.vocab_size, limits.max_batch_size) == (64, VOCAB, 2)
 

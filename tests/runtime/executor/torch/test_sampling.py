@@ -21,6 +21,7 @@ from llmjp_runtime.executor.torch.sampling import (
     Truncation,
     compute_log_probs,
     draw,
+    list_likeliest,
     penalize_counts,
     penalize_repetition,
     select_candidates,
@@ -212,3 +213,13 @@ def test_log_probabilities_are_log_softmax() -> None:
     logits, ids = random_logits(5, 90), torch.tensor([0, 89, 3, 3, 40])
     expected = logits.log_softmax(-1)[torch.arange(5), ids]
     torch.testing.assert_close(compute_log_probs(logits, ids), expected)
+
+
+@pytest.mark.parametrize("count", [1, 5, 20, 90])
+def test_the_likeliest_are_those_of_log_softmax(count: int) -> None:
+    row = random_logits(1, 60)[0]
+    expected = row.log_softmax(-1).sort(descending=True)
+    found = list_likeliest(row, count)
+    assert [i for i, _ in found] == expected.indices[:count].tolist()
+    torch.testing.assert_close(torch.tensor([v for _, v in found]), expected.values[:count])
+    assert list_likeliest(row, 0) == ()
