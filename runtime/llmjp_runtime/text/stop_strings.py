@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_left, bisect_right
+from itertools import groupby, islice, permutations, product
 from typing import TYPE_CHECKING
 
 from llmjp_runtime.text.errors import InvalidStops
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 MAX_STOP_CHARACTERS = 8192
 """Total length of the stop strings; bounds memory and the text held back."""
+
+MAX_FORMS = 256
+"""Orders of the marks of one stop string that are looked for."""
+MAX_ORDERED_MARKS = 5
+"""Marks on one letter that may stand in any order; no language needs more than three."""
 
 MARKS = range(0xD800, 0xE000)
 """Lone surrogates: no text has one, so each can stand for a token that has no text itself."""
@@ -163,9 +169,30 @@ class StopMatcher:
         return fail
 
 
-def _list_forms(word: str) -> tuple[str, ...]:
-    """Return the spellings whose units differ: marks of one letter stand in different orders."""
-    return word, unicodedata.normalize("NFC", word), unicodedata.normalize("NFD", word)
+def _list_forms(word: str) -> Iterator[str]:
+    """Yield spellings whose units differ: marks of one letter may stand in different orders.
+
+    Of a stop string with so many marks that it has more orders than `MAX_FORMS`, not all.
+    """
+    yield word
+    yield unicodedata.normalize("NFC", word)
+    decomposed = unicodedata.normalize("NFD", word)
+    runs = ("".join(run) for _, run in groupby(decomposed, _is_mark))
+    orders = [_order_marks(run) for run in runs]
+    yield from islice(map("".join, product(*orders)), MAX_FORMS)
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.combining(character) != 0
+
+
+def _order_marks(run: str) -> list[str]:
+    """Return the orders of marks that are canonically equivalent; of other characters, the one."""
+    if not _is_mark(run[0]) or len(run) > MAX_ORDERED_MARKS:
+        return [run]
+    orders = sorted({"".join(order) for order in permutations(run)})
+    canonical = unicodedata.normalize("NFD", run)
+    return [order for order in orders if unicodedata.normalize("NFD", order) == canonical]
 
 
 def _split_units(text: str) -> str:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 from unicodedata import normalize
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmjp_runtime.text.errors import InvalidStops
@@ -145,6 +145,8 @@ letters = st.sampled_from(
 some_letters = st.lists(letters, max_size=12).map("".join)
 
 
+@example("\u0301\u3099", ["\u3099\u0301"], [])
+@example("か\u0301\u3099", ["が\u0301"], [1])
 @given(some_letters, st.lists(st.lists(letters, max_size=3).map("".join), max_size=4), cuts)
 @settings(max_examples=1000, deadline=None)
 def test_any_chunking_stops_at_what_is_canonically_equivalent(
