@@ -67,6 +67,7 @@ def _load_vllm(order: LoadOrder) -> Executor:
         ),
         max_batch_size=settings.max_batch_size or VLLM_BATCH_SIZE,
         max_context=settings.max_context,
+        pace_s=settings.response_interval_ms / 1e3,
     )
 
 

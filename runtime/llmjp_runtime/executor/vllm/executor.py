@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from llmjp_runtime.executor.asyncio_calls import AsyncioExecutor
 from llmjp_runtime.executor.hf_limits import read_limits
@@ -10,7 +11,6 @@ from llmjp_runtime.executor.vllm.engine import build_engine_arguments, start_eng
 from llmjp_runtime.executor.vllm.messages import FEATURES, VllmReply, build_sampling_arguments
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator
     from pathlib import Path
 
@@ -19,15 +19,22 @@ if TYPE_CHECKING:
     from llmjp_runtime.executor.vllm.engine import EngineSettings, VllmApi
 
 
+PACED_FROM: Final = 32
+"""Streams from which on events are paced."""
+
+
 class VllmExecutor(AsyncioExecutor):
     """See `protocol.Executor`. Owns the engine."""
 
     NAME = "vLLM"
 
-    def __init__(self, engine: Any, api: VllmApi, limits: ExecutorLimits) -> None:
-        """Start the loop."""
+    def __init__(
+        self, engine: Any, api: VllmApi, limits: ExecutorLimits, *, pace_s: float = 0.0
+    ) -> None:
+        """Start the loop; `pace_s` as in `load`."""
         self._engine = engine
         self._api = api
+        self._pace_s = pace_s
         self._aborts: set[asyncio.Task[None]] = set()
         super().__init__(limits)
 
@@ -40,8 +47,17 @@ class VllmExecutor(AsyncioExecutor):
         *,
         max_batch_size: int = 32,
         max_context: int | None = None,
+        pace_s: float = 0.0,
     ) -> Self:
         """Load the Hugging Face checkpoint in a folder; the executor is ready to serve.
+
+        Args:
+            api: the installed vLLM.
+            checkpoint: the folder.
+            settings: what vLLM is told.
+            max_batch_size: requests at once.
+            max_context: tokens of prompt and reply; None for the model's limit.
+            pace_s: with many streams, least time between two events of one.
 
         Raises:
             ArtefactInvalid: config.json is missing or lacks a value.
@@ -52,7 +68,7 @@ class VllmExecutor(AsyncioExecutor):
         arguments = build_engine_arguments(
             checkpoint, limits, settings, runs_on_cpu=api.runs_on_cpu
         )
-        return cls(start_engine(api, arguments), api, limits)
+        return cls(start_engine(api, arguments), api, limits, pace_s=pace_s)
 
     @property
     def features(self) -> frozenset[Feature]:
@@ -68,6 +84,10 @@ class VllmExecutor(AsyncioExecutor):
         call.result = call.request.request_id
         async for output in self._engine.generate(prompt, params, call.result):
             yield output.outputs[0]
+            # vLLM merges what comes while nobody asks. A step of many streams costs this process
+            # and the front more than the engine, if each of them is told of each token.
+            if self._pace_s and len(self._live) > PACED_FROM and not output.finished:
+                await asyncio.sleep(self._pace_s)
 
     def _make_reply(self, request: GenerationRequest) -> VllmReply:
         return VllmReply(request)
