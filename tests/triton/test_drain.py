@@ -39,10 +39,14 @@ def drain(server: TritonServer) -> dict[str, object]:
 
 def num_requests(server: TritonServer) -> int:
     """Requests that Triton has given to the front model."""
-    url = f"http://127.0.0.1:{server.endpoints.http_port}/v2/models/llmjp/stats"
+    url = f"http://127.0.0.1:{server.endpoints.metrics_port}/metrics"
     with urllib.request.urlopen(url, timeout=30) as response:
-        stats = json.load(response)["model_stats"][0]
-    return int(stats["execution_count"])
+        lines = response.read().decode().splitlines()
+    [count] = [line for line in lines if line.startswith(_EXECUTIONS)]
+    return int(count.rpartition(" ")[2])
+
+
+_EXECUTIONS = 'nv_inference_exec_count{model="llmjp",'
 
 
 class Asked(threading.Thread):

@@ -37,6 +37,19 @@ FORWARDED = f"(?i)({'|'.join(sorted(FORWARDED_HEADERS))})"
 """Headers of gRPC that reach a model, as parameters. There is no use in HTTP's pattern: Triton 2.51
 forwards none to models that stream.
 """
+CLOSED_PROTOCOLS = (
+    "shared-memory",
+    "model-config",
+    "model-repository",
+    "statistics",
+    "trace",
+    "logging",
+)
+"""Triton's protocols that no client needs: all but health, metadata and inference. Through shared
+memory a client could write into the models' processes (CVE-2025-23319 and those after it).
+"""
+SECRET_NAME = "llmjp-administration"  # noqa: S105  a header's name
+"""The header that would open them; its value is made at start, and nobody is told."""
 MAX_CONNECTION_AGE_MS = 600_000
 """A client of a Kubernetes Service stays with the pod it first reached for as long as its
 connection lives. A connection of this age, give or take a tenth, carries what runs on it to the
@@ -51,10 +64,22 @@ def build_command(
     backends: Path,
     endpoints: Endpoints,
     shm_prefix: str,
+    secret: str,
     exit_timeout_s: float = EXIT_TIMEOUT_S,
     verbose: bool = False,
 ) -> list[str]:
-    """Return the tritonserver command (pure)."""
+    """Return the tritonserver command (pure).
+
+    Args:
+        installation: where Triton is.
+        repository: its models.
+        backends: folder of its backends.
+        endpoints: where it listens.
+        shm_prefix: of names of shared memory.
+        secret: what a request for one of `CLOSED_PROTOCOLS` would have to say.
+        exit_timeout_s: see `EXIT_TIMEOUT_S`.
+        verbose: Triton's own informational lines as well.
+    """
     command = [
         str(installation.binary),
         f"--model-repository={repository}",
@@ -73,6 +98,8 @@ def build_command(
         "--grpc-keepalive-permit-without-calls=1",
         "--grpc-http2-min-recv-ping-interval-without-data=10000",
         f"--grpc-header-forward-pattern={FORWARDED}",
+        f"--http-restricted-api={','.join(CLOSED_PROTOCOLS)}:{SECRET_NAME}={secret}",
+        f"--grpc-restricted-protocol={','.join(CLOSED_PROTOCOLS)}:{SECRET_NAME}={secret}",
         f"--log-info={str(verbose).lower()}",
     ]
     if endpoints.tls is not None:

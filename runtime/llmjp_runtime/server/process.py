@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -141,6 +142,7 @@ class TritonServer:
             backends=prepare_backends(installation, self._scratch),
             endpoints=self.endpoints,
             shm_prefix=self._shm_prefix,
+            secret=secrets.token_hex(16),
             exit_timeout_s=self._exit_timeout_s,
             verbose=verbose,
         )

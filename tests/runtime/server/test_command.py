@@ -17,6 +17,7 @@ LEADER = build_command(
     backends=Path("/b"),
     endpoints=Endpoints(),
     shm_prefix="p_",
+    secret="s3cret",
 )
 
 
@@ -55,6 +56,12 @@ def test_the_others_load_the_engine_only_and_have_no_ports() -> None:
         assert "--model-control-mode=explicit" in rank
         assert {"--allow-http=false", "--allow-grpc=false", "--allow-metrics=false"} <= set(rank)
         assert not [option for option in rank if "-port" in option or "-address" in option]
+
+
+def test_whatever_clients_need_not_is_closed() -> None:
+    closed = "shared-memory,model-config,model-repository,statistics,trace,logging"
+    for option in ("--http-restricted-api", "--grpc-restricted-protocol"):
+        assert f"{option}={closed}:llmjp-administration=s3cret" in LEADER
 
 
 def test_shared_memory_is_not_shared_between_ranks() -> None:

@@ -23,6 +23,7 @@ def test_the_command_line_names_every_port_and_address() -> None:
         backends=Path("/b"),
         endpoints=Endpoints(host="10.0.0.1", http_port=1, grpc_port=2, metrics_port=3),
         shm_prefix="p_",
+        secret="s3cret",
     )
     assert command[0] == "/t/bin/tritonserver"
     for expected in (
@@ -44,6 +45,7 @@ def test_with_a_certificate_http_stays_on_this_machine() -> None:
         backends=Path("/b"),
         endpoints=Endpoints(host="0.0.0.0", tls=TlsFiles(certificate=Path("/c"), key=Path("/k"))),
         shm_prefix="p_",
+        secret="s3cret",
     )
     for expected in (
         "--grpc-use-ssl=true",
@@ -63,6 +65,7 @@ def test_its_own_patience_is_in_whole_seconds_and_not_below_ours() -> None:
         backends=Path("/b"),
         endpoints=Endpoints(),
         shm_prefix="p_",
+        secret="s3cret",
         exit_timeout_s=2.5,
     )
     assert "--exit-timeout-secs=3" in command
