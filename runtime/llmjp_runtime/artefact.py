@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from llmjp_builder.contracts.spec import Manifest
-from llmjp_runtime.errors import ArtefactInvalid
+from llmjp_runtime.errors import ArtefactInvalid, EngineMissing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ def detect_backend(artefact: Path) -> Backend:
     Raises:
         ArtefactInvalid: not an artefact.
     """
-    if is_plain_checkpoint(artefact):
+    if is_plain_checkpoint(artefact) and find_spec("vllm") is not None:
         return "vllm"
     kind = load_manifest(artefact).kind
     first, *others = (backend for backend, served in KINDS.items() if served == kind)
@@ -38,6 +38,20 @@ def detect_backend(artefact: Path) -> Backend:
         return first
     installed = (b for b in (first, *others) if find_spec(_LIBRARIES[b]) is not None)
     return next(installed, first)
+
+
+def require_library(backend: Backend) -> None:
+    """Refuse a backend whose library is not installed.
+
+    Raises:
+        EngineMissing: says how to get it.
+    """
+    if backend == "vllm" and find_spec("vllm") is None:
+        raise EngineMissing(
+            "backend vllm needs vLLM, which is not installed here: install vllm beside "
+            "llmjp-serving (docs/serving.md says which versions), or build the artefact for "
+            "another backend"
+        )
 
 
 def is_plain_checkpoint(folder: Path) -> bool:
@@ -59,7 +73,7 @@ def load_manifest(artefact: Path) -> Manifest:
     if not (artefact / "manifest.json").is_file():
         raise ArtefactInvalid(
             f"{artefact} is not an engine artefact (no manifest.json): `llmjp build` makes one and "
-            "prints its path"
+            "prints its path; backend vllm serves a Hugging Face folder as it is"
         )
     return Manifest.load(artefact)
 

@@ -58,9 +58,19 @@ def test_a_plain_checkpoint_is_judged_before_vllm_is_started(tmp_path: Path) -> 
     config = json.loads((tmp_path / "config.json").read_text())
     config["rope_scaling"] = {"rope_type": "dynamic", "factor": 2.0}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    status, line = serve(tmp_path)
+    status, line = serve(tmp_path, "--backend", "vllm")
     assert "dynamic" in line
     assert status == 6
+
+
+def test_without_vllm_its_backend_is_refused_before_anything_starts() -> None:
+    status, line = serve(EXAMPLE, "--backend", "vllm")
+    assert "backend vllm needs vLLM, which is not installed here" in line
+    assert status == 6
+    status, line = serve(EXAMPLE)
+    assert "no manifest.json" in line
+    assert "backend vllm serves a Hugging Face folder as it is" in line
+    assert status == 3
 
 
 @pytest.mark.parametrize(

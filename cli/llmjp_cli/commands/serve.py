@@ -175,11 +175,12 @@ def _complete_settings(
     """Return the settings with the backend, once the artefact is known to suit it."""
     from llmjp_builder.contracts.spec import Backend as AnyBackend
     from llmjp_builder.sources.judging import judge_source
-    from llmjp_runtime.artefact import check_artefact
+    from llmjp_runtime.artefact import check_artefact, require_library
 
     backend = _choose_backend(context, settings.artefact, asked)
     if check_artefact(settings.artefact, backend) is None:
         judge_source(settings.artefact, AnyBackend(backend))
+    require_library(backend)
     return replace(
         settings, artefact=settings.artefact.resolve(), backend=backend, health_host=host
     )

@@ -192,6 +192,12 @@ FAMILY = (
 
 BUILD_AND_STORAGE = (
     RuleCase(
+        "spec.build.calibration.gpu",
+        "calibration.gpu needs engine.quantization fp8: nothing else is measured",
+        {"build": {"calibration": {"gpu": True}}} | engine(quantization="fp8"),
+        {"build": {"calibration": {"gpu": True}}},
+    ),
+    RuleCase(
         "spec.build.resources.requests",
         GPU,
         {"build": {"resources": {"requests": {"cpu": 4, "memory": "1.5Ti"}}}},

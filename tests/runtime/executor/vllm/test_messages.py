@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from llmjp_runtime import artefact
 from llmjp_runtime.artefact import detect_backend, find_tokenizer
-from llmjp_runtime.errors import EngineMissing
+from llmjp_runtime.errors import ArtefactInvalid, EngineMissing
 from llmjp_runtime.executor.protocol import ExecutorLimits, FinishReason
 from llmjp_runtime.executor.vllm.engine import EngineSettings, build_engine_arguments, load_api
 from llmjp_runtime.executor.vllm.messages import VllmReply, build_sampling_arguments
@@ -113,8 +114,13 @@ def test_without_vllm_its_place_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         load_api()
 
 
-def test_a_plain_checkpoint_is_vllms_and_has_its_tokenizer_beside_it(tmp_path: Path) -> None:
+def test_a_plain_checkpoint_is_vllms_and_has_its_tokenizer_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ArtefactInvalid, match=r"no manifest\.json"):
+        detect_backend(tmp_path)
+    monkeypatch.setattr(artefact, "find_spec", lambda name: object())
     assert detect_backend(tmp_path) == "vllm"
     assert find_tokenizer(tmp_path) == tmp_path
     (tmp_path / "manifest.json").write_text("{}")
