@@ -29,7 +29,8 @@ def build_artefact(checkpoint: Path, store: Path, tensor_parallel: int = 2) -> P
 @contextlib.contextmanager
 def serving(artefact: Path, log: Path, **settings: object) -> Iterator[TritonServer]:
     """A ready tritonserver over the artefact, on free ports; its backend is that of its kind."""
-    settings.setdefault("backend", detect_backend(artefact))
+    if "backend" not in settings:
+        settings["backend"] = detect_backend(artefact)
     http, grpc, metrics, health = find_free_ports(4)
     base = ServingSettings(artefact=artefact, health_port=health, num_threads=1)
     server = TritonServer(
